@@ -1,0 +1,5 @@
+"""`python -m fsframework` is `fsf`."""
+
+from fsframework.cli import main
+
+main()

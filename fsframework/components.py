@@ -1,0 +1,300 @@
+"""The base class of each kind of component, and `Swapper`, which assembles four of them.
+
+Three rules hold for all of them. Options arrive in the constructor, as the inner pydantic class `Options`. A
+constructor only allocates, so that everything builds on the meta device; `load()` reads files. A component has a
+`name`, lower-case-with-dashes, by which recipes call it.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from fsframework.types import Batch, Face, Faces, Sample, SwapResult
+
+
+class ComponentOptions(BaseModel):
+    """Base of every component's `Options`: unknown keys are errors, values do not change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+
+
+class Component:
+    """What every component has. Plugins derive from the kinds below, not from this."""
+
+    name: ClassVar[str]
+
+    class Options(ComponentOptions):
+        """No options."""
+
+    options: ComponentOptions
+
+    def load(self) -> None:
+        """Read weights and other files, once, after construction. By default there is nothing to read."""
+
+
+class Network(Component, nn.Module):
+    """A component that is a torch module."""
+
+    def __init__(self, options: ComponentOptions) -> None:
+        nn.Module.__init__(self)
+        self.options = options
+
+
+class Detector(Network):
+    """Finds faces. `device` moves follow torch; a detector without tensors ignores them."""
+
+    def forward(self, frames: list[np.ndarray]) -> list[list[Face]]:
+        """Faces of each frame, best first.
+
+        Parameters
+        ----------
+        frames:
+            (H, W, 3) uint8 RGB each; sizes may differ.
+        """
+        raise NotImplementedError
+
+
+class IdentityEncoder(Network):
+    """Says who a face is. Frozen: its weights never train and it never leaves eval mode."""
+
+    dim: int  # length of an embedding
+    differentiable: ClassVar[bool] = True  # gradients reach the image
+    metric: ClassVar[bool] = True  # embeddings have unit length and their cosine means likeness
+
+    def train(self, mode: bool = True) -> "IdentityEncoder":
+        """Stays in eval mode whatever is asked for."""
+        return super().train(False)
+
+    def forward(self, faces: Faces) -> Tensor:
+        """Embeddings (B, dim). Crops and resizes the aligned crops by itself."""
+        raise NotImplementedError
+
+
+class AttributeEncoder(Network):
+    """Says how a face is shown: pose, expression, light, background.
+
+    Parameters
+    ----------
+    size:
+        Side of the aligned crop in pixels.
+    """
+
+    channels: list[int]  # of the maps, coarse to fine
+
+    def __init__(self, options: ComponentOptions, size: int) -> None:
+        super().__init__(options)
+        self.size = size
+
+    def forward(self, faces: Faces) -> list[Tensor]:
+        """Maps (B, C_k, H_k, W_k), coarse to fine."""
+        raise NotImplementedError
+
+
+class Generator(Network):
+    """Paints a face with a given identity and given attributes.
+
+    Parameters
+    ----------
+    size:
+        Side of the aligned crop in pixels.
+    id_dim:
+        Length of an embedding, as the identity encoder declares it.
+    att_channels:
+        Channels of the attribute maps, as the attribute encoder declares them.
+    """
+
+    def __init__(self, options: ComponentOptions, size: int, id_dim: int, att_channels: list[int]) -> None:
+        super().__init__(options)
+        self.size = size
+
+    def forward(self, z_id: Tensor, z_att: list[Tensor]) -> Tensor:
+        """An image (B, 3, S, S) in [-1, 1]; a fourth channel, in [0, 1], becomes `SwapResult.mask`."""
+        raise NotImplementedError
+
+    def maps(self, z_id: Tensor, z_att: list[Tensor]) -> list[Tensor]:
+        """Attention maps (B, 1, H_k, W_k) in [0, 1], coarse to fine; none where the method has none."""
+        return []
+
+
+class Refiner(Network):
+    """Improves a draft swap.
+
+    Parameters
+    ----------
+    size:
+        Side of the aligned crop in pixels.
+    """
+
+    def __init__(self, options: ComponentOptions, size: int) -> None:
+        super().__init__(options)
+        self.size = size
+
+    def forward(self, draft: Tensor, batch: Batch, swapper: "Swapper") -> Tensor:
+        """The better image (B, 3, S, S). May call `swapper.draft`."""
+        raise NotImplementedError
+
+
+class Loss(Network):
+    """A number to make small. Parameters of its own, such as a discriminator's, are trained by `critic`."""
+
+    class Options(ComponentOptions):
+        weight: float = Field(1.0, ge=0, description="Factor of this loss in the sum.")
+        start: int = Field(0, ge=0, description="Training step at which this loss sets in.")
+
+    options: Options
+
+    def forward(self, batch: Batch, output: SwapResult, swapper: "Swapper") -> Tensor:
+        """The unweighted loss, a scalar."""
+        raise NotImplementedError
+
+    def critic(self, batch: Batch, output: SwapResult) -> Tensor:
+        """The loss of the loss's own parameters, a scalar; `output` is detached. Called if there are any."""
+        raise NotImplementedError
+
+
+class Dataset(Component):
+    """A collection of aligned crops. It yields faces; the framework makes the pairs.
+
+    Parameters
+    ----------
+    size:
+        Side of the aligned crops in pixels.
+    detector:
+        The recipe's detector (a `fsframework.plugins.Part`), for data sets that hold raw pictures.
+    split:
+        "train", "test" or "all": which people. No person is in both train and test.
+    """
+
+    def __init__(self, options: ComponentOptions, size: int, detector: Any, split: str) -> None:
+        self.options = options
+        self.size = size
+        self.detector = detector
+        self.split = split
+
+    def __len__(self) -> int:
+        raise NotImplementedError
+
+    def __getitem__(self, index: int) -> Sample:
+        """The face at a place; the same one at every call."""
+        raise NotImplementedError
+
+    def names(self) -> list[str]:
+        """`Sample.name` of every face, in order, without reading images where that can be avoided."""
+        return [self[index].name for index in range(len(self))]
+
+    def people(self) -> list[str | None]:
+        """`Sample.person` of every face, in order, without reading images where that can be avoided."""
+        return [self[index].person for index in range(len(self))]
+
+    def target(self, index: int, rng: np.random.Generator) -> Sample:
+        """The face as a training target. Data sets that alter targets (occluders) override this."""
+        return self[index]
+
+    def prepare(self, swapper: "Swapper") -> dict[str, np.ndarray]:
+        """Work done once when a stage starts, such as measuring every face. What it returns is saved with the run."""
+        return {}
+
+    def restore(self, state: dict[str, np.ndarray]) -> None:
+        """Take what `prepare` returned, in this or in an earlier process."""
+
+
+class Estimator(Network):
+    """Reads a quantity from aligned crops.
+
+    `quantity` says which, with its unit: `pose_deg` (B, 3) yaw, pitch, roll; `landmarks68` (B, 68, 2) crop pixels;
+    `mask` (B, 1, S, S); `expression` (B, D). Rows of NaN mean that it failed.
+    """
+
+    quantity: ClassVar[str]
+
+    def forward(self, faces: Faces) -> Tensor:
+        """The quantity, a row for each face."""
+        raise NotImplementedError
+
+
+class Figure(NamedTuple):
+    """What a benchmark's number is: read by tables, reports and people."""
+
+    unit: str  # "%", "deg", "" for plain numbers
+    better: Literal["higher", "lower"]
+    meaning: str  # a sentence
+
+
+class Benchmark(Network):
+    """Measures swaps. One instance may be called many times: for the method and for each baseline."""
+
+    figures: ClassVar[dict[str, Figure]]  # by the keys of what a call returns
+
+    def forward(self, swaps: Iterable[tuple[Batch, SwapResult]], faces: Dataset) -> dict[str, np.ndarray | float]:
+        """Figures by name: arrays (n,), one value for each pair in order, NaN where a pair failed; or numbers.
+
+        Parameters
+        ----------
+        swaps:
+            Batches on the CPU or a device, in the order of the pairs.
+        faces:
+            The data set whose people are swapped: all its original images are the gallery.
+        """
+        raise NotImplementedError
+
+    def label(self, trained_against: str | None) -> str:
+        """The heading of its figures, given the name of the identity encoder used in training."""
+        return self.name
+
+
+class Swapper(nn.Module):
+    """An assembled method. Not plugged: recipes name its four parts.
+
+    Parameters
+    ----------
+    identity, attributes, generator, refiner:
+        The built components. `refiner` may be None.
+    """
+
+    def __init__(
+        self,
+        identity: IdentityEncoder,
+        attributes: AttributeEncoder,
+        generator: Generator,
+        refiner: Refiner | None = None,
+    ) -> None:
+        super().__init__()
+        self.identity = identity
+        self.attributes = attributes
+        self.generator = generator
+        self.refiner = refiner
+
+    def draft(self, batch: Batch, z_id: Tensor | None = None) -> SwapResult:
+        """The swap before the refiner.
+
+        Parameters
+        ----------
+        batch:
+            The pairs.
+        z_id:
+            (B, D) embeddings of the sources if they are known; else they are computed.
+        """
+        if z_id is None:
+            z_id = self.identity(batch.source)
+        z_att = self.attributes(batch.target)
+        painted = self.generator(z_id, z_att)  # (B, 3 or 4, S, S)
+        image, mask = painted[:, :3], painted[:, 3:] if painted.shape[1] > 3 else None
+        return SwapResult(image=image, draft=image, z_id=z_id, z_att=z_att, mask=mask)
+
+    def forward(self, batch: Batch, z_id: Tensor | None = None) -> SwapResult:
+        """The swap. Parameters are those of `draft`."""
+        result = self.draft(batch, z_id)
+        if self.refiner is None:
+            return result
+        image = self.refiner(result.draft, batch, self)
+        return SwapResult(image=image, draft=result.draft, z_id=result.z_id, z_att=result.z_att, mask=result.mask)
+
+    def trained_parts(self) -> Iterator[tuple[str, Network]]:
+        """The parts that a recipe can train, by their name in the recipe."""
+        yield "attributes", self.attributes
+        yield "generator", self.generator
+        if self.refiner is not None:
+            yield "refiner", self.refiner

@@ -1,0 +1,61 @@
+"""The hooks. Every hook takes nothing and returns a list of component classes.
+
+A plugin is a module, named by an entry point of the group `fsframework`, that implements one hook or more:
+
+    from fsframework import hookimpl
+
+    @hookimpl
+    def register_losses():
+        return [MyLoss]
+
+The base classes are in `fsframework.components`; plugins/README.md has a section for each hook.
+"""
+
+import pluggy
+
+hookspec = pluggy.HookspecMarker("fsframework")
+
+
+@hookspec
+def register_detectors():
+    """Return `Detector` classes: frames to faces with five landmarks."""
+
+
+@hookspec
+def register_identity_encoders():
+    """Return `IdentityEncoder` classes: aligned crops to embeddings."""
+
+
+@hookspec
+def register_attribute_encoders():
+    """Return `AttributeEncoder` classes: aligned crops to maps of everything but the identity."""
+
+
+@hookspec
+def register_generators():
+    """Return `Generator` classes: an embedding and attribute maps to an aligned crop."""
+
+
+@hookspec
+def register_refiners():
+    """Return `Refiner` classes: a draft swap to a better one."""
+
+
+@hookspec
+def register_losses():
+    """Return `Loss` classes."""
+
+
+@hookspec
+def register_datasets():
+    """Return `Dataset` classes: collections of aligned crops."""
+
+
+@hookspec
+def register_estimators():
+    """Return `Estimator` classes: a quantity, such as head pose, read from aligned crops."""
+
+
+@hookspec
+def register_benchmarks():
+    """Return `Benchmark` classes: swaps to figures."""
