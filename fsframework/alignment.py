@@ -16,6 +16,8 @@ from fsframework.types import AlignedFace, Face
 # Five landmarks in units of the crop's side, measured from its top left corner: eyes, nose, mouth corners.
 TEMPLATE = np.array([[0.383, 0.477], [0.625, 0.477], [0.504, 0.610], [0.397, 0.743], [0.610, 0.743]])
 
+SAMPLES = 16  # a side, at most, averaged into one pixel; bounds the work on a face of thousands of pixels
+
 
 def template(size: int) -> np.ndarray:
     """The template's landmarks (5, 2) in pixels of a crop whose side is `size`."""
@@ -72,30 +74,26 @@ def align(frame: np.ndarray, face: Face, size: int) -> AlignedFace:
 def warp(frame: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
     """A crop (size, size, 3) of a frame. Outside the frame its edge pixels repeat.
 
-    A face larger than the crop is first reduced by averaging, so that nothing aliases.
+    Where the crop is smaller than what it shows, its pixels are averages, so that nothing aliases.
+    """
+    return _resample(frame, matrix, (size, size), cv2.BORDER_REPLICATE)
+
+
+def _resample(image: np.ndarray, matrix: np.ndarray, size: tuple[int, int], border: int) -> np.ndarray:
+    """An image taken through a matrix (2, 3): `size`, width and height, of the result.
+
+    Enlarging is bicubic. Shrinking takes at least as many samples as the image has pixels there, up to `SAMPLES` a
+    side for each pixel of the result, and averages them.
     """
     scale = float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
-    factor = int(1 / scale) if scale < 1 else 1
-    if factor > 1:
-        frame, matrix = _reduce(frame, matrix, size, factor)
-    return cv2.warpAffine(frame, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-
-
-def _reduce(frame: np.ndarray, matrix: np.ndarray, size: int, factor: int) -> tuple[np.ndarray, np.ndarray]:
-    """The part of the frame that the crop shows, averaged over factor x factor pixels, and the matrix from there."""
-    corners = transform(np.array([[0, 0], [size, 0], [0, size], [size, size]], dtype=np.float64), invert(matrix))
-    height, width = frame.shape[:2]
-    low = np.maximum(np.floor(corners.min(axis=0)) - factor, 0).astype(int)
-    high = np.minimum(np.ceil(corners.max(axis=0)) + factor + 1, [width, height]).astype(int)
-    part = frame[low[1] : high[1], low[0] : high[0]]
-    if min(part.shape[:2]) < factor:
-        return frame, matrix
-    wide, tall = part.shape[1] // factor, part.shape[0] // factor
-    part = part[: tall * factor, : wide * factor]
-    small = cv2.resize(part, (wide, tall), interpolation=cv2.INTER_AREA)
-    # Pixel u of the reduced part lies at factor * u + (factor - 1) / 2 + low of the frame.
-    back = np.array([[factor, 0, low[0] + (factor - 1) / 2], [0, factor, low[1] + (factor - 1) / 2], [0, 0, 1]])
-    return small, matrix @ back
+    samples = int(np.clip(np.ceil(1 / scale - 1e-6), 1, SAMPLES))
+    # Pixel u of the result covers the fine pixels samples * u to samples * u + samples - 1.
+    fine = matrix * samples
+    fine[:, 2] += (samples - 1) / 2
+    wide, tall = size[0] * samples, size[1] * samples
+    smooth = cv2.INTER_CUBIC if samples == 1 else cv2.INTER_LINEAR
+    result = cv2.warpAffine(image, fine, (wide, tall), flags=smooth, borderMode=border)
+    return result if samples == 1 else cv2.resize(result, size, interpolation=cv2.INTER_AREA)
 
 
 def paste(frame: np.ndarray, crop: np.ndarray, matrix: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -119,11 +117,11 @@ def paste(frame: np.ndarray, crop: np.ndarray, matrix: np.ndarray, mask: np.ndar
     right, bottom = np.minimum(np.ceil(corners.max(axis=0)) + 1, [width, height]).astype(int)
     if right <= left or bottom <= top:
         return frame.copy()
-    shifted = matrix.copy()
-    shifted[:, 2] += matrix[:, :2] @ np.array([left, top])
-    how = dict(dsize=(int(right - left), int(bottom - top)), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
-    alpha = cv2.warpAffine(mask.astype(np.float32), shifted, **how)[..., None]
-    colour = cv2.warpAffine(crop, shifted, borderMode=cv2.BORDER_REPLICATE, **how).astype(np.float32)
+    back = invert(matrix)
+    back[:, 2] -= [left, top]
+    region_size = (int(right - left), int(bottom - top))
+    alpha = _resample(mask.astype(np.float32), back, region_size, cv2.BORDER_CONSTANT).clip(0, 1)[..., None]
+    colour = _resample(crop, back, region_size, cv2.BORDER_REPLICATE).astype(np.float32)
     result = frame.copy()
     region = result[top:bottom, left:right]
     region[:] = np.rint(alpha * colour + (1 - alpha) * region).astype(np.uint8)
@@ -134,7 +132,8 @@ def soft_mask(size: int) -> np.ndarray:
     """An oval over the face, forehead to chin, that fades to 0 before the crop's border: (size, size) float32 0..1."""
     y, x = (np.mgrid[:size, :size] + 0.5) / size
     radius = np.hypot((x - 0.504) / 0.33, (y - 0.60) / 0.38)
-    return np.clip((1 - radius) / 0.2, 0, 1).astype(np.float32)
+    ramp = np.clip((1 - radius) / 0.25, 0, 1)
+    return (ramp * ramp * (3 - 2 * ramp)).astype(np.float32)  # no kink, which an eye would see, at either end
 
 
 def resampling_matrix(start: float, length: float, source: int, size: int) -> Tensor:

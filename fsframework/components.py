@@ -132,7 +132,7 @@ class Refiner(Network):
         super().__init__(options)
         self.size = size
 
-    def forward(self, draft: Tensor, batch: Batch, swapper: "Swapper") -> Tensor:
+    def forward(self, draft: SwapResult, batch: Batch, swapper: "Swapper") -> Tensor:
         """The better image (B, 3, S, S). May call `swapper.draft`."""
         raise NotImplementedError
 
@@ -267,7 +267,7 @@ class Swapper(nn.Module):
         self.generator = generator
         self.refiner = refiner
 
-    def draft(self, batch: Batch, z_id: Tensor | None = None) -> SwapResult:
+    def draft(self, batch: Batch, z_id: Tensor | None = None, z_att: list[Tensor] | None = None) -> SwapResult:
         """The swap before the refiner.
 
         Parameters
@@ -276,20 +276,23 @@ class Swapper(nn.Module):
             The pairs.
         z_id:
             (B, D) embeddings of the sources if they are known; else they are computed.
+        z_att:
+            The targets' attribute maps if they are known; else they are computed.
         """
         if z_id is None:
             z_id = self.identity(batch.source)
-        z_att = self.attributes(batch.target)
+        if z_att is None:
+            z_att = self.attributes(batch.target)
         painted = self.generator(z_id, z_att)  # (B, 3 or 4, S, S)
         image, mask = painted[:, :3], painted[:, 3:] if painted.shape[1] > 3 else None
         return SwapResult(image=image, draft=image, z_id=z_id, z_att=z_att, mask=mask)
 
     def forward(self, batch: Batch, z_id: Tensor | None = None) -> SwapResult:
-        """The swap. Parameters are those of `draft`."""
+        """The swap; `z_id` as in `draft`."""
         result = self.draft(batch, z_id)
         if self.refiner is None:
             return result
-        image = self.refiner(result.draft, batch, self)
+        image = self.refiner(result, batch, self)
         return SwapResult(image=image, draft=result.draft, z_id=result.z_id, z_att=result.z_att, mask=result.mask)
 
     def trained_parts(self) -> Iterator[tuple[str, Network]]:

@@ -1,1 +1,27 @@
-"""TODO."""
+"""FaceShifter: AEI-Net, HEAR-Net, their losses and data."""
+
+from fsf_faceshifter.aei_net import AadGenerator, AeiAttributes
+from fsf_faceshifter.hear_net import HearNet
+from fsf_faceshifter.losses import Attribute, Change
+from fsframework import hookimpl
+from fsframework.components import AttributeEncoder, Generator, Loss, Refiner
+
+
+@hookimpl
+def register_attribute_encoders() -> list[type[AttributeEncoder]]:
+    return [AeiAttributes]
+
+
+@hookimpl
+def register_generators() -> list[type[Generator]]:
+    return [AadGenerator]
+
+
+@hookimpl
+def register_refiners() -> list[type[Refiner]]:
+    return [HearNet]
+
+
+@hookimpl
+def register_losses() -> list[type[Loss]]:
+    return [Attribute, Change]

@@ -1,1 +1,10 @@
-"""TODO."""
+"""Identity encoders: frozen face recognisers that say who a face is."""
+
+from fsf_identity.dlib_resnet import DlibResNet
+from fsf_identity.mobilefacenet import MobileFaceNet
+from fsframework import hookimpl
+
+
+@hookimpl
+def register_identity_encoders():
+    return [DlibResNet, MobileFaceNet]

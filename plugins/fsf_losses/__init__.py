@@ -1,1 +1,12 @@
-"""TODO."""
+"""Losses that more than one method uses."""
+
+from fsf_losses.hinge_gan import HingeGan
+from fsf_losses.identity import Identity
+from fsf_losses.reconstruction import Reconstruction
+from fsframework import hookimpl
+from fsframework.components import Loss
+
+
+@hookimpl
+def register_losses() -> list[type[Loss]]:
+    return [HingeGan, Identity, Reconstruction]

@@ -1,0 +1,99 @@
+"""Identity retrieval, the measure of FaceShifter (arXiv:1912.13457, section 4.1) and its followers.
+
+The paper looks up swapped frames of 1000 videos among all original frames and counts a hit if the nearest one belongs
+to the source's video. Here people stand for videos and the data set's pictures for frames.
+"""
+
+from collections.abc import Iterable
+from typing import Annotated, ClassVar
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from fsframework.components import Benchmark, ComponentOptions, Dataset, Figure, IdentityEncoder
+from fsframework.errors import UserError
+from fsframework.pairs import collate, person_numbers
+from fsframework.plugins import Part, use
+from fsframework.progress import progress
+from fsframework.types import Batch, Faces, SwapResult
+
+NEAREST = 5
+
+
+class IdentityRetrieval(Benchmark):
+    """Is the picture nearest to the swap one of the source? Higher is better, %; the judge decides what is near.
+
+    All original pictures are looked through, the source's and the target's own among them. A swap that the judge
+    cannot embed is a miss. The judge should be another network than the one trained against, which a method can fool;
+    where it is the same one, the heading says so.
+    """
+
+    name = "id-retrieval"
+    figures: ClassVar = {
+        "top1": Figure("%", "higher", "Swaps whose nearest original picture shows the source's person."),
+        "top5": Figure("%", "higher", "Swaps with the source's person among the five nearest original pictures."),
+        "cosine": Figure("", "higher", "Cosine of the judge's embeddings of swap and source picture."),
+        "cosine_target": Figure("", "lower", "Cosine of the judge's embeddings of swap and target picture."),
+    }
+
+    class Options(ComponentOptions):
+        judge: Annotated[Part, use("identity-encoders")] = Field(
+            description="Decides who is who; not the encoder that the method was trained against."
+        )
+        batch_size: int = Field(32, ge=1, description="Original pictures that are embedded at once.")
+
+    options: Options
+
+    def __init__(self, options: Options) -> None:
+        super().__init__(options)
+        self.judge: IdentityEncoder = options.judge.build()
+        if not self.judge.metric:
+            raise UserError(f"{self.name}: judge {options.judge.name}: cannot compare faces; choose another encoder")
+        self._gallery: tuple[Dataset, Tensor, Tensor] | None = None
+
+    def load(self) -> None:
+        """Read the judge's weights."""
+        self.judge.load()
+
+    def label(self, trained_against: str | None) -> str:
+        judge = self.options.judge.name
+        return f"{self.name} (own network)" if judge == trained_against else f"{self.name} (judge: {judge})"
+
+    @torch.no_grad()
+    def forward(self, swaps: Iterable[tuple[Batch, SwapResult]], faces: Dataset) -> dict[str, np.ndarray | float]:
+        found = [self._judge(batch, swap, faces) for batch, swap in swaps]
+        return {key: torch.cat([part[key] for part in found]).double().cpu().numpy() for key in self.figures}
+
+    def _judge(self, batch: Batch, swap: SwapResult, faces: Dataset) -> dict[str, Tensor]:
+        gallery, people = self._embedded(faces, swap.image.device)
+        vectors = self.judge(Faces.of(swap.image)).float()  # (B, D)
+        cosines = vectors @ gallery.T  # (B, N)
+        nearest = cosines.nan_to_num(-torch.inf).topk(min(NEAREST, len(gallery)), dim=1).indices
+        hits = people[nearest] == people[batch.source.index][:, None]  # (B, 5)
+        hits &= vectors.isfinite().all(dim=1, keepdim=True)
+        rows = torch.arange(len(vectors), device=vectors.device)
+        return {
+            "top1": 100 * hits[:, 0],
+            "top5": 100 * hits.any(dim=1),
+            "cosine": cosines[rows, batch.source.index],
+            "cosine_target": cosines[rows, batch.target.index],
+        }
+
+    def _embedded(self, faces: Dataset, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Embeddings (N, D) of all original pictures, and who they show (N,); computed once for a data set."""
+        if self._gallery is None or self._gallery[0] is not faces:
+            numbers = person_numbers(faces)
+            size = self.options.batch_size
+            vectors = []
+            with progress(f"{self.name}: gallery", len(faces), "faces") as ticker:
+                for start in range(0, len(faces), size):
+                    places = range(start, min(start + size, len(faces)))
+                    samples = collate([faces[place] for place in places], places, numbers)
+                    vectors.append(self.judge(samples.to(device)).float())
+                    ticker.advance(len(places))
+            alone = -1 - np.arange(len(numbers))  # somebody unknown is like nobody else
+            people = torch.from_numpy(np.where(numbers < 0, alone, numbers)).to(device)
+            self._gallery = faces, torch.cat(vectors), people
+        return self._gallery[1], self._gallery[2]

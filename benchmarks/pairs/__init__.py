@@ -1,0 +1,1 @@
+"""Lists of pairs: who is swapped with whom."""

@@ -1,0 +1,268 @@
+"""The command line, `fsf`. A command parses, calls one function, prints.
+
+Everything that needs torch is imported inside the commands, so that help comes at once. A user's mistake ends with
+exit status 1 and a line on standard error (2 for a mistake in the command itself), Ctrl-C with 130, SIGTERM with 143.
+"""
+
+import difflib
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from fsframework.errors import UserError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+SETS = click.option(
+    "--set", "sets", metavar="KEY=VALUE", multiple=True, help="Change one value, such as stages.0.batch_size=8."
+)
+DEVICE = click.option("--device", metavar="NAME", help="cpu, cuda or cuda:N. By default the GPU, if there is one.")
+FILE = click.Path(path_type=Path)
+
+
+def main() -> None:
+    """Run `fsf` and leave the process."""
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        sys.exit(fsf.main(prog_name="fsf", standalone_mode=False))
+    except UserError as error:
+        click.echo(error, err=True)
+        sys.exit(1)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.Abort:
+        click.echo("fsf: interrupted", err=True)
+        sys.exit(130)
+
+
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+    os.write(2, b"fsf: terminated\n")  # a handler must not enter Python's buffers, which may be in use
+    raise SystemExit(128 + number)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="fsframework", prog_name="fsf")
+def fsf() -> None:
+    """Train, measure and use face swappers.
+
+    A recipe says what is trained, plugins bring the parts. `fsf plugins list` shows what is installed.
+    """
+
+
+@fsf.command()
+@click.argument("recipe")
+@SETS
+@click.option("--out", metavar="DIR", type=FILE, help="The run's folder. By default runs/ and the recipe's name.")
+@click.option("--resume", is_flag=True, help="Go on with the run that the folder holds.")
+@click.option("--overwrite", is_flag=True, help="Replace the run that the folder holds.")
+@DEVICE
+def run(
+    recipe: str, sets: tuple[str, ...], out: Path | None, resume: bool, overwrite: bool, device: str | None
+) -> None:
+    """Train a recipe, measure the result, write a report.
+
+    RECIPE is a YAML file, or the name of a recipe that comes with fsf. Ctrl-C leaves a state that --resume goes on
+    from exactly.
+    """
+    if resume and overwrite:
+        raise click.UsageError("--resume and --overwrite exclude each other.")
+    from fsframework.evaluation import evaluate, table
+    from fsframework.recipe import Recipe
+    from fsframework.report import write_report
+    from fsframework.runs import Run
+    from fsframework.training import train
+
+    _warn_of_broken_plugins()
+    loaded = Recipe.load(recipe, sets)
+    opened = Run.open(loaded, out or Path("runs") / loaded.name, resume=resume, overwrite=overwrite, device=device)
+    train(opened)
+    metrics = evaluate(opened)
+    report = write_report(opened)
+    _console().print(table(metrics))
+    click.echo(f"report: {report}")
+
+
+@fsf.command()
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.option("--run", "folder", metavar="DIR", type=FILE, required=True, help="A run's folder.")
+@click.option("--pairs", metavar="CSV|N", help="A list of pairs, or how many to draw; in place of the recipe's.")
+@SETS
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+@DEVICE
+def bench(
+    names: tuple[str, ...], folder: Path, pairs: str | None, sets: tuple[str, ...], as_json: bool, device: str | None
+) -> None:
+    """Measure a trained run.
+
+    NAME is a benchmark; without one, those of the run's recipe measure. Change the evaluation by --set, such as
+    --set evaluation.batch_size=8.
+    """
+    from fsframework.evaluation import bench, table
+
+    _warn_of_broken_plugins()
+    changes = list(sets)
+    if pairs is not None:
+        changes.append(f"evaluation.pairs={pairs if pairs.isdecimal() else json.dumps(pairs)}")
+    metrics = bench(folder, list(names), changes, device)
+    if as_json:
+        click.echo(json.dumps(metrics, indent=2))
+    else:
+        _console().print(table(metrics))
+
+
+@fsf.command()
+@click.argument("source", required=False, type=FILE)
+@click.argument("target", required=False, type=FILE)
+@click.argument("out", required=False, type=FILE)
+@click.option("--model", metavar="DIR", type=FILE, required=True, help="The folder of a trained run.")
+@click.option("--face", default="largest", show_default=True, metavar="largest|all|N", help="Which faces to swap.")
+@click.option("--pairs", metavar="CSV", type=FILE, help="Swap many: a file with the columns source, target, name.")
+@click.option("-o", "folder", metavar="DIR", type=FILE, help="Where the results of --pairs go.")
+@DEVICE
+@click.pass_context
+def swap(
+    context: click.Context,
+    source: Path | None,
+    target: Path | None,
+    out: Path | None,
+    model: Path,
+    face: str,
+    pairs: Path | None,
+    folder: Path | None,
+    device: str | None,
+) -> None:
+    """Put the face of one picture into another.
+
+    SOURCE says who, TARGET is the picture that is changed, OUT is written.
+
+    Many at once: fsf swap --model DIR --pairs FILE.csv -o DIR. Faces are numbered from 1, from left to right.
+    """
+    single = source is not None and target is not None and out is not None and pairs is None and folder is None
+    many = pairs is not None and folder is not None and source is None
+    if not single and not many:
+        raise click.UsageError("Give SOURCE TARGET OUT, or --pairs FILE.csv and -o DIR.")
+    from fsframework.conversion import Converter, swap_pairs
+
+    converter = Converter(model, device)
+    if pairs is not None and folder is not None:
+        context.exit(1 if swap_pairs(converter, pairs, folder, face) else 0)
+    if source is not None and target is not None and out is not None:
+        converter.swap_file(source, target, out, face)
+
+
+@fsf.command()
+@click.argument("recipes", nargs=-1, required=True, metavar="RECIPE...")
+@SETS
+@click.pass_context
+def check(context: click.Context, recipes: tuple[str, ...], sets: tuple[str, ...]) -> None:
+    """Find mistakes in recipes without training.
+
+    Wrong keys and values are found, and networks that do not fit together. RECIPE is a YAML file or the name of a
+    recipe that comes with fsf.
+    """
+    from fsframework.recipe_check import check_file
+
+    _warn_of_broken_plugins()
+    failed = False
+    for recipe in recipes:
+        try:
+            click.echo(check_file(recipe, sets))
+        except UserError as error:
+            click.echo(error, err=True)
+            failed = True
+    context.exit(1 if failed else 0)
+
+
+@fsf.command()
+def schema() -> None:
+    """Print the JSON Schema of recipes, for editors.
+
+    Editors use it to complete and check recipes; it knows all installed components and their options.
+    """
+    from fsframework.reference import schema
+
+    _warn_of_broken_plugins()
+    click.echo(json.dumps(schema(), indent=2))
+
+
+@fsf.group()
+def plugins() -> None:
+    """Show the components that plugins bring."""
+
+
+@plugins.command("list")
+@click.argument("kind", required=False)
+def list_components(kind: str | None) -> None:
+    """List all components, or those of one KIND, such as losses."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from fsframework.plugins import KINDS, registry
+
+    _warn_of_broken_plugins()
+    table = Table("kind", "name", "plugin", "what it is", box=None, pad_edge=False)
+    for each in KINDS if kind is None else [_kind(kind)]:
+        for name, (cls, plugin) in sorted(registry().components[each].items()):
+            first_line = (cls.__doc__ or "").strip().partition("\n")[0]
+            table.add_row(*map(Text, (each, name, plugin, first_line)))
+    _console().print(table)
+
+
+@plugins.command("show")
+@click.argument("kind")
+@click.argument("name")
+def show_component(kind: str, name: str) -> None:
+    """Show what the component NAME of a KIND does, and its options."""
+    import inspect
+
+    from rich.table import Table
+    from rich.text import Text
+
+    from fsframework.plugins import component, registry
+    from fsframework.reference import rows
+
+    _warn_of_broken_plugins()
+    plural = _kind(kind)
+    cls = component(plural, name)
+    click.echo(f"{name} ({plural}, plugin {registry().components[plural][name].plugin})\n")
+    click.echo(f"{inspect.cleandoc(cls.__doc__ or '')}\n")
+    table = Table("option", "value", "default", "meaning", box=None, pad_edge=False)
+    for row in rows(cls.Options):
+        table.add_row(*map(Text, row._replace(default=row.default or "required")))
+    _console().print(table if table.row_count else "No options.")
+
+
+def _kind(word: str) -> str:
+    """A kind by its plural or singular. Raises click.BadParameter with a hint."""
+    from fsframework.plugins import KINDS, SINGULAR
+
+    known = {name: kind for kind in KINDS for name in (kind, SINGULAR[kind].replace(" ", "-"))}
+    plain = word.lower().replace(" ", "-").replace("_", "-")
+    if plain in known:
+        return known[plain]
+    close = difflib.get_close_matches(plain, known, n=1)
+    hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(KINDS)}."
+    raise click.BadParameter(f"no kind is called {word}; {hint}", param_hint="KIND")
+
+
+def _warn_of_broken_plugins() -> None:
+    from fsframework.plugins import registry
+
+    for problem in registry().problems:
+        click.echo(f"warning: {problem}", err=True)
+
+
+def _console() -> "Console":
+    """For tables on standard output; wide where there is no terminal to fit."""
+    from rich.console import Console
+
+    settings: dict[str, Any] = {} if sys.stdout.isatty() else {"width": 160}
+    return Console(highlight=False, markup=False, **settings)

@@ -1,0 +1,66 @@
+"""All swaps of an evaluation, made once, and the ways that are measured with them.
+
+The ways are the method, `copy-target` (the target's picture, as if nothing were swapped), `copy-source` (the source's
+picture, as if everything were) and, where there is a refiner, `without-refiner`.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fsframework.components import Swapper
+from fsframework.images import to_images, to_tensor
+from fsframework.pairs import EvaluationPairs
+from fsframework.progress import progress
+from fsframework.types import Batch, SwapResult
+
+METHOD = "method"
+
+Way = Callable[[Batch, int], Tensor]  # from a batch and its number to images (B, 3, S, S)
+
+
+@dataclass(frozen=True)
+class Swapped:
+    """The swaps of a list of pairs, as 8-bit pictures on the CPU: they are measured as they would be written."""
+
+    pairs: EvaluationPairs
+    device: torch.device  # on which benchmarks get them
+    images: list[np.ndarray]  # by batch, (B, S, S, 3) uint8
+    drafts: list[np.ndarray] | None  # None where there is no refiner
+    results: list[SwapResult]  # by batch; no images, no z_att
+
+    def ways(self) -> dict[str, Way]:
+        """What is measured, the method first."""
+        drafts = self.drafts
+        ways: dict[str, Way] = {METHOD: lambda batch, number: to_tensor(self.images[number])}
+        if drafts is not None:
+            ways["without-refiner"] = lambda batch, number: to_tensor(drafts[number])
+        ways["copy-target"] = lambda batch, number: batch.target.image
+        ways["copy-source"] = lambda batch, number: batch.source.image
+        return ways
+
+    def walk(self, way: Way, done: Callable[[], None]) -> Iterator[tuple[Batch, SwapResult]]:
+        """The swaps of one way, batch by batch; `done` is called after each."""
+        for number, batch in enumerate(self.pairs):
+            image = way(batch, number)
+            yield batch.to(self.device), replace(self.results[number], image=image, draft=image).to(self.device)
+            done()
+
+
+@torch.no_grad()
+def swap_all(pairs: EvaluationPairs, swapper: Swapper, device: torch.device) -> Swapped:
+    """Swap every pair, once, on the device where the swapper is."""
+    images, drafts, results = [], [], []
+    none = torch.empty(0)
+    with progress("swapping", len(pairs.pairs), "pairs") as ticker:
+        for batch in pairs:
+            result = swapper(batch.to(device))
+            images.append(to_images(result.image))
+            if swapper.refiner is not None:
+                drafts.append(to_images(result.draft))
+            results.append(replace(result, image=none, draft=none, z_att=[]).to("cpu"))
+            ticker.advance(len(batch.same))
+    return Swapped(pairs, device, images, None if swapper.refiner is None else drafts, results)

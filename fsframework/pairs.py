@@ -1,0 +1,189 @@
+"""Who is swapped with whom: people as numbers, samples as batches, and lists of pairs."""
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import torch
+
+from fsframework.components import Dataset
+from fsframework.errors import UserError
+from fsframework.images import to_tensor
+from fsframework.types import Batch, Faces, Sample
+
+COLUMNS = ["source", "target"]  # of a list of pairs
+
+
+def person_numbers(dataset: Dataset) -> np.ndarray:
+    """The person of every face (N,) int64, numbered in the order in which they first appear; -1 where unknown."""
+    numbers: dict[str, int] = {}
+    people = dataset.people()
+    return np.array(
+        [-1 if person is None else numbers.setdefault(person, len(numbers)) for person in people], dtype=np.int64
+    )
+
+
+def collate(samples: Sequence[Sample], indices: Sequence[int], persons: np.ndarray) -> Faces:
+    """Samples as a batch for networks.
+
+    Parameters
+    ----------
+    samples:
+        B samples.
+    indices:
+        The place of each in its data set.
+    persons:
+        `person_numbers` of that data set, (N,).
+    """
+    places = np.asarray(indices, dtype=np.int64)
+    return Faces(
+        image=to_tensor(np.stack([sample.image for sample in samples])),
+        person=torch.from_numpy(np.asarray(persons, dtype=np.int64)[places]),
+        index=torch.from_numpy(places),
+        landmarks=torch.from_numpy(np.stack([sample.landmarks for sample in samples]).astype(np.float32)),
+    )
+
+
+@dataclass(frozen=True)
+class EvaluationPairs:
+    """A list of pairs as batches, in order. It can be walked many times; images are read at each walk.
+
+    `Batch.known` is 1 on pairs of a picture with itself and where a target's sample says so (occluders).
+    """
+
+    dataset: Dataset
+    pairs: Sequence[tuple[int, int]]  # places of source and target in the data set
+    batch_size: int
+
+    def __len__(self) -> int:
+        """Batches, the last of which may be smaller."""
+        return -(-len(self.pairs) // self.batch_size)
+
+    def __iter__(self) -> Iterator[Batch]:
+        persons = person_numbers(self.dataset)
+        for start in range(0, len(self.pairs), self.batch_size):
+            sources, targets = zip(*self.pairs[start : start + self.batch_size], strict=True)
+            source = collate([self.dataset[place] for place in sources], sources, persons)
+            samples = [self.dataset[place] for place in targets]
+            target = collate(samples, targets, persons)
+            same = source.index == target.index  # (B,)
+            kept = [np.zeros(s.image.shape[:2], bool) if s.known is None else s.known for s in samples]
+            known = torch.from_numpy(np.stack(kept))[:, None] | same[:, None, None, None]  # (B, 1, S, S)
+            yield Batch(source=source, target=target, same=same, truth=target.image, known=known.float())
+
+
+def pairs_file(where: str) -> Path:
+    """The CSV file of a list of pairs: a path, or the name of a list that comes with the framework (`orl`).
+
+    Raises
+    ------
+    UserError
+        There is neither such a file nor such a list.
+    """
+    path = Path(where)
+    if path.is_file():
+        return path
+    folder = Path(str(resources.files("fsf_pairs")))
+    shipped = {file.stem: file for file in sorted(folder.glob("*.csv"))}
+    if where not in shipped:
+        raise UserError(f"{where}: no such list of pairs; name a CSV file, or one of: {', '.join(shipped) or 'none'}")
+    return shipped[where]
+
+
+def read_pairs(path: str | Path, dataset: Dataset) -> list[tuple[int, int]]:
+    """A list of pairs as places in a data set.
+
+    Parameters
+    ----------
+    path:
+        A CSV file with the columns `source` and `target`: names of samples, which may leave out a file's suffix.
+    dataset:
+        Where they are looked up.
+
+    Raises
+    ------
+    UserError
+        The file cannot be read, has other columns, holds no pair, or names a sample that the data set lacks.
+    """
+    try:
+        with Path(path).open(encoding="utf-8-sig", newline="") as file:
+            rows = csv.reader(file, strict=True)
+            lines = [(rows.line_num, row) for row in rows if row]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{path}: cannot be read: {reason}; give a CSV file in UTF-8") from error
+    if not lines or lines[0][1] != COLUMNS:
+        raise UserError(f"{path}: line 1: is not the heading {','.join(COLUMNS)}; begin with it")
+    if len(lines) == 1:
+        raise UserError(f"{path}: holds no pairs; add lines like NAME,NAME")
+    places = _places(dataset)
+    pairs = []
+    for line, row in lines[1:]:
+        if len(row) != len(COLUMNS):
+            raise UserError(f"{path}: line {line}: has {len(row)} values; write {','.join(COLUMNS)}")
+        if missing := [name for name in row if name not in places]:
+            raise UserError(
+                f"{path}: line {line}: the data set has no face called {missing[0]}; "
+                "use the data that this list was made for, or another list"
+            )
+        pairs.append((places[row[0]], places[row[1]]))
+    return pairs
+
+
+def _places(dataset: Dataset) -> dict[str, int]:
+    """Where every name is, and every name without its suffix where only one sample is called so."""
+    names = dataset.names()
+    stems = [str(PurePosixPath(name).with_suffix("")) if PurePosixPath(name).name else name for name in names]
+    times = Counter(stems)
+    short = {stem: place for place, stem in enumerate(stems) if times[stem] == 1}
+    return short | {name: place for place, name in enumerate(names)}
+
+
+def pairs_text(pairs: Sequence[tuple[int, int]], dataset: Dataset) -> str:
+    """What a CSV file that `read_pairs` reads holds."""
+    names = dataset.names()
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    writer.writerows((names[source], names[target]) for source, target in pairs)
+    return text.getvalue()
+
+
+def draw_pairs(dataset: Dataset, count: int, seed: int) -> list[tuple[int, int]]:
+    """Pairs of different people, drawn at random from a seed.
+
+    Every person is a source, and a target, about equally often, and so is every picture of a person. A picture
+    of an unknown person counts as a person of its own.
+
+    Raises
+    ------
+    UserError
+        The data set shows fewer than two people.
+    """
+    persons = person_numbers(dataset)
+    order = np.argsort(persons, kind="stable")
+    groups = np.split(order, np.flatnonzero(np.diff(persons[order])) + 1)
+    if len(order) and persons[order[0]] == -1:
+        groups = [*groups[1:], *groups[0][:, None]]
+    if len(groups) < 2:
+        raise UserError(f"evaluation.pairs: pairs need at least 2 people, the data set shows {len(groups)}; add faces")
+    rng = np.random.default_rng(seed)
+    turns = [_turns(group, rng) for group in groups]
+    pairs: list[tuple[int, int]] = []
+    while len(pairs) < count:
+        # In a random circle of all people each is the source of the next: everyone is both, once, and never alone.
+        circle = rng.permutation(len(groups))
+        for source, target in zip(circle, np.roll(circle, -1), strict=True):
+            pairs.append((next(turns[source]), next(turns[target])))
+    return pairs[:count]
+
+
+def _turns(group: np.ndarray, rng: np.random.Generator) -> Iterator[int]:
+    """The places of a person's pictures for ever, each once before any comes again."""
+    while True:
+        yield from (int(place) for place in rng.permutation(group))

@@ -1,0 +1,69 @@
+"""Progress of long work on standard error: a bar in a terminal, now and then a plain line elsewhere."""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+QUIET_SECONDS = 10.0  # between plain lines; work that is done sooner prints nothing
+
+
+class Ticker:
+    """Counts work that is done. `advance` is cheap enough to be called for every item."""
+
+    def __init__(self, description: str, total: int, unit: str, done: int, bar: Progress | None) -> None:
+        self.description, self.total, self.unit = description, total, unit
+        self.done = self.first = done
+        self.started = self.printed = time.monotonic()
+        self.bar = bar
+        self.task = bar.add_task(description, total=total, completed=done, unit=unit, note="") if bar else None
+
+    def advance(self, count: int = 1, note: str = "") -> None:
+        """Count so many items more; `note` is shown beside the bar."""
+        self.done += count
+        if self.bar is not None and self.task is not None:
+            self.bar.update(self.task, advance=count, note=note)
+        elif time.monotonic() - self.printed >= QUIET_SECONDS:
+            self.printed = time.monotonic()
+            rate = (self.done - self.first) / (self.printed - self.started)
+            left = (self.total - self.done) / rate if rate > 0 else float("inf")
+            line = f"{self.description}: {self.done}/{self.total} {self.unit}, {rate:.3g}/s, {left:.0f} s left  {note}"
+            print(line.rstrip(), file=sys.stderr, flush=True)
+
+
+class _Rate(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed:.3g} {task.fields['unit']}/s" if task.speed else "")
+
+
+@contextmanager
+def progress(description: str, total: int, unit: str = "items", done: int = 0) -> Iterator[Ticker]:
+    """Show how far some work is, with rate and remaining time.
+
+    Parameters
+    ----------
+    description:
+        What is being done, a few words.
+    total, done:
+        Items in all, and items done before (a resumed run).
+    unit:
+        What an item is, in the plural.
+    """
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield Ticker(description, total, unit, done, None)
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        _Rate(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Progress(*columns, console=console) as bar:
+        yield Ticker(description, total, unit, done, bar)

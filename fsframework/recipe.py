@@ -1,0 +1,274 @@
+"""A recipe: the typed form of the YAML file that says what is trained, on what, how, and how it is measured.
+
+*`use` names a component; every other key beside it is one of its options.* Recipes do not inherit, interpolate or
+compute. recipes/README.md lists every key; it is generated from the descriptions below.
+"""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+from fsframework import safe_yaml
+from fsframework.components import Swapper
+from fsframework.errors import UserError
+from fsframework.plugins import Part, use
+from fsframework.recipe_source import Source
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
+Share = Annotated[float, Field(ge=0, le=1)]
+Beta = Annotated[float, Field(ge=0, lt=1)]
+DEFAULT_DETECTOR = {"use": "mtcnn"}
+
+
+class _Keys(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class Networks(_Keys):
+    """The four parts of a swapper."""
+
+    identity: Annotated[Part, use("identity-encoders")] = Field(description="Says who the source is. Never trained.")
+    attributes: Annotated[Part, use("attribute-encoders")] = Field(
+        description="Says how the target is shown: pose, expression, light, background."
+    )
+    generator: Annotated[Part, use("generators")] = Field(description="Paints the swap.")
+    refiner: Annotated[Part, use("refiners")] | None = Field(default=None, description="Improves the generator's swap.")
+
+
+class Pairs(_Keys):
+    """How sources are chosen for targets in training."""
+
+    same: Share = Field(default=0.2, description="Share of pairs whose source is the target's own picture.")
+    same_person: Share = Field(
+        default=0.0, description="Share of pairs whose source is another picture of the same person."
+    )
+    mirror: bool = Field(default=False, description="Mirror half of all pairs, left to right.")
+
+    @model_validator(mode="after")
+    def _leaves_room(self) -> Self:
+        if self.same + self.same_person > 1:
+            raise ValueError(f"same and same_person are shares: {self.same:g} + {self.same_person:g} is more than 1")
+        return self
+
+
+class Optimizer(_Keys):
+    """Adam; with weight decay, AdamW."""
+
+    lr: float = Field(gt=0, description="Learning rate.")
+    betas: tuple[Beta, Beta] = Field(
+        default=(0.0, 0.999), strict=False, description="Decay of the running means of gradients and of their squares."
+    )
+    weight_decay: float = Field(default=0.0, ge=0, description="Decoupled weight decay.")
+    critic_lr: float | None = Field(
+        default=None,
+        gt=0,
+        description="Learning rate of the losses' own networks, such as discriminators; null: as `lr`.",
+    )
+
+
+class Schedule(_Keys):
+    """How the learning rate changes."""
+
+    kind: Literal["constant", "cosine"] = Field(
+        default="constant", description="Constant, or falling to 0 along a cosine."
+    )
+    warmup: int = Field(default=0, ge=0, description="Steps in which the rate first rises linearly from 0.")
+
+
+class Stage(_Keys):
+    """One training: which networks, against which losses, for how long."""
+
+    name: Name = Field(description="Lower-case words joined by dashes; checkpoints are called so.")
+    train: list[Literal["attributes", "generator", "refiner"]] = Field(
+        min_length=1, description="The networks that are trained; the others are frozen."
+    )
+    data: Annotated[Part, use("datasets")] | None = Field(
+        default=None, description="The faces; null: the recipe's `data`."
+    )
+    pairs: Pairs = Field(default=Pairs(), description="How sources are chosen for targets.")
+    losses: list[Annotated[Part, use("losses")]] = Field(
+        min_length=1, description="What is made small: the sum of these losses, each times its `weight`."
+    )
+    optimizer: Optimizer = Field(description="How the weights are changed.")
+    schedule: Schedule = Field(default=Schedule(), description="How the learning rate changes.")
+    ema: float | None = Field(
+        default=None,
+        ge=0,
+        lt=1,
+        description="Keep a running mean of the weights with this decay, and use it; null: none.",
+    )
+    steps: int = Field(ge=1, description="Optimizer steps.")
+    batch_size: int = Field(ge=1, description="Pairs that are worked on at once.")
+    accumulate: int = Field(default=1, ge=1, description="Batches whose gradients are averaged into one step.")
+    clip: float | None = Field(default=None, gt=0, description="Largest norm of the gradient; null: no limit.")
+    precision: Literal["fp32", "bf16"] = Field(default="fp32", description="bf16: mixed precision by autocast.")
+    channels_last: bool = Field(
+        default=True, description="Keep images in channels-last order, which most hardware prefers."
+    )
+    compile: bool = Field(
+        default=False, description="Compile the networks with torch.compile: a slow start, faster steps."
+    )
+    workers: int = Field(default=0, ge=0, description="Processes that read data; 0: none beside the training process.")
+    checkpoint_every: int = Field(default=500, ge=1, description="Steps between the states that a run can go on from.")
+    log_every: int = Field(default=10, ge=1, description="Steps between lines of the log.")
+    init: str | None = Field(
+        default=None, description="File with weights to start from, seen from the current folder or from the recipe's."
+    )
+
+    @field_validator("train")
+    @classmethod
+    def _trains_each_once(cls, train: list[str]) -> list[str]:
+        if len(set(train)) < len(train):
+            raise ValueError("names a network twice; name each once")
+        return train
+
+
+class Evaluation(_Keys):
+    """How the trained swapper is measured."""
+
+    data: Annotated[Part, use("datasets")] | None = Field(
+        default=None, description="The faces; null: the recipe's `data`."
+    )
+    pairs: str | Annotated[int, Field(ge=1)] = Field(
+        description="Who is swapped with whom: the name of a list in benchmarks/pairs, a CSV file with the columns "
+        "source and target, or a number of pairs to draw from the seed."
+    )
+    benchmarks: list[Annotated[Part, use("benchmarks")]] = Field(min_length=1, description="What is measured.")
+    batch_size: int = Field(default=32, ge=1, description="Pairs that are swapped at once.")
+
+
+class Recipe(_Keys):
+    """A whole recipe. Size, detector and data stand once; a stage or the evaluation may narrow the data."""
+
+    name: Name = Field(description="Lower-case words joined by dashes; the run's folder is called so.")
+    seed: int = Field(default=0, ge=0, lt=2**32, description="Of everything that is drawn at random.")
+    size: Literal[32, 64, 128, 256, 512, 1024] = Field(description="Side of the aligned crops in pixels.")
+    detector: Annotated[Part, use("detectors")] = Field(
+        default=DEFAULT_DETECTOR, validate_default=True, description="Finds faces in pictures."
+    )
+    data: Annotated[Part, use("datasets")] = Field(description="The faces.")
+    networks: Networks = Field(description="The four parts of the swapper.")
+    stages: list[Stage] = Field(min_length=1, description="Trainings, in order; each starts from what the last left.")
+    evaluation: Evaluation | None = Field(default=None, description="How the result is measured; null: not at all.")
+
+    _folder: Path = PrivateAttr(default=Path())
+
+    @model_validator(mode="after")
+    def _stages_fit(self) -> Self:
+        times = Counter(stage.name for stage in self.stages)
+        problems = []
+        for number, stage in enumerate(self.stages):
+            if times[stage.name] > 1:
+                what = f"{times[stage.name]} stages are called {stage.name}; give each its own name"
+                problems.append(_problem(("stages", number, "name"), what))
+            if "refiner" in stage.train and self.networks.refiner is None:
+                what = "trains the refiner, and networks.refiner is missing; name one"
+                problems.append(_problem(("stages", number, "train"), what))
+        if problems:
+            raise ValidationError.from_exception_data("Recipe", problems)
+        return self
+
+    @classmethod
+    def load(cls, path_or_name: str, sets: Sequence[str] = ()) -> "Recipe":
+        """Read and check a recipe.
+
+        Parameters
+        ----------
+        path_or_name:
+            A YAML file, or the name of a recipe that comes with the framework; a file wins.
+        sets:
+            Overrides, `stages.0.batch_size=8`, in order.
+
+        Raises
+        ------
+        UserError
+            With everything that is wrong, one line for each: `file: line 7: stages.0.steps: what`.
+        """
+        path = find(path_or_name)
+        source = Source(path, {"detector": dict(DEFAULT_DETECTOR)})
+        for override in sets:
+            source.override(override)
+        try:
+            recipe = cls.model_validate(source.data)
+        except ValidationError as error:
+            raise source.explain(error, cls) from None
+        recipe._folder = path.parent
+        return recipe
+
+    def relative(self, name: str) -> Path:
+        """The path of a file that the recipe names: seen from the current folder, or else from the recipe's own."""
+        path = Path(name)
+        return path if path.exists() else self._folder / path
+
+    def dump(self) -> dict[str, Any]:
+        """Plain values, for YAML and JSON, with every default written out."""
+        return self.model_dump(mode="json")
+
+    def dump_yaml(self) -> str:
+        """The text of a file that `load` reads back to the same recipe."""
+        return safe_yaml.dump(self.dump())
+
+    def digest(self) -> str:
+        """SHA-256 of what the recipe says, as hexadecimal digits: equal for equal recipes, however they are written."""
+        text = json.dumps(self.dump(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _problem(place: tuple[str | int, ...], what: str) -> InitErrorDetails:
+    return InitErrorDetails(type=PydanticCustomError("stage", "{what}", {"what": what}), loc=place, input=None)
+
+
+def shipped() -> dict[str, Path]:
+    """The recipes that come with the framework, by name."""
+    folder = Path(str(resources.files("fsf_recipes")))
+    return {file.stem: file for file in sorted(folder.glob("*.yaml"))}
+
+
+def find(path_or_name: str) -> Path:
+    """The file of a recipe. Raises UserError if there is neither such a file nor such a name."""
+    path = Path(path_or_name)
+    if path.is_file():
+        return path
+    if path_or_name in (known := shipped()):
+        return known[path_or_name]
+    raise UserError(f"{path_or_name}: no such recipe; name a YAML file, or one of: {', '.join(known) or 'none'}")
+
+
+def build_swapper(recipe: Recipe) -> Swapper:
+    """The swapper that a recipe names, allocated on the current device and not loaded.
+
+    Encoders declare the sizes of what they return, and the generator is told. Raises UserError, naming the part, if
+    one cannot be built.
+    """
+    parts = recipe.networks
+    identity = build("networks.identity", parts.identity)
+    attributes = build("networks.attributes", parts.attributes, recipe.size)
+    generator = build("networks.generator", parts.generator, recipe.size, identity.dim, attributes.channels)
+    refiner = None if parts.refiner is None else build("networks.refiner", parts.refiner, recipe.size)
+    return Swapper(identity, attributes, generator, refiner)
+
+
+def build(place: str, part: Part, *sizes: Any) -> Any:
+    """A component, allocated and not loaded. Raises UserError, naming its place in the recipe, if that fails."""
+    with blaming(place, part):
+        return part.build(*sizes)
+
+
+@contextmanager
+def blaming(place: str, part: Part) -> Iterator[None]:
+    """Say which part of a recipe failed; a component may fail in any way."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{place}: {part.name}: {error}") from error
+    except Exception as error:
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise UserError(f"{place}: {part.name} does not fit here: {reason}") from error

@@ -1,0 +1,162 @@
+"""The values of a recipe file with `--set` overrides, where each came from, and errors that say so."""
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from fsframework import safe_yaml
+from fsframework.errors import UserError
+from fsframework.plugins import component, use
+from fsframework.safe_yaml import Place
+
+
+class Source:
+    """What a file and overrides say, before anything is checked.
+
+    Parameters
+    ----------
+    path:
+        A YAML file that holds a mapping.
+    defaults:
+        Values of the keys that the file leaves out, where overrides must find them.
+
+    Raises
+    ------
+    UserError
+        The file cannot be read.
+    """
+
+    def __init__(self, path: Path, defaults: dict[str, Any]) -> None:
+        self.data, marks = safe_yaml.load(path)
+        if not isinstance(self.data, dict):
+            raise UserError(f"{path}: line 1: a recipe is a mapping; begin with name: NAME")
+        self.origins = {place: f"{path}: line {line}" for place, line in marks.items()}
+        self.origins[()] = str(path)
+        self.data = {**defaults, **self.data}
+
+    def override(self, text: str) -> None:
+        """Set one value: `stages.0.batch_size=8`, counted from 0, with a value in YAML.
+
+        Setting `use` to another name drops the former component's options. Raises UserError, naming the override.
+        """
+        origin = f"--set {text}"
+        key, equals, value = text.partition("=")
+        steps = key.split(".")
+        if not equals or "" in steps:
+            raise UserError(f"{origin}: write KEY=VALUE, such as stages.0.batch_size=8")
+        parsed, marks = safe_yaml.parse(value, origin)
+        container, place = self.data, Place()
+        for step in steps[:-1]:
+            name = _step(container, step, place, origin)
+            place = (*place, name)
+            if isinstance(container, dict) and container.get(name) is None:
+                container[name] = {}
+                self.origins[place] = origin
+            container = container[name]
+        last = _step(container, steps[-1], place, origin)
+        if last == "use" and container.get("use") != parsed:
+            container.clear()
+            self._forget(place)
+        self._forget((*place, last))
+        container[last] = parsed
+        self.origins.update({(*place, last, *below): origin for below in marks or [()]})
+
+    def _forget(self, place: Place) -> None:
+        for known in [known for known in self.origins if known[: len(place)] == place and known != place]:
+            del self.origins[known]
+
+    def explain(self, error: ValidationError, model: type[BaseModel]) -> UserError:
+        """All errors of a validation by `model`, one a line: `file: line 7: stages.0.steps: what`."""
+        lines = []
+        for entry in error.errors(include_url=False):
+            place = entry["loc"] if entry["type"] == "missing" else self._existing(entry["loc"])
+            # An unknown component is a mistake in its `use`, which an override may have set.
+            marked = (*place, "use") if entry["type"] == "component" else place
+            origin = next(self.origins[marked[:n]] for n in range(len(marked), -1, -1) if marked[:n] in self.origins)
+            where = f"{'.'.join(map(str, place))}: " if place else ""
+            lines.append(f"{origin}: {where}{self._what(entry, place, model)}")
+        return UserError("\n".join(dict.fromkeys(lines)))
+
+    def _existing(self, loc: Place) -> Place:
+        """A place without what pydantic adds for the branches of a union."""
+        value: Any = self.data
+        for depth, step in enumerate(loc):
+            try:
+                value = value[step]
+            except (KeyError, IndexError, TypeError):
+                return loc[:depth]
+        return loc
+
+    def _what(self, entry: ErrorDetails, place: Place, model: type[BaseModel]) -> str:
+        if entry["type"] == "extra_forbidden":
+            return _no_such_key(str(place[-1]), keys_at(model, self.data, place[:-1]))
+        if entry["type"] in _MESSAGES:
+            return _MESSAGES[entry["type"]]
+        message = entry["msg"]
+        for words in ("Value error, ", "Input ", "String "):
+            message = message.removeprefix(words)
+        given = entry["input"]
+        is_plain = entry["type"] not in _OWN and isinstance(given, str | int | float | None)
+        return f"{message}, not {safe_yaml.inline(given)}" if is_plain else message
+
+
+_MESSAGES = {
+    "missing": "is missing; write it",
+    "model_type": "should be a mapping, KEY: VALUE",
+    "list_type": "should be a list, [VALUE, ...]",
+    "tuple_type": "should be a list, [VALUE, ...]",
+}
+_OWN = ("component", "stage", "value_error")  # types of errors whose messages are ours
+
+
+def _step(container: Any, step: str, place: Place, origin: str) -> str | int:
+    """The key or index that one step of an override means in what it is taken in."""
+    where = ".".join(map(str, place))
+    if isinstance(container, dict):
+        return step
+    if not isinstance(container, list):
+        raise UserError(f"{origin}: {where} is a plain value and has no {step}")
+    if not step.isdecimal() or int(step) >= len(container):
+        raise UserError(f"{origin}: {where} has {len(container)} entries, counted from 0; there is no {step}")
+    return int(step)
+
+
+def _no_such_key(key: str, keys: Sequence[str]) -> str:
+    close = difflib.get_close_matches(key, keys, n=1)
+    hint = f"did you mean {close[0]}?" if close else f"the keys are {', '.join(keys) or 'none'}"
+    return f"there is no such key; {hint}"
+
+
+def keys_at(model: type[BaseModel], data: Any, place: Place) -> list[str]:
+    """The keys that may stand at a place of data that `model` checks."""
+    hint: Any = model
+    value = data
+    for step in place:
+        checked, _ = _model(hint, value)
+        hint = checked.model_fields[str(step)].rebuild_annotation() if checked else get_args(_bare(hint))[0]
+        value = value[step]
+    checked, extra = _model(hint, value)
+    return [*extra, *(checked.model_fields if checked else ())]
+
+
+def _model(hint: Any, value: Any) -> tuple[type[BaseModel] | None, list[str]]:
+    """The model that checks a mapping where `hint` stands, and the keys beside its fields."""
+    bare = _bare(hint)
+    if isinstance(bare, use):
+        return component(bare.kind, value["use"]).Options, ["use"]
+    return (bare, []) if isinstance(bare, type) and issubclass(bare, BaseModel) else (None, [])
+
+
+def _bare(hint: Any) -> Any:
+    """A type hint without `Annotated` and `| None`; the mark `use` where it has one."""
+    while get_origin(hint) in (Annotated, Union, UnionType):
+        if get_origin(hint) is Annotated:
+            hint = next((mark for mark in hint.__metadata__ if isinstance(mark, use)), hint.__origin__)
+        else:
+            hint = next(choice for choice in get_args(hint) if choice is not type(None))
+    return hint

@@ -1,0 +1,333 @@
+"""The one training loop of every method.
+
+A step: the generator side descends the weighted sum of the stage's losses, then each loss that has parameters of its
+own (a discriminator) descends its `critic`. Step k of stage s draws its randomness from (seed, s, k) alone and sample
+numbers are fixed, so a run that is killed at any moment and resumed ends bit for bit where an undisturbed run ends
+(on one kind of machine with the same number of threads).
+"""
+
+import copy
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from timm.scheduler import CosineLRScheduler, StepLRScheduler
+from timm.scheduler.scheduler import Scheduler
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from fsframework.components import Dataset, Loss, Swapper
+from fsframework.errors import UserError
+from fsframework.pairs import collate, person_numbers
+from fsframework.progress import progress
+from fsframework.recipe import Stage, build_swapper
+from fsframework.runs import Run, load_weights
+from fsframework.signals import stop_asked
+from fsframework.training_pairs import TrainingPairs
+from fsframework.training_state import pack_optimizer, unpack_optimizer
+from fsframework.types import Batch, SwapResult
+from fsframework.weights import load_state, save_state
+
+
+def train(run: Run) -> None:
+    """Train every stage that is not finished, in order.
+
+    Raises
+    ------
+    UserError
+        A loss is not a number, a checkpoint cannot be written or read, or the data cannot be used.
+    KeyboardInterrupt, SystemExit
+        Ctrl-C or SIGTERM came; a checkpoint is written first.
+    """
+    torch.manual_seed(run.recipe.seed)
+    swapper = build_swapper(run.recipe)
+    swapper.identity.load()
+    for part in (swapper.attributes, swapper.generator, swapper.refiner):
+        if part is not None:
+            part.load()
+    swapper.to(run.device)
+    refiner, refines = swapper.refiner, False
+    for stage in run.recipe.stages:
+        refines = refines or "refiner" in stage.train
+        swapper.refiner = refiner if refines else None
+        if run.finished(stage):
+            load_weights(swapper, run.weights_file(stage))
+        else:
+            StageTrainer(run, stage, swapper).train()
+
+
+class StageTrainer:
+    """One stage in training: what changes with every step, and how it is saved and restored."""
+
+    def __init__(self, run: Run, stage: Stage, swapper: Swapper) -> None:
+        self.run, self.stage, self.swapper = run, stage, swapper
+        self.number = run.recipe.stages.index(stage)
+        if stage.init is not None:
+            load_weights(swapper, run.recipe.relative(stage.init))
+        torch.manual_seed(self._seed(-1))
+        self.losses: list[Loss] = [part.build() for part in stage.losses]
+        for loss in self.losses:
+            loss.load()
+            loss.to(run.device)
+        self.parts = nn.ModuleDict({name: part for name, part in swapper.trained_parts() if name in stage.train})
+        if stage.channels_last:
+            for module in (swapper, *self.losses):
+                module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        swapper.eval().requires_grad_(False)
+        self.parts.train().requires_grad_(True)
+        self.average = copy.deepcopy(self.parts).requires_grad_(False) if stage.ema is not None else None
+        self.optimizer = self._optimizer(self.parts, stage.optimizer.lr)
+        critics = nn.ModuleList(loss for loss in self.losses if any(True for _ in loss.parameters()))
+        self.critics = critics
+        critic_lr = stage.optimizer.critic_lr or stage.optimizer.lr
+        self.critic_optimizer = self._optimizer(critics, critic_lr) if len(critics) else None
+        self.schedules = [self._schedule(o) for o in (self.optimizer, self.critic_optimizer) if o is not None]
+        if stage.compile:
+            for part in self.parts.values():
+                part.compile()
+
+    def _seed(self, step: int) -> int:
+        """The seed of one step; -1 stands for the stage's start."""
+        words = [self.run.recipe.seed, self.number, step + 1]
+        return int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+    def _optimizer(self, module: nn.Module, lr: float) -> torch.optim.Optimizer:
+        settings = self.stage.optimizer
+        betas = (float(settings.betas[0]), float(settings.betas[1]))
+        kind = torch.optim.AdamW if settings.weight_decay else torch.optim.Adam
+        return kind(module.parameters(), lr=lr, betas=betas, weight_decay=settings.weight_decay, fused=True)
+
+    def _schedule(self, optimizer: torch.optim.Optimizer) -> Scheduler:
+        settings, steps = self.stage.schedule, self.stage.steps
+        warmup: dict[str, Any] = {"warmup_t": settings.warmup, "warmup_lr_init": 0.0, "t_in_epochs": False}
+        if settings.kind == "cosine":
+            return CosineLRScheduler(optimizer, t_initial=steps, warmup_prefix=False, **warmup)
+        return StepLRScheduler(optimizer, decay_t=steps + 1, **warmup)
+
+    def train(self) -> None:
+        """Train from the newest checkpoint, or from the start, to the end of the stage."""
+        run, stage = self.run, self.stage
+        done = self.restore()
+        run.trim_log(stage, done)
+        dataset = (stage.data or run.recipe.data).build(run.recipe.size, run.recipe.detector, "train")
+        dataset.load()
+        if len(dataset) < 2:
+            raise UserError(f"stages.{self.number}: training needs at least 2 faces, the data hold {len(dataset)}")
+        z_ids = self.prepare(dataset)
+        pairs = TrainingPairs(dataset, stage.pairs, [run.recipe.seed, self.number])
+        per_step = stage.batch_size * stage.accumulate
+        loader = DataLoader(
+            pairs,
+            batch_size=stage.batch_size,
+            sampler=range(done * per_step, stage.steps * per_step),
+            collate_fn=pairs.batch,
+            num_workers=stage.workers,
+            pin_memory=run.device.type == "cuda",
+        )
+        batches = iter(loader)
+        clock = Clock()
+        with stop_asked() as stop, progress(stage.name, stage.steps, "steps", done) as ticker:
+            for step in range(done, stage.steps):
+                clock.start()
+                group = [next(batches) for _ in range(stage.accumulate)]
+                clock.data_ready()
+                values = self.step(step, [self._to_device(batch) for batch in group], z_ids, dataset)
+                clock.stop(per_step)
+                ticker.advance(note=" ".join(f"{name} {value:.3f}" for name, value in values.items()))
+                last = step + 1 == stage.steps
+                if (step + 1) % stage.log_every == 0 or last:
+                    run.log(stage=stage.name, step=step + 1, losses=values, **clock.read())
+                if not last and (stop.asked or (step + 1) % stage.checkpoint_every == 0):
+                    run.save_training_state(stage, step + 1, self.state())
+                if stop.asked and not last:
+                    stop.leave(f"stopped after step {step + 1} of {stage.name}; --resume goes on from there")
+        self.finish()
+
+    def _to_device(self, batch: Batch) -> Batch:
+        batch = batch.to(self.run.device)
+        if not self.stage.channels_last:
+            return batch
+        source, target = (
+            replace(faces, image=faces.image.contiguous(memory_format=torch.channels_last))
+            for faces in (batch.source, batch.target)
+        )
+        return replace(batch, source=source, target=target)
+
+    def prepare(self, dataset: Dataset) -> Tensor:
+        """Let the data set prepare, and embed every face once; both are kept with the run. Returns (N, D)."""
+        file = self.run.prepared_file(self.stage)
+        if not file.is_file():
+            self.swapper.eval()
+            state = {f"data.{key}": torch.from_numpy(value) for key, value in dataset.prepare(self.swapper).items()}
+            dataset.restore(_data_state(state))
+            save_state(file, {**state, "z_id": self._embed(dataset)})
+            self.parts.train()
+        state = load_state(file)
+        dataset.restore(_data_state(state))
+        return state["z_id"].to(self.run.device)
+
+    @torch.no_grad()
+    def _embed(self, dataset: Dataset) -> Tensor:
+        """Embeddings of all faces (N, D): the sources' never change in training."""
+        persons = person_numbers(dataset)
+        found = []
+        with progress(f"{self.stage.name}: embeddings", len(dataset), "faces") as ticker:
+            for start in range(0, len(dataset), 64):
+                places = range(start, min(start + 64, len(dataset)))
+                faces = collate([dataset[place] for place in places], list(places), persons)
+                found.append(self.swapper.identity(faces.to(self.run.device)).float().cpu())
+                ticker.advance(len(places))
+        return torch.cat(found)
+
+    def step(self, step: int, group: list[Batch], z_ids: Tensor, dataset: Dataset) -> dict[str, float]:
+        """One step on some batches, whose gradients are averaged. Returns every unweighted loss."""
+        torch.manual_seed(self._seed(step))
+        active = [loss for loss in self.losses if step >= loss.options.start]
+        for schedule in self.schedules:
+            schedule.step_update(step)
+        self.critics.requires_grad_(False)
+        self.optimizer.zero_grad(set_to_none=True)
+        outputs, values = [], []
+        for batch in group:
+            with self._precision():
+                output = self.swapper(batch, z_ids[batch.source.index])
+                terms = [loss(batch, output, self.swapper) for loss in active]
+                total = sum(loss.options.weight * term for loss, term in zip(active, terms, strict=True))
+            (total / len(group)).backward()
+            outputs.append(_detached(output))
+            values.append(torch.stack([term.detach().float() for term in terms]))
+        found = {loss.name: value for loss, value in zip(active, torch.stack(values).mean(0).tolist(), strict=True)}
+        self._check_finite(step, found, group, dataset)
+        if self.stage.clip is not None:
+            nn.utils.clip_grad_norm_(self.parts.parameters(), self.stage.clip)
+        self.optimizer.step()
+        if self.average is not None:
+            self._update_average(step)
+        found.update(self._critic_step(active, group, outputs))
+        self._check_finite(step, found, group, dataset)
+        return found
+
+    def _critic_step(self, active: list[Loss], group: list[Batch], outputs: list[SwapResult]) -> dict[str, float]:
+        critics = [loss for loss in active if any(loss is critic for critic in self.critics)]
+        if not critics or self.critic_optimizer is None:
+            return {}
+        self.critics.requires_grad_(True)
+        self.critic_optimizer.zero_grad(set_to_none=True)
+        values = []
+        for batch, output in zip(group, outputs, strict=True):
+            with self._precision():
+                terms = [loss.critic(batch, output) for loss in critics]
+            (torch.stack(terms).sum() / len(group)).backward()
+            values.append(torch.stack([term.detach().float() for term in terms]))
+        self.critic_optimizer.step()
+        means = torch.stack(values).mean(0).tolist()
+        return {f"{loss.name} critic": value for loss, value in zip(critics, means, strict=True)}
+
+    def _precision(self) -> torch.autocast:
+        bf16 = self.stage.precision == "bf16"
+        return torch.autocast(self.run.device.type, dtype=torch.bfloat16, enabled=bf16)
+
+    def _check_finite(self, step: int, values: dict[str, float], group: list[Batch], dataset: Dataset) -> None:
+        """Raises UserError, which names the loss and the batch, before bad numbers reach a checkpoint."""
+        wrong = [name for name, value in values.items() if not np.isfinite(value)]
+        if not wrong:
+            return
+        names = dataset.names()
+        shown = [
+            f"{names[source]} -> {names[target]}"
+            for batch in group
+            for source, target in zip(batch.source.index.tolist(), batch.target.index.tolist(), strict=True)
+        ]
+        states = self.run.states(self.stage)
+        kept = f"the last good checkpoint is {states[-1]}" if states else "there is no checkpoint of this stage yet"
+        raise UserError(
+            f"{self.stage.name}: step {step + 1}: the loss {wrong[0]} is {values[wrong[0]]}; {kept}; "
+            f"try a lower learning rate or fp32; the batch: {', '.join(shown[:8])}{', ...' if len(shown) > 8 else ''}"
+        )
+
+    @torch.no_grad()
+    def _update_average(self, step: int) -> None:
+        """Exponential moving average; it forgets faster at first, so that a short run is not its own beginning."""
+        assert self.average is not None and self.stage.ema is not None
+        decay = min(self.stage.ema, (1 + step) / (10 + step))
+        averages, currents = list(self.average.parameters()), list(self.parts.parameters())
+        torch._foreach_lerp_(averages, currents, 1 - decay)
+        for buffer, current in zip(self.average.buffers(), self.parts.buffers(), strict=True):
+            buffer.copy_(current)
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything that changes in training, as tensors by name."""
+        state = {f"model.{key}": value for key, value in self.parts.state_dict().items()}
+        state |= {f"critic.{key}": value for key, value in self.critics.state_dict().items()}
+        if self.average is not None:
+            state |= {f"average.{key}": value for key, value in self.average.state_dict().items()}
+        state |= pack_optimizer("optimizer", self.optimizer)
+        if self.critic_optimizer is not None:
+            state |= pack_optimizer("critic_optimizer", self.critic_optimizer)
+        return state
+
+    def restore(self) -> int:
+        """Take the newest checkpoint, if there is one. Returns how many steps are done."""
+        found = self.run.load_training_state(self.stage)
+        if found is None:
+            return 0
+        step, state = found
+        self.parts.load_state_dict(_below("model", state))
+        self.critics.load_state_dict(_below("critic", state))
+        if self.average is not None:
+            self.average.load_state_dict(_below("average", state))
+        unpack_optimizer("optimizer", state, self.optimizer)
+        if self.critic_optimizer is not None:
+            unpack_optimizer("critic_optimizer", state, self.critic_optimizer)
+        return step
+
+    def finish(self) -> None:
+        """Write the stage's weights (averaged, where the recipe says so) and go on with them."""
+        trained = self.parts if self.average is None else self.average
+        self.run.finish(self.stage, trained.state_dict())
+        load_weights(self.swapper, self.run.weights_file(self.stage))
+        self.swapper.eval().requires_grad_(False)
+
+
+class Clock:
+    """How long steps take, and how much of it is waiting for data."""
+
+    def __init__(self) -> None:
+        self.images, self.seconds, self.waiting = 0, 0.0, 0.0
+        self._now: Callable[[], float] = time.perf_counter
+
+    def start(self) -> None:
+        self._started = self._now()
+
+    def data_ready(self) -> None:
+        self._ready = self._now()
+
+    def stop(self, images: int) -> None:
+        self.images += images
+        self.seconds += self._now() - self._started
+        self.waiting += self._ready - self._started
+
+    def read(self) -> dict[str, float]:
+        """Figures since the last reading."""
+        figures = {
+            "images_per_s": round(self.images / self.seconds, 2),
+            "data_share": round(self.waiting / self.seconds, 4),
+        }
+        self.images, self.seconds, self.waiting = 0, 0.0, 0.0
+        return figures
+
+
+def _detached(output: SwapResult) -> SwapResult:
+    mask = None if output.mask is None else output.mask.detach()
+    return SwapResult(output.image.detach(), output.draft.detach(), output.z_id, [], mask)
+
+
+def _below(prefix: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {key.removeprefix(f"{prefix}."): value for key, value in state.items() if key.startswith(f"{prefix}.")}
+
+
+def _data_state(state: dict[str, Tensor]) -> dict[str, np.ndarray]:
+    return {key: value.numpy() for key, value in _below("data", state).items()}

@@ -1,0 +1,109 @@
+"""Training pairs: sample number n of a stage is the same whoever computes it, whenever, in whichever order.
+
+Everything random about a pair follows from (seed, stage, n), so it depends neither on the number of workers nor on
+where a run was interrupted.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset as TorchDataset
+
+from fsframework.components import Dataset
+from fsframework.pairs import collate, person_numbers
+from fsframework.recipe import Pairs
+from fsframework.types import Batch, Sample
+
+ATTEMPTS = 20  # to draw a source who is somebody else, before anybody will do
+
+
+class Pair(NamedTuple):
+    """One training pair, before batching."""
+
+    source: Sample
+    source_index: int
+    target: Sample
+    target_index: int
+    same: bool
+
+
+class TrainingPairs(TorchDataset[Pair]):
+    """Pairs by number. Every face is a target once an epoch; its source is drawn.
+
+    Parameters
+    ----------
+    dataset:
+        The faces.
+    pairs:
+        The recipe's shares of same pictures and same people, and whether targets are mirrored by chance.
+    seed:
+        Of the run and the stage: [seed, place of the stage].
+    """
+
+    def __init__(self, dataset: Dataset, pairs: Pairs, seed: Sequence[int]) -> None:
+        self.dataset = dataset
+        self.pairs = pairs
+        self.seed = list(seed)
+        self.persons = person_numbers(dataset)
+        order = np.argsort(self.persons, kind="stable")
+        places = np.split(order, np.flatnonzero(np.diff(self.persons[order])) + 1)
+        self.of_person = {int(self.persons[group[0]]): group for group in places}
+        self._epoch, self._order = -1, np.empty(0, dtype=np.int64)
+
+    def __getitem__(self, number: int) -> Pair:
+        epoch, place = divmod(number, len(self.dataset))
+        if epoch != self._epoch:
+            self._epoch = epoch
+            self._order = np.random.default_rng([*self.seed, 0, epoch]).permutation(len(self.dataset))
+        target_index = int(self._order[place])
+        rng = np.random.default_rng([*self.seed, 1, number])
+        source_index = self._draw_source(target_index, rng)
+        target = self.dataset.target(target_index, rng)
+        if self.pairs.mirror and rng.random() < 0.5:
+            target = mirrored(target)
+        same = source_index == target_index
+        source = target if same else self.dataset[source_index]
+        return Pair(source, source_index, target, target_index, same)
+
+    def _draw_source(self, target: int, rng: np.random.Generator) -> int:
+        kind = rng.random()
+        if kind < self.pairs.same:
+            return target
+        person = self.persons[target]
+        if kind < self.pairs.same + self.pairs.same_person and person >= 0:
+            others = self.of_person[int(person)]
+            others = others[others != target]
+            if len(others):
+                return int(rng.choice(others))
+        source = target
+        for _ in range(ATTEMPTS):
+            source = int(rng.integers(len(self.dataset)))
+            if source != target and (person < 0 or self.persons[source] != person):
+                break
+        return source
+
+    def batch(self, pairs: list[Pair]) -> Batch:
+        """Pairs as a batch."""
+        source = collate([pair.source for pair in pairs], [pair.source_index for pair in pairs], self.persons)
+        target = collate([pair.target for pair in pairs], [pair.target_index for pair in pairs], self.persons)
+        same = torch.tensor([pair.same for pair in pairs])
+        known = torch.stack([_known(pair.target) for pair in pairs])  # (B, 1, S, S)
+        known = torch.maximum(known, same[:, None, None, None].float())
+        return Batch(source=source, target=target, same=same, truth=target.image, known=known)
+
+
+def _known(sample: Sample) -> torch.Tensor:
+    """Where every right swap keeps the target, (1, S, S) 0 or 1."""
+    if sample.known is None:
+        return torch.zeros(1, *sample.image.shape[:2])
+    return torch.from_numpy(sample.known.astype(np.float32))[None]
+
+
+def mirrored(sample: Sample) -> Sample:
+    """The sample seen in a mirror. Left and right landmarks change places, so that viewer's left stays first."""
+    landmarks = sample.landmarks[[1, 0, 2, 4, 3]].copy()
+    landmarks[:, 0] = sample.image.shape[1] - 1 - landmarks[:, 0]
+    known = None if sample.known is None else sample.known[:, ::-1].copy()
+    return Sample(sample.image[:, ::-1].copy(), sample.name, sample.person, landmarks, known)

@@ -1,0 +1,25 @@
+"""An optimizer's state as named tensors, because checkpoints hold nothing else."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def pack_optimizer(prefix: str, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The state of every parameter: `PREFIX.NUMBER.NAME` -> tensor. Learning rates are not state: schedules set them."""
+    packed = {}
+    for number, values in optimizer.state_dict()["state"].items():
+        for name, value in values.items():
+            packed[f"{prefix}.{number}.{name}"] = torch.as_tensor(value)
+    return packed
+
+
+def unpack_optimizer(prefix: str, tensors: dict[str, Tensor], optimizer: torch.optim.Optimizer) -> None:
+    """Put back what `pack_optimizer` gave."""
+    state: dict[int, dict[str, Any]] = {}
+    for key, value in tensors.items():
+        if key.startswith(f"{prefix}."):
+            number, name = key.removeprefix(f"{prefix}.").split(".")
+            state.setdefault(int(number), {})[name] = value
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

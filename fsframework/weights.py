@@ -1,0 +1,160 @@
+"""Read, verify and write weights. Nothing that could run code is unpickled.
+
+Weights are safetensors, or torch files (.pt, .pth) that hold tensors alone. A file is read once and the bytes that were
+verified are the bytes that are parsed, so it cannot be exchanged in between.
+"""
+
+import hashlib
+import io
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from fsframework.errors import UserError
+from fsframework.files import replacing
+
+AGAIN = "it is incomplete or of another kind; get it again"
+
+
+def verify(path: str | Path, sha256: str) -> None:
+    """Check the SHA-256 (64 hexadecimal digits) of a file. Raises UserError if it differs or cannot be read."""
+    read(path, sha256)
+
+
+def read(path: str | Path, sha256: str | None = None) -> bytes:
+    """The bytes of a file, verified if a SHA-256 (64 hexadecimal digits) is given.
+
+    Raises
+    ------
+    UserError
+        The file cannot be read, or has another hash; the line names both hashes.
+    """
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
+    if sha256 is not None:
+        found = hashlib.sha256(data).hexdigest()
+        if found != sha256.lower():
+            raise UserError(f"{path}: the SHA-256 should be {sha256} and is {found}; get the file again")
+    return data
+
+
+def load_state(path: str | Path, sha256: str | None = None) -> dict[str, Tensor]:
+    """The tensors of a .safetensors, .pt or .pth file by name, on the CPU.
+
+    Raises
+    ------
+    UserError
+        The file cannot be read, has another SHA-256, is cut short, or holds anything but named tensors.
+    """
+    suffix = Path(path).suffix
+    if suffix not in (".safetensors", ".pt", ".pth"):
+        raise UserError(f"{path}: weights end in .safetensors, .pt or .pth; convert the file")
+    data = read(path, sha256)
+    return _parse_safetensors(path, data) if suffix == ".safetensors" else _parse_torch(path, data)
+
+
+def load_metadata(path: str | Path) -> dict[str, str]:
+    """What `save_state` was given as metadata; empty if nothing. Raises UserError as `load_state` does."""
+    try:
+        with Path(path).open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            size = Path(path).stat().st_size
+            header = file.read(length) if length <= size - 8 else b""
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
+    return _header(path, header).get("__metadata__", {})
+
+
+def save_state(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
+    """Write a safetensors file in one step.
+
+    Parameters
+    ----------
+    path:
+        Ends in .safetensors; a file there is replaced.
+    tensors:
+        By name, on any device; tensors that share memory are written once each.
+    metadata:
+        Words to keep with them.
+
+    Raises
+    ------
+    UserError
+        The file cannot be written; an older file of this name is then left as it was.
+    """
+    with replacing(path) as temporary:
+        try:
+            safetensors.torch.save_file(_apart(tensors), temporary, dict(metadata) if metadata else None)
+        except SafetensorError as error:  # hides the OSError that `replacing` explains
+            raise OSError(str(error)) from error
+
+
+def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Contiguous tensors on the CPU, no two of which share memory, as the format wants them."""
+    seen: set[int] = set()
+    result = {}
+    for name, tensor in tensors.items():
+        plain = tensor.detach().cpu().contiguous()
+        storage = plain.untyped_storage()
+        if storage.data_ptr() in seen or storage.nbytes() != plain.nbytes:
+            plain = plain.clone()
+        seen.add(plain.untyped_storage().data_ptr())
+        result[name] = plain
+    return result
+
+
+def _parse_safetensors(path: str | Path, data: bytes) -> dict[str, Tensor]:
+    length = int.from_bytes(data[:8], "little")
+    _header(
+        path, data[8 : 8 + length]
+    )  # finds what the library lets pass: of two tensors of one name it keeps the last
+    try:
+        return safetensors.torch.load(data)
+    except SafetensorError as error:
+        raise UserError(f"{path}: cannot be read as safetensors: {_line(error)}; {AGAIN}") from error
+
+
+def _header(path: str | Path, text: bytes) -> dict[str, Any]:
+    try:
+        header = json.loads(text, object_pairs_hook=_without_duplicates)
+    except (ValueError, RecursionError) as error:  # cut short, not JSON, not UTF-8, a duplicate, or nested without end
+        raise UserError(f"{path}: cannot be read as safetensors: {_line(error)}; {AGAIN}") from error
+    if not isinstance(header, dict):
+        raise UserError(f"{path}: cannot be read as safetensors: the header is no mapping; {AGAIN}")
+    return header
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    mapping = dict(pairs)
+    if len(mapping) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the header names {twice} twice")
+    return mapping
+
+
+def _parse_torch(path: str | Path, data: bytes) -> dict[str, Tensor]:
+    try:
+        state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except Exception as error:  # damaged files raise errors of many kinds
+        raise UserError(f"{path}: cannot be read as torch weights: {_line(error)}; {AGAIN}") from error
+    if not isinstance(state, dict):
+        raise UserError(f"{path}: holds a {type(state).__name__}; save a dict of tensors by name")
+    foreign = [name for name, value in state.items() if not (isinstance(name, str) and isinstance(value, Tensor))]
+    if foreign:
+        raise UserError(f"{path}: the entry {foreign[0]} is no tensor; save a dict of tensors by name")
+    return dict(state)
+
+
+def _line(error: Exception) -> str:
+    """The first sentence of an error: torch explains at length, and recommends what we never do."""
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0].split(". ")[0][:200].rstrip(".")

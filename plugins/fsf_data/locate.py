@@ -1,0 +1,112 @@
+"""From pictures to aligned crops of the one face that each picture is of."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from fsf_data.aligned_cache import Row
+from fsf_data.sources import Picture, Source
+from fsframework.alignment import align, transform
+from fsframework.components import Detector
+from fsframework.errors import UserError
+from fsframework.types import Face
+
+BATCH = 32  # frames given to the detector at once, if their sizes are equal
+BATCH_PIXELS = 8_000_000  # of all frames given at once
+
+
+@dataclass(frozen=True, eq=False)
+class Located:
+    """A picture and the face it is of; where something is missing, the reason."""
+
+    picture: Picture
+    frame: np.ndarray | None  # (H, W, 3) uint8
+    face: Face | None
+    reason: str = ""
+
+
+def fingerprint(source: Source, size: int, detector: Any) -> dict[str, Any]:
+    """What aligned crops depend on, fit for JSON. `detector` is None where no faces are looked for."""
+    return {
+        "place": source.place,
+        "pictures": [(picture.name, picture.size, picture.stamp) for picture in source.pictures],
+        "size": size,
+        "detector": detector and {"use": detector.name, "options": detector.options.model_dump(mode="json")},
+    }
+
+
+def locate(source: Source, detector: Any) -> Iterator[Located]:
+    """The main face of every picture, in the source's order.
+
+    Neighbours of equal size go through the detector together. A picture that cannot be read stops nothing.
+
+    Parameters
+    ----------
+    source:
+        The pictures.
+    detector:
+        A part (`fsframework.plugins.Part`); it is built and loaded here.
+    """
+    network: Detector = detector.build()
+    network.load()
+    network.eval()
+    waiting: list[tuple[Picture, np.ndarray]] = []
+    for picture in source.pictures:
+        try:
+            frame = source.read(picture)
+        except UserError as error:
+            yield from _detect(network, waiting)
+            waiting = []
+            yield Located(picture, None, None, str(error))
+            continue
+        full = len(waiting) == BATCH or frame.shape[0] * frame.shape[1] * (len(waiting) + 1) > BATCH_PIXELS
+        if waiting and (full or frame.shape != waiting[0][1].shape):
+            yield from _detect(network, waiting)
+            waiting = []
+        waiting.append((picture, frame))
+    yield from _detect(network, waiting)
+
+
+def _detect(network: Detector, waiting: list[tuple[Picture, np.ndarray]]) -> Iterator[Located]:
+    if not waiting:
+        return
+    with torch.inference_mode():
+        found = network([frame for _, frame in waiting])
+    for (picture, frame), faces in zip(waiting, found, strict=True):
+        face = main_face(faces, frame.shape)
+        yield Located(picture, frame, face, "" if face else "no face was found")
+
+
+def main_face(faces: list[Face], shape: tuple[int, ...]) -> Face | None:
+    """The face that a picture of one person is of: the one with the greatest side x closeness x score.
+
+    The side is the shorter one of the box. Closeness falls from 1 in the middle of the picture to 0 in its corners:
+    in collections such as LFW the person lies in the middle, and a neighbour cut by the edge may be larger.
+    """
+    middle = np.array([shape[1], shape[0]]) / 2
+
+    def weight(face: Face) -> float:
+        left_top, right_bottom = face.box[:2], face.box[2:]
+        distance = np.linalg.norm((left_top + right_bottom) / 2 - middle) / np.linalg.norm(middle)
+        return float(min(right_bottom - left_top) * max(1 - distance, 0) * face.score)
+
+    return max(faces, key=weight, default=None)
+
+
+def cut(found: Iterable[Located], size: int) -> Iterator[Row]:
+    """The aligned crops (size, size, 3) of located faces; a row with the reason where there is none."""
+    for item in found:
+        picture = item.picture
+        if item.frame is None or item.face is None:
+            yield Row(picture.name, picture.person, note=item.reason)
+            continue
+        try:
+            aligned = align(item.frame, item.face, size)
+        except ValueError as error:
+            yield Row(picture.name, picture.person, note=f"the face cannot be aligned: {error}")
+            continue
+        landmarks = transform(item.face.landmarks, aligned.matrix)
+        yield Row(picture.name, picture.person, aligned.image, landmarks, item.reason)

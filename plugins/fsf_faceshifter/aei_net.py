@@ -1,0 +1,209 @@
+"""AEI-Net, the first stage of FaceShifter: attribute encoder and AAD generator.
+
+Li, Bao, Yang, Chen, Wen, "FaceShifter: Towards High Fidelity And Occlusion Aware Face Swapping", arXiv:1912.13457,
+section 3.1. Where the paper is silent, the layers follow what the public re-implementations agree on.
+
+At 256 px there are eight levels, from 2x2 to 256x256, and at width 1 with an embedding of 512 numbers the two networks
+have 184.3 M parameters. Smaller crops leave coarse levels out: layers are counted from the fine end.
+"""
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fsframework.components import AttributeEncoder, ComponentOptions, Generator
+from fsframework.types import Faces
+
+
+def level_count(size: int) -> int:
+    """How many levels a crop of this side has: 8 at 256 px. Raises ValueError unless it is a power of two from 16."""
+    levels = size.bit_length() - 1
+    if size != 2**levels or levels < 4:
+        raise ValueError(f"AEI-Net takes crops whose side is a power of two from 16, not {size}")
+    return levels
+
+
+def scaled(channels: int, width: float) -> int:
+    """A number of channels at a width, at least 8 and a multiple of 8."""
+    return max(8, round(channels * width / 8) * 8)
+
+
+class DownBlock(nn.Sequential):
+    """Half the side: convolution 4x4, batch norm, leaky ReLU."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        conv = nn.Conv2d(inputs, outputs, 4, stride=2, padding=1, bias=False)
+        super().__init__(conv, nn.BatchNorm2d(outputs), nn.LeakyReLU(0.1))
+
+
+class UpBlock(nn.Sequential):
+    """Twice the side: transposed convolution 4x4, batch norm, leaky ReLU."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        conv = nn.ConvTranspose2d(inputs, outputs, 4, stride=2, padding=1, bias=False)
+        super().__init__(conv, nn.BatchNorm2d(outputs), nn.LeakyReLU(0.1))
+
+
+class AeiAttributes(AttributeEncoder):
+    """U-Net whose decoder maps are the attributes z_att^k (section 3.1, multi-level attributes encoder).
+
+    The last level of the paper is the one before it, upsampled twice without weights. Here it is that map itself: the
+    generator upsamples what it makes of it, which is the same numbers for a quarter of the arithmetic.
+    """
+
+    name = "aei-attributes"
+
+    class Options(ComponentOptions):
+        width: float = Field(1.0, gt=0, le=2, description="Factor of the numbers of channels; 1 is the paper's.")
+
+    options: Options
+
+    def __init__(self, options: Options, size: int) -> None:
+        super().__init__(options, size)
+        downs = level_count(size) - 1
+        down = [scaled(min(32 * 2**k, 1024), options.width) for k in range(downs)]
+        self.down = nn.ModuleList(DownBlock(i, o) for i, o in zip([3, *down], down, strict=False))
+        up, self.channels, inputs = [], [down[-1]], down[-1]
+        for skip in reversed(down[:-1]):
+            up.append(UpBlock(inputs, skip))
+            inputs = 2 * skip
+            self.channels.append(inputs)
+        self.up = nn.ModuleList(up)
+        self.channels.append(inputs)
+
+    def forward(self, faces: Faces) -> list[Tensor]:
+        """Maps (B, channels[k], 2^(k+1), 2^(k+1)); the last one has the side of the one before it."""
+        h = faces.image
+        skips = []
+        for down in self.down:
+            h = down(h)  # (B, C, S/2, S/2)
+            skips.append(h)
+        z_att = [skips.pop()]
+        for up in self.up:
+            z_att.append(torch.cat([up(z_att[-1]), skips.pop()], dim=1))
+        return [*z_att, z_att[-1]]
+
+
+def normalise(h: Tensor) -> Tensor:
+    """Instance normalisation. Group norm with one channel a group is the same and the faster kernel."""
+    return F.group_norm(h, h.shape[1])
+
+
+def integrate(h: Tensor, att: Tensor, identity: Tensor, mask: Tensor) -> Tensor:
+    """Equations 4 to 6 and a ReLU: relu((1 - M) (gamma_att h + beta_att) + M (gamma_id h + beta_id)).
+
+    Parameters
+    ----------
+    h:
+        (B, C, H, W), normalised.
+    att, identity:
+        gamma and beta, one after the other: (B, 2C, H, W) and (B, 2C, 1, 1).
+    mask:
+        M, (B, 1, H, W).
+    """
+    gamma, beta = torch.lerp(att, identity, mask).chunk(2, dim=1)
+    return F.relu(torch.addcmul(beta, gamma, h))
+
+
+class AadBlock(nn.Module):
+    """AAD ResBlk (figure 3c): two AAD layers with their convolutions, a third on the shortcut if the width changes.
+
+    One convolution makes gamma_att and beta_att of all layers, since they share z_att. The first and the third layer
+    see the same h, which is normalised once.
+    """
+
+    def __init__(self, inputs: int, outputs: int, att: int) -> None:
+        super().__init__()
+        layers = 2 if inputs == outputs else 3
+        self.affine_channels = 2 * inputs * layers  # gamma and beta of each layer
+        self.att = nn.Conv2d(att, self.affine_channels, 1)
+        self.mask_in = nn.Conv2d(inputs, layers - 1, 1)
+        self.mask_mid = nn.Conv2d(inputs, 1, 1)
+        self.conv_in = nn.Conv2d(inputs, inputs, 3, padding=1)
+        self.conv_mid = nn.Conv2d(inputs, outputs, 3, padding=1)
+        self.shortcut = nn.Conv2d(inputs, outputs, 3, padding=1) if layers == 3 else None
+
+    def forward(self, h: Tensor, z_att: Tensor, identity: Tensor) -> tuple[Tensor, Tensor]:
+        """The block's output (B, outputs, H, W) and its masks M (B, layers, H, W).
+
+        `identity` holds gamma_id and beta_id of each layer, (B, affine_channels, 1, 1).
+        """
+        att = self.att(z_att)
+        if att.shape[-1] != h.shape[-1]:
+            att = F.interpolate(att, scale_factor=2.0, mode="bilinear")  # commutes with a 1x1 convolution
+        layers = 2 if self.shortcut is None else 3
+        att_in, att_mid, *att_short = att.chunk(layers, dim=1)
+        id_in, id_mid, *id_short = identity.to(att.dtype).chunk(layers, dim=1)
+        h_in = normalise(h)
+        masks = [torch.sigmoid(self.mask_in(h_in))]  # (B, layers - 1, H, W)
+        a = self.conv_in(integrate(h_in.to(att.dtype), att_in, id_in, masks[0][:, :1]))
+        a_mid = normalise(a)
+        masks.append(torch.sigmoid(self.mask_mid(a_mid)))  # (B, 1, H, W)
+        a = self.conv_mid(integrate(a_mid.to(att.dtype), att_mid, id_mid, masks[1]))
+        if self.shortcut is not None:
+            h = self.shortcut(integrate(h_in.to(att.dtype), att_short[0], id_short[0], masks[0][:, 1:]))
+        return a + h, torch.cat(masks, dim=1)
+
+
+class AadGenerator(Generator):
+    """Adaptive Attentional Denormalization generator (section 3.1): z_id steered by z_att, level by level.
+
+    Departures: the paper does not say how weights start; here gammas start around 1, and the identity branch as strong
+    as the attribute branch (public code starts it near 0, and the network then learns to copy the target).
+    """
+
+    name = "aad-generator"
+
+    class Options(ComponentOptions):
+        width: float = Field(1.0, gt=0, le=2, description="Factor of the numbers of channels; 1 is the paper's.")
+
+    options: Options
+
+    def __init__(self, options: Options, size: int, id_dim: int, att_channels: list[int]) -> None:
+        super().__init__(options, size, id_dim, att_channels)
+        levels = level_count(size)
+        if len(att_channels) != levels:
+            raise ValueError(f"aad-generator needs {levels} attribute maps at {size} px, not {len(att_channels)}")
+        fine = [scaled(c, options.width) for c in (512, 256, 128, 64)]
+        widths = ([scaled(1024, options.width)] * levels + [*fine, 3])[-levels - 1 :]  # before and after each block
+        self.start = nn.ConvTranspose2d(id_dim, widths[0], 2)
+        blocks = [AadBlock(i, o, c) for i, o, c in zip(widths[:-1], widths[1:], att_channels, strict=True)]
+        self.blocks = nn.ModuleList(blocks)
+        self.affine = nn.Linear(id_dim, sum(block.affine_channels for block in blocks))
+        self.reset()
+
+    def reset(self) -> None:
+        """Start values of gammas and betas. Embeddings have unit length, so the deviation is that of gamma itself."""
+        nn.init.normal_(self.affine.weight, std=0.5)
+        self.affine.bias.data.zero_()
+        identity = self.affine.bias.data.split([block.affine_channels for block in self.blocks])
+        for block, bias in zip(self.blocks, identity, strict=True):
+            block.att.bias.data.zero_()
+            layers = 2 if block.shortcut is None else 3
+            for part in (bias, block.att.bias.data):
+                for layer in part.chunk(layers):
+                    layer.chunk(2)[0].fill_(1.0)  # gamma
+
+    def identity_affine(self, z_id: Tensor) -> list[Tensor]:
+        """gamma_id and beta_id of every block, (B, C, 1, 1) each. They depend on the source alone."""
+        return list(self.affine(z_id)[..., None, None].split([block.affine_channels for block in self.blocks], dim=1))
+
+    def paint(self, z_id: Tensor, z_att: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """The image (B, 3, S, S) and the masks of each block (B, layers, H_k, W_k)."""
+        h = self.start(z_id[..., None, None])  # (B, C, 2, 2)
+        masks = []
+        for k, (block, z, identity) in enumerate(zip(self.blocks, z_att, self.identity_affine(z_id), strict=True)):
+            if k > 0:
+                h = F.interpolate(h, scale_factor=2.0, mode="bilinear")
+            h, mask = block(h, z, identity)
+            masks.append(mask)
+        return torch.tanh(h.float()), masks
+
+    def forward(self, z_id: Tensor, z_att: list[Tensor]) -> Tensor:
+        """The swap (B, 3, S, S) in [-1, 1]."""
+        return self.paint(z_id, z_att)[0]
+
+    def maps(self, z_id: Tensor, z_att: list[Tensor]) -> list[Tensor]:
+        """M^k of each level (B, 1, H_k, W_k), averaged over the block's layers: 1 is identity, 0 attributes (figure 8)."""
+        return [masks.mean(dim=1, keepdim=True) for masks in self.paint(z_id, z_att)[1]]

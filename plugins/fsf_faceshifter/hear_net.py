@@ -1,0 +1,61 @@
+"""HEAR-Net, the second stage of FaceShifter: restores what lies in front of the target's face.
+
+Li et al., arXiv:1912.13457, section 3.2. The heuristic error is what AEI-Net cannot paint when it swaps the target
+onto itself: dY_t = X_t - AEI(X_t, X_t) (equation 9).
+"""
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fsframework.components import ComponentOptions, Refiner, Swapper
+from fsframework.types import Batch, SwapResult
+
+
+def down_block(inputs: int, outputs: int) -> nn.Sequential:
+    """Half the side: convolution 4x4, batch norm, leaky ReLU."""
+    conv = nn.Conv2d(inputs, outputs, 4, stride=2, padding=1, bias=False)
+    return nn.Sequential(conv, nn.BatchNorm2d(outputs), nn.LeakyReLU(0.1))
+
+
+def up_block(inputs: int, outputs: int) -> nn.Sequential:
+    """Twice the side: transposed convolution 4x4, batch norm, leaky ReLU."""
+    conv = nn.ConvTranspose2d(inputs, outputs, 4, stride=2, padding=1, bias=False)
+    return nn.Sequential(conv, nn.BatchNorm2d(outputs), nn.LeakyReLU(0.1))
+
+
+class HearNet(Refiner):
+    """U-Net on the draft and the heuristic error (section 3.2): five levels down, five up.
+
+    The paper gives the inputs and the number of levels; the channels are those of the public re-implementations.
+    """
+
+    name = "hear-net"
+
+    class Options(ComponentOptions):
+        width: float = Field(1.0, gt=0, le=2, description="Factor of the numbers of channels.")
+
+    options: Options
+
+    def __init__(self, options: Options, size: int) -> None:
+        super().__init__(options, size)
+        a, b, c, d = (max(8, round(channels * options.width / 8) * 8) for channels in (64, 128, 256, 512))
+        self.down = nn.ModuleList(down_block(i, o) for i, o in [(6, a), (a, b), (b, c), (c, d), (d, d)])
+        self.up = nn.ModuleList(up_block(i, o) for i, o in [(d, d), (2 * d, c), (2 * c, b), (2 * b, a)])
+        self.paint = nn.Conv2d(2 * a, 3, 3, padding=1)
+
+    def forward(self, draft: SwapResult, batch: Batch, swapper: Swapper) -> Tensor:
+        """The swap (B, 3, S, S) in [-1, 1]."""
+        target = batch.target
+        itself = swapper.draft(Batch.of(target, target), z_att=draft.z_att).image
+        h = torch.cat([draft.image, target.image - itself], dim=1)  # (B, 6, S, S)
+        skips = []
+        for down in self.down:
+            h = down(h)
+            skips.append(h)
+        skips.pop()
+        for up in self.up:
+            h = torch.cat([up(h), skips.pop()], dim=1)  # twice the side
+        h = F.interpolate(h, scale_factor=2.0, mode="bilinear")
+        return torch.tanh(self.paint(h).float())

@@ -1,0 +1,45 @@
+"""The losses of FaceShifter. Li et al., arXiv:1912.13457, sections 3.1 and 3.2, equations 7 to 13.
+
+The paper writes squared norms, which grow with the crop; here every loss is a mean over elements, so that weights do
+not depend on the size. This is what the public re-implementations compute too.
+"""
+
+from pydantic import Field
+from torch import Tensor
+
+from fsframework.components import Loss, Swapper
+from fsframework.types import Batch, Faces, SwapResult
+
+
+class Attribute(Loss):
+    """Half the squared distance of the attribute maps of swap and target, summed over levels (equation 7)."""
+
+    name = "attribute"
+
+    class Options(Loss.Options):
+        detach: bool = Field(
+            False,
+            description="Whether the target's maps are constants. If not, as in the paper's equation, the loss can "
+            "also fall by shrinking the maps.",
+        )
+
+    options: Options
+
+    def forward(self, batch: Batch, output: SwapResult, swapper: Swapper) -> Tensor:
+        """A scalar."""
+        z_att = swapper.attributes(Faces.of(output.image))
+        total = output.image.new_zeros(())
+        for painted, target in zip(z_att, output.z_att, strict=True):
+            target = target.detach() if self.options.detach else target
+            total = total + (painted.float() - target.float()).square().mean()
+        return 0.5 * total
+
+
+class Change(Loss):
+    """Mean absolute difference between the swap before and after the refiner (equation 12)."""
+
+    name = "change"
+
+    def forward(self, batch: Batch, output: SwapResult, swapper: Swapper) -> Tensor:
+        """A scalar."""
+        return (output.image - output.draft).abs().mean()

@@ -1,0 +1,71 @@
+"""Adversarial loss with a multi-scale discriminator.
+
+Hinge form: Lim and Ye, arXiv:1705.02894; several scales: Wang et al. (pix2pixHD), arXiv:1711.11585, section 3.2;
+patches: Isola et al., arXiv:1611.07004, section 3.2. Used by FaceShifter (arXiv:1912.13457, section 3.1).
+"""
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fsframework.components import Loss, Swapper
+from fsframework.types import Batch, SwapResult
+
+
+class PatchDiscriminator(nn.Sequential):
+    """Convolutions 4x4 of stride 2 to a map of logits (B, 1, S / 2^layers, S / 2^layers)."""
+
+    def __init__(self, width: int, layers: int) -> None:
+        blocks: list[nn.Module] = [nn.Conv2d(3, width, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
+        for _ in range(layers - 1):
+            wider = min(2 * width, 512)
+            blocks += [
+                nn.Conv2d(width, wider, 4, stride=2, padding=1),
+                nn.GroupNorm(wider, wider),  # instance norm, with a learned scale and shift
+                nn.LeakyReLU(0.2),
+            ]
+            width = wider
+        super().__init__(*blocks, nn.Conv2d(width, 1, 3, padding=1))
+
+
+class HingeGan(Loss):
+    """Hinge adversarial loss; its discriminator looks at patches at several scales.
+
+    The generator's term is -D(Y), Lim and Ye's; relu(1 - D(Y)), used by some re-implementations, stops pushing where
+    the discriminator is already fooled. Real images are the targets.
+    """
+
+    name = "hinge-gan"
+
+    class Options(Loss.Options):
+        width: int = Field(64, ge=8, description="Channels after the discriminator's first layer.")
+        layers: int = Field(3, ge=1, le=6, description="Layers of stride 2 at each scale.")
+        scales: int = Field(3, ge=1, le=4, description="How many scales; each has half the side of the one before.")
+
+    options: Options
+
+    def __init__(self, options: Options) -> None:
+        super().__init__(options)
+        make = (PatchDiscriminator(options.width, options.layers) for _ in range(options.scales))
+        self.discriminators = nn.ModuleList(make)
+
+    def logits(self, image: Tensor) -> list[Tensor]:
+        """Logits of every scale, (B, 1, H_k, W_k)."""
+        found = []
+        for discriminator in self.discriminators:
+            found.append(discriminator(image).float())
+            image = F.avg_pool2d(image, 2)
+        return found
+
+    def forward(self, batch: Batch, output: SwapResult, swapper: Swapper) -> Tensor:
+        """The generator's term, a scalar, averaged over scales."""
+        return -torch.stack([logits.mean() for logits in self.logits(output.image)]).mean()
+
+    def critic(self, batch: Batch, output: SwapResult) -> Tensor:
+        """The discriminators' term, a scalar: relu(1 - D(X_t)) + relu(1 + D(Y)), averaged over scales."""
+        terms = []
+        for logits in self.logits(torch.cat([batch.target.image, output.image])):
+            real, fake = logits.chunk(2)
+            terms.append(F.relu(1 - real).mean() + F.relu(1 + fake).mean())
+        return torch.stack(terms).mean()

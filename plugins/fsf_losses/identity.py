@@ -1,0 +1,52 @@
+"""Identity loss: the swap must be the source, says a frozen face recogniser."""
+
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional as F
+
+from fsframework.components import Loss, Swapper
+from fsframework.types import Batch, Faces, SwapResult
+
+
+def jitter(images: Tensor, shift: float, scale: float) -> Tensor:
+    """Each image moved, resized and by chance mirrored: (B, C, S, S), differentiable.
+
+    Parameters
+    ----------
+    shift:
+        Largest move along each axis, in units of the side.
+    scale:
+        Largest change of size, as a share.
+    """
+    count = len(images)
+    move = (2 * torch.rand(count, 2, device=images.device) - 1) * 2 * shift  # the grid's side is 2
+    size = 1 + (2 * torch.rand(count, device=images.device) - 1) * scale
+    mirror = torch.randint(0, 2, (count,), device=images.device) * 2 - 1
+    zero = torch.zeros_like(size)
+    rows = [torch.stack([size * mirror, zero, move[:, 0]], dim=1), torch.stack([zero, size, move[:, 1]], dim=1)]
+    grid = F.affine_grid(torch.stack(rows, dim=1), list(images.shape), align_corners=False)
+    return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
+
+
+class Identity(Loss):
+    """One minus the cosine of the embeddings of swap and source (FaceShifter, arXiv:1912.13457, equation 8).
+
+    A network can learn to please the one recogniser it is trained against. Showing it a crop that is moved, resized or
+    mirrored a little makes that harder; the paper does not do so.
+    """
+
+    name = "identity"
+
+    class Options(Loss.Options):
+        shift: float = Field(0.0, ge=0, le=0.2, description="Largest random move of the crop, in units of its side.")
+        scale: float = Field(0.0, ge=0, le=0.5, description="Largest random change of the crop's size, as a share.")
+
+    options: Options
+
+    def forward(self, batch: Batch, output: SwapResult, swapper: Swapper) -> Tensor:
+        """A scalar, 0 to 2."""
+        image = output.image
+        if self.options.shift > 0 or self.options.scale > 0:
+            image = jitter(image, self.options.shift, self.options.scale)
+        return (1 - F.cosine_similarity(swapper.identity(Faces.of(image)).float(), output.z_id.float())).mean()

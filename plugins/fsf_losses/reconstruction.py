@@ -1,0 +1,30 @@
+"""Reconstruction loss: where the right answer is known, the swap must be it."""
+
+from typing import Literal
+
+from pydantic import Field
+from torch import Tensor
+
+from fsframework.components import Loss, Swapper
+from fsframework.types import Batch, SwapResult
+
+
+class Reconstruction(Loss):
+    """Half the mean squared distance to the target, where the source is the target (FaceShifter, equation 9).
+
+    The paper does not say what is averaged. `over: same` takes the mean over same pairs (as most public code does),
+    `over: batch` over all pairs (weaker by the share of same pairs).
+    """
+
+    name = "reconstruction"
+
+    class Options(Loss.Options):
+        over: Literal["same", "batch"] = Field("same", description="Average over the same pairs or over all pairs.")
+
+    options: Options
+
+    def forward(self, batch: Batch, output: SwapResult, swapper: Swapper) -> Tensor:
+        """A scalar."""
+        squared = (output.image - batch.truth).square().mean(dim=(1, 2, 3))  # (B,)
+        count = batch.same.sum().clamp(min=1) if self.options.over == "same" else len(squared)
+        return 0.5 * (squared * batch.same).sum() / count

@@ -1,0 +1,152 @@
+"""The plugin host, with plugins that are as if installed: a folder on the path with a dist-info."""
+
+import itertools
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from fsframework import hookspecs
+from fsframework.components import Loss
+from fsframework.errors import UserError
+from fsframework.plugins import KINDS, component, components, part, registry, unknown
+
+GOOD = """\
+from fsframework import hookimpl
+from fsframework.components import Loss
+
+class Good(Loss):
+    name = "NAME"
+
+@hookimpl
+def register_losses():
+    return [Good]
+"""
+
+Install = Callable[..., str]
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
+    """Lays a distribution with one plugin on the path and returns the plugin's name."""
+    monkeypatch.delenv("FSF_BLOCK_PLUGINS", raising=False)
+    numbers = itertools.count()
+    names = set()
+
+    def lay(source: str, plugin: str | None = None) -> str:
+        number = next(numbers)
+        module = f"fsf_try_{tmp_path.name}_{number}"
+        folder = tmp_path / str(number)
+        (folder / f"try_{number}-1.{number}.dist-info").mkdir(parents=True)
+        (folder / f"{module}.py").write_text(source, encoding="utf-8")
+        (folder / f"try_{number}-1.{number}.dist-info" / "METADATA").write_text(
+            f"Metadata-Version: 2.1\nName: try-{number}\nVersion: 1.{number}\n", encoding="utf-8"
+        )
+        (folder / f"try_{number}-1.{number}.dist-info" / "entry_points.txt").write_text(
+            f"[fsframework]\n{plugin or module} = {module}\n", encoding="utf-8"
+        )
+        monkeypatch.syspath_prepend(str(folder))
+        names.add(module)
+        registry.cache_clear()
+        return plugin or module
+
+    yield lay
+    registry.cache_clear()
+    for name in names:
+        sys.modules.pop(name, None)
+
+
+def test_plugin_is_found(install: Install) -> None:
+    plugin = install(GOOD.replace("NAME", "good"))
+    assert registry().components["losses"]["good"].plugin == plugin
+    assert registry().distributions[plugin] == "try-0 1.0"
+    assert issubclass(component("losses", "good"), Loss)
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        ("import a_module_that_is_missing", "ModuleNotFoundError: No module named 'a_module_that_is_missing'"),
+        ("raise RuntimeError('first\\nsecond')", "RuntimeError: first"),
+        ("1 +", "SyntaxError"),
+        (GOOD.replace("register_losses", "register_loses"), "unknown hook 'register_loses'"),
+        (GOOD.replace("return [Good]", "return [Good()]"), "TypeError"),
+        (GOOD.replace("return [Good]", "return [dict]"), "register_losses must return Loss classes"),
+        (GOOD.replace("return [Good]", "return [Good, Good]"), "it brings 2 losses called NAME"),
+        (GOOD.replace("return [Good]", "return 3"), "TypeError"),
+        (GOOD.replace('    name = "NAME"', "    pass"), "Good has no name"),
+    ],
+)
+def test_broken_plugin_is_named_and_the_rest_work(install: Install, source: str, reason: str) -> None:
+    broken = install(source)
+    good = install(GOOD.replace("NAME", "good"))
+    (problem,) = [problem for problem in registry().problems if problem.startswith(f"{broken}: ")]
+    assert reason in problem and "\n" not in problem
+    assert broken not in registry().distributions
+    assert registry().components["losses"]["good"].plugin == good
+    assert "hinge-gan" in components("losses")
+
+
+def test_two_plugins_of_one_name_are_both_refused(install: Install) -> None:
+    install(GOOD.replace("NAME", "one"), plugin="fsf_same")
+    install(GOOD.replace("NAME", "two"), plugin="fsf_same")
+    assert registry().problems == [
+        "fsf_same: 2 installed plugins have this name, none is used; uninstall all but one"
+    ]
+    assert not {"one", "two"} & set(components("losses"))
+
+
+def test_second_component_of_a_name_is_refused(install: Install) -> None:
+    installed = {install(GOOD.replace("NAME", "good")), install(GOOD.replace("NAME", "good"))}
+    (problem,) = registry().problems
+    used = registry().components["losses"]["good"].plugin
+    (left_out,) = installed - {used}
+    assert problem.startswith(f"{left_out}: ") and f"already brought by the plugin {used}" in problem
+
+
+def test_blocked_plugin_is_not_imported(install: Install, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    sentinel = tmp_path / "sentinel"
+    plugin = install(f"open({str(sentinel)!r}, 'w')\nraise RuntimeError")
+    monkeypatch.setenv("FSF_BLOCK_PLUGINS", f"other, {plugin}")
+    assert registry().problems == []
+    assert not sentinel.exists()
+
+
+def test_unknown_component(install: Install) -> None:
+    broken = install("raise RuntimeError('broken')")
+    assert "no loss is called hinge-gn; did you mean hinge-gan?" in unknown("losses", "hinge-gn")
+    assert "no loss is called zzz; installed: attribute, " in unknown("losses", "zzz")
+    with pytest.raises(UserError, match=f"; {broken}: this plugin is left out: RuntimeError: broken"):
+        component("losses", "zzz")
+
+
+def test_part_checks_its_options() -> None:
+    assert part("losses", "hinge-gan", weight=2).dump()["weight"] == 2
+    with pytest.raises(ValidationError, match="weight"):
+        part("losses", "hinge-gan", weight=-1)
+    with pytest.raises(UserError, match="no loss is called zzz"):
+        part("losses", "zzz")
+
+
+def test_every_kind_has_a_hook() -> None:
+    hooks = {name for name in vars(hookspecs) if name.startswith("register_")}
+    assert hooks == {f"register_{kind.replace('-', '_')}" for kind in KINDS}
+
+
+def test_built_in_plugins_have_no_problems() -> None:
+    registry.cache_clear()
+    assert registry().problems == []
+
+
+def test_command_line_warns_of_a_broken_plugin(install: Install, tmp_path: Path) -> None:
+    broken = install("raise RuntimeError('broken')")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "0")}
+    command = [sys.executable, "-m", "fsframework", "plugins", "list", "loss"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0
+    assert f"warning: {broken}: this plugin is left out: RuntimeError: broken" in done.stderr.splitlines()
+    assert "hinge-gan" in done.stdout and "RuntimeError" not in done.stdout

@@ -1,0 +1,124 @@
+"""Reading YAML: plain values, lines, and everything that is refused."""
+
+import time
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from fsframework.errors import UserError
+from fsframework.safe_yaml import MAX_BYTES, dump, inline, load, parse
+
+
+def write(folder: Path, text: str) -> Path:
+    file = folder / "file.yaml"
+    file.write_text(text, encoding="utf-8")
+    return file
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1e-4", 1e-4),
+        ("4.0e-4", 4e-4),
+        ("-.5", -0.5),
+        ("1_000", 1000),
+        ("007", 7),
+        ("0x10", 16),
+        ("true", True),
+        ("no", "no"),
+        ("'true'", "true"),
+        ("'1'", "1"),
+        ("~", None),
+        ("", None),
+        (".inf", ".inf"),
+        ("1:30", "1:30"),
+        ("2020-01-01", "2020-01-01"),
+        ("[1, {a: b}]", [1, {"a": "b"}]),
+        ("<<: 1", {"<<": 1}),
+    ],
+)
+def test_plain_values(text: str, value: object) -> None:
+    found = parse(text, "x")[0]
+    assert found == value and type(found) is type(value)
+
+
+def test_lines_of_values(tmp_path: Path) -> None:
+    data, marks = load(write(tmp_path, "a: 1\nb:\n  - c: |\n      text\n    d: [1,\n      2]\n"))
+    assert data == {"a": 1, "b": [{"c": "text\n", "d": [1, 2]}]}
+    assert marks[("a",)] == 1
+    assert marks["b", 0, "d"] == 5
+    assert marks["b", 0, "d", 1] == 6
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "what"),
+    [
+        ("a: 1\nb: 2\na: 3", 3, "a: stands twice, first on line 1"),
+        ("a:\n  b: 1\n  b: 2", 3, "a.b: stands twice, first on line 2"),
+        ("a: &x 1\nb: *x", 1, "anchors and aliases"),
+        ("b: *x", 1, "anchors and aliases"),
+        ("\na: !!python/object/apply:os.system ['touch sentinel']", 2, "!!python/object/apply:os.system"),
+        ("a: !!str x", 1, "tags are not read"),
+        ("a: ! x", 1, "tags are not read"),
+        ("[" * 10_000, 1, "nested more than"),
+        ("1: x", 1, "a key must be text"),
+        ("? [a]\n: x", 1, "a key must be text"),
+        ("a: 1e999", 1, "too large a number"),
+        ("a: b: c", 1, "this is no YAML"),
+        ("a: 1\n--- 2", 2, "this is no YAML"),
+        ("a: '", 1, "this is no YAML"),
+    ],
+)
+def test_refused(tmp_path: Path, text: str, line: int, what: str) -> None:
+    file = write(tmp_path, text)
+    with pytest.raises(UserError) as caught:
+        load(file)
+    message = str(caught.value)
+    assert message.startswith(f"{file}: line {line}: ")
+    assert what in message
+    assert "\n" not in message
+    assert not Path("sentinel").exists()
+
+
+def test_alias_bomb_is_refused_at_once(tmp_path: Path) -> None:
+    lines = ["a: &a [lol,lol,lol,lol,lol,lol,lol,lol,lol]"]  # 9 to the power of 9 texts
+    lines += [f"{name}: &{name} [{','.join([f'*{before}'] * 9)}]" for before, name in pairwise("abcdefghi")]
+    file = write(tmp_path, "\n".join(lines))
+    assert file.stat().st_size < 396
+    start = time.perf_counter()
+    with pytest.raises(UserError, match="aliases"):
+        load(file)
+    assert time.perf_counter() - start < 0.1
+
+
+def test_files_that_are_no_text(tmp_path: Path) -> None:
+    file = tmp_path / "file.yaml"
+    with pytest.raises(UserError, match=r"file\.yaml: cannot be read"):
+        load(file)
+    with pytest.raises(UserError, match="cannot be read"):
+        load(tmp_path)
+    file.write_bytes(b"name: \xff\xfe")
+    with pytest.raises(UserError, match=r"byte 6: is no UTF-8"):
+        load(file)
+    file.write_bytes(b"name: \x00")
+    with pytest.raises(UserError, match="this is no YAML"):
+        load(file)
+    file.write_bytes(b"a" * (MAX_BYTES + 1))
+    with pytest.raises(UserError, match="larger than"):
+        load(file)
+
+
+def test_dump_is_read_back() -> None:
+    shared = [1, 2]
+    words = ["1e-4", "007", "no", "0o7", "1_0", "~", "", "null", "1:30", "=", "<<", "a: b", "é", "*a", "!x", "- ", "#"]
+    value = {"texts": words, "numbers": [1e-4, 1e300, -3, 0, 0.1], "rest": [None, True, [], {}], "b": shared, "a": shared}
+    text = dump(value)
+    assert parse(text, "x")[0] == value
+    assert text.index("\nb:") < text.index("\na:")  # keys keep their order
+
+
+def test_inline() -> None:
+    assert inline([0.0, 0.999]) == "[0.0, 0.999]"
+    assert inline("x" * 200).endswith("...") and len(inline("x" * 200)) == 60
+    assert inline(None) == "null"
