@@ -84,9 +84,10 @@ def run(
     loaded = Recipe.load(recipe, sets)
     opened = Run.open(loaded, out or Path("runs") / loaded.name, resume=resume, overwrite=overwrite, device=device)
     train(opened)
-    metrics = evaluate(opened)
+    metrics = evaluate(opened) if loaded.evaluation is not None else None
     report = write_report(opened)
-    _console().print(table(metrics))
+    if metrics is not None:
+        _console().print(table(metrics))
     click.echo(f"report: {report}")
 
 

@@ -128,18 +128,22 @@ def _step(container: Any, step: str, place: Place, origin: str) -> str | int:
 
 def _no_such_key(key: str, keys: Sequence[str]) -> str:
     close = difflib.get_close_matches(key, keys, n=1)
-    hint = f"did you mean {close[0]}?" if close else f"the keys are {', '.join(keys) or 'none'}"
+    if close:
+        return f"there is no such key; did you mean {close[0]}?"
+    hint = f"the keys are {', '.join(keys)}" if keys else "leave it out"
     return f"there is no such key; {hint}"
 
 
 def keys_at(model: type[BaseModel], data: Any, place: Place) -> list[str]:
-    """The keys that may stand at a place of data that `model` checks."""
+    """The keys that may stand at a place of data that `model` checks; none where that cannot be told."""
     hint: Any = model
     value = data
     for step in place:
         checked, _ = _model(hint, value)
-        hint = checked.model_fields[str(step)].rebuild_annotation() if checked else get_args(_bare(hint))[0]
-        value = value[step]
+        entries = [checked.model_fields[str(step)].rebuild_annotation()] if checked else get_args(_bare(hint))
+        if not entries:
+            return []
+        hint, value = entries[-1], value[step]  # lists hold entries of their one argument, mappings of their second
     checked, extra = _model(hint, value)
     return [*extra, *(checked.model_fields if checked else ())]
 

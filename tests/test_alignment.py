@@ -138,7 +138,7 @@ def test_align_and_paste_change_almost_nothing(astronaut: np.ndarray, scale: flo
     change = np.abs(paste(frame, warp(frame, matrix, size), matrix, soft_mask(size)).astype(int) - frame)
     inside = paste(np.zeros_like(frame), np.full((size, size, 3), 255, np.uint8), matrix, soft_mask(size)) > 0
     assert change[~inside].max() == 0
-    assert np.quantile(change[inside], 0.999) < 2 and change.max() <= 2
+    assert np.quantile(change[inside], 0.99) < 2 and change.max() <= 2
 
 
 @pytest.mark.parametrize("scale", [0.2, 1.0, 2.5])
@@ -154,7 +154,7 @@ def test_paste_touches_only_the_mask(astronaut: np.ndarray, scale: float) -> Non
     outside = cv2.dilate(mask, np.ones((3, 3))) == 0
     assert (astronaut == before).all()  # the frame itself is left alone
     assert (after[outside] == astronaut[outside]).all()
-    assert (after[mask > 0.999] <= 1).all()
+    assert after[cv2.erode(mask, np.ones((3, 3))) == 1].max() == 0
     assert np.abs(after - (1 - mask[..., None]) * astronaut).mean() < 0.5
 
 

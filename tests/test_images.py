@@ -231,6 +231,13 @@ def test_quality_counts(tmp_path: Path) -> None:
         assert (tmp_path / f"low{suffix}").stat().st_size < (tmp_path / f"high{suffix}").stat().st_size / 2
 
 
+def test_jpeg_keeps_colour_at_full_resolution(tmp_path: Path) -> None:
+    stripes = np.zeros((32, 32, 3), np.uint8)
+    stripes[:, ::2, 0] = stripes[:, 1::2, 2] = 200
+    write_image(tmp_path / "a.jpg", stripes, quality=100)
+    assert np.abs(read_image(tmp_path / "a.jpg").astype(int) - stripes).max() < 10
+
+
 def test_what_cannot_be_written_is_said_by_name(tmp_path: Path, picture: np.ndarray) -> None:
     with pytest.raises(UserError, match=r"a\.bmp: .*use \.jpg"):
         write_image(tmp_path / "a.bmp", picture)

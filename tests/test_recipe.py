@@ -153,7 +153,7 @@ def test_errors_come_all_at_once_with_their_lines(tmp_path: Path) -> None:
         (["stages.0.train=[identity]"], "stages.0.train.0: should be 'attributes', 'generator' or 'refiner'"),
         (["stages.0.train=[generator, generator]"], "stages.0.train: names a network twice"),
         (["stages.0.losses=[]"], "stages.0.losses: List should have at least 1 item"),
-        (["stages.0.losses.0=3"], "stages.0.losses.0: name a loss like this: {use: NAME}"),
+        (["stages.0.losses.0=3"], "stages.0.losses.0: name a loss like this"),
         (["stages.0.optimizer=3"], "stages.0.optimizer: should be a mapping"),
         (["stages.0.optimizer.lr=0"], "stages.0.optimizer.lr: should be greater than 0"),
         (["stages.0.optimizer.betas=[0, 1]"], "stages.0.optimizer.betas.1: should be less than 1"),
@@ -196,7 +196,9 @@ def test_errors_name_the_override(file: Path) -> None:
     assert errors(file, "stages.0.losses.1.weight=-1") == [
         "--set stages.0.losses.1.weight=-1: stages.0.losses.1.weight: should be greater than or equal to 0, not -1"
     ]
-    assert errors(file, "networks.generator.use=x")[0].startswith("--set networks.generator.use=x: networks.generator: ")
+    assert errors(file, "networks.generator.use=x")[0].startswith(
+        "--set networks.generator.use=x: networks.generator: "
+    )
     assert errors(file, "stages.0.pairs={same: 2}")[0].startswith("--set stages.0.pairs={same: 2}: stages.0.pairs.same")
     assert errors(file, "stags.0.steps=2")[0].endswith("stags: there is no such key; did you mean stages?")
 
@@ -283,8 +285,9 @@ def test_build_swapper_hands_sizes_on(file: Path) -> None:
     with torch.device("meta"):
         swapper = build_swapper(recipe)
     assert isinstance(swapper, Swapper)
-    assert swapper.generator.colour.in_features == 9
-    assert swapper.generator.layer.in_channels == 5
+    shapes = {name: tuple(value.shape) for name, value in swapper.generator.state_dict().items()}
+    assert shapes["colour.weight"] == (3, 9)
+    assert shapes["layer.weight"] == (3, 5, 1, 1)
     assert swapper.refiner is not None and swapper.refiner.size == 64
 
 
@@ -388,5 +391,9 @@ def test_schema_accepts_and_refuses(file: Path) -> None:
     assert validator.is_valid({**data, "data": nested})
     nested["data"] = {"use": "toy-wrapper", "data": {"use": "nothing"}}
     assert not validator.is_valid({**data, "data": nested})
-    for path in shipped().values():
-        validator.validate(load_yaml(path)[0])
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_schema_accepts_shipped_recipes(name: str) -> None:
+    jsonschema = pytest.importorskip("jsonschema")
+    jsonschema.Draft202012Validator(schema()).validate(load_yaml(shipped()[name])[0])

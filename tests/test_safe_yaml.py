@@ -112,7 +112,13 @@ def test_files_that_are_no_text(tmp_path: Path) -> None:
 def test_dump_is_read_back() -> None:
     shared = [1, 2]
     words = ["1e-4", "007", "no", "0o7", "1_0", "~", "", "null", "1:30", "=", "<<", "a: b", "é", "*a", "!x", "- ", "#"]
-    value = {"texts": words, "numbers": [1e-4, 1e300, -3, 0, 0.1], "rest": [None, True, [], {}], "b": shared, "a": shared}
+    value = {
+        "texts": words,
+        "numbers": [1e-4, 1e300, -3, 0, 0.1],
+        "rest": [None, True, [], {}],
+        "b": shared,
+        "a": shared,
+    }
     text = dump(value)
     assert parse(text, "x")[0] == value
     assert text.index("\nb:") < text.index("\na:")  # keys keep their order

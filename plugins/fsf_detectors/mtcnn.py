@@ -64,6 +64,9 @@ class MTCNN(Detector):
             (0.6, 0.7, 0.7), description="Scores that a face must reach in the three networks, 0 to 1."
         )
         factor: float = Field(0.709, gt=0, lt=1, description="Size of a pyramid image, in units of the one before.")
+        border: float = Field(
+            0, ge=0, le=1, description="How far faces may reach beyond the frame, in units of its shorter side."
+        )
 
     options: Options
 
@@ -111,19 +114,21 @@ class MTCNN(Detector):
             places[frame.shape].append(place)
         found: list[list[Face]] = [[] for _ in frames]
         for group in places.values():
-            faces = self._detect(summed_area.tables([frames[place] for place in group], device))
+            border = round(self.options.border * min(frames[group[0]].shape[:2]))
+            faces = self._detect(summed_area.tables([frames[place] for place in group], border, device), border)
             for box, score, owner, points in zip(*(value.cpu().numpy() for value in faces), strict=True):
                 found[group[owner]].append(Face(box=box, landmarks=points.reshape(2, 5).T, score=float(score)))
         return found
 
-    def _detect(self, sums: Tensor) -> Candidates:
+    def _detect(self, sums: Tensor, border: int) -> Candidates:
         """Faces, best first, with landmarks (N, 10) in pixels, all x before all y; of `summed_area.tables`."""
         _, refine, accept = self.options.thresholds
-        found = self._propose(sums).best(rules.by_union, 0.7)
+        inner = sums[:, border : sums.shape[1] - border, border : sums.shape[2] - border]
+        found = self._propose(inner).best(rules.by_union, 0.7)
         found = found._replace(boxes=rules.square(rules.move(found.boxes, found.said, 0)))
-        found = _look(self.rnet, 24, sums, found, refine).best(rules.by_union, 0.7)
+        found = _look(self.rnet, 24, sums, border, found, refine).best(rules.by_union, 0.7)
         found = found._replace(boxes=rules.square(rules.move(found.boxes, found.said, 1)))
-        found = _look(self.onet, 48, sums, found, accept)
+        found = _look(self.onet, 48, sums, border, found, accept)
         found = found._replace(boxes=rules.move(found.boxes, found.said[:, :4], 1), said=_points(found))
         return found.best(rules.by_smaller, 0.7)
 
@@ -181,11 +186,10 @@ def _none(device: torch.device) -> Candidates:
     return Candidates(empty.view(0, 4), empty, empty.long(), empty.view(0, 4))
 
 
-def _look(network: nn.Module, side: int, sums: Tensor, found: Candidates, threshold: float) -> Candidates:
+def _look(network: nn.Module, side: int, sums: Tensor, border: int, found: Candidates, threshold: float) -> Candidates:
     """The candidates that pass a network, with its scores and what it says. Those outside the frame do not."""
-    height, width = sums.shape[1] - 1, sums.shape[2] - 1
-    corners = found.boxes.trunc().long()  # the first pixel is 1, the last is inside
-    limit = corners.new_tensor([width, height])
+    corners = found.boxes.floor().long() + border  # the first pixel is 1, the last is inside
+    limit = corners.new_tensor([sums.shape[2] - 1, sums.shape[1] - 1])
     corners = torch.cat([corners[:, :2].clamp(min=1) - 1, corners[:, 2:].minimum(limit)], dim=1)
     inside = (corners[:, 2:] > corners[:, :2]).all(dim=1)
     found, corners = found.take(inside), corners[inside]

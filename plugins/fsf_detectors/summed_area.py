@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 
-def tables(frames: list[np.ndarray], device: torch.device) -> Tensor:
+def tables(frames: list[np.ndarray], border: int, device: torch.device) -> Tensor:
     """Sums (B, H+1, W+1, 3) int32 over all pixels above and left of each pixel corner.
 
     They may wrap around in frames of more than 8 million pixels; differences of less than 2^31 are right all the same.
@@ -18,8 +18,12 @@ def tables(frames: list[np.ndarray], device: torch.device) -> Tensor:
     Parameters
     ----------
     frames:
-        (H, W, 3) uint8, all of one size.
+        (h, w, 3) uint8, all of one size.
+    border:
+        Pixels by which edge pixels are repeated on each side: H = h + 2 border, W = w + 2 border.
     """
+    if border:
+        frames = [cv2.copyMakeBorder(frame, *4 * [border], cv2.BORDER_REPLICATE) for frame in frames]
     return torch.stack([torch.from_numpy(cv2.integral(frame)) for frame in frames]).to(device)
 
 

@@ -1,10 +1,12 @@
 """FaceShifter: AEI-Net, HEAR-Net, their losses and data."""
 
 from fsf_faceshifter.aei_net import AadGenerator, AeiAttributes
+from fsf_faceshifter.hardest import Hardest
 from fsf_faceshifter.hear_net import HearNet
 from fsf_faceshifter.losses import Attribute, Change
+from fsf_faceshifter.occluded import Occluded
 from fsframework import hookimpl
-from fsframework.components import AttributeEncoder, Generator, Loss, Refiner
+from fsframework.components import AttributeEncoder, Dataset, Generator, Loss, Refiner
 
 
 @hookimpl
@@ -25,3 +27,8 @@ def register_refiners() -> list[type[Refiner]]:
 @hookimpl
 def register_losses() -> list[type[Loss]]:
     return [Attribute, Change]
+
+
+@hookimpl
+def register_datasets() -> list[type[Dataset]]:
+    return [Hardest, Occluded]

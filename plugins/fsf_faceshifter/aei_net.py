@@ -198,7 +198,7 @@ class AadGenerator(Generator):
                 h = F.interpolate(h, scale_factor=2.0, mode="bilinear")
             h, mask = block(h, z, identity)
             masks.append(mask)
-        return torch.tanh(h.float()), masks
+        return torch.tanh(h if h.dtype == torch.float64 else h.float()), masks
 
     def forward(self, z_id: Tensor, z_att: list[Tensor]) -> Tensor:
         """The swap (B, 3, S, S) in [-1, 1]."""

@@ -77,7 +77,7 @@ def draw_occluder(kind: str, rng: np.random.Generator, size: int) -> Occluder:
     weighted = np.dstack([drawing.colour * alpha[..., None], alpha])[: height * factor, : width * factor]
     small = cv2.resize(weighted, (width, height), interpolation=cv2.INTER_AREA)
     colour = small[..., :3] / np.maximum(small[..., 3:], 1e-3)
-    colour = colour + rng.normal(0, rng.uniform(0.002, 0.025), (height, width, 1))  # a camera's noise
+    colour = colour + rng.normal(0, rng.uniform(0.002, 0.015), (height, width, 1))  # a camera's noise
     rgba = np.dstack([colour, small[..., 3]])
     anchor = (np.array(drawing.anchor) + 0.5) / factor - 0.5
     return trimmed(np.rint(np.clip(rgba, 0, 1) * 255).astype(np.uint8), anchor)
@@ -165,7 +165,7 @@ def match_colours(rgba: np.ndarray, image: np.ndarray, light: float, tint: float
     lab = cv2.cvtColor(np.ascontiguousarray(rgba[..., :3]), cv2.COLOR_RGB2LAB)
     opaque = (rgba[..., 3] > 127).astype(np.uint8)
     mean, spread = (part.ravel() for part in cv2.meanStdDev(lab, mask=opaque))
-    grey = np.abs(face[..., 1:].astype(int) - 128).max() <= 2
+    grey = np.abs(face[..., 1:].astype(int) - 128).mean() <= 3
     share = np.array([light, tint, tint]) if not grey else np.array([light, 1.0, 1.0])
     widen = np.clip(goal_spread / np.maximum(spread, 1), 0.6, 1.6) if not grey else np.array([1.0, 0.0, 0.0])
     gain = 1 + share * (widen - 1)

@@ -1,0 +1,121 @@
+"""AEI-Net: the paper's layout, and equality with the plain reference written from the equations."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from fsf_benchmarks.plain_aei_net import PlainGenerator
+from fsf_faceshifter.aei_net import integrate, normalise
+from fsframework.components import AttributeEncoder, Generator
+from fsframework.plugins import part
+from fsframework.types import Faces
+
+
+def build(size: int, width: float, id_dim: int = 128) -> tuple[AttributeEncoder, Generator]:
+    torch.manual_seed(0)
+    attributes = part("attribute-encoders", "aei-attributes", width=width).build(size)
+    generator = part("generators", "aad-generator", width=width).build(size, id_dim, attributes.channels)
+    for module in (attributes, generator):  # start values hide mistakes: biases of 0, gammas of 1
+        for parameter in module.parameters():
+            if parameter.dim() == 1:
+                nn.init.uniform_(parameter, 0.5, 1.5)
+    return attributes, generator
+
+
+def parameters(module: nn.Module) -> float:
+    return sum(parameter.numel() for parameter in module.parameters()) / 1e6
+
+
+def test_layout_of_the_paper_at_256() -> None:
+    with torch.device("meta"):
+        attributes = part("attribute-encoders", "aei-attributes").build(256)
+        generator = part("generators", "aad-generator").build(256, 512, attributes.channels)
+    assert parameters(attributes) == pytest.approx(67.1, abs=0.05)
+    assert parameters(generator) == pytest.approx(117.3, abs=0.05)
+    assert parameters(attributes) + parameters(generator) == pytest.approx(184.3, abs=0.1)
+    assert attributes.channels == [1024, 2048, 1024, 512, 256, 128, 64, 64]
+
+
+@pytest.mark.parametrize("size", [32, 64, 128])
+def test_shapes(size: int) -> None:
+    attributes, generator = build(size, 0.125)
+    z_att = attributes(Faces.of(torch.rand(2, 3, size, size)))
+    assert [z.shape[1] for z in z_att] == attributes.channels
+    assert [z.shape[-1] for z in z_att] == [*(2 ** (k + 1) for k in range(len(z_att) - 1)), size // 2]
+    image = generator(torch.randn(2, 128), z_att)
+    assert image.shape == (2, 3, size, size)
+    assert image.abs().max() <= 1
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("dtype", "bound"), [(torch.float32, 3e-5), (torch.float64, 1e-10)])
+@pytest.mark.parametrize("size", [32, 64])
+def test_equals_the_equations(size: int, dtype: torch.dtype, bound: float) -> None:
+    attributes, generator = (module.to(dtype) for module in build(size, 0.25))
+    plain = PlainGenerator(generator).to(dtype)
+    z_id = F.normalize(torch.randn(3, 128, dtype=dtype))
+    z_att = attributes(Faces.of(torch.rand(3, 3, size, size, dtype=dtype) * 2 - 1))
+    fast, slow = generator(z_id, z_att), plain(z_id, z_att)
+    assert fast.std() > 0.01  # neither constant nor saturated
+    assert (fast - slow).abs().max() < bound
+
+
+@torch.no_grad()
+def test_equals_the_equations_at_the_start_of_training() -> None:
+    torch.manual_seed(0)
+    attributes = part("attribute-encoders", "aei-attributes", width=0.5).build(64)
+    generator = part("generators", "aad-generator", width=0.5).build(64, 128, attributes.channels)
+    plain = PlainGenerator(generator)
+    z_id, z_att = F.normalize(torch.randn(3, 128)), attributes(Faces.of(torch.rand(3, 3, 64, 64) * 2 - 1))
+    assert (generator(z_id, z_att) - plain(z_id, z_att)).abs().max() < 1e-5
+
+
+def test_gradients_equal_the_equations() -> None:
+    attributes, generator = build(32, 0.125)
+    plain = PlainGenerator(generator)
+    z_att = [z.detach() for z in attributes(Faces.of(torch.rand(2, 3, 32, 32) * 2 - 1))]
+    gradients = []
+    for network in (generator, plain):
+        z_id = F.normalize(torch.randn(2, 128, generator=torch.Generator().manual_seed(1))).requires_grad_()
+        network(z_id, z_att).square().mean().backward()
+        gradients.append(z_id.grad)
+    assert gradients[0].abs().max() > 1e-6
+    torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-3, atol=1e-7)
+
+
+def test_mask_chooses_between_identity_and_attributes() -> None:
+    h = normalise(torch.randn(1, 4, 8, 8))
+    att, identity = torch.randn(1, 8, 8, 8), torch.randn(1, 8, 1, 1)
+    gamma, beta = identity.chunk(2, dim=1)
+    torch.testing.assert_close(integrate(h, att, identity, torch.ones(1, 1, 8, 8)), F.relu(gamma * h + beta))
+    gamma, beta = att.chunk(2, dim=1)
+    torch.testing.assert_close(integrate(h, att, identity, torch.zeros(1, 1, 8, 8)), F.relu(gamma * h + beta))
+
+
+def test_maps_are_shares_at_every_level() -> None:
+    attributes, generator = build(64, 0.125)
+    maps = generator.maps(torch.randn(2, 128), attributes(Faces.of(torch.rand(2, 3, 64, 64))))
+    assert [tuple(m.shape) for m in maps] == [(2, 1, 2**k, 2**k) for k in range(1, 7)]
+    assert all(0 <= m.min() and m.max() <= 1 for m in maps)
+
+
+def test_identity_branch_is_not_near_zero_at_the_start() -> None:
+    torch.manual_seed(0)
+    attributes = part("attribute-encoders", "aei-attributes", width=0.25).build(64)
+    generator = part("generators", "aad-generator", width=0.25).build(64, 128, attributes.channels)
+    z_att = attributes(Faces.of(torch.rand(1, 3, 64, 64) * 2 - 1))
+    with torch.no_grad():
+        one, other = (generator(F.normalize(torch.randn(1, 128)), z_att) for _ in range(2))
+    assert (one - other).abs().mean() > 0.1 * one.std()
+
+
+def test_wrong_number_of_maps_is_refused() -> None:
+    with pytest.raises(ValueError, match="needs 6 attribute maps at 64 px, not 5"):
+        part("generators", "aad-generator").build(64, 128, [8] * 5)
+
+
+@pytest.mark.parametrize("size", [8, 48])
+def test_other_sizes_are_refused(size: int) -> None:
+    with pytest.raises(ValueError, match="power of two"):
+        part("attribute-encoders", "aei-attributes").build(size)

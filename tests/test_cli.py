@@ -1,0 +1,321 @@
+"""The command line: help, usage errors, user errors, and the commands that need no training."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import click
+import pytest
+
+from fsframework import cli
+from fsframework.errors import UserError
+from fsframework.plugins import KINDS, SINGULAR, registry
+
+TOY = Path(__file__).parent / "toy_plugin"
+RECIPE = """\
+name: toy
+size: 32
+data: {use: toy-data}
+networks:
+  identity: {use: toy-identity}
+  attributes: {use: toy-attributes}
+  generator: {use: toy-generator}
+stages:
+  - name: only
+    train: [generator]
+    losses: [{use: toy-loss}]
+    optimizer: {lr: 4e-4}
+    steps: 5
+    batch_size: 2
+"""
+
+
+@pytest.fixture(autouse=True)
+def toy_plugin(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.syspath_prepend(str(TOY))
+    registry.cache_clear()
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
+    registry.cache_clear()
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    file = tmp_path / "toy.yaml"
+    file.write_text(RECIPE, encoding="utf-8")
+    return file
+
+
+class Command:
+    """Runs `fsf` in this process."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        self.monkeypatch, self.capsys = monkeypatch, capsys
+
+    def __call__(self, *arguments: str | Path) -> tuple[int, str, str]:
+        """Exit status, standard output, standard error."""
+        self.monkeypatch.setattr(sys, "argv", ["fsf", *map(str, arguments)])
+        with pytest.raises(SystemExit) as left:
+            cli.main()
+        out, err = self.capsys.readouterr()
+        return left.value.code if isinstance(left.value.code, int) else 0, out, err
+
+
+@pytest.fixture
+def fsf(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    return Command(monkeypatch, capsys)
+
+
+def commands(group: click.Group, before: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    for name, command in group.commands.items():
+        yield (*before, name), command
+        if isinstance(command, click.Group):
+            yield from commands(command, (*before, name))
+
+
+def test_help_needs_no_torch() -> None:
+    code = (
+        "import sys, fsframework.cli as cli; sys.argv = ['fsf', '--help']\n"
+        "try: cli.main()\n"
+        "except SystemExit as left: print(left.code, sorted({'torch', 'numpy', 'pydantic', 'rich'} & set(sys.modules)))"
+    )
+    start = os.times()
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    used = os.times()
+    seconds = used.children_user + used.children_system - start.children_user - start.children_system
+    assert done.stdout.splitlines()[-1] == "0 []", done.stderr
+    assert seconds < 0.3  # of the processor, so that a busy machine does not matter
+
+
+def test_module_is_the_command() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "fsframework", "--version"], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0
+    assert re.fullmatch(r"fsf, version \d+\.\d+\.\d+\S*\n", done.stdout)
+
+
+@pytest.mark.parametrize("path", [path for path, _ in commands(cli.fsf)], ids=" ".join)
+def test_every_command_has_help(fsf: Command, path: tuple[str, ...]) -> None:
+    status, out, _ = fsf(*path, "--help")
+    assert status == 0
+    assert out.startswith(f"Usage: fsf {' '.join(path)}")
+
+
+def test_help_texts_are_whole_sentences() -> None:
+    for path, command in commands(cli.fsf):
+        assert re.match(r"[A-Z][^\n]*\.", str(command.help)), path
+        assert str(command.get_short_help_str(80)).endswith((".", "s")), path
+        for option in command.params:
+            if isinstance(option, click.Option):
+                assert str(option.help).endswith("."), (path, option.name)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nothing"], "No such command 'nothing'"),
+        (["run"], "Missing argument 'RECIPE'"),
+        (["run", "x", "--resume", "--overwrite"], "--resume and --overwrite exclude each other."),
+        (["run", "x", "--nothing"], "No such option"),
+        (["check"], "Missing argument"),
+        (["bench"], "Missing option '--run'"),
+        (["swap", "a.png", "b.png"], "Missing option '--model'"),
+        (["swap", "a.png", "b.png", "--model", "m"], "Give SOURCE TARGET OUT, or --pairs"),
+        (["swap", "--pairs", "p.csv", "--model", "m"], "Give SOURCE TARGET OUT, or --pairs"),
+        (["swap", "a.png", "--pairs", "p.csv", "-o", "d", "--model", "m"], "Give SOURCE TARGET OUT, or --pairs"),
+        (["swap", "a", "b", "c", "--pairs", "p.csv", "-o", "d", "--model", "m"], "Give SOURCE TARGET OUT, or --pairs"),
+        (["plugins", "list", "losss"], "no kind is called losss; did you mean losses?"),
+        (["plugins", "list", "zzz"], "no kind is called zzz; there are detectors, "),
+        (["plugins", "show", "losses"], "Missing argument 'NAME'"),
+    ],
+)
+def test_usage_errors(fsf: Command, arguments: list[str], message: str) -> None:
+    status, out, err = fsf(*arguments)
+    assert status == 2
+    assert message in err and "Usage: fsf" in err
+    assert not out
+
+
+def test_check(fsf: Command, file: Path) -> None:
+    status, out, err = fsf("check", file)
+    assert (status, err) == (0, "")
+    assert out.startswith("toy: 32 px\n") and "stage only: trains generator" in out
+
+
+def test_check_reports_every_mistake_of_every_recipe(fsf: Command, file: Path, tmp_path: Path) -> None:
+    wrong = tmp_path / "wrong.yaml"
+    wrong.write_text(RECIPE.replace("steps: 5", "steps: 0").replace("toy-loss", "toy-lss"), encoding="utf-8")
+    status, out, err = fsf("check", wrong, file, tmp_path / "missing.yaml")
+    assert status == 1
+    assert out.startswith("toy: 32 px")
+    first, second, third = err.splitlines()
+    assert first.startswith(f"{wrong}: line 11: stages.0.losses.0: no loss is called toy-lss; did you mean toy-loss?")
+    assert second.startswith(f"{wrong}: line 13: stages.0.steps: should be greater than")
+    assert third.startswith(f"{tmp_path / 'missing.yaml'}: no such recipe")
+
+
+def test_check_with_overrides(fsf: Command, file: Path) -> None:
+    assert "9 steps of 2 pairs" in fsf("check", file, "--set", "stages.0.steps=9")[1]
+    status, _, err = fsf("check", file, "--set", "stages.0.steps=x", "--set", "networks.generator.colours=7")
+    assert status == 1
+    assert err == "--set stages.0.steps=x: stages.0.steps: should be a valid integer, not x\n"
+    status, _, err = fsf("check", file, "--set", "networks.generator.colours=7")
+    assert status == 1 and err.startswith(f"{file}: networks.generator: ") and err.count("\n") == 1
+
+
+def test_schema(fsf: Command) -> None:
+    status, out, err = fsf("schema")
+    assert (status, err) == (0, "")
+    assert set(KINDS) <= json.loads(out)["$defs"].keys()
+
+
+def test_list_of_all_components(fsf: Command) -> None:
+    status, out, err = fsf("plugins", "list")
+    assert (status, err) == (0, "")
+    lines = {tuple(line.split()[:3]): line for line in out.splitlines()}
+    assert lines["losses", "toy-loss", "toy_parts"].rstrip().endswith("Always the same.")
+    assert ("datasets", "toy-wrapper", "toy_parts") in lines
+    assert ("losses", "hinge-gan", "fsf_losses") in lines
+
+
+@pytest.mark.parametrize("kind", ["losses", "loss", "Loss"])
+def test_list_of_one_kind(fsf: Command, kind: str) -> None:
+    kinds = {line.split()[0] for line in fsf("plugins", "list", kind)[1].splitlines()[1:]}
+    assert kinds == {"losses"}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_kinds_in_the_singular(kind: str) -> None:
+    assert cli._kind(SINGULAR[kind]) == cli._kind(SINGULAR[kind].replace(" ", "_")) == cli._kind(kind) == kind
+
+
+def test_show_one_component(fsf: Command) -> None:
+    status, out, err = fsf("plugins", "show", "dataset", "toy-wrapper")
+    assert (status, err) == (0, "")
+    assert "toy-wrapper (datasets, plugin toy_parts)\n\nAnother data set.\n" in out
+    rows = [re.split(r" {2,}", line.strip()) for line in out.splitlines()]
+    assert ["data", "a dataset", "required", "What is wrapped."] in rows
+    assert ["share", "number > 0, ≤ 1", "0.1", "How much of it."] in rows
+
+
+def test_show_an_unknown_component(fsf: Command) -> None:
+    status, out, err = fsf("plugins", "show", "losses", "toy-lss")
+    assert (status, out, err) == (1, "", "no loss is called toy-lss; did you mean toy-loss?\n")
+
+
+def test_show_every_component(fsf: Command) -> None:
+    for kind, found in registry().components.items():
+        for name in found:
+            status, out, err = fsf("plugins", "show", kind, name)
+            assert (status, err) == (0, ""), (kind, name)
+            assert out.startswith(f"{name} ({kind}, plugin ")
+
+
+def test_run_of_a_wrong_recipe(fsf: Command, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    status, _, err = fsf("run", file, "--set", "stages.0.stps=1")
+    assert status == 1
+    assert err == "--set stages.0.stps=1: stages.0.stps: there is no such key; did you mean steps?\n"
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "changes"),
+    [
+        (["--pairs", "20"], ["evaluation.pairs=20"]),
+        (["--pairs", "a: b.csv"], ['evaluation.pairs="a: b.csv"']),
+        (["--set", "seed=1", "--pairs", "orl"], ["seed=1", 'evaluation.pairs="orl"']),
+        ([], []),
+    ],
+)
+def test_bench_passes_on_what_it_is_given(
+    fsf: Command, monkeypatch: pytest.MonkeyPatch, arguments: list[str], changes: list[str]
+) -> None:
+    given = []
+
+    def bench(*values: object) -> dict[str, dict[str, float]]:
+        given.append(values)
+        return {"benchmarks": {"x": 1.5}}
+
+    monkeypatch.setattr("fsframework.evaluation.bench", bench)
+    status, out, _ = fsf("bench", "pose-error", "--run", "runs/x", "--json", "--device", "cpu", *arguments)
+    assert status == 0
+    assert json.loads(out) == {"benchmarks": {"x": 1.5}}
+    assert given == [(Path("runs/x"), ["pose-error"], changes, "cpu")]
+
+
+def test_swap_passes_on_what_it_is_given(fsf: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[object] = []
+    results = iter([0, 2])
+
+    def swap_file(*values: object) -> None:
+        given.append(values)
+
+    converter = SimpleNamespace(swap_file=swap_file)
+
+    def make(*values: object) -> SimpleNamespace:
+        given.append(values)
+        return converter
+
+    def swap_pairs(*values: object) -> int:
+        given.append(values)
+        return next(results)
+
+    monkeypatch.setattr("fsframework.conversion.Converter", make)
+    monkeypatch.setattr("fsframework.conversion.swap_pairs", swap_pairs)
+    assert fsf("swap", "a.png", "b.png", "c.png", "--model", "m", "--face", "all")[0] == 0
+    assert given == [(Path("m"), None), (Path("a.png"), Path("b.png"), Path("c.png"), "all")]
+    given.clear()
+    assert fsf("swap", "--model", "m", "--pairs", "p.csv", "-o", "out", "--device", "cpu")[0] == 0
+    assert given == [(Path("m"), "cpu"), (converter, Path("p.csv"), Path("out"), "largest")]
+    assert fsf("swap", "--model", "m", "--pairs", "p.csv", "-o", "out")[0] == 1  # some failed
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "line"),
+    [
+        (
+            UserError("x.yaml: line 1: wrong\nx.yaml: line 2: wrong"),
+            1,
+            "x.yaml: line 1: wrong\nx.yaml: line 2: wrong\n",
+        ),
+        (KeyboardInterrupt(), 130, "fsf: interrupted\n"),
+        (SystemExit(143), 143, ""),
+    ],
+)
+def test_ends(fsf: Command, monkeypatch: pytest.MonkeyPatch, error: BaseException, status: int, line: str) -> None:
+    def fail() -> None:
+        raise error
+
+    monkeypatch.setattr("fsframework.reference.schema", fail)
+    code, out, err = fsf("schema")
+    assert (code, out, err.lstrip("\n")) == (status, "", line)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+@pytest.mark.parametrize(
+    ("number", "status", "line"), [(signal.SIGTERM, 143, "fsf: terminated"), (signal.SIGINT, 130, "fsf: interrupted")]
+)
+def test_signals(number: int, status: int, line: str) -> None:
+    code = (
+        "import sys, time, click, fsframework.cli as cli\n"
+        "@cli.fsf.command()\n"
+        "def wait():\n    print('ready', flush=True); time.sleep(60)\n"
+        "sys.argv = ['fsf', 'wait']; cli.main()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None and process.stdout.readline() == "ready\n"
+        process.send_signal(number)
+        _, err = process.communicate(timeout=30)
+    assert process.returncode == status
+    assert err.strip() == line

@@ -1,0 +1,541 @@
+"""Pictures in, swapped pictures out."""
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from skimage import data
+from torch import Tensor
+
+from fsframework import plugins
+from fsframework.alignment import TEMPLATE, align, paste, soft_mask
+from fsframework.components import (
+    AttributeEncoder,
+    ComponentOptions,
+    Detector,
+    Generator,
+    IdentityEncoder,
+    Swapper,
+)
+from fsframework.conversion import Converter, match_edge, swap_pairs
+from fsframework.errors import UserError
+from fsframework.images import is_marked, read_image, write_image
+from fsframework.recipe import Recipe, build_swapper
+from fsframework.runs import Run
+from fsframework.types import Face, Faces
+
+SIZE = 32
+NONE = ComponentOptions()
+MIDDLE = np.array([0.504, 0.60])  # of the face, in units of the crop's side
+
+
+class Discs(Detector):
+    """Takes every bright disc for a face; right to left, so that no order is right by chance."""
+
+    calls = 0
+
+    def forward(self, frames: list[np.ndarray]) -> list[list[Face]]:
+        self.calls += len(frames)
+        return [self._discs(frame) for frame in frames]
+
+    def _discs(self, frame: np.ndarray) -> list[Face]:
+        _, _, boxes, centres = cv2.connectedComponentsWithStats((frame.mean(axis=2) > 128).astype(np.uint8))
+        faces = []
+        for (left, top, width, height, _), centre in zip(boxes[1:], centres[1:], strict=True):
+            landmarks = centre + (TEMPLATE - MIDDLE) * width / 0.66  # the mask is 0.66 of the crop wide
+            box = np.array([left, top, left + width, top + height])
+            faces.append(Face(box=box, landmarks=landmarks, score=1.0))
+        return sorted(faces, key=lambda face: -face.box[0])
+
+
+class MeanColour(IdentityEncoder):
+    """Counts the faces it is shown."""
+
+    dim = 3
+    calls = 0
+
+    def forward(self, faces: Faces) -> Tensor:
+        self.calls += len(faces.image)
+        quarter = SIZE // 4
+        return faces.image[:, :, 2 * quarter : -quarter, quarter + 4 : -quarter - 4].mean(dim=(2, 3))
+
+
+class Pixels(AttributeEncoder):
+    """The target itself. Notes the batches it is shown."""
+
+    def __init__(self) -> None:
+        super().__init__(NONE, SIZE)
+        self.channels = [3]
+        self.batches: list[int] = []
+
+    def forward(self, faces: Faces) -> list[Tensor]:
+        assert not torch.isnan(faces.landmarks).any()
+        self.batches.append(len(faces.image))
+        return [faces.image]
+
+
+class Painter(Generator):
+    """The source's colour everywhere, and a mask that takes all of it."""
+
+    def forward(self, z_id: Tensor, z_att: list[Tensor]) -> Tensor:
+        colour = z_id[:, :, None, None].expand_as(z_att[0])
+        return torch.cat([colour, torch.ones_like(colour[:, :1])], dim=1)
+
+
+class LeftHalf(Painter):
+    """A mask that takes the left half."""
+
+    def forward(self, z_id: Tensor, z_att: list[Tensor]) -> Tensor:
+        painted = super().forward(z_id, z_att)
+        painted[:, 3, :, SIZE // 2 :] = 0
+        return painted
+
+
+class Negative(Generator):
+    """The target with its colours turned round; no mask."""
+
+    def forward(self, z_id: Tensor, z_att: list[Tensor]) -> Tensor:
+        return -z_att[0]
+
+
+def build(generator: type[Generator] = Painter) -> Converter:
+    swapper = Swapper(MeanColour(NONE), Pixels(), generator(NONE, SIZE, 3, [3]))
+    return Converter.of(swapper, Discs(NONE), SIZE)
+
+
+def batches(converter: Converter) -> list[int]:
+    """How many faces the networks were shown at once, each time."""
+    assert isinstance(converter.swapper.attributes, Pixels)
+    return converter.swapper.attributes.batches
+
+
+@pytest.fixture
+def converter() -> Converter:
+    return build()
+
+
+def scene(*discs: tuple[int, int, int], colour: tuple[int, int, int] = (200, 200, 200)) -> np.ndarray:
+    """Bright discs (x, y, radius) on dark ground that is nowhere quite the same."""
+    y, x = np.mgrid[:240, :320]
+    frame = np.stack([20 + x // 16, 20 + y // 16, 30 + (x + y) // 32], axis=2).astype(np.uint8)
+    for left, top, radius in discs:
+        cv2.circle(frame, (left, top), radius, colour, cv2.FILLED)
+    return frame
+
+
+RED = scene((150, 120, 60), colour=(255, 140, 10))  # who is put in
+NOBODY = scene()
+TARGET = scene((160, 120, 40))
+CROWD = scene((60, 60, 20), (160, 180, 25), (260, 70, 40))
+
+
+def reds(frame: np.ndarray, x: int, y: int) -> bool:
+    return bool(np.abs(frame[y, x].astype(int) - [255, 140, 10]).max() <= 3)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write_image(tmp_path / "red.png", RED)
+    write_image(tmp_path / "nobody.png", NOBODY)
+    write_image(tmp_path / "target.png", TARGET)
+    write_image(tmp_path / "crowd.png", CROWD)
+    return tmp_path
+
+
+# One picture
+
+
+def test_swap_paints_the_source_into_the_face_alone(converter: Converter) -> None:
+    before = TARGET.copy()
+    after = converter.swap(RED, TARGET)
+    assert (before == TARGET).all()
+    assert after.shape == TARGET.shape and after.dtype == np.uint8
+    assert reds(after, 160, 120)
+    y, x = np.mgrid[:240, :320]
+    away = np.hypot(x - 160, y - 120) > 50
+    assert (after[away] == TARGET[away]).all()
+
+
+def test_swap_takes_the_largest_face_of_the_source(converter: Converter) -> None:
+    two = scene((150, 120, 60), colour=(255, 140, 10))
+    cv2.circle(two, (290, 40), 15, (120, 200, 255), cv2.FILLED)
+    assert reds(converter.swap(two, TARGET), 160, 120)
+
+
+@pytest.mark.parametrize(
+    ("face", "changed"),
+    [
+        ("largest", [False, False, True]),
+        ("all", [True, True, True]),
+        ("1", [True, False, False]),
+        ("2", [False, True, False]),
+        ("3", [False, False, True]),
+    ],
+)
+def test_face_says_which_faces_change(converter: Converter, face: str, changed: list[bool]) -> None:
+    after = converter.swap(RED, CROWD, face)
+    assert [reds(after, x, y) for x, y in [(60, 60), (160, 180), (260, 70)]] == changed
+
+
+def test_a_number_too_large_says_how_many_there_are(converter: Converter, folder: Path) -> None:
+    with pytest.raises(UserError, match=r"crowd\.png: face 4 .* 3 found"):
+        converter.swap_file(folder / "red.png", folder / "crowd.png", folder / "out.png", "4")
+
+
+@pytest.mark.parametrize("face", ["0", "-1", "1.5", "biggest", ""])
+def test_a_face_that_means_nothing_is_refused_before_any_work(converter: Converter, folder: Path, face: str) -> None:
+    with pytest.raises(UserError, match=r"face: .*largest, all"):
+        converter.swap_file(folder / "red.png", folder / "target.png", folder / "out.png", face)
+    assert converter.detector.calls == 0
+
+
+def test_several_faces_go_through_the_networks_together(converter: Converter) -> None:
+    converter.swap(RED, CROWD, "all")
+    assert converter.swapper.identity.calls == 1 and batches(converter) == [3]
+
+
+def test_a_crowd_is_swapped_in_bounded_batches(converter: Converter) -> None:
+    places = [(x, y, 8) for x in range(20, 310, 40) for y in range(20, 230, 50)]
+    after = converter.swap(RED, scene(*places), "all")
+    assert batches(converter) == [16, 16, 8] and len(places) == 40
+    assert all(reds(after, x, y) for x, y, _ in places)
+
+
+def test_the_generators_mask_is_used() -> None:
+    after = build(LeftHalf).swap(RED, TARGET)
+    assert reds(after, 140, 120) and (after[120, 180] == TARGET[120, 180]).all()
+
+
+def test_colours_are_matched_at_the_edge() -> None:
+    crop = align(TARGET, Discs(NONE)([TARGET])[0][0], SIZE)
+    for shift in ([0, 0, 0], [30, -20, 10]):
+        shifted = np.clip(crop.image.astype(int) // 2 + 40 + shift, 0, 255).astype(np.uint8)
+        if shift == [0, 0, 0]:
+            plain = match_edge(shifted, crop.image, soft_mask(SIZE))
+        else:
+            assert np.abs(match_edge(shifted, crop.image, soft_mask(SIZE)).astype(int) - plain).max() <= 1
+    assert (match_edge(crop.image, crop.image, soft_mask(SIZE)) == crop.image).all()
+
+
+def test_no_face_names_the_picture(converter: Converter, folder: Path) -> None:
+    for source, target in [("nobody.png", "target.png"), ("red.png", "nobody.png")]:
+        with pytest.raises(UserError, match=r"nobody\.png: no face was found; use"):
+            converter.swap_file(folder / source, folder / target, folder / "out.png")
+    with pytest.raises(UserError, match="source: no face"):
+        converter.swap(NOBODY, TARGET)
+    assert not (folder / "out.png").exists()
+
+
+# Kinds of files
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".JPEG", ".png", ".webp"])
+def test_the_result_says_that_it_is_synthetic(converter: Converter, folder: Path, suffix: str) -> None:
+    out = folder / f"out{suffix}"
+    converter.swap_file(folder / "red.png", folder / "target.png", out)
+    assert is_marked(out) and np.abs(read_image(out)[120, 160].astype(int) - [255, 140, 10]).max() < 12
+
+
+def grey(path: Path) -> None:
+    Image.fromarray(TARGET).convert("L").save(path)
+
+
+def transparent(path: Path) -> None:
+    Image.fromarray(TARGET).convert("RGBA").save(path)
+
+
+def palette(path: Path) -> None:
+    Image.fromarray(TARGET).convert("P").save(path)
+
+
+def sixteen_bits(path: Path) -> None:
+    Image.fromarray(TARGET[..., 0].astype(np.uint16) * 257).save(path)
+
+
+def cmyk(path: Path) -> None:
+    Image.fromarray(TARGET).convert("CMYK").save(path, format="TIFF")
+
+
+@pytest.mark.parametrize("save", [grey, transparent, palette, sixteen_bits, cmyk])
+def test_every_kind_of_picture_works(converter: Converter, folder: Path, save: Callable[[Path], None]) -> None:
+    target = folder / ("odd.tif" if save is cmyk else "odd.png")
+    save(target)
+    converter.swap_file(folder / "red.png", target, folder / "out.png")
+    after = read_image(folder / "out.png")
+    assert reds(after, 160, 120) and (after[:60] == read_image(target)[:60]).all()
+
+
+def test_a_turned_picture_comes_out_upright(converter: Converter, folder: Path) -> None:
+    upright = scene((100, 60, 40))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn by 90 degrees clockwise to see it upright
+    Image.fromarray(np.rot90(upright)).save(folder / "turned.png", exif=exif)
+    converter.swap_file(folder / "red.png", folder / "turned.png", folder / "out.png")
+    with Image.open(folder / "out.png") as out:
+        assert out.getexif().get(0x0112, 1) == 1
+    after = read_image(folder / "out.png")
+    assert after.shape == upright.shape and reds(after, 100, 60) and (after[:, 200:] == upright[:, 200:]).all()
+
+
+def no_picture(path: Path) -> None:
+    path.write_text("I am a text.")
+
+
+def truncated(path: Path) -> None:
+    Image.fromarray(TARGET).save(path, format="JPEG")
+    path.write_bytes(path.read_bytes()[:2000])
+
+
+def empty(path: Path) -> None:
+    path.touch()
+
+
+def missing(path: Path) -> None:
+    pass
+
+
+@pytest.mark.parametrize("make", [no_picture, truncated, empty, missing, Path.mkdir])
+@pytest.mark.parametrize("role", ["source", "target"])
+def test_a_bad_file_is_named_and_nothing_is_written(
+    converter: Converter, folder: Path, make: Callable[[Path], None], role: str
+) -> None:
+    bad = folder / "bad.jpg"
+    make(bad)
+    (folder / "out.png").write_bytes(b"what was here before")
+    before = sorted(folder.iterdir())
+    pictures = {"source": folder / "red.png", "target": folder / "target.png", role: bad}
+    with pytest.raises(UserError, match=r"bad\.jpg: ") as caught:
+        converter.swap_file(pictures["source"], pictures["target"], folder / "out.png")
+    assert "\n" not in str(caught.value)
+    assert sorted(folder.iterdir()) == before and (folder / "out.png").read_bytes() == b"what was here before"
+
+
+# Where results go
+
+
+@pytest.mark.parametrize("victim", ["red.png", "target.png"])
+@pytest.mark.parametrize("link", [None, os.symlink, os.link])
+def test_inputs_are_never_overwritten(
+    converter: Converter, folder: Path, victim: str, link: Callable[[Path, Path], None] | None
+) -> None:
+    out = folder / victim if link is None else folder / "link.png"
+    if link is not None:
+        link(folder / victim, out)
+    before = (folder / victim).read_bytes()
+    with pytest.raises(UserError, match="never overwritten"):
+        converter.swap_file(folder / "red.png", folder / "target.png", out)
+    assert (folder / victim).read_bytes() == before and converter.detector.calls == 0
+
+
+@pytest.mark.parametrize("name", ["out.gif", "out", "out.txt", "nowhere/out.png"])
+def test_a_place_that_cannot_be_written_is_refused_before_any_work(
+    converter: Converter, folder: Path, name: str
+) -> None:
+    with pytest.raises(UserError, match=name):
+        converter.swap_file(folder / "red.png", folder / "target.png", folder / name)
+    assert converter.detector.calls == 0
+
+
+# Lists of pictures
+
+
+def listed(folder: Path, *lines: str, header: str = "source,target,name") -> Path:
+    path = folder / "list.csv"
+    path.write_text("\n".join([header, *lines]) + "\n", encoding="utf-8")
+    return path
+
+
+def test_one_bad_line_does_not_stop_the_rest(
+    converter: Converter, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    truncated(folder / "half.jpg")
+    table = listed(
+        folder,
+        "red.png,target.png,good.png",
+        "red.png,half.jpg,half.png",
+        "nobody.png,target.png,nobody.png",
+        "red.png,target.png",
+        "red.png,crowd.png,good.gif",
+        f"{folder / 'red.png'},crowd.png,sub/also good",
+    )
+    out = folder / "results"
+    assert swap_pairs(converter, table, out) == 4
+    assert sorted(str(path.relative_to(out)) for path in out.rglob("*.*")) == ["good.png", "sub/also good.png"]
+    assert reds(read_image(out / "good.png"), 160, 120) and reds(read_image(out / "sub/also good.png"), 260, 70)
+    errors = capsys.readouterr().err.splitlines()
+    assert [line.split(": ")[1] for line in errors] == ["line 3", "line 4", "line 5", "line 6"]
+    for line, words in zip(errors, ["half.jpg", "no face", "name is empty", ".gif"], strict=True):
+        assert line.startswith(f"{table}: ") and words in line
+
+
+def test_columns_may_stand_in_any_order(converter: Converter, folder: Path) -> None:
+    table = listed(folder, "1,good.png,crowd.png,red.png", header="\ufeffnumber,name,target,source")
+    assert swap_pairs(converter, table, folder / "results", "1") == 0
+    assert reds(read_image(folder / "results/good.png"), 60, 60)
+
+
+def test_a_source_of_many_lines_is_computed_once(converter: Converter, folder: Path) -> None:
+    shutil.copy(folder / "red.png", folder / "other.png")
+    lines = [f"{source},target.png,{source}{number}" for number in range(3) for source in ("red.png", "other.png")]
+    lines = [line + ".png" for line in lines]
+    assert swap_pairs(converter, listed(folder, *lines), folder / "results") == 0
+    assert len(list((folder / "results").iterdir())) == 6
+    assert converter.swapper.identity.calls == 2 and converter.detector.calls == 2 + 6
+
+
+@pytest.mark.parametrize("name", ["../out.png", "sub/../../out.png", "/out.png", "link/out.png", "..", ".", "sub/.."])
+def test_names_stay_inside_the_folder(
+    converter: Converter, folder: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "elsewhere").mkdir()
+    (folder / "results").mkdir()
+    (folder / "results/link").symlink_to(folder / "elsewhere")
+    before = sorted(folder.rglob("*"))
+    table = listed(folder, f"red.png,target.png,{name.replace('/out', f'{folder}/out') if name[0] == '/' else name}")
+    assert swap_pairs(converter, table, folder / "results") == 1
+    assert "does not stay inside" in capsys.readouterr().err
+    assert sorted(folder.rglob("*")) == sorted([*before, table])
+
+
+def test_a_name_too_long_for_the_system_is_one_bad_line(
+    converter: Converter, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = listed(folder, f"red.png,target.png,{'x' * 300}.png", f"red.png,target.png,{'y' * 300}/z.png")
+    assert swap_pairs(converter, table, folder / "results") == 2
+    assert len(capsys.readouterr().err.splitlines()) == 2
+
+
+def test_no_result_replaces_an_input_or_another_result(
+    converter: Converter, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = (folder / "crowd.png").read_bytes()
+    table = listed(
+        folder,
+        "red.png,target.png,crowd.png",
+        "red.png,crowd.png,out.png",
+        "crowd.png,target.png,out.png",
+    )
+    assert swap_pairs(converter, table, folder) == 2
+    errors = capsys.readouterr().err.splitlines()
+    assert "line 2" in errors[0] and "an input" in errors[0] and "line 4" in errors[1] and "earlier line" in errors[1]
+    assert (folder / "crowd.png").read_bytes() == before and reds(read_image(folder / "out.png"), 260, 70)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "no column source, target, name"),
+        (b"source,target\na,b\n", "no column name"),
+        (b"source,target,name\n", "holds no lines"),
+        (b"source,target,name\n\xff\xfe,b,c\n", "cannot be read"),
+        (b"\x89PNG\0\0", "cannot be read"),
+        (b"a\0b", "is no text"),
+        (None, "cannot be read"),
+    ],
+)
+def test_a_list_that_is_none_is_refused(converter: Converter, folder: Path, content: bytes | None, words: str) -> None:
+    table = folder / "list.csv"
+    if content is not None:
+        table.write_bytes(content)
+    with pytest.raises(UserError, match=words) as caught:
+        swap_pairs(converter, table, folder / "results")
+    assert str(caught.value).startswith(f"{table}: ") and not (folder / "results").exists()
+
+
+# How it looks, and the real parts
+
+
+@pytest.fixture(scope="module")
+def mtcnn() -> Detector:
+    detector = plugins.part("detectors", "mtcnn").build()
+    detector.load()
+    return detector
+
+
+def step_across(frame: np.ndarray, mask: np.ndarray) -> float:
+    """Mean change of brightness from pixel to pixel, straight across a mask's edge."""
+    smooth = cv2.GaussianBlur(mask, (0, 0), 2)
+    down, right = np.gradient(smooth)
+    vertical, horizontal = np.gradient(frame.mean(axis=2))
+    edge = (smooth > 0.02) & (smooth < 0.98)
+    change = np.abs(horizontal * right + vertical * down)[edge] / np.hypot(right, down)[edge]
+    return float(change.mean())
+
+
+def in_frame(mask: np.ndarray, matrix: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    white = np.full((*mask.shape, 3), 255, np.uint8)
+    return paste(np.zeros(shape, np.uint8), white, matrix, mask)[..., 0] / 255.0
+
+
+@pytest.mark.parametrize("size", [64, 128])
+def test_no_box_is_seen(mtcnn: Detector, size: int) -> None:
+    """Across the mask's edge a swap that is 40 levels too bright changes hardly more than the target itself."""
+    frame = data.astronaut()
+    crop = align(frame, mtcnn([frame])[0][0], size)
+    brighter = np.clip(crop.image.astype(int) + 40, 0, 255).astype(np.uint8)
+    mask = soft_mask(size)
+    edge = in_frame(mask, crop.matrix, frame.shape)
+    own = step_across(frame, edge)
+    swapped = paste(frame, match_edge(brighter, crop.image, mask), crop.matrix, mask)
+    assert step_across(swapped, edge) < 1.05 * own
+
+    box = np.zeros((size, size), np.float32)
+    box[size // 8 : -size // 8, size // 8 : -size // 8] = 1
+    edge = in_frame(box, crop.matrix, frame.shape)
+    assert step_across(paste(frame, brighter, crop.matrix, box), edge) > 1.5 * step_across(frame, edge)
+
+
+def test_a_real_face_is_found_and_swapped(mtcnn: Detector) -> None:
+    frame = data.astronaut()
+    swapper = Swapper(MeanColour(NONE), Pixels(), Negative(NONE, SIZE, 3, [3]))
+    after = Converter.of(swapper, mtcnn, SIZE).swap(frame, frame)
+    left, top, right, bottom = mtcnn([frame])[0][0].box.astype(int)
+    changed = np.abs(after.astype(int) - frame).max(axis=2) > 0
+    assert changed[top:bottom, left:right].mean() > 0.8
+    outside = changed.copy()
+    outside[top - 20 : bottom + 20, left - 20 : right + 20] = False
+    assert not outside.any()
+    assert (after >= 0).all() and after.shape == frame.shape
+
+
+RECIPE = """
+name: small
+size: 32
+data: {use: orl}
+networks:
+  identity: {use: dlib-resnet}
+  attributes: {use: aei-attributes, width: 0.03125}
+  generator: {use: aad-generator, width: 0.03125}
+stages:
+  - {name: one, train: [attributes, generator], losses: [{use: reconstruction}], optimizer: {lr: 1.0e-3}, steps: 1,
+     batch_size: 1}
+"""
+
+
+def test_a_run_is_converted_with(tmp_path: Path) -> None:
+    (tmp_path / "small.yaml").write_text(RECIPE)
+    recipe = Recipe.load(str(tmp_path / "small.yaml"))
+    run = Run.open(recipe, tmp_path / "run", device="cpu")
+    torch.manual_seed(0)
+    parts = dict(build_swapper(recipe).trained_parts())
+    weights = {f"{name}.{key}": value for name, part in parts.items() for key, value in part.state_dict().items()}
+    run.finish(recipe.stages[0], weights)
+    Image.fromarray(data.astronaut()).save(tmp_path / "astronaut.png")
+
+    converter = Converter(tmp_path / "run", "cpu")
+    for name in ("one.png", "two.png"):
+        converter.swap_file(tmp_path / "astronaut.png", tmp_path / "astronaut.png", tmp_path / name)
+    after = read_image(tmp_path / "one.png")
+    assert (after != data.astronaut()).any() and (after == read_image(tmp_path / "two.png")).all()
+    assert not converter.swapper.training and not converter.detector.training
+
+
+def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no run directory"):
+        Converter(tmp_path)

@@ -1,0 +1,57 @@
+"""HEAR-Net: what it sees, and what it is made of."""
+
+import pytest
+import torch
+
+from fsframework.components import Swapper
+from fsframework.plugins import part
+from fsframework.types import Batch, Faces
+
+
+@pytest.fixture
+def swapper() -> Swapper:
+    torch.manual_seed(0)
+    attributes = part("attribute-encoders", "aei-attributes", width=0.125).build(32)
+    generator = part("generators", "aad-generator", width=0.125).build(32, 128, attributes.channels)
+    refiner = part("refiners", "hear-net", width=0.125).build(32)
+    identity = part("identity-encoders", "dlib-resnet").build()
+    identity.load()
+    return Swapper(identity, attributes, generator, refiner).eval()
+
+
+@pytest.fixture
+def batch() -> Batch:
+    torch.manual_seed(1)
+    return Batch.of(*(Faces.of(torch.rand(2, 3, 32, 32) * 2 - 1) for _ in range(2)))
+
+
+@torch.no_grad()
+def test_sees_the_draft_and_the_heuristic_error(swapper: Swapper, batch: Batch) -> None:
+    seen = []
+    swapper.refiner.down[0].register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    result = swapper(batch)
+    itself = swapper.draft(Batch.of(batch.target, batch.target)).image
+    expected = torch.cat([result.draft, batch.target.image - itself], dim=1)
+    torch.testing.assert_close(seen[0], expected)
+    assert result.image.shape == result.draft.shape == (2, 3, 32, 32)
+    assert not torch.equal(result.image, result.draft)
+
+
+def test_takes_its_own_statistics_along(swapper: Swapper, batch: Batch) -> None:
+    swapper.requires_grad_(False)
+    swapper.refiner.requires_grad_(True).train()
+    before = {key: value.clone() for key, value in swapper.state_dict().items()}
+    swapper(batch).image.mean().backward()
+    changed = {key.split(".")[0] for key, value in swapper.state_dict().items() if not torch.equal(value, before[key])}
+    assert changed == {"refiner"}  # running means; AEI-Net is frozen
+    assert all(parameter.grad is not None for parameter in swapper.refiner.parameters())
+
+
+def test_layout_of_the_public_implementations() -> None:
+    with torch.device("meta"):
+        refiner = part("refiners", "hear-net").build(256)
+    convs = [down[0] for down in refiner.down]
+    assert [(c.in_channels, c.out_channels) for c in convs] == [(6, 64), (64, 128), (128, 256), (256, 512), (512, 512)]
+    convs = [up[0] for up in refiner.up]
+    assert [(c.in_channels, c.out_channels) for c in convs] == [(512, 512), (1024, 256), (512, 128), (256, 64)]
+    assert (refiner.paint.in_channels, refiner.paint.out_channels) == (128, 3)

@@ -1,0 +1,196 @@
+"""Rules that hold for all source files, read from their syntax: who imports whom, what is packed, no unpickling."""
+
+import ast
+import sys
+import tomllib
+from fnmatch import fnmatch
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FRAMEWORK = sorted((ROOT / "fsframework").glob("*.py"))
+PLUGINS = sorted(
+    folder
+    for parent in ("plugins", "benchmarks")
+    for folder in (ROOT / parent).glob("fsf_*")
+    if (folder / "__init__.py").is_file()
+)
+DATA = {"fsf_recipes": "recipes", "fsf_pairs": "benchmarks/pairs"}  # packages that hold no code
+
+# Imports go down only. A module belongs to the layer of its name, or of what stands before the first `_`; within a
+# layer only modules of one family, such as `training` and `training_pairs`, may import each other.
+LAYERS = [
+    {"errors"},
+    {"files", "types", "hookspecs", "signals", "progress", "statistics", "safe_yaml"},
+    {"components"},
+    {"plugins"},
+    {"weights", "images", "alignment"},
+    {"pairs"},
+    {"recipe"},
+    {"reference", "runs", "testing"},
+    {"training"},
+    {"evaluation", "conversion"},
+    {"report"},
+    {"cli"},
+    {"__main__"},
+]
+OPEN_TO_PLUGINS = {
+    "alignment",
+    "components",
+    "errors",
+    "files",
+    "hookimpl",
+    "images",
+    "pairs",
+    "plugins",
+    "progress",
+    "types",
+    "weights",
+}
+
+
+@cache
+def tree(file: Path) -> ast.Module:
+    return ast.parse(file.read_text(encoding="utf-8"), str(file))
+
+
+def imports(file: Path) -> set[str]:
+    """Everything that a file imports, at the top or inside functions, as dotted names: `fsframework.types`."""
+    found = set()
+    for node in ast.walk(tree(file)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: imports are absolute"
+            assert node.module is not None
+            is_root = "." not in node.module
+            found |= {f"{node.module}.{alias.name}" for alias in node.names} if is_root else {node.module}
+    return found
+
+
+def of_framework(file: Path) -> set[str]:
+    return {name.split(".")[1] for name in imports(file) if name.startswith("fsframework.")}
+
+
+def family(module: str) -> str:
+    known = set().union(*LAYERS)
+    return module if module in known else module.partition("_")[0]
+
+
+def layer(module: str) -> int:
+    found = [number for number, names in enumerate(LAYERS) if family(module) in names]
+    assert found, f"fsframework/{module}.py stands in no layer; add it to LAYERS"
+    return found[0]
+
+
+@pytest.mark.parametrize("file", FRAMEWORK, ids=lambda file: file.stem)
+def test_imports_go_down(file: Path) -> None:
+    if file.stem == "__init__":
+        assert not of_framework(file)
+        return
+    for name in of_framework(file) - {"hookimpl"}:
+        down = layer(name) < layer(file.stem)
+        assert down or family(name) == family(file.stem), f"{file.stem} imports {name}, which is not below it"
+
+
+def test_no_circles() -> None:
+    below = {file.stem: of_framework(file) for file in FRAMEWORK}
+    while leaves := [name for name, used in below.items() if not used & below.keys()]:
+        for name in leaves:
+            del below[name]
+    assert not below, "these modules import each other in a circle"
+
+
+@pytest.mark.parametrize("file", FRAMEWORK, ids=lambda file: file.stem)
+def test_framework_imports_no_plugin(file: Path) -> None:
+    assert not {name for name in imports(file) if name.startswith("fsf_")}
+
+
+@pytest.mark.parametrize("folder", PLUGINS, ids=lambda folder: folder.name)
+def test_plugins_import_the_open_part_of_the_framework_and_no_other_plugin(folder: Path) -> None:
+    for file in folder.rglob("*.py"):
+        assert of_framework(file) <= OPEN_TO_PLUGINS, file
+        assert "fsframework" not in imports(file), file
+        others = {name.split(".")[0] for name in imports(file) if name.startswith("fsf_")} - {folder.name}
+        assert not others, file
+
+
+def test_command_line_imports_little_at_the_top() -> None:
+    top = [node for node in tree(ROOT / "fsframework" / "cli.py").body if isinstance(node, ast.Import | ast.ImportFrom)]
+    names = {alias.name if isinstance(node, ast.Import) else node.module for node in top for alias in node.names}
+    ours = {name for name in names if str(name).partition(".")[0] not in sys.stdlib_module_names}
+    assert ours == {"click", "fsframework.errors"}
+
+
+def test_entry_points_and_packages_equal_the_folders() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    folders = {folder.name: folder.relative_to(ROOT).as_posix() for folder in PLUGINS}
+    assert settings["project"]["entry-points"]["fsframework"] == {name: name for name in folders}
+    packages = {"fsframework": "fsframework", **folders, **DATA}
+    assert settings["tool"]["setuptools"]["package-dir"] == packages
+    assert sorted(settings["tool"]["setuptools"]["packages"]) == sorted(packages)
+    nested = [file.parent for folder in packages.values() for file in (ROOT / folder).glob("*/__init__.py")]
+    assert not [folder for folder in nested if folder not in PLUGINS], "packages inside packages would not be packed"
+
+
+def test_data_files_get_into_the_wheel() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
+    patterns = settings["package-data"]["*"]
+    for folder in settings["package-dir"].values():
+        for file in (ROOT / folder).iterdir():
+            if file.is_file() and file.suffix not in (".py", ".md"):
+                assert any(fnmatch(file.name, pattern) for pattern in patterns), f"{file} would be left out"
+
+
+def unsafe(call: ast.Call) -> str | None:
+    """What is wrong with a call that may run code found in a file."""
+    name = ast.unparse(call.func)
+    keywords = {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
+    if name in (
+        "pickle.load",
+        "pickle.loads",
+        "joblib.load",
+        "dill.load",
+        "yaml.load",
+        "yaml.unsafe_load",
+        "eval",
+        "exec",
+    ):
+        return name
+    if name == "torch.load" and keywords.get("weights_only") != "True":
+        return "torch.load without weights_only=True"
+    return next((key for key in ("weights_only", "allow_pickle") if keywords.get(key, "") == UNSAFE[key]), None)
+
+
+UNSAFE = {"weights_only": "False", "allow_pickle": "True"}
+
+
+# Reads pickles that another package carries, after their SHA-256 was compared with one in the source.
+VERIFIED = {("fsf_detectors/mtcnn.py", "joblib.load")}
+
+
+@pytest.mark.parametrize("folder", [ROOT / "fsframework", *PLUGINS], ids=lambda folder: folder.name)
+def test_nothing_is_unpickled(folder: Path) -> None:
+    for file in folder.rglob("*.py"):
+        name = file.relative_to(folder.parent).as_posix()
+        calls = [node for node in ast.walk(tree(file)) if isinstance(node, ast.Call)]
+        found = {(name, what) for call in calls if (what := unsafe(call))}
+        assert not found - VERIFIED
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "pickle.load(f)",
+        "torch.load(f)",
+        "torch.load(f, weights_only=False)",
+        "load(f, weights_only=False)",
+        "np.load(f, allow_pickle=True)",
+        "eval(text)",
+    ],
+)
+def test_unsafe_calls_are_seen(text: str) -> None:
+    call = ast.parse(text, mode="eval").body
+    assert isinstance(call, ast.Call) and unsafe(call)

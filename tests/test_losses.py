@@ -1,0 +1,145 @@
+"""Losses against the formulas they claim, on small real networks."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fsf_losses.identity import jitter
+from fsframework.components import AttributeEncoder, ComponentOptions, Generator, IdentityEncoder, Loss, Swapper
+from fsframework.plugins import part
+from fsframework.types import Batch, Faces, SwapResult
+
+SIZE = 32
+
+
+class ColourIdentity(IdentityEncoder):
+    """The mean colour, at unit length."""
+
+    dim = 3
+
+    def forward(self, faces: Faces) -> Tensor:
+        return F.normalize(faces.image.mean(dim=(2, 3)), dim=1)
+
+
+class Halves(AttributeEncoder):
+    """The image at half and at full size, times a weight that can train."""
+
+    def __init__(self, options: ComponentOptions, size: int) -> None:
+        super().__init__(options, size)
+        self.channels = [3, 3]
+        self.scale = nn.Parameter(torch.tensor(2.0))
+
+    def forward(self, faces: Faces) -> list[Tensor]:
+        return [self.scale * F.avg_pool2d(faces.image, 2), self.scale * faces.image]
+
+
+class Copy(Generator):
+    """The target, if `Halves` made the maps."""
+
+    def forward(self, z_id: Tensor, z_att: list[Tensor]) -> Tensor:
+        return z_att[-1] / 2
+
+
+@pytest.fixture
+def swapper() -> Swapper:
+    options = ComponentOptions()
+    return Swapper(ColourIdentity(options), Halves(options, SIZE), Copy(options, SIZE, 3, [3, 3]))
+
+
+@pytest.fixture
+def batch() -> Batch:
+    torch.manual_seed(0)
+    source, target = (Faces.of(torch.rand(4, 3, SIZE, SIZE) * 2 - 1) for _ in range(2))
+    same = torch.tensor([True, False, True, False])
+    return Batch(source, target, same, truth=target.image, known=same[:, None, None, None].float())
+
+
+def output(batch: Batch, swapper: Swapper, image: Tensor) -> SwapResult:
+    return SwapResult(image, image, swapper.identity(batch.source), swapper.attributes(batch.target))
+
+
+def loss(name: str, **options: object) -> Loss:
+    torch.manual_seed(1)
+    return part("losses", name, **options).build()
+
+
+def test_attribute_is_half_the_squared_distance_over_levels(batch: Batch, swapper: Swapper) -> None:
+    image = torch.rand(4, 3, SIZE, SIZE)
+    difference = 2 * (image - batch.target.image)
+    expected = 0.5 * (F.avg_pool2d(difference, 2).square().mean() + difference.square().mean())
+    torch.testing.assert_close(loss("attribute")(batch, output(batch, swapper, image), swapper), expected)
+
+
+@pytest.mark.parametrize("detach", [False, True])
+def test_attribute_of_the_target_can_be_a_constant(batch: Batch, swapper: Swapper, detach: bool) -> None:
+    image = torch.zeros(4, 3, SIZE, SIZE)  # whose maps are 0 whatever the encoder's weight is
+    loss("attribute", detach=detach)(batch, output(batch, swapper, image), swapper).backward()
+    assert (swapper.attributes.scale.grad != 0) == (not detach)
+
+
+def test_identity_is_one_minus_cosine(batch: Batch, swapper: Swapper) -> None:
+    identity = loss("identity")
+    swap = output(batch, swapper, batch.source.image)
+    assert identity(batch, swap, swapper).abs() < 1e-6
+    opposite = output(batch, swapper, -batch.source.image)
+    torch.testing.assert_close(identity(batch, opposite, swapper), torch.tensor(2.0))
+
+
+def test_identity_reaches_the_image_through_the_jitter(batch: Batch, swapper: Swapper) -> None:
+    image = torch.rand(4, 3, SIZE, SIZE, requires_grad=True)
+    loss("identity", shift=0.1, scale=0.1)(batch, output(batch, swapper, image), swapper).backward()
+    assert image.grad is not None and image.grad.abs().sum() > 0
+
+
+def test_jitter_moves_and_mirrors_within_bounds() -> None:
+    torch.manual_seed(0)
+    column = torch.linspace(-1, 1, SIZE).repeat(200, 1, SIZE, 1)  # brightness tells the place
+    moved = jitter(column, shift=0.1, scale=0.0)
+    centre = moved[:, 0, SIZE // 2, SIZE // 2 - 1 : SIZE // 2 + 1].mean(dim=1)
+    assert centre.abs().max() <= 0.2 * SIZE / (SIZE - 1) + 1e-5  # a shift of 0.1 sides is 0.2 of the grid
+    assert centre.std() > 0.05
+    rising = (moved[:, 0, 0, -1] > moved[:, 0, 0, 0]).float().mean()
+    assert 0.35 < rising < 0.65
+    torch.testing.assert_close(jitter(column, 0.0, 0.0).abs(), column.abs(), atol=1e-5, rtol=0)
+
+
+def test_reconstruction_counts_same_pairs_only(batch: Batch, swapper: Swapper) -> None:
+    image = batch.target.image + torch.tensor([0.2, 9.0, 0.4, 9.0])[:, None, None, None]
+    swap = output(batch, swapper, image)
+    expected = 0.5 * (0.2**2 + 0.4**2)
+    assert loss("reconstruction")(batch, swap, swapper).item() == pytest.approx(expected / 2, rel=1e-4)
+    assert loss("reconstruction", over="batch")(batch, swap, swapper).item() == pytest.approx(expected / 4, rel=1e-4)
+
+
+def test_reconstruction_without_same_pairs_is_zero(batch: Batch, swapper: Swapper) -> None:
+    other = Batch.of(batch.source, batch.target)
+    assert loss("reconstruction")(other, output(other, swapper, batch.source.image), swapper) == 0
+
+
+def test_change_is_the_mean_absolute_difference(batch: Batch, swapper: Swapper) -> None:
+    swap = output(batch, swapper, batch.target.image)
+    refined = SwapResult(swap.image + 0.25, swap.draft, swap.z_id)
+    assert loss("change")(batch, refined, swapper).item() == pytest.approx(0.25)
+
+
+def test_hinge_gan_equals_the_formula(batch: Batch, swapper: Swapper) -> None:
+    gan = loss("hinge-gan", width=8, layers=2, scales=2)
+    swap = output(batch, swapper, batch.source.image)
+    scales = [(swap.image, batch.target.image), tuple(F.avg_pool2d(x, 2) for x in (swap.image, batch.target.image))]
+    fake, real = zip(*((d(f), d(r)) for d, (f, r) in zip(gan.discriminators, scales, strict=True)), strict=True)
+    expected = sum(F.relu(1 - r).mean() + F.relu(1 + f).mean() for f, r in zip(fake, real, strict=True)) / 2
+    torch.testing.assert_close(gan.critic(batch, swap), expected)
+    torch.testing.assert_close(gan(batch, swap, swapper), -sum(f.mean() for f in fake) / 2)
+
+
+def test_hinge_gan_learns_to_tell(batch: Batch, swapper: Swapper) -> None:
+    gan = loss("hinge-gan", width=8, layers=2, scales=2)
+    swap = output(batch, swapper, batch.source.image * 0.1)
+    optimizer = torch.optim.Adam(gan.parameters(), lr=1e-2)
+    first = gan.critic(batch, swap).item()
+    for _ in range(20):
+        optimizer.zero_grad()
+        gan.critic(batch, swap).backward()
+        optimizer.step()
+    assert gan.critic(batch, swap).item() < 0.2 * first

@@ -1,0 +1,298 @@
+"""The training loop on real networks, small ones: resume, signals, faults."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from fsframework.errors import UserError
+from fsframework.images import write_image
+from fsframework.recipe import Recipe
+from fsframework.runs import Run
+from fsframework.training import train
+from fsframework.weights import load_state
+
+PEOPLE, PICTURES = 4, 3  # 12 faces, so 5 steps of 4 pairs end within the second epoch
+
+
+@pytest.fixture(scope="module")
+def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of aligned crops: noise of one colour a person."""
+    folder = tmp_path_factory.mktemp("faces")
+    rng = np.random.default_rng(0)
+    for person in range(PEOPLE):
+        colour = rng.integers(40, 200, 3)
+        (folder / f"p{person}").mkdir()
+        for picture in range(PICTURES):
+            image = (colour + rng.integers(-40, 40, (32, 32, 3))).astype(np.uint8)
+            write_image(folder / f"p{person}" / f"{picture}.png", image, synthetic=False)
+    return folder
+
+
+def recipe_dict(faces: Path) -> dict:
+    return {
+        "name": "tiny",
+        "size": 32,
+        "data": {"use": "face-folder", "root": str(faces), "layout": "aligned", "test_share": 0.0,
+                 "cache": str(faces.parent / "cache")},
+        "networks": {
+            "identity": {"use": "dlib-resnet"},
+            "attributes": {"use": "aei-attributes", "width": 0.25},
+            "generator": {"use": "aad-generator", "width": 0.125},
+        },
+        "stages": [
+            {
+                "name": "aei-net",
+                "train": ["attributes", "generator"],
+                "pairs": {"same": 0.25, "mirror": True},
+                "losses": [
+                    {"use": "hinge-gan", "width": 8, "layers": 2, "scales": 1, "start": 1},
+                    {"use": "attribute", "weight": 10.0},
+                    {"use": "identity", "weight": 5.0, "shift": 0.05},
+                    {"use": "reconstruction", "weight": 10.0},
+                ],
+                "optimizer": {"lr": 1e-3},
+                "schedule": {"kind": "cosine", "warmup": 2},
+                "ema": 0.9,
+                "steps": 5,
+                "batch_size": 4,
+                "checkpoint_every": 2,
+                "log_every": 1,
+            }
+        ],
+    }  # fmt: skip
+
+
+def write_recipe(folder: Path, content: dict) -> Path:
+    file = folder / "tiny.yaml"
+    file.write_text(yaml.safe_dump(content))
+    return file
+
+
+def run_whole(recipe: Path, out: Path) -> dict[str, torch.Tensor]:
+    run = Run.open(Recipe.load(str(recipe)), out, device="cpu")
+    train(run)
+    return load_state(run.weights_file(run.recipe.stages[0]))
+
+
+def fsf_train(recipe: Path, out: Path, *flags: str) -> list[str]:
+    """A command that only trains: `fsf run` without what follows."""
+    program = (
+        "import sys; from pathlib import Path; from fsframework.recipe import Recipe; from fsframework.runs import Run\n"
+        "from fsframework.training import train\n"
+        "recipe, out, *flags = sys.argv[1:]\n"
+        "train(Run.open(Recipe.load(recipe), Path(out), resume='--resume' in flags, device='cpu'))"
+    )
+    return [sys.executable, "-c", program, str(recipe), str(out), *flags]
+
+
+def wait_for(path_exists: "callable", process: subprocess.Popen) -> None:
+    deadline = time.monotonic() + 120
+    while not path_exists():
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def assert_equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
+    assert one.keys() == other.keys()
+    different = [key for key in one if not torch.equal(one[key], other[key])]
+    assert not different
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("killed_at", [2, 3, 4])  # an epoch has 3 steps: in its middle, at its end, after it
+def test_resume_after_kill_is_bit_exact(tmp_path: Path, faces: Path, killed_at: int, workers: int) -> None:
+    content = recipe_dict(faces)
+    content["stages"][0] |= {"checkpoint_every": 1, "workers": workers}
+    recipe = write_recipe(tmp_path, content)
+    whole = run_whole(recipe, tmp_path / "whole")
+    out = tmp_path / "killed"
+    state = out / "checkpoints" / f"aei-net.step-{killed_at:08d}.safetensors"
+    process = subprocess.Popen(fsf_train(recipe, out), stderr=subprocess.PIPE, text=True)
+    wait_for(state.exists, process)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert not (out / "checkpoints" / "aei-net.safetensors").exists()  # it was still training
+    run = Run.open(Recipe.load(str(recipe)), out, resume=True, device="cpu")
+    train(run)
+    assert_equal(whole, load_state(run.weights_file(run.recipe.stages[0])))
+    steps = [entry["step"] for entry in run.read_log()]
+    assert steps == [1, 2, 3, 4, 5]
+
+
+def test_sigterm_leaves_a_checkpoint_and_status_143(tmp_path: Path, faces: Path) -> None:
+    content = recipe_dict(faces)
+    content["stages"][0] |= {"steps": 100000, "checkpoint_every": 100000}
+    recipe, out = write_recipe(tmp_path, content), tmp_path / "out"
+    process = subprocess.Popen(fsf_train(recipe, out), stderr=subprocess.PIPE, text=True)
+    wait_for(lambda: (out / "log.jsonl").exists() and len((out / "log.jsonl").read_text()) > 0, process)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert "--resume goes on from there" in errors
+    run = Run.load(out, "cpu")
+    assert run.load_training_state(run.recipe.stages[0]) is not None
+
+
+def test_losses_fall(tmp_path: Path, faces: Path) -> None:
+    content = recipe_dict(faces)
+    content["stages"][0] |= {"steps": 40, "losses": [{"use": "reconstruction"}], "pairs": {"same": 1.0}}
+    run = Run.open(Recipe.load(str(write_recipe(tmp_path, content))), tmp_path / "out", device="cpu")
+    train(run)
+    curve = [entry["losses"]["reconstruction"] for entry in run.read_log()]
+    assert np.mean(curve[-5:]) < 0.5 * np.mean(curve[:5])
+
+
+def test_accumulated_batches_give_the_gradient_of_one_large_batch(tmp_path: Path, faces: Path) -> None:
+    """With losses that are means over pairs and no batch statistics in the part that trains."""
+    results = []
+    for size, accumulate in ((4, 1), (2, 2)):
+        content = recipe_dict(faces)
+        content["stages"][0] |= {
+            "train": ["generator"], "losses": [{"use": "identity"}], "steps": 1, "ema": None, "batch_size": size,
+            "accumulate": accumulate, "schedule": {}, "optimizer": {"lr": 1e-3, "betas": [0.9, 0.999]},
+        }  # fmt: skip
+        folder = tmp_path / str(size)
+        folder.mkdir()
+        results.append(run_whole(write_recipe(folder, content), folder / "out"))
+    # Adam's first step is lr times the sign of the gradient, so equal signs mean equal weights.
+    moved = [(results[0][key] - results[1][key]).abs().max().item() for key in results[0]]
+    assert np.mean([value < 1e-5 for value in moved]) > 0.9
+
+
+def test_frozen_parts_do_not_change(tmp_path: Path, faces: Path) -> None:
+    content = recipe_dict(faces)
+    content["networks"]["refiner"] = {"use": "hear-net", "width": 0.125}
+    content["stages"][0]["steps"] = 2
+    content["stages"].append(
+        {"name": "hear-net", "train": ["refiner"], "losses": [{"use": "change"}, {"use": "reconstruction"}],
+         "pairs": {"same": 0.5}, "optimizer": {"lr": 1e-3}, "steps": 2, "batch_size": 4}
+    )  # fmt: skip
+    run = Run.open(Recipe.load(str(write_recipe(tmp_path, content))), tmp_path / "out", device="cpu")
+    train(run)
+    first, second = (load_state(run.weights_file(stage)) for stage in run.recipe.stages)
+    assert {key.split(".")[0] for key in first} == {"attributes", "generator"}
+    assert {key.split(".")[0] for key in second} == {"refiner"}
+    loaded = run.load_swapper().state_dict()
+    assert_equal({key: loaded[key] for key in first | second}, first | second)
+
+
+def test_nan_stops_names_loss_and_batch_and_keeps_the_checkpoint(
+    tmp_path: Path, faces: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fsf_losses.reconstruction import Reconstruction
+
+    original, calls = Reconstruction.forward, []
+
+    def poisoned(self, batch, output, swapper):  # type: ignore[no-untyped-def]
+        calls.append(1)
+        return original(self, batch, output, swapper) * (float("nan") if len(calls) == 4 else 1)
+
+    monkeypatch.setattr(Reconstruction, "forward", poisoned)
+    run = Run.open(Recipe.load(str(write_recipe(tmp_path, recipe_dict(faces)))), tmp_path / "out", device="cpu")
+    with pytest.raises(UserError, match=r"aei-net: step 4: the loss reconstruction is nan; the last good .*p\d/\d -> p"):
+        train(run)
+    step, state = run.load_training_state(run.recipe.stages[0])
+    assert step == 2
+    assert all(torch.isfinite(value).all() for value in state.values())
+
+
+@pytest.mark.skipif(os.name != "posix", reason="limits the size of files, which POSIX systems can")
+def test_full_disk_keeps_the_checkpoint_and_no_leftovers(tmp_path: Path, faces: Path) -> None:
+    content = recipe_dict(faces)
+    content["stages"][0] |= {"checkpoint_every": 1}
+    recipe, out = write_recipe(tmp_path, content), tmp_path / "out"
+    command = fsf_train(recipe, out)
+    # Writing beyond the limit fails like a full disk; the limit falls below a checkpoint's size after the first one.
+    command[2] = (
+        "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "from fsframework import runs\n"
+        "save = runs.Run.save_training_state\n"
+        "def limited(self, stage, step, tensors):\n"
+        "    if step == 2: resource.setrlimit(resource.RLIMIT_FSIZE, (100000, 100000))\n"
+        "    return save(self, stage, step, tensors)\n"
+        "runs.Run.save_training_state = limited\n"
+        "from fsframework.errors import UserError\n"
+        + command[2].replace("train(Run", "try:\n    train(Run") + "\nexcept UserError as error: sys.exit(str(error))"
+    )
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 1
+    assert "aei-net.step-00000002.safetensors: cannot be written" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert [file.name for file in (out / "checkpoints").glob("*step*")] == ["aei-net.step-00000001.safetensors"]
+    assert Run.load(out, "cpu").load_training_state(Recipe.load(str(recipe)).stages[0]) is not None
+
+
+class TestRunDirectory:
+    @pytest.fixture
+    def recipe(self, tmp_path: Path, faces: Path) -> Recipe:
+        content = recipe_dict(faces)
+        content["stages"][0]["steps"] = 1
+        return Recipe.load(str(write_recipe(tmp_path, content)))
+
+    def test_an_occupied_directory_needs_a_flag(self, tmp_path: Path, recipe: Recipe) -> None:
+        Run.open(recipe, tmp_path / "out", device="cpu")
+        with pytest.raises(UserError, match="holds a run already; --resume goes on with it, --overwrite replaces it"):
+            Run.open(recipe, tmp_path / "out", device="cpu")
+        Run.open(recipe, tmp_path / "out", resume=True, device="cpu")
+        (tmp_path / "out" / "metrics.json").write_text("{}")
+        Run.open(recipe, tmp_path / "out", overwrite=True, device="cpu")
+        assert not (tmp_path / "out" / "metrics.json").exists()
+
+    def test_a_foreign_directory_is_never_replaced(self, tmp_path: Path, recipe: Recipe) -> None:
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out" / "thesis.tex").write_text("...")
+        with pytest.raises(UserError, match="exists and is no run directory"):
+            Run.open(recipe, tmp_path / "out", overwrite=True, device="cpu")
+        assert (tmp_path / "out" / "thesis.tex").exists()
+
+    def test_resume_of_another_recipe_names_the_difference(self, tmp_path: Path, faces: Path, recipe: Recipe) -> None:
+        Run.open(recipe, tmp_path / "out", device="cpu")
+        content = recipe_dict(faces)
+        content["stages"][0] |= {"steps": 1, "batch_size": 3}
+        other = Recipe.load(str(write_recipe(tmp_path, content)))
+        with pytest.raises(UserError, match=r"same recipe only, and stages\.0\.batch_size differs"):
+            Run.open(other, tmp_path / "out", resume=True, device="cpu")
+
+    def test_resume_of_nothing(self, tmp_path: Path, recipe: Recipe) -> None:
+        with pytest.raises(UserError, match="holds no run to go on with"):
+            Run.open(recipe, tmp_path / "out", resume=True, device="cpu")
+
+    def test_a_checkpoint_cut_short_is_named(self, tmp_path: Path, recipe: Recipe) -> None:
+        run = Run.open(recipe, tmp_path / "out", device="cpu")
+        stage = recipe.stages[0]
+        run.save_training_state(stage, 1, {"a": torch.zeros(10)})
+        file = run.save_training_state(stage, 2, {"a": torch.zeros(1000)})
+        file.write_bytes(file.read_bytes()[:500])
+        with pytest.raises(UserError, match=r"step-00000002.*is damaged.*delete it to go on from .*step-00000001"):
+            run.load_training_state(stage)
+
+    def test_old_states_are_deleted(self, tmp_path: Path, recipe: Recipe) -> None:
+        run = Run.open(recipe, tmp_path / "out", device="cpu")
+        for step in (1, 2, 3, 10):
+            run.save_training_state(recipe.stages[0], step, {"a": torch.zeros(1)})
+        assert [int(file.stem[-8:]) for file in run.states(recipe.stages[0])] == [3, 10]
+
+    def test_manifest_says_where_and_with_what(self, tmp_path: Path, recipe: Recipe) -> None:
+        run = Run.open(recipe, tmp_path / "out", device="cpu")
+        manifest = json.loads((run.path / "manifest.json").read_text())
+        assert manifest["versions"]["torch"] == torch.__version__.partition("+")[0]
+        assert manifest["recipe_sha256"] == recipe.digest()
+        assert "fsf_faceshifter" in manifest["plugins"]
+
+    def test_a_directory_without_a_run(self, tmp_path: Path) -> None:
+        with pytest.raises(UserError, match="is no run directory"):
+            Run.load(tmp_path)
+
+    def test_an_unknown_device(self, tmp_path: Path, recipe: Recipe) -> None:
+        with pytest.raises(UserError, match="--device warp: cannot be used"):
+            Run.open(recipe, tmp_path / "out", device="warp")
