@@ -96,7 +96,7 @@ def _named(name: str, plan: Evaluation) -> list[Part]:
 
 
 def _dataset(recipe: Recipe, plan: Evaluation) -> Dataset:
-    dataset: Dataset = (plan.data or recipe.data).build(recipe.size, recipe.detector, "test")
+    dataset: Dataset = recipe.faces(plan.data).build(recipe.size, recipe.detector, "test")
     dataset.load()
     return dataset
 

@@ -29,12 +29,12 @@ def replacing(path: str | Path) -> Iterator[Path]:
         os.close(handle)
         temporary = Path(name)
         yield temporary
-        with open(temporary, "rb") as file:
+        with temporary.open("rb") as file:
             os.fsync(file.fileno())
         umask = os.umask(0)
         os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
-        os.replace(temporary, path)
+        temporary.chmod(0o666 & ~umask)
+        temporary.replace(path)
         temporary = None
         sync_folder(path.parent)
     except OSError as error:
@@ -74,14 +74,15 @@ def package_file(distribution: str, ending: str) -> Path:
         raise UserError(f"{distribution}: is not installed; try: pip install {distribution}") from None
     found = [file for file in files if str(file).endswith(ending)]
     if not found:
-        raise UserError(f"{distribution}: the installed package holds no {ending}; try: pip install --force-reinstall {distribution}")
+        again = f"try: pip install --force-reinstall {distribution}"
+        raise UserError(f"{distribution}: the installed package holds no {ending}; {again}")
     return Path(str(found[0].locate()))
 
 
 def sha256(path: str | Path) -> str:
     """The SHA-256 of a file, as hexadecimal digits. Raises UserError if it cannot be read."""
     try:
-        with open(path, "rb") as file:
+        with Path(path).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error

@@ -104,7 +104,9 @@ def _check_free(brought: dict[str, list[type[bases.Component]]], found: dict[str
             if count > 1:
                 raise ValueError(f"it brings {count} {kind} called {name}")
             if name in found[kind]:
-                raise ValueError(f"the {SINGULAR[kind]} {name} is already brought by the plugin {found[kind][name].plugin}")
+                raise ValueError(
+                    f"the {SINGULAR[kind]} {name} is already brought by the plugin {found[kind][name].plugin}"
+                )
 
 
 def components(kind: str) -> dict[str, type[bases.Component]]:

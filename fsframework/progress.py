@@ -2,12 +2,15 @@
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
+
+T = TypeVar("T")
 
 QUIET_SECONDS = 10.0  # between plain lines; work that is done sooner prints nothing
 
@@ -67,3 +70,11 @@ def progress(description: str, total: int, unit: str = "items", done: int = 0) -
     )
     with Progress(*columns, console=console) as bar:
         yield Ticker(description, total, unit, done, bar)
+
+
+def tracked(items: Iterable[T], description: str, total: int, unit: str = "items") -> Iterator[T]:
+    """The same items, with their progress shown; parameters are those of `progress`."""
+    with progress(description, total, unit) as ticker:
+        for item in items:
+            yield item
+            ticker.advance()

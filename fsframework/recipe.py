@@ -9,6 +9,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -207,6 +208,18 @@ class Recipe(_Keys):
         """The path of a file that the recipe names: seen from the current folder, or else from the recipe's own."""
         path = Path(name)
         return path if path.exists() else self._folder / path
+
+    def faces(self, narrowed: Part | None) -> Part:
+        """The data set of a stage or of the evaluation: the recipe's own where it names none.
+
+        A data set that wraps another one and does not name it (`{use: hardest}`) wraps the recipe's.
+        """
+        if narrowed is None:
+            return self.data
+        if "data" not in type(narrowed.options).model_fields:
+            return narrowed
+        options = narrowed.options.model_copy(update={"data": self.faces(narrowed.options.data)})
+        return replace(narrowed, options=options)
 
     def dump(self) -> dict[str, Any]:
         """Plain values, for YAML and JSON, with every default written out."""

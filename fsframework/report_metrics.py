@@ -18,6 +18,7 @@ BASELINES = {
     "copy-source": "the source's picture, untouched, as if everything were. It is found as the source by definition, "
     "and its pose has nothing to do with the target's.",
 }
+CHANCE = "Highlighted: the best of those that swap. Where their intervals overlap, that may be chance."
 BOUNDED = (
     "The copies are bounds and not rivals, so none of their figures is highlighted. A good swap comes near copy-source "
     "in identity and near copy-target in pose, both at once."
@@ -40,12 +41,14 @@ def figures(metrics: Metrics) -> Html:
     own = [str(label) for label in metrics.get("own_network") or []]
     pairs = plain(metrics.get("pairs"))
     ways = ["method", *_map(metrics, "baselines")]
+    refined = any(way not in ("method", *BOUNDS) for way in ways)
     bounded = any(way in BOUNDS for way in ways)
     return section(
         "figures",
         "Figures",
         tag("p", f"Means over {pairs} pairs; below them 95 % intervals, by bootstrap over the source people. ",
             "↑ higher is better, ↓ lower is better."),
+        tag("p", CHANCE, class_="soft") if refined else "",
         [_benchmark(metrics, label, label in own) for label in sorted(benchmarks, key=own.__contains__)],
         tag("h3", "What the method is measured beside") if len(ways) > 1 else "",
         tag("ul", [tag("li", tag("strong", way), f": {BASELINES[way]}") for way in ways if way in BASELINES])
@@ -61,7 +64,7 @@ def _benchmark(metrics: Metrics, label: str, own: bool) -> Html:
     keys = list(known) or [key for key in ways["method"] if not key.endswith(("_low", "_high"))]
     about = {key: _map(known, key) for key in keys}
     failures = _map(_map(metrics, "failures"), label)
-    best = {key: _best(ways, key, about[key].get("better")) for key in keys}
+    best = {key: [] if own else _best(ways, key, about[key].get("better")) for key in keys}
     name = plain(metrics.get("method") or "method")
     rows = []
     for way, found in ways.items():

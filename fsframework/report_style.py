@@ -53,8 +53,12 @@ figcaption { font-size: .85rem; line-height: 1.35; }
 .charts { grid-template-columns: repeat(auto-fill, minmax(min(100%, 19rem), 1fr)); }
 .strip { display: grid; grid-template-columns: repeat(4, 1fr); gap: .5rem; }
 .strip.three { grid-template-columns: repeat(3, 1fr); }
-.levels { display: grid; grid-template-columns: repeat(auto-fill, minmax(5.2rem, 1fr)); gap: .5rem; }
-@media (max-width: 30rem) { .strip { grid-template-columns: repeat(2, 1fr); } .card { padding: .6rem; } }
+.levels { display: grid; grid-template-columns: repeat(auto-fill, minmax(6rem, 1fr)); gap: .5rem; }
+@media (max-width: 30rem) {
+  .strip { grid-template-columns: repeat(2, 1fr); }
+  .levels { grid-template-columns: repeat(auto-fill, minmax(4.5rem, 1fr)); }
+  .card { padding: .6rem; }
+}
 .strip figcaption, .levels figcaption { margin-top: .15rem; text-align: center; }
 .pair > figcaption { margin-top: .5rem; }
 img { display: block; width: 100%; height: auto; border-radius: .3rem; background: var(--line); }

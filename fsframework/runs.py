@@ -1,21 +1,17 @@
 """A run directory: the resolved recipe, where and with what it ran, checkpoints, log, and results.
 
-    recipe.yaml      every default written out; a run continues only with the same recipe
-    manifest.json    versions, plugins, device, seed, commit
-    log.jsonl        a line every few steps
-    checkpoints/     NAME.safetensors: weights of a finished stage; NAME.step-N.safetensors: everything to go on from
-                     step N, bit for bit; NAME.prepared.safetensors: what was computed once when the stage started
-    metrics.json, samples/, report.html
+recipe.yaml      every default written out; a run continues only with the same recipe
+manifest.json    versions, plugins, device, seed, commit
+log.jsonl        a line every few steps
+checkpoints/     NAME.safetensors: weights of a finished stage; NAME.step-N.safetensors: everything to go on from
+                 step N, bit for bit; NAME.prepared.safetensors: what was computed once when the stage started
+metrics.json, samples/, report.html
 """
 
 import datetime
 import json
-import os
-import platform
 import shutil
-import subprocess
 from collections.abc import Mapping
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +19,12 @@ import torch
 from torch import Tensor
 
 from fsframework.components import Swapper
+from fsframework.environment import environment
 from fsframework.errors import UserError
 from fsframework.files import write_text
-from fsframework.plugins import registry
 from fsframework.recipe import Recipe, Stage, build_swapper
 from fsframework.weights import load_metadata, load_state, save_state
 
-LIBRARIES = ("fsframework", "torch", "torchvision", "timm", "numpy", "pillow", "opencv-python-headless", "safetensors")
 KEPT_STATES = 2  # the newest states of a stage that stay on disk
 
 
@@ -142,7 +137,11 @@ class Run:
         try:
             return int(load_metadata(newest)["step"]), load_state(newest)
         except (UserError, KeyError) as error:
-            older = f"delete it to go on from {states[-2].name}" if len(states) > 1 else "delete it to start the stage again"
+            older = (
+                f"delete it to go on from {states[-2].name}"
+                if len(states) > 1
+                else "delete it to start the stage again"
+            )
             raise UserError(f"{newest}: is damaged ({str(error).rpartition(': ')[2]}); {older}") from error
 
     def finish(self, stage: Stage, tensors: Mapping[str, Tensor]) -> None:
@@ -210,36 +209,6 @@ def pick_device(name: str | None) -> torch.device:
         return torch.empty(0, device=name).device
     except (RuntimeError, AssertionError) as error:
         raise UserError(f"--device {name}: cannot be used: {str(error).splitlines()[0]}") from error
-
-
-def environment(device: torch.device) -> dict[str, Any]:
-    """Versions and hardware, for manifests and results."""
-    is_gpu = device.type == "cuda"
-    return {
-        "device": torch.cuda.get_device_name(device) if is_gpu else f"{platform.machine()} CPU, {os.cpu_count()} cores",
-        "threads": torch.get_num_threads(),
-        "system": platform.platform(terse=True),
-        "python": platform.python_version(),
-        "versions": {name: _version(name) for name in LIBRARIES},
-        "plugins": registry().distributions,
-        "commit": _commit(),
-    }
-
-
-def _version(distribution: str) -> str | None:
-    try:
-        return metadata.version(distribution)
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def _commit() -> str | None:
-    """The commit of the checkout that the code runs from, if it runs from one."""
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return None
 
 
 def first_difference(one: Any, other: Any, place: str = "") -> str:

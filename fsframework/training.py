@@ -112,7 +112,7 @@ class StageTrainer:
         run, stage = self.run, self.stage
         done = self.restore()
         run.trim_log(stage, done)
-        dataset = (stage.data or run.recipe.data).build(run.recipe.size, run.recipe.detector, "train")
+        dataset = run.recipe.faces(stage.data).build(run.recipe.size, run.recipe.detector, "train")
         dataset.load()
         if len(dataset) < 2:
             raise UserError(f"stages.{self.number}: training needs at least 2 faces, the data hold {len(dataset)}")
@@ -253,7 +253,8 @@ class StageTrainer:
         """Exponential moving average; it forgets faster at first, so that a short run is not its own beginning."""
         assert self.average is not None and self.stage.ema is not None
         decay = min(self.stage.ema, (1 + step) / (10 + step))
-        averages, currents = list(self.average.parameters()), list(self.parts.parameters())
+        averages: list[Tensor] = list(self.average.parameters())
+        currents: list[Tensor] = list(self.parts.parameters())
         torch._foreach_lerp_(averages, currents, 1 - decay)
         for buffer, current in zip(self.average.buffers(), self.parts.buffers(), strict=True):
             buffer.copy_(current)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def pack_optimizer(prefix: str, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The state of every parameter: `PREFIX.NUMBER.NAME` -> tensor. Learning rates are not state: schedules set them."""
+    """The state of every parameter: `PREFIX.NUMBER.NAME` -> tensor. Schedules set the learning rates."""
     packed = {}
     for number, values in optimizer.state_dict()["state"].items():
         for name, value in values.items():

@@ -2,11 +2,11 @@
 
 import pytest
 import torch
+from fsf_benchmarks.plain_aei_net import PlainGenerator
+from fsf_faceshifter.aei_net import integrate, normalise
 from torch import nn
 from torch.nn import functional as F
 
-from fsf_benchmarks.plain_aei_net import PlainGenerator
-from fsf_faceshifter.aei_net import integrate, normalise
 from fsframework.components import AttributeEncoder, Generator
 from fsframework.plugins import part
 from fsframework.types import Faces
@@ -79,6 +79,7 @@ def test_gradients_equal_the_equations() -> None:
     for network in (generator, plain):
         z_id = F.normalize(torch.randn(2, 128, generator=torch.Generator().manual_seed(1))).requires_grad_()
         network(z_id, z_att).square().mean().backward()
+        assert z_id.grad is not None
         gradients.append(z_id.grad)
     assert gradients[0].abs().max() > 1e-6
     torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-3, atol=1e-7)
@@ -97,7 +98,7 @@ def test_maps_are_shares_at_every_level() -> None:
     attributes, generator = build(64, 0.125)
     maps = generator.maps(torch.randn(2, 128), attributes(Faces.of(torch.rand(2, 3, 64, 64))))
     assert [tuple(m.shape) for m in maps] == [(2, 1, 2**k, 2**k) for k in range(1, 7)]
-    assert all(0 <= m.min() and m.max() <= 1 for m in maps)
+    assert all(m.min() >= 0 and m.max() <= 1 for m in maps)
 
 
 def test_identity_branch_is_not_near_zero_at_the_start() -> None:

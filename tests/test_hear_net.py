@@ -27,8 +27,8 @@ def batch() -> Batch:
 
 @torch.no_grad()
 def test_sees_the_draft_and_the_heuristic_error(swapper: Swapper, batch: Batch) -> None:
-    seen = []
-    swapper.refiner.down[0].register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    seen: list[torch.Tensor] = []
+    swapper.get_submodule("refiner.down.0").register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
     result = swapper(batch)
     itself = swapper.draft(Batch.of(batch.target, batch.target)).image
     expected = torch.cat([result.draft, batch.target.image - itself], dim=1)
@@ -39,12 +39,12 @@ def test_sees_the_draft_and_the_heuristic_error(swapper: Swapper, batch: Batch) 
 
 def test_takes_its_own_statistics_along(swapper: Swapper, batch: Batch) -> None:
     swapper.requires_grad_(False)
-    swapper.refiner.requires_grad_(True).train()
+    refiner = swapper.get_submodule("refiner").requires_grad_(True).train()
     before = {key: value.clone() for key, value in swapper.state_dict().items()}
     swapper(batch).image.mean().backward()
     changed = {key.split(".")[0] for key, value in swapper.state_dict().items() if not torch.equal(value, before[key])}
     assert changed == {"refiner"}  # running means; AEI-Net is frozen
-    assert all(parameter.grad is not None for parameter in swapper.refiner.parameters())
+    assert all(parameter.grad is not None for parameter in refiner.parameters())
 
 
 def test_layout_of_the_public_implementations() -> None:

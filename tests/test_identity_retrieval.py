@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from fsf_benchmarks.identity_retrieval import IdentityRetrieval
 from torch import Tensor
 
-from fsf_benchmarks.identity_retrieval import IdentityRetrieval
 from fsframework.alignment import align
 from fsframework.components import ComponentOptions, Dataset, IdentityEncoder
 from fsframework.errors import UserError

@@ -2,10 +2,10 @@
 
 import pytest
 import torch
+from fsf_losses.identity import jitter
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fsf_losses.identity import jitter
 from fsframework.components import AttributeEncoder, ComponentOptions, Generator, IdentityEncoder, Loss, Swapper
 from fsframework.plugins import part
 from fsframework.types import Batch, Faces, SwapResult
@@ -127,7 +127,8 @@ def test_hinge_gan_equals_the_formula(batch: Batch, swapper: Swapper) -> None:
     gan = loss("hinge-gan", width=8, layers=2, scales=2)
     swap = output(batch, swapper, batch.source.image)
     scales = [(swap.image, batch.target.image), tuple(F.avg_pool2d(x, 2) for x in (swap.image, batch.target.image))]
-    fake, real = zip(*((d(f), d(r)) for d, (f, r) in zip(gan.discriminators, scales, strict=True)), strict=True)
+    discriminators = list(gan.get_submodule("discriminators").children())
+    fake, real = zip(*((d(f), d(r)) for d, (f, r) in zip(discriminators, scales, strict=True)), strict=True)
     expected = sum(F.relu(1 - r).mean() + F.relu(1 + f).mean() for f, r in zip(fake, real, strict=True)) / 2
     torch.testing.assert_close(gan.critic(batch, swap), expected)
     torch.testing.assert_close(gan(batch, swap, swapper), -sum(f.mean() for f in fake) / 2)

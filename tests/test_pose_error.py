@@ -7,11 +7,11 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from fsf_benchmarks.pnp import FOCAL, PnP, enlarged, head, nearest, solve
+from fsf_benchmarks.pose_error import PoseError
 from skimage.data import astronaut
 from torch import Tensor
 
-from fsf_benchmarks.pnp import FOCAL, PnP, enlarged, head, nearest, solve
-from fsf_benchmarks.pose_error import PoseError
 from fsframework.alignment import align, template
 from fsframework.components import ComponentOptions, Dataset, Estimator
 from fsframework.errors import UserError

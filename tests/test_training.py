@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -86,7 +87,8 @@ def run_whole(recipe: Path, out: Path) -> dict[str, torch.Tensor]:
 def fsf_train(recipe: Path, out: Path, *flags: str) -> list[str]:
     """A command that only trains: `fsf run` without what follows."""
     program = (
-        "import sys; from pathlib import Path; from fsframework.recipe import Recipe; from fsframework.runs import Run\n"
+        "import sys; from pathlib import Path\n"
+        "from fsframework.recipe import Recipe; from fsframework.runs import Run\n"
         "from fsframework.training import train\n"
         "recipe, out, *flags = sys.argv[1:]\n"
         "train(Run.open(Recipe.load(recipe), Path(out), resume='--resume' in flags, device='cpu'))"
@@ -94,7 +96,7 @@ def fsf_train(recipe: Path, out: Path, *flags: str) -> list[str]:
     return [sys.executable, "-c", program, str(recipe), str(out), *flags]
 
 
-def wait_for(path_exists: "callable", process: subprocess.Popen) -> None:
+def wait_for(path_exists: Callable[[], bool], process: subprocess.Popen) -> None:
     deadline = time.monotonic() + 120
     while not path_exists():
         assert process.poll() is None, process.communicate()[1]
@@ -199,9 +201,11 @@ def test_nan_stops_names_loss_and_batch_and_keeps_the_checkpoint(
 
     monkeypatch.setattr(Reconstruction, "forward", poisoned)
     run = Run.open(Recipe.load(str(write_recipe(tmp_path, recipe_dict(faces)))), tmp_path / "out", device="cpu")
-    with pytest.raises(UserError, match=r"aei-net: step 4: the loss reconstruction is nan; the last good .*p\d/\d -> p"):
+    with pytest.raises(UserError, match=r"aei-net: step 4: the loss reconstruction is nan; the last .*p\d/\d -> p"):
         train(run)
-    step, state = run.load_training_state(run.recipe.stages[0])
+    found = run.load_training_state(run.recipe.stages[0])
+    assert found is not None
+    step, state = found
     assert step == 2
     assert all(torch.isfinite(value).all() for value in state.values())
 
@@ -222,7 +226,8 @@ def test_full_disk_keeps_the_checkpoint_and_no_leftovers(tmp_path: Path, faces: 
         "    return save(self, stage, step, tensors)\n"
         "runs.Run.save_training_state = limited\n"
         "from fsframework.errors import UserError\n"
-        + command[2].replace("train(Run", "try:\n    train(Run") + "\nexcept UserError as error: sys.exit(str(error))"
+        + command[2].replace("train(Run", "try:\n    train(Run")
+        + "\nexcept UserError as error: sys.exit(str(error))"
     )
     result = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert result.returncode == 1

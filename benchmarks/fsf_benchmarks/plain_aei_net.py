@@ -4,6 +4,8 @@ Li et al., arXiv:1912.13457, section 3.1, equations 2 to 6. Every AAD layer has 
 layers, normalises its own input, and the last level's attributes are upsampled before anything is made of them.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -50,16 +52,16 @@ class PlainBlock(nn.Module):
 class PlainGenerator(nn.Module):
     """The generator with the weights of a fast one (`aad-generator`), each cut out for the layer it belongs to."""
 
-    def __init__(self, fast: nn.Module) -> None:
+    def __init__(self, fast: Any) -> None:
         super().__init__()
-        start, blocks, affine = fast.start, fast.blocks, fast.affine  # type: ignore[union-attr]
-        id_dim = affine.in_features  # type: ignore[union-attr]
-        self.start = nn.ConvTranspose2d(id_dim, start.out_channels, 2)  # type: ignore[union-attr,arg-type]
-        self.start.load_state_dict(start.state_dict())  # type: ignore[union-attr]
+        start, blocks, affine = fast.start, fast.blocks, fast.affine
+        id_dim = affine.in_features
+        self.start = nn.ConvTranspose2d(id_dim, start.out_channels, 2)
+        self.start.load_state_dict(start.state_dict())
         made, row = [], 0
-        for block in blocks:  # type: ignore[union-attr]
+        for block in blocks:
             rows = slice(row, row + block.affine_channels)
-            made.append(_plain_block(block, affine.weight[rows], affine.bias[rows], id_dim))  # type: ignore[index,arg-type,union-attr]
+            made.append(_plain_block(block, affine.weight[rows], affine.bias[rows], id_dim))
             row = rows.stop
         self.blocks = nn.ModuleList(made)
 
@@ -76,16 +78,16 @@ class PlainGenerator(nn.Module):
 
 
 @torch.no_grad()
-def _plain_block(fast: nn.Module, id_weight: Tensor, id_bias: Tensor, id_dim: int) -> PlainBlock:
+def _plain_block(fast: Any, id_weight: Tensor, id_bias: Tensor, id_dim: int) -> PlainBlock:
     conv_in, conv_mid, shortcut, att = fast.conv_in, fast.conv_mid, fast.shortcut, fast.att
-    block = PlainBlock(conv_in.in_channels, conv_mid.out_channels, att.in_channels, id_dim)  # type: ignore[union-attr,arg-type]
+    block = PlainBlock(conv_in.in_channels, conv_mid.out_channels, att.in_channels, id_dim)
     for plain, conv in zip(block.conv, [conv_in, conv_mid, shortcut], strict=False):
-        plain.load_state_dict(conv.state_dict())  # type: ignore[union-attr]
+        plain.load_state_dict(conv.state_dict())
     masks = [(fast.mask_in, 0), (fast.mask_mid, 0), (fast.mask_in, 1)]
     channels = 2 * len(block.aad)
     pieces = zip(
-        att.weight.chunk(channels),  # type: ignore[union-attr,operator]
-        att.bias.chunk(channels),  # type: ignore[union-attr,operator]
+        att.weight.chunk(channels),
+        att.bias.chunk(channels),
         id_weight.chunk(channels),
         id_bias.chunk(channels),
         strict=True,
@@ -97,6 +99,6 @@ def _plain_block(fast: nn.Module, id_weight: Tensor, id_bias: Tensor, id_dim: in
             for value, parameter in zip(values, (to_att.weight, to_att.bias, to_id.weight, to_id.bias), strict=True):
                 parameter.copy_(value)
         mask, row = masks[number]
-        aad.mask.weight.copy_(mask.weight[row : row + 1])  # type: ignore[union-attr,index]
-        aad.mask.bias.copy_(mask.bias[row : row + 1])  # type: ignore[union-attr,index]
+        aad.mask.weight.copy_(mask.weight[row : row + 1])
+        aad.mask.bias.copy_(mask.bias[row : row + 1])
     return block

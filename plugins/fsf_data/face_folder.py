@@ -10,11 +10,11 @@ from pydantic import Field
 
 from fsf_data.aligned_cache import AlignedFaces, Row, cached
 from fsf_data.locate import cut, fingerprint, locate
-from fsf_data.progress import tracked
 from fsf_data.sources import Source, open_source
 from fsframework.alignment import template
 from fsframework.components import ComponentOptions, Dataset
 from fsframework.errors import UserError
+from fsframework.progress import tracked
 from fsframework.types import Sample
 
 
@@ -77,7 +77,7 @@ class FaceFolder(Dataset):
 
         def make() -> Iterator[Row]:
             rows = cut(locate(source, detector), self.size) if detector else as_they_are(source, self.size)
-            return tracked(rows, len(source.pictures), f"aligning {Path(source.place).name}")
+            return tracked(rows, f"aligning {Path(source.place).name}", len(source.pictures), "pictures")
 
         return cached(self.options.cache, what, make)
 

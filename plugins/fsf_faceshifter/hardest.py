@@ -29,13 +29,17 @@ class Hardest(Dataset):
     name = "hardest"
 
     class Options(ComponentOptions):
-        data: Annotated[Part, use("datasets")] = Field(description="The data set to choose from.")
+        data: Annotated[Part, use("datasets")] | None = Field(
+            None, description="The data set to choose from; null: the recipe's."
+        )
         share: float = Field(0.1, gt=0, le=1, description="Share of the faces that is kept; at least two faces.")
 
     options: Options
 
     def __init__(self, options: Options, size: int, detector: Any, split: str) -> None:
         super().__init__(options, size, detector, split)
+        if options.data is None:
+            raise ValueError("there is no data set to wrap; name one as `data`")
         self.inner: Dataset = options.data.build(size, detector, split)
         self.chosen: np.ndarray | None = None  # (n,) int64, places in the inner data set
 

@@ -50,7 +50,9 @@ class Occluded(Dataset):
     name = "occluded"
 
     class Options(ComponentOptions):
-        data: Annotated[Part, use("datasets")] = Field(description="The data set to cover.")
+        data: Annotated[Part, use("datasets")] | None = Field(
+            None, description="The data set to cover; null: the recipe's."
+        )
         share: float = Field(0.75, ge=0, le=1, description="Share of the targets that are covered.")
         both: float = Field(0.3, ge=0, le=1, description="Share of the covered targets that get two occluders.")
         mix: Mix = Field(USUAL, description="How often each kind of occluder comes, relatively.")
@@ -61,6 +63,8 @@ class Occluded(Dataset):
 
     def __init__(self, options: Options, size: int, detector: Any, split: str) -> None:
         super().__init__(options, size, detector, split)
+        if options.data is None:
+            raise ValueError("there is no data set to wrap; name one as `data`")
         self.inner: Dataset = options.data.build(size, detector, split)
         self.source: Drawn | Cutouts | None = None
 
