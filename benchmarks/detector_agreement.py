@@ -29,10 +29,10 @@ import torch
 from skimage.data import astronaut
 
 from fsf_data.sources import open_source
-from fsf_detectors.mtcnn import MTCNN
 from fsframework.environment import environment
 from fsframework.errors import UserError
 from fsframework.files import package_file, write_text
+from fsframework.plugins import part
 
 RESULTS = Path(__file__).parent / "results"
 WARM_UP = 2  # turns that do not count
@@ -50,7 +50,7 @@ Finder = Callable[[list[np.ndarray]], list[Found]]
 
 def ours() -> Finder:
     """The detector of this project, with default options."""
-    detector = MTCNN(MTCNN.Options())
+    detector = part("detectors", "mtcnn").build()
     detector.load()
 
     def find(frames: list[np.ndarray]) -> list[Found]:
@@ -73,7 +73,10 @@ def theirs() -> Finder:
     def find(frames: list[np.ndarray]) -> list[Found]:
         boxes, _, landmarks = detector.detect(np.stack(frames), landmarks=True)
         nothing = Found(np.zeros((0, 4)), np.zeros((0, 5, 2)))
-        return [nothing if box is None else Found(box, points) for box, points in zip(boxes, landmarks, strict=True)]
+        return [
+            nothing if box is None else Found(box.astype(np.float64), points.astype(np.float64))
+            for box, points in zip(boxes, landmarks, strict=True)
+        ]
 
     return find
 
@@ -86,7 +89,97 @@ def pictures(place: Path | None) -> list[np.ndarray]:
 
 
 def batches(frames: list[np.ndarray], size: int) -> list[list[np.ndarray]]:
-    """Frames of one size in groups of at most `size`."""
-    ordered = sorted(frames, key=np.shape)
-    groups = (list(group) for _, group in itertools.groupby(ordered, key=np.shape))
-    return [list(batch) for group in groups for batch in itertools.batched(group, size)]  # type: ignore[attr-defined]
+    """Frames of one shape in groups of at most `size`."""
+    groups = [list(group) for _, group in itertools.groupby(sorted(frames, key=np.shape), key=np.shape)]
+    return [group[start : start + size] for group in groups for start in range(0, len(group), size)]
+
+
+def overlaps(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Intersection over union of every box with every other: (N, 4), (M, 4) -> (N, M)."""
+    low = np.maximum(boxes[:, None, :2], others[None, :, :2])
+    high = np.minimum(boxes[:, None, 2:], others[None, :, 2:])
+    shared = (high - low).clip(min=0).prod(axis=2)
+    areas, other_areas = ((value[:, 2:] - value[:, :2]).prod(axis=1) for value in (boxes, others))
+    return shared / (areas[:, None] + other_areas - shared)
+
+
+def compare(found: list[Found], reference: list[Found]) -> dict[str, Any]:
+    """How far our faces are from the reference's. A face that only one of them finds has IoU 0."""
+    iou: list[float] = []
+    distance = [0.0]
+    for mine, other in zip(found, reference, strict=True):
+        iou += [0.0] * abs(len(mine.boxes) - len(other.boxes))
+        if len(mine.boxes) and len(other.boxes):
+            table = overlaps(other.boxes, mine.boxes)
+            for _ in range(min(table.shape)):
+                one, two = np.unravel_index(table.argmax(), table.shape)  # the nearest two that are left
+                iou.append(float(table[one, two]))
+                distance.append(float(np.linalg.norm(other.landmarks[one] - mine.landmarks[two], axis=1).max()))
+                table[one], table[:, two] = -1, -1
+    return {
+        "images": len(found),
+        "images_with_faces": sum(len(entry.boxes) > 0 for entry in found),
+        "images_with_faces_reference": sum(len(entry.boxes) > 0 for entry in reference),
+        "faces": sum(len(entry.boxes) for entry in found),
+        "faces_reference": sum(len(entry.boxes) for entry in reference),
+        "iou_min": min(iou, default=None),
+        "iou_median": statistics.median(iou) if iou else None,
+        "landmark_distance_max_px": max(distance),
+    }
+
+
+def measure(work: list[list[np.ndarray]]) -> dict[str, Any]:
+    """Let both find the faces of every batch, in turns that change who is first."""
+    finders = (ours(), theirs())
+    found: tuple[list[Found], list[Found]] = ([], [])
+    seconds: tuple[list[float], list[float]] = ([], [])
+    for batch in work[:WARM_UP]:
+        for finder in finders:
+            finder(batch)
+    for turn, batch in enumerate(work):
+        for which in (0, 1) if turn % 2 else (1, 0):
+            start = time.perf_counter()
+            found[which].extend(finders[which](batch))
+            seconds[which].append((time.perf_counter() - start) / len(batch))
+    return {
+        **compare(*found),
+        "images_per_s": 1 / statistics.median(seconds[0]),
+        "images_per_s_reference": 1 / statistics.median(seconds[1]),
+        "speed_ratio": statistics.median(reference / mine for mine, reference in zip(*seconds, strict=True)),
+    }
+
+
+@click.command(help=__doc__)
+@click.argument("place", required=False, type=click.Path(exists=True, path_type=Path))
+@click.option("--limit", type=click.IntRange(min=1), help="Take so many pictures, spread evenly, instead of all.")
+@click.option("--batch", default=1, show_default=True, type=click.IntRange(min=1), help="Pictures of one size at once.")
+@click.option("--threads", type=click.IntRange(min=1), help="Threads of both; by default torch's choice.")
+@click.option("--save", is_flag=True, help="Write the figures to benchmarks/results.")
+def main(place: Path | None, limit: int | None, batch: int, threads: int | None, save: bool) -> None:
+    if threads:
+        torch.set_num_threads(threads)
+    try:
+        frames = pictures(place)
+        frames = frames[:: max(1, len(frames) // limit)][:limit] if limit else frames
+        figures = measure(batches(frames, batch))
+    except UserError as error:
+        raise click.ClickException(str(error)) from error
+    for name, value in figures.items():
+        click.echo(f"{name:30} {value:.6g}" if value is not None else f"{name:30} -")
+    if save:
+        data = place.stem if place else "orl"
+        result = {
+            "benchmark": "detector-agreement",
+            "data": data,
+            "batch": batch,
+            "figures": figures,
+            "command": shlex.join(["python", "benchmarks/detector_agreement.py", *sys.argv[1:]]),
+            "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "facenet-pytorch": metadata.version("facenet-pytorch"),
+            **environment(torch.device("cpu")),
+        }
+        write_text(RESULTS / f"detector_agreement_{data}_batch{batch}.json", json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -18,7 +18,7 @@ from fsframework.types import Batch, Face, Faces, Sample, SwapResult
 class ComponentOptions(BaseModel):
     """Base of every component's `Options`: unknown keys are errors, values do not change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, arbitrary_types_allowed=True)
 
 
 class Component:
@@ -157,6 +157,8 @@ class Loss(Network):
 
 class Dataset(Component):
     """A collection of aligned crops. It yields faces; the framework makes the pairs.
+
+    `load()` comes before everything else that is asked of it.
 
     Parameters
     ----------

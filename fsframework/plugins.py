@@ -168,7 +168,7 @@ class use:
         if isinstance(value, Part):
             return value
         if not isinstance(value, dict) or not isinstance(value.get("use"), str):
-            raise PydanticCustomError("component", f"name a {SINGULAR[self.kind]} like this: {{{{use: NAME}}}}")
+            raise PydanticCustomError("component", f"name a {SINGULAR[self.kind]} like this: {{use: NAME}}")
         name = value["use"]
         if name not in components(self.kind):
             raise PydanticCustomError("component", unknown(self.kind, name))
@@ -177,5 +177,5 @@ class use:
         return part(self.kind, name, **options)
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        # `fsframework.recipe.schema` adds the definitions; a reference, because components can nest without end.
+        # `fsframework.reference.schema` adds the definitions; a reference, because components can nest without end.
         return {"$ref": f"#/$defs/{self.kind}"}

@@ -95,7 +95,10 @@ def _header(run: Run, manifest: Mapping[str, Any], stages: list[Progress], masks
     if unfinished:
         first = unfinished[0]
         at = f"is at step {first.done:,} of {first.stage.steps:,}" if first.done else "has not begun"
-        state = tag("p", f"This run is not finished: {first.stage.name} {at}. Go on with --resume.", class_="note")
+        resume = f"fsf run {_recipe_file(run)} --out {shlex.quote(str(run.path))} --resume"
+        state = tag(
+            "p", f"This run is not finished: {first.stage.name} {at}. Go on with ", tag("code", resume), class_="note"
+        )
     links = {"pictures": "Pictures", "figures": "Figures", **({"masks": "Masks"} if masks else {})}
     links |= {"training": "Training", "environment": "Environment", "recipe": "Recipe", "again": "Do it again"}
     nav = tag("nav", [tag("a", text, href=f"#{name}") for name, text in links.items()], aria_label="Sections")
@@ -133,10 +136,9 @@ def _recipe(run: Run) -> Html:
 
 def _commands(run: Run, manifest: Mapping[str, Any]) -> Html:
     folder = shlex.quote(str(run.path))
-    recipe, again = shlex.quote(str(run.path / "recipe.yaml")), shlex.quote(f"{run.path}-again")
     lines = [
         "# train, measure and report again",
-        f"fsf run {recipe} --out {again}",
+        f"fsf run {_recipe_file(run)} --out {shlex.quote(f'{run.path}-again')}",
         "# measure this run again",
         f"fsf bench --run {folder}",
         "# put the face of one picture into another",
@@ -155,6 +157,11 @@ def _commands(run: Run, manifest: Mapping[str, Any]) -> Html:
             "others give similar ones. Where the data lie elsewhere, add --set, such as --set data.root=DIR.",
         ),
     )
+
+
+def _recipe_file(run: Run) -> str:
+    """The run's recipe as a word of a command."""
+    return shlex.quote(str(run.path / "recipe.yaml"))
 
 
 def _responsibility() -> Html:

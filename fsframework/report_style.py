@@ -88,6 +88,7 @@ svg .smooth { stroke: var(--accent); stroke-width: 2; }
 dl { display: grid; grid-template-columns: minmax(7rem, max-content) 1fr; gap: .25rem 1.2rem; margin: .8rem 0; }
 dt { color: var(--soft); }
 dd { margin: 0; }
+dd dl { margin: 0; }
 pre {
   margin: .8rem 0; padding: .9rem 1rem; overflow-x: auto; border: 1px solid var(--line); border-radius: .6rem;
   background: var(--card);

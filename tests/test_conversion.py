@@ -475,20 +475,20 @@ def in_frame(mask: np.ndarray, matrix: np.ndarray, shape: tuple[int, ...]) -> np
 
 @pytest.mark.parametrize("size", [64, 128])
 def test_no_box_is_seen(mtcnn: Detector, size: int) -> None:
-    """Across the mask's edge a swap that is 40 levels too bright changes hardly more than the target itself."""
+    """Across the mask's edge a swap that is 60 levels too dark changes hardly more than the target itself."""
     frame = data.astronaut()
     crop = align(frame, mtcnn([frame])[0][0], size)
-    brighter = np.clip(crop.image.astype(int) + 40, 0, 255).astype(np.uint8)
+    darker = np.clip(crop.image.astype(int) - 60, 0, 255).astype(np.uint8)
     mask = soft_mask(size)
     edge = in_frame(mask, crop.matrix, frame.shape)
     own = step_across(frame, edge)
-    swapped = paste(frame, match_edge(brighter, crop.image, mask), crop.matrix, mask)
+    swapped = paste(frame, match_edge(darker, crop.image, mask), crop.matrix, mask)
     assert step_across(swapped, edge) < 1.05 * own
 
     box = np.zeros((size, size), np.float32)
     box[size // 8 : -size // 8, size // 8 : -size // 8] = 1
     edge = in_frame(box, crop.matrix, frame.shape)
-    assert step_across(paste(frame, brighter, crop.matrix, box), edge) > 1.5 * step_across(frame, edge)
+    assert step_across(paste(frame, darker, crop.matrix, box), edge) > 1.2 * step_across(frame, edge)
 
 
 def test_a_real_face_is_found_and_swapped(mtcnn: Detector) -> None:

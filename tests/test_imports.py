@@ -26,7 +26,7 @@ LAYERS = [
     {"files", "types", "hookspecs", "signals", "progress", "statistics", "safe_yaml"},
     {"components"},
     {"plugins"},
-    {"weights", "images", "alignment"},
+    {"weights", "images", "alignment", "environment"},
     {"pairs"},
     {"recipe"},
     {"reference", "runs", "testing"},
@@ -39,6 +39,7 @@ LAYERS = [
 OPEN_TO_PLUGINS = {
     "alignment",
     "components",
+    "environment",
     "errors",
     "files",
     "hookimpl",

@@ -39,10 +39,10 @@ def test_known_poses_are_found(pose: tuple[float, float, float], size: int) -> N
 
 def test_signs() -> None:
     front = projected(0, 0, 0)
-    right, down, clockwise = projected(20, 0, 0), projected(0, 20, 0), projected(0, 0, 20)
-    nose, between = 2, front[:2].mean(axis=0)
+    right, up, clockwise = projected(20, 0, 0), projected(0, 20, 0), projected(0, 0, 20)
+    nose = 2
     assert right[nose, 0] > front[nose, 0] + 1
-    assert down[nose, 1] - down[:2, 1].mean() > front[nose, 1] - between[1] + 1
+    assert up[nose, 1] - up[0, 1] < front[nose, 1] - front[0, 1] - 1  # nearer to the eyes
     assert clockwise[1, 1] > clockwise[0, 1] + 1  # the eye on the viewer's right is lower
 
 
@@ -111,7 +111,7 @@ def test_no_face_no_pose(pnp: PnP, crop: np.ndarray) -> None:
 
 
 class Levels(Estimator):
-    """The means of red, green and blue, in grey levels, as yaw, pitch and roll; NaN for black. Mirroring negates none."""
+    """The means of red, green and blue, in grey levels, as yaw, pitch and roll; NaN for black."""
 
     name = "levels"
     quantity = "pose_deg"
@@ -190,7 +190,7 @@ def test_targets_are_measured_once() -> None:
     pairs = [(0, 1), (2, 1), (1, 2)]
     measured(measure, faces, pairs, "source")
     measured(measure, faces, pairs, "target")
-    assert measure.estimator.seen == 2 * 3 + 2 * 2 + 1  # swaps; targets and mirrors; target 1 twice in its first batch
+    assert measure.estimator.seen == 2 * 3 + 2 * 2  # swaps of two calls; two targets and their mirrors
     other = Painted((50, 1, 1), (2, 2, 2), (3, 3, 90))
     assert measured(measure, other, [(0, 2)], "source")["pose_deg"][0] > 90  # nothing is left of the first data set
 

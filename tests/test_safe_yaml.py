@@ -86,10 +86,10 @@ def test_alias_bomb_is_refused_at_once(tmp_path: Path) -> None:
     lines += [f"{name}: &{name} [{','.join([f'*{before}'] * 9)}]" for before, name in pairwise("abcdefghi")]
     file = write(tmp_path, "\n".join(lines))
     assert file.stat().st_size < 396
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(UserError, match="aliases"):
         load(file)
-    assert time.perf_counter() - start < 0.1
+    assert time.process_time() - start < 0.1  # of the processor, so that a busy machine does not matter
 
 
 def test_files_that_are_no_text(tmp_path: Path) -> None:

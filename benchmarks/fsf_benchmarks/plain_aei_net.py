@@ -4,7 +4,8 @@ Li et al., arXiv:1912.13457, section 3.1, equations 2 to 6. Every AAD layer has 
 layers, normalises its own input, and the last level's attributes are upsampled before anything is made of them.
 """
 
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -93,7 +94,7 @@ def _plain_block(fast: Any, id_weight: Tensor, id_bias: Tensor, id_dim: int) -> 
         strict=True,
     )
     layers = list(pieces)  # gamma and beta of each layer in turn
-    for number, aad in enumerate(block.aad):
+    for number, aad in enumerate(cast(Iterable[PlainAad], block.aad)):
         gamma, beta = layers[2 * number], layers[2 * number + 1]
         for values, to_att, to_id in ((gamma, aad.gamma_att, aad.gamma_id), (beta, aad.beta_att, aad.beta_id)):
             for value, parameter in zip(values, (to_att.weight, to_att.bias, to_id.weight, to_id.bias), strict=True):

@@ -39,7 +39,7 @@ def head() -> np.ndarray:
 def solve(landmarks: np.ndarray, size: float) -> np.ndarray:
     """Yaw, pitch and roll (3,) in degrees of landmarks (5, 2) in a crop with sides of `size` pixels; NaN if none fits.
 
-    Positive is: towards the viewer's right, down, and clockwise as seen. The rotation is roll after yaw after pitch.
+    Positive is: towards the viewer's right, up, and clockwise as seen. The rotation is roll after yaw after pitch.
     """
     centre = (size - 1) / 2
     camera = np.array([[FOCAL * size, 0, centre], [0, FOCAL * size, centre], [0, 0, 1]])

@@ -67,12 +67,11 @@ class PoseError(Benchmark):
     def _targets(self, targets: Faces) -> Tensor:
         """The poses of targets and of their mirror images (B, 2, 3); each target is measured once."""
         places = targets.index.tolist()
-        new = [row for row, place in enumerate(places) if place not in self._poses]
+        new = {place: row for row, place in enumerate(places) if place not in self._poses}
         if new:
-            images = targets.image[new]
+            images = targets.image[list(new.values())]
             turned = self._pose(images.flip(-1)) * torch.tensor([-1.0, 1.0, -1.0])
-            for row, pose in zip(new, torch.stack([self._pose(images), turned], dim=1), strict=True):
-                self._poses[places[row]] = pose
+            self._poses |= zip(new, torch.stack([self._pose(images), turned], dim=1), strict=True)
         return torch.stack([self._poses[place] for place in places])
 
     def _pose(self, images: Tensor) -> Tensor:

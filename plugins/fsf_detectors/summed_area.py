@@ -23,7 +23,7 @@ def tables(frames: list[np.ndarray], border: int, device: torch.device) -> Tenso
         Pixels by which edge pixels are repeated on each side: H = h + 2 border, W = w + 2 border.
     """
     if border:
-        frames = [cv2.copyMakeBorder(frame, *4 * [border], cv2.BORDER_REPLICATE) for frame in frames]
+        frames = [cv2.copyMakeBorder(frame, border, border, border, border, cv2.BORDER_REPLICATE) for frame in frames]
     return torch.stack([torch.from_numpy(cv2.integral(frame)) for frame in frames]).to(device)
 
 
