@@ -26,9 +26,9 @@ from typing import Any, NamedTuple
 import click
 import numpy as np
 import torch
+from fsf_data.sources import open_source
 from skimage.data import astronaut
 
-from fsf_data.sources import open_source
 from fsframework.environment import environment
 from fsframework.errors import UserError
 from fsframework.files import package_file, write_text

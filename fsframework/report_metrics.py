@@ -87,8 +87,8 @@ def _head(key: str, about: Metrics) -> list[str]:
     """A column's name, unit and arrow."""
     unit = plain(about.get("unit") or "")
     sign = {"higher": "↑", "lower": "↓"}.get(plain(about.get("better")), "")
-    arrow = tag("abbr", f" {sign}", title=f"{about.get('better')} is better") if sign else ""
-    return [key, f" {unit}" if unit and not key.endswith(f"_{unit}") else "", arrow]
+    arrow = tag("abbr", f"\N{NO-BREAK SPACE}{sign}", title=f"{about.get('better')} is better") if sign else ""
+    return [key, f"\N{NO-BREAK SPACE}{unit}" if unit and not key.endswith(f"_{unit}") else "", arrow]
 
 
 def _cell(found: Metrics, key: str, percent: bool, best: bool) -> Html:

@@ -11,20 +11,6 @@ STYLE = """
     --raw: #6d4a3b; --note: #2c261b; --note-line: #b98628;
   }
 }
-@media print {
-  :root {
-    --page: #fff; --ink: #000; --soft: #444; --line: #bbb; --card: #fff; --accent: #a3441c; --raw: #e3b7a0;
-    --note: #fff; --note-line: #999;
-  }
-  nav, label.pixels { display: none; }
-  body { font-size: 10pt; padding: 0; max-width: none; }
-  section, figure, tr, .stage-head { break-inside: avoid; }
-  section { break-inside: auto; }
-  h2, h3 { break-after: avoid; }
-  details::details-content { content-visibility: visible; block-size: auto; }
-  img, .ramp { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
-  pre { white-space: pre-wrap; }
-}
 * { box-sizing: border-box; }
 html { -webkit-text-size-adjust: 100%; scroll-behavior: smooth; }
 body {
@@ -35,7 +21,7 @@ body {
 h1 { margin: 0 0 .4rem; font-size: clamp(1.8rem, 5vw, 2.6rem); line-height: 1.15; letter-spacing: -.02em; }
 h2 { margin: 3.2rem 0 .6rem; font-size: 1.45rem; line-height: 1.25; letter-spacing: -.01em; }
 h3 { margin: 1.8rem 0 .4rem; font-size: 1.08rem; }
-h1, h2, h3, p, dd, td, th, figcaption { overflow-wrap: anywhere; }
+h1, h2, h3, p, li, dd, figcaption { overflow-wrap: anywhere; }
 p, ul { max-width: 46rem; margin: .5rem 0; }
 ul { padding-left: 1.2rem; }
 a { color: var(--accent); }
@@ -54,11 +40,6 @@ figcaption { font-size: .85rem; line-height: 1.35; }
 .strip { display: grid; grid-template-columns: repeat(4, 1fr); gap: .5rem; }
 .strip.three { grid-template-columns: repeat(3, 1fr); }
 .levels { display: grid; grid-template-columns: repeat(auto-fill, minmax(6rem, 1fr)); gap: .5rem; }
-@media (max-width: 30rem) {
-  .strip { grid-template-columns: repeat(2, 1fr); }
-  .levels { grid-template-columns: repeat(auto-fill, minmax(4.5rem, 1fr)); }
-  .card { padding: .6rem; }
-}
 .strip figcaption, .levels figcaption { margin-top: .15rem; text-align: center; }
 .pair > figcaption { margin-top: .5rem; }
 img { display: block; width: 100%; height: auto; border-radius: .3rem; background: var(--line); }
@@ -70,9 +51,10 @@ body:has(#pixels:checked) img { image-rendering: pixelated; }
 .scrolling { overflow-x: auto; margin: .6rem 0; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: .45rem .9rem .45rem 0; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top; }
-thead th { font-size: .88rem; font-weight: 600; vertical-align: bottom; white-space: nowrap; }
-tbody th { font-weight: 600; }
-td.number, th.number { padding: .45rem 0 .45rem .9rem; text-align: right; white-space: nowrap; }
+thead th { font-size: .88rem; font-weight: 600; line-height: 1.3; vertical-align: bottom; }
+tbody th { position: sticky; left: 0; background: var(--page); font-weight: 600; }
+td.number, th.number { padding: .45rem 0 .45rem .9rem; text-align: right; }
+td.number, tbody th { white-space: nowrap; }
 td small { display: block; color: var(--soft); font-size: .8rem; }
 tr.bound th, tr.bound td { color: var(--soft); font-weight: 400; }
 .best { font-weight: 700; color: var(--accent); }
@@ -95,4 +77,29 @@ pre {
 }
 summary { cursor: pointer; font-weight: 600; }
 :focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; }
+@media (max-width: 30rem) {
+  .strip { grid-template-columns: repeat(2, 1fr); }
+  .levels { grid-template-columns: repeat(auto-fill, minmax(4.5rem, 1fr)); }
+  .card { padding: .6rem; }
+  table { font-size: .92rem; }
+}
+@media print {
+  :root {
+    --page: #fff; --ink: #000; --soft: #444; --line: #bbb; --card: #fff; --accent: #a3441c; --raw: #e3b7a0;
+    --note: #fff; --note-line: #999;
+  }
+  nav, label.pixels { display: none; }
+  body { max-width: none; padding: 0; font-size: 10pt; }
+  h2 { margin-top: 1.6rem; }
+  h2, h3, .legend { break-after: avoid; }
+  figure, tr, .note { break-inside: avoid; }
+  .pairs { grid-template-columns: repeat(2, 1fr); }
+  .charts { grid-template-columns: repeat(3, 1fr); }
+  .levels { grid-template-columns: repeat(auto-fill, minmax(3.4rem, 1fr)); }
+  .card { padding: .5rem; }
+  .scrolling { overflow: visible; }
+  details::details-content { content-visibility: visible; block-size: auto; }
+  img, .ramp { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
+  pre { white-space: pre-wrap; }
+}
 """

@@ -453,17 +453,15 @@ def test_main_face() -> None:
     assert main_face([], (9, 9, 3)) is None
 
 
-def test_item_takes_microseconds_and_no_memory(root: Path) -> None:
+def test_items_take_no_memory(root: Path) -> None:
     data = opened(root)
     data[0]
     tracemalloc.start()
-    start = time.process_time()
     for turn in range(5000):
         data[turn % 10]
-    seconds = time.process_time() - start
     grown = tracemalloc.get_traced_memory()[0]
     tracemalloc.stop()
-    assert seconds < 2.5 and grown < 100_000
+    assert grown < 100_000
 
 
 def test_samples_are_own_copies(root: Path) -> None:
