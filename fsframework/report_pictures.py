@@ -33,7 +33,8 @@ def pair_names(file: Path, count: int) -> list[str]:
     """What the pairs of that many rows are called, by the list that the evaluation left; else just numbers."""
     names = []
     if file.is_file():
-        lines = [line for line in csv.reader(file.read_text(encoding="utf-8").splitlines()) if len(line) == 2][1:]
+        with file.open(encoding="utf-8", newline="") as text:
+            lines = [line for line in csv.reader(text) if len(line) == 2][1:]
         names = [f"{lines[place][0]} → {lines[place][1]}" for place in (_spread(len(lines)) if lines else [])]
     return names if len(names) == count else [f"pair {row + 1}" for row in range(count)]
 
@@ -41,7 +42,7 @@ def pair_names(file: Path, count: int) -> list[str]:
 def pictures(rows: Sequence[Row], names: Sequence[str], recipe: Recipe) -> Html:
     """The section with the swaps; a sentence says why if there are none."""
     if not rows:
-        why = "No swaps were made yet: they appear here after the evaluation."
+        why = "There are no pictures: an evaluation leaves them here."
         return section("pictures", "Pictures", tag("p", why, class_="note"))
     parts = recipe.networks
     refined = any("draft" in row for row in rows)

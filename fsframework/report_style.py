@@ -67,6 +67,7 @@ svg .raw { stroke: var(--raw); stroke-width: 1; }
 svg .smooth { stroke: var(--accent); stroke-width: 2; }
 .chart-title { display: flex; justify-content: space-between; gap: .8rem; margin-bottom: .3rem; color: var(--ink); }
 .chart-title strong { font-size: .95rem; }
+.chart-title span { white-space: nowrap; }
 dl { display: grid; grid-template-columns: minmax(7rem, max-content) 1fr; gap: .25rem 1.2rem; margin: .8rem 0; }
 dt { color: var(--soft); }
 dd { margin: 0; }
@@ -79,9 +80,12 @@ summary { cursor: pointer; font-weight: 600; }
 :focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; }
 @media (max-width: 30rem) {
   .strip { grid-template-columns: repeat(2, 1fr); }
-  .levels { grid-template-columns: repeat(auto-fill, minmax(4.5rem, 1fr)); }
+  .levels { grid-template-columns: repeat(auto-fill, minmax(3.8rem, 1fr)); }
   .card { padding: .6rem; }
   table { font-size: .92rem; }
+  dl { display: block; }
+  dd { margin-bottom: .4rem; }
+  dd dl { display: grid; }
 }
 @media print {
   :root {
@@ -92,7 +96,7 @@ summary { cursor: pointer; font-weight: 600; }
   body { max-width: none; padding: 0; font-size: 10pt; }
   h2 { margin-top: 1.6rem; }
   h2, h3, .legend { break-after: avoid; }
-  figure, tr, .note { break-inside: avoid; }
+  figure, table, .note { break-inside: avoid; }
   .pairs { grid-template-columns: repeat(2, 1fr); }
   .charts { grid-template-columns: repeat(3, 1fr); }
   .levels { grid-template-columns: repeat(auto-fill, minmax(3.4rem, 1fr)); }
@@ -101,5 +105,6 @@ summary { cursor: pointer; font-weight: 600; }
   details::details-content { content-visibility: visible; block-size: auto; }
   img, .ramp { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
   pre { white-space: pre-wrap; }
+  details pre { columns: 2; }
 }
 """

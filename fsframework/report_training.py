@@ -108,7 +108,7 @@ def _columns(points: Points) -> tuple[list[float], list[float]]:
 
 
 def duration(seconds: float) -> str:
-    """A time for people, in its two largest units: 59 s, 12 min, 3 h 5 min, 2 d 4 h."""
+    """A time for people: 59 s, 12 min, 3 h 5 min, 2 d 4 h."""
     if seconds < 60:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
