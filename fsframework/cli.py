@@ -150,8 +150,12 @@ def swap(
     many = pairs is not None and folder is not None and source is None
     if not single and not many:
         raise click.UsageError("Give SOURCE TARGET OUT, or --pairs FILE.csv and -o DIR.")
-    from fsframework.conversion import Converter, swap_pairs
+    from fsframework.conversion import Converter, check_face, check_output
+    from fsframework.conversion_list import swap_pairs
 
+    check_face(face)  # before the networks are loaded, which takes seconds
+    if source is not None and target is not None and out is not None:
+        check_output(out, source, target)
     converter = Converter(model, device)
     if pairs is not None and folder is not None:
         context.exit(1 if swap_pairs(converter, pairs, folder, face) else 0)

@@ -33,7 +33,7 @@ def write_samples(folder: Path, pairs: EvaluationPairs, swapper: Swapper, device
             old.unlink()
     except OSError as error:
         raise UserError(f"{folder}: cannot be used: {error.strerror or error}; check its permissions") from error
-    rows = _spread(len(pairs.pairs))
+    rows = spread(len(pairs.pairs))
     (batch,) = replace(pairs, pairs=[pairs.pairs[row] for row in rows], batch_size=len(rows))
     with torch.no_grad():
         result = swapper(batch.to(device))
@@ -49,7 +49,7 @@ def write_samples(folder: Path, pairs: EvaluationPairs, swapper: Swapper, device
             write_image(folder / f"{row:03}_{kind}.png", image, synthetic=kind in made)
 
 
-def _spread(count: int) -> Sequence[int]:
+def spread(count: int) -> Sequence[int]:
     """Up to 8 places from the first to the last of so many."""
     return sorted({int(place) for place in np.linspace(0, count - 1, min(ROWS, count)).round()})
 

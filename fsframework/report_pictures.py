@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from fsframework.evaluation_samples import _spread
+from fsframework.evaluation_samples import spread
 from fsframework.images import is_marked, read_image, write_image
 from fsframework.recipe import Recipe
 from fsframework.report_html import Html, section, tag
@@ -35,7 +35,7 @@ def pair_names(file: Path, count: int) -> list[str]:
     if file.is_file():
         with file.open(encoding="utf-8", newline="") as text:
             lines = [line for line in csv.reader(text) if len(line) == 2][1:]
-        names = [f"{lines[place][0]} → {lines[place][1]}" for place in (_spread(len(lines)) if lines else [])]
+        names = [f"{lines[place][0]} → {lines[place][1]}" for place in (spread(len(lines)) if lines else [])]
     return names if len(names) == count else [f"pair {row + 1}" for row in range(count)]
 
 

@@ -87,11 +87,14 @@ class Run:
             )
 
     def _write_manifest(self) -> None:
+        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        known = self.manifest() if (self.path / "manifest.json").is_file() else {}
         manifest = {
             "recipe": self.recipe.name,
             "recipe_sha256": self.recipe.digest(),
             "seed": self.recipe.seed,
-            "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "date": known.get("date", now),
+            "resumed": [*known.get("resumed", []), now] if known else [],
             **environment(self.device),
         }
         write_text(self.path / "manifest.json", json.dumps(manifest, indent=2) + "\n")

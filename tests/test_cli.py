@@ -270,7 +270,7 @@ def test_swap_passes_on_what_it_is_given(fsf: Command, monkeypatch: pytest.Monke
         return next(results)
 
     monkeypatch.setattr("fsframework.conversion.Converter", make)
-    monkeypatch.setattr("fsframework.conversion.swap_pairs", swap_pairs)
+    monkeypatch.setattr("fsframework.conversion_list.swap_pairs", swap_pairs)
     assert fsf("swap", "a.png", "b.png", "c.png", "--model", "m", "--face", "all")[0] == 0
     assert given == [(Path("m"), None), (Path("a.png"), Path("b.png"), Path("c.png"), "all")]
     given.clear()

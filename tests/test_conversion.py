@@ -23,7 +23,8 @@ from fsframework.components import (
     IdentityEncoder,
     Swapper,
 )
-from fsframework.conversion import Converter, match_edge, swap_pairs
+from fsframework.conversion import Converter, match_edge
+from fsframework.conversion_list import swap_pairs
 from fsframework.errors import UserError
 from fsframework.images import is_marked, read_image, write_image
 from fsframework.recipe import Recipe, build_swapper

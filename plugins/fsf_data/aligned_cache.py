@@ -21,7 +21,7 @@ from fsframework.errors import UserError
 from fsframework.files import sync_folder
 from fsframework.types import Sample
 
-FORMAT = 1  # changes when the same pictures would be stored differently
+FORMAT = 2  # changes when the same pictures would be stored differently
 
 
 @dataclass(frozen=True, eq=False)

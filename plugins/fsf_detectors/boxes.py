@@ -58,14 +58,14 @@ def by_union(boxes: np.ndarray, scores: np.ndarray, threshold: float) -> np.ndar
 def by_smaller(boxes: np.ndarray, scores: np.ndarray, threshold: float) -> np.ndarray:
     """As `by_union`, but over the smaller area, so that a box inside another one goes. The last pixel counts.
 
-    Of equal scores, which float32 has near 1, the later box wins: facenet-pytorch sorts so.
+    Near 1 float32 has equal scores; numpy's default sort then decides, as it does in facenet-pytorch.
     """
     low = np.maximum(boxes[:, None, :2], boxes[None, :, :2])
     high = np.minimum(boxes[:, None, 2:], boxes[None, :, 2:])
     areas = (boxes[:, 2:] - boxes[:, :2] + 1).prod(axis=1)
     overlap = (high - low + 1).clip(min=0).prod(axis=2) / np.minimum(areas[:, None], areas)
     keep: list[int] = []
-    for place in scores.argsort(kind="stable")[::-1]:
+    for place in scores.argsort()[::-1]:
         if not (overlap[place, keep] > threshold).any():
             keep.append(int(place))
     return np.array(keep, dtype=np.int64)
