@@ -14,6 +14,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fsf_faceshifter.blocks import down_block, scaled, up_block
 from fsframework.components import AttributeEncoder, ComponentOptions, Generator
 from fsframework.types import Faces
 
@@ -24,27 +25,6 @@ def level_count(size: int) -> int:
     if size != 2**levels or levels < 4:
         raise ValueError(f"AEI-Net takes crops whose side is a power of two from 16, not {size}")
     return levels
-
-
-def scaled(channels: int, width: float) -> int:
-    """A number of channels at a width, at least 8 and a multiple of 8."""
-    return max(8, round(channels * width / 8) * 8)
-
-
-class DownBlock(nn.Sequential):
-    """Half the side: convolution 4x4, batch norm, leaky ReLU."""
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        conv = nn.Conv2d(inputs, outputs, 4, stride=2, padding=1, bias=False)
-        super().__init__(conv, nn.BatchNorm2d(outputs), nn.LeakyReLU(0.1))
-
-
-class UpBlock(nn.Sequential):
-    """Twice the side: transposed convolution 4x4, batch norm, leaky ReLU."""
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        conv = nn.ConvTranspose2d(inputs, outputs, 4, stride=2, padding=1, bias=False)
-        super().__init__(conv, nn.BatchNorm2d(outputs), nn.LeakyReLU(0.1))
 
 
 class AeiAttributes(AttributeEncoder):
@@ -65,10 +45,10 @@ class AeiAttributes(AttributeEncoder):
         super().__init__(options, size)
         downs = level_count(size) - 1
         down = [scaled(min(32 * 2**k, 1024), options.width) for k in range(downs)]
-        self.down = nn.ModuleList(DownBlock(i, o) for i, o in zip([3, *down], down, strict=False))
+        self.down = nn.ModuleList(down_block(i, o) for i, o in zip([3, *down], down, strict=False))
         up, self.channels, inputs = [], [down[-1]], down[-1]
         for skip in reversed(down[:-1]):
-            up.append(UpBlock(inputs, skip))
+            up.append(up_block(inputs, skip))
             inputs = 2 * skip
             self.channels.append(inputs)
         self.up = nn.ModuleList(up)

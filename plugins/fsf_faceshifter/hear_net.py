@@ -9,20 +9,9 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fsf_faceshifter.blocks import down_block, scaled, up_block
 from fsframework.components import ComponentOptions, Refiner, Swapper
 from fsframework.types import Batch, SwapResult
-
-
-def down_block(inputs: int, outputs: int) -> nn.Sequential:
-    """Half the side: convolution 4x4, batch norm, leaky ReLU."""
-    conv = nn.Conv2d(inputs, outputs, 4, stride=2, padding=1, bias=False)
-    return nn.Sequential(conv, nn.BatchNorm2d(outputs), nn.LeakyReLU(0.1))
-
-
-def up_block(inputs: int, outputs: int) -> nn.Sequential:
-    """Twice the side: transposed convolution 4x4, batch norm, leaky ReLU."""
-    conv = nn.ConvTranspose2d(inputs, outputs, 4, stride=2, padding=1, bias=False)
-    return nn.Sequential(conv, nn.BatchNorm2d(outputs), nn.LeakyReLU(0.1))
 
 
 class HearNet(Refiner):
@@ -40,7 +29,7 @@ class HearNet(Refiner):
 
     def __init__(self, options: Options, size: int) -> None:
         super().__init__(options, size)
-        a, b, c, d = (max(8, round(channels * options.width / 8) * 8) for channels in (64, 128, 256, 512))
+        a, b, c, d = (scaled(channels, options.width) for channels in (64, 128, 256, 512))
         self.down = nn.ModuleList(down_block(i, o) for i, o in [(6, a), (a, b), (b, c), (c, d), (d, d)])
         self.up = nn.ModuleList(up_block(i, o) for i, o in [(d, d), (2 * d, c), (2 * c, b), (2 * b, a)])
         self.paint = nn.Conv2d(2 * a, 3, 3, padding=1)

@@ -1,0 +1,20 @@
+"""The blocks that both networks of FaceShifter are made of, as the public re-implementations agree on them."""
+
+from torch import nn
+
+
+def scaled(channels: int, width: float) -> int:
+    """A number of channels at a width, at least 8 and a multiple of 8."""
+    return max(8, round(channels * width / 8) * 8)
+
+
+def down_block(inputs: int, outputs: int) -> nn.Sequential:
+    """Half the side: convolution 4x4, batch norm, leaky ReLU."""
+    conv = nn.Conv2d(inputs, outputs, 4, stride=2, padding=1, bias=False)
+    return nn.Sequential(conv, nn.BatchNorm2d(outputs), nn.LeakyReLU(0.1))
+
+
+def up_block(inputs: int, outputs: int) -> nn.Sequential:
+    """Twice the side: transposed convolution 4x4, batch norm, leaky ReLU."""
+    conv = nn.ConvTranspose2d(inputs, outputs, 4, stride=2, padding=1, bias=False)
+    return nn.Sequential(conv, nn.BatchNorm2d(outputs), nn.LeakyReLU(0.1))
