@@ -1,6 +1,7 @@
 """Evaluation: pairs, intervals, baselines beside the method, what is written; and a real run measured whole."""
 
 import csv
+import io
 import json
 import zipfile
 from collections import Counter
@@ -422,7 +423,7 @@ def test_no_evaluation(tmp_path: Path) -> None:
 
 def test_table_shows_baselines_failures_and_own_networks(tmp_path: Path, listed: str) -> None:
     metrics = evaluate(fake_run(tmp_path, listed, [level(judge="trainer"), level(judge="[b]other")]))
-    console = Console(width=200, record=True, quiet=False, file=(tmp_path / "out").open("w"))
+    console = Console(width=200, record=True, file=io.StringIO())
     console.print(table(metrics))
     text = console.export_text()
     lines = text.splitlines()

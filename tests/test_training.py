@@ -110,8 +110,8 @@ def assert_equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -
     assert not different
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("killed_at", [2, 3, 4])  # an epoch has 3 steps: in its middle, at its end, after it
+# An epoch has 3 steps: killed in its middle, at its end, and after it.
+@pytest.mark.parametrize(("killed_at", "workers"), [(2, 0), (3, 0), (4, 2)])
 def test_resume_after_kill_is_bit_exact(tmp_path: Path, faces: Path, killed_at: int, workers: int) -> None:
     content = recipe_dict(faces)
     content["stages"][0] |= {"checkpoint_every": 1, "workers": workers}
@@ -166,9 +166,10 @@ def test_accumulated_batches_give_the_gradient_of_one_large_batch(tmp_path: Path
         folder = tmp_path / str(size)
         folder.mkdir()
         results.append(run_whole(write_recipe(folder, content), folder / "out"))
-    # Adam's first step is lr times the sign of the gradient, so equal signs mean equal weights.
-    moved = [(results[0][key] - results[1][key]).abs().max().item() for key in results[0]]
-    assert np.mean([value < 1e-5 for value in moved]) > 0.9
+    # Adam's first step is lr times the sign of the gradient, so equal signs mean equal weights. Gradients that are 0 but
+    # for rounding, such as those of biases before a normalisation, have any sign.
+    difference = torch.cat([(results[0][key] - results[1][key]).flatten() for key in results[0]])
+    assert (difference.abs() < 1e-5).float().mean() > 0.99
 
 
 def test_frozen_parts_do_not_change(tmp_path: Path, faces: Path) -> None:
@@ -201,7 +202,7 @@ def test_nan_stops_names_loss_and_batch_and_keeps_the_checkpoint(
 
     monkeypatch.setattr(Reconstruction, "forward", poisoned)
     run = Run.open(Recipe.load(str(write_recipe(tmp_path, recipe_dict(faces)))), tmp_path / "out", device="cpu")
-    with pytest.raises(UserError, match=r"aei-net: step 4: the loss reconstruction is nan; the last .*p\d/\d -> p"):
+    with pytest.raises(UserError, match=r"aei-net: step 4: the loss reconstruction is nan; the last .*p\d/\d.png -> p"):
         train(run)
     found = run.load_training_state(run.recipe.stages[0])
     assert found is not None
