@@ -47,6 +47,15 @@ def test_takes_its_own_statistics_along(swapper: Swapper, batch: Batch) -> None:
     assert all(parameter.grad is not None for parameter in refiner.parameters())
 
 
+@torch.no_grad()
+def test_residual_starts_as_the_draft(swapper: Swapper, batch: Batch) -> None:
+    swapper.refiner = part("refiners", "hear-net", width=0.125, residual=True).build(32).eval()
+    result = swapper(batch)
+    assert torch.equal(result.image, result.draft)
+    torch.nn.init.ones_(swapper.get_parameter("refiner.paint.bias"))
+    torch.testing.assert_close(swapper(batch).image, (result.draft + 1).clamp(-1, 1))
+
+
 def test_layout_of_the_public_implementations() -> None:
     with torch.device("meta"):
         refiner = part("refiners", "hear-net").build(256)

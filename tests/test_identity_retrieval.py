@@ -59,7 +59,7 @@ class Painted(Dataset):
 
     def __getitem__(self, index: int) -> Sample:
         person, colour = self.faces[index]
-        image = np.broadcast_to(np.uint8(colour), (8, 8, 3))
+        image = np.broadcast_to(np.array(colour, np.uint8), (8, 8, 3))
         return Sample(image=image, name=str(index), person=person, landmarks=np.zeros((5, 2)))
 
 

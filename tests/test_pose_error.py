@@ -136,7 +136,7 @@ class Painted(Dataset):
         return len(self.colours)
 
     def __getitem__(self, index: int) -> Sample:
-        image = np.broadcast_to(np.uint8(self.colours[index]), (8, 8, 3))
+        image = np.broadcast_to(np.array(self.colours[index], np.uint8), (8, 8, 3))
         return Sample(image=image, name=str(index), person=str(index), landmarks=np.zeros((5, 2)))
 
 

@@ -4,6 +4,8 @@ Li et al., arXiv:1912.13457, section 3.2. The heuristic error is what AEI-Net ca
 onto itself: dY_t = X_t - AEI(X_t, X_t) (equation 9).
 """
 
+from typing import cast
+
 import torch
 from pydantic import Field
 from torch import Tensor, nn
@@ -17,13 +19,20 @@ from fsframework.types import Batch, SwapResult
 class HearNet(Refiner):
     """U-Net on the draft and the heuristic error (section 3.2): five levels down, five up.
 
-    The paper gives the inputs and the number of levels; the channels are those of the public re-implementations.
+    The paper gives the inputs and the number of levels; the channels are those of the public re-implementations. The
+    output is the image, as in the paper, or with `residual` what is added to the draft: a short training then refines
+    the draft instead of learning first to paint faces.
     """
 
     name = "hear-net"
 
     class Options(ComponentOptions):
         width: float = Field(1.0, gt=0, le=2, description="Factor of the numbers of channels.")
+        residual: bool = Field(
+            False,
+            description="Whether the U-Net's output is added to the draft, from which training then starts, instead of "
+            "being the image itself, as in the paper.",
+        )
 
     options: Options
 
@@ -33,6 +42,9 @@ class HearNet(Refiner):
         self.down = nn.ModuleList(down_block(i, o) for i, o in [(6, a), (a, b), (b, c), (c, d), (d, d)])
         self.up = nn.ModuleList(up_block(i, o) for i, o in [(d, d), (2 * d, c), (2 * c, b), (2 * b, a)])
         self.paint = nn.Conv2d(2 * a, 3, 3, padding=1)
+        if options.residual:
+            nn.init.zeros_(self.paint.weight)
+            nn.init.zeros_(cast(Tensor, self.paint.bias))
 
     def forward(self, draft: SwapResult, batch: Batch, swapper: Swapper) -> Tensor:
         """The swap (B, 3, S, S) in [-1, 1]."""
@@ -47,4 +59,5 @@ class HearNet(Refiner):
         for up in self.up:
             h = torch.cat([up(h), skips.pop()], dim=1)  # twice the side
         h = F.interpolate(h, scale_factor=2.0, mode="bilinear")
-        return torch.tanh(self.paint(h).float())
+        painted = self.paint(h).float()
+        return (draft.image + painted).clamp(-1, 1) if self.options.residual else torch.tanh(painted)
