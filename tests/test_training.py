@@ -166,7 +166,7 @@ def test_accumulated_batches_give_the_gradient_of_one_large_batch(tmp_path: Path
         folder = tmp_path / str(size)
         folder.mkdir()
         results.append(run_whole(write_recipe(folder, content), folder / "out"))
-    # Adam's first step is lr times the sign of the gradient, so equal signs mean equal weights. Gradients that are 0 but
+    # Adam's first step is lr times the sign of the gradient: equal signs mean equal weights. Gradients that are 0 but
     # for rounding, such as those of biases before a normalisation, have any sign.
     difference = torch.cat([(results[0][key] - results[1][key]).flatten() for key in results[0]])
     assert (difference.abs() < 1e-5).float().mean() > 0.99
@@ -281,6 +281,33 @@ class TestRunDirectory:
         file.write_bytes(file.read_bytes()[:500])
         with pytest.raises(UserError, match=r"step-00000002.*is damaged.*delete it to go on from .*step-00000001"):
             run.load_training_state(stage)
+
+    def test_killed_while_saving_the_newest_state_is_whole(self, tmp_path: Path, recipe: Recipe) -> None:
+        run, stage = Run.open(recipe, tmp_path / "out", device="cpu"), recipe.stages[0]
+        program = (
+            "import sys, torch; from pathlib import Path; from fsframework.runs import Run\n"
+            "run = Run.load(Path(sys.argv[1]), 'cpu'); step = int(sys.argv[2])\n"
+            "while True:\n"
+            "    step += 1\n"
+            "    run.save_training_state(run.recipe.stages[0], step, {'a': torch.full((200_000,), step)})"
+        )
+        delays, done = np.random.default_rng(0).uniform(0, 0.05, 4), 0
+        for delay in delays:
+            process = subprocess.Popen([sys.executable, "-c", program, str(run.path), str(done)])
+            before = run.states(stage)
+            deadline = time.monotonic() + 120
+            while run.states(stage) == before:
+                assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(delay)
+            process.kill()
+            process.wait()
+            found = run.load_training_state(stage)
+            assert found is not None and found[0] > done
+            done = found[0]
+            assert (found[1]["a"] == done).all()
+        (run.path / "checkpoints" / ".aei-net.step-00000099.safetensors.abc.safetensors").write_bytes(b"half")
+        Run.open(recipe, run.path, resume=True, device="cpu")
+        assert not list((run.path / "checkpoints").glob(".*"))
 
     def test_old_states_are_deleted(self, tmp_path: Path, recipe: Recipe) -> None:
         run = Run.open(recipe, tmp_path / "out", device="cpu")
