@@ -247,7 +247,7 @@ def test_a_recipe_is_a_mapping(tmp_path: Path, text: str) -> None:
 def test_recipes_do_not_change(file: Path) -> None:
     recipe = Recipe.load(str(file))
     with pytest.raises(ValueError, match="frozen"):
-        recipe.seed = 3
+        recipe.seed = 3  # type: ignore[misc]
 
 
 def test_files_that_a_recipe_names(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

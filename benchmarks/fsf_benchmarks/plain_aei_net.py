@@ -97,9 +97,10 @@ def _plain_block(fast: Any, id_weight: Tensor, id_bias: Tensor, id_dim: int) -> 
     for number, aad in enumerate(cast(Iterable[PlainAad], block.aad)):
         gamma, beta = layers[2 * number], layers[2 * number + 1]
         for values, to_att, to_id in ((gamma, aad.gamma_att, aad.gamma_id), (beta, aad.beta_att, aad.beta_id)):
-            for value, parameter in zip(values, (to_att.weight, to_att.bias, to_id.weight, to_id.bias), strict=True):
+            parameters = [*to_att.parameters(), *to_id.parameters()]  # weight and bias of each
+            for value, parameter in zip(values, parameters, strict=True):
                 parameter.copy_(value)
         mask, row = masks[number]
-        aad.mask.weight.copy_(mask.weight[row : row + 1])
-        aad.mask.bias.copy_(mask.bias[row : row + 1])
+        for value, parameter in zip((mask.weight, mask.bias), aad.mask.parameters(), strict=True):
+            parameter.copy_(value[row : row + 1])
     return block
