@@ -1,0 +1,110 @@
+"""Keep a run's figures in benchmarks/results, and show all that are kept in the READMEs.
+
+    python benchmarks/record.py runs/faceshifter --name orl-64 --command "fsf run recipes/faceshifter.yaml"
+    python benchmarks/record.py                    # only writes the tables again
+
+A result is a JSON file with the run's metrics, its manifest (commit, date, device, versions, recipe's hash), how long
+each stage trained, and the command that gives it.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from fsframework.files import write_text
+from fsframework.runs import Run
+
+HERE = Path(__file__).parent
+PLACES = [HERE / "README.md", HERE.parent / "README.md"]
+BEGIN, END = "<!-- results -->", "<!-- /results -->"
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path), required=False)
+@click.option("--name", help="Name of the result.")
+@click.option("--command", help="The command that gives it.")
+@click.option("--note", default="", help="What a reader must know besides.")
+def main(run: Path | None, name: str | None, command: str | None, note: str) -> None:
+    """Record RUN, a directory of a finished run, and write the tables of the READMEs again."""
+    if run is not None:
+        if name is None or command is None:
+            raise click.UsageError("Give --name and --command with RUN.")
+        write_text(HERE / "results" / f"{name}.json", json.dumps(result(run, command, note), indent=2) + "\n")
+    files = sorted((HERE / "results").glob("*.json"))
+    results = {file.stem: json.loads(file.read_text()) for file in files}
+    text = "\n\n".join(show(name, kept) for name, kept in results.items() if "metrics" in kept)
+    for place in PLACES:
+        before, _, rest = place.read_text().partition(BEGIN)
+        _, _, after = rest.partition(END)
+        write_text(place, f"{before}{BEGIN}\n{text}\n{END}{after}")
+
+
+def result(run: Path, command: str, note: str) -> dict[str, Any]:
+    """What is kept of a run."""
+    opened = Run.load(run, "cpu")
+    metrics = json.loads((run / "metrics.json").read_text())
+    manifest = opened.manifest()
+    stages = {
+        stage.name: {
+            "images": stage.steps * stage.batch_size * stage.accumulate,
+            "images_per_s": median([e["images_per_s"] for e in opened.read_log() if e["stage"] == stage.name]),
+        }
+        for stage in opened.recipe.stages
+    }
+    return {"command": command, "note": note, "stages": stages, "manifest": manifest, "metrics": metrics}
+
+
+def median(values: list[float]) -> float:
+    """The middle value; 0 of none."""
+    return sorted(values)[len(values) // 2] if values else 0.0
+
+
+def show(name: str, kept: dict[str, Any]) -> str:
+    """A result as Markdown."""
+    metrics, manifest = kept["metrics"], kept["manifest"]
+    ways = {"**the method**": metrics["benchmarks"]} | metrics["baselines"]
+    columns = [
+        (label, key)
+        for label, figures in metrics["figures"].items()
+        for key in figures
+        if key in ("top1", "cosine", "pose_deg") and key in metrics["benchmarks"][label]
+    ]
+    arrows = {"higher": "↑", "lower": "↓"}
+    heads = [f"{label}: {key} {arrows[metrics['figures'][label][key]['better']]}" for label, key in columns]
+    rows = []
+    for way, figures in ways.items():
+        rows.append(" | ".join(["", way, *(cell(figures[label], key) for label, key in columns), ""]))
+    trained = ", ".join(
+        f"{stage}: {values['images']} images at {values['images_per_s']:.0f} a second"
+        for stage, values in kept["stages"].items()
+    )
+    facts = (
+        f"`{kept['command']}` on {manifest['device']}, {manifest['date'][:10]}, commit {manifest['commit']}; "
+        f"{trained}; {metrics['pairs']} pairs."
+    )
+    lines = [
+        f"### {name}",
+        "",
+        f"{facts} {kept['note']}".strip(),
+        "",
+        " | ".join(["", "", *heads, ""]).strip(),
+        "|---" * (len(columns) + 1) + "|",
+        *(row.strip() for row in rows),
+    ]
+    return "\n".join(lines)
+
+
+def cell(figures: dict[str, Any], key: str) -> str:
+    """A figure with its interval."""
+    if figures.get(key) is None:
+        return "-"
+    low, high = figures.get(f"{key}_low"), figures.get(f"{key}_high")
+    digits = 2 if key == "cosine" else 1
+    interval = "" if low is None or high is None or low == high else f" ({low:.{digits}f} to {high:.{digits}f})"
+    return f"{figures[key]:.{digits}f}{interval}"
+
+
+if __name__ == "__main__":
+    main()
