@@ -1,6 +1,7 @@
 """Keep a run's figures in benchmarks/results, and show all that are kept in the READMEs.
 
-    python benchmarks/record.py runs/faceshifter --name orl-64 --command "fsf run recipes/faceshifter.yaml"
+    python benchmarks/record.py runs/faceshifter --name orl-64 \
+        --command "fsf run recipes/faceshifter.yaml" --picture docs/orl.png
     python benchmarks/record.py                    # only writes the tables again
 
 A result is a JSON file with the run's metrics, its manifest (commit, date, device, versions, recipe's hash), how long
@@ -12,8 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import click
+import cv2
+import numpy as np
 
 from fsframework.files import write_text
+from fsframework.images import read_image, write_image
 from fsframework.runs import Run
 
 HERE = Path(__file__).parent
@@ -26,12 +30,15 @@ BEGIN, END = "<!-- results -->", "<!-- /results -->"
 @click.option("--name", help="Name of the result.")
 @click.option("--command", help="The command that gives it.")
 @click.option("--note", default="", help="What a reader must know besides.")
-def main(run: Path | None, name: str | None, command: str | None, note: str) -> None:
+@click.option("--picture", type=click.Path(path_type=Path), help="Also write the run's samples as one picture.")
+def main(run: Path | None, name: str | None, command: str | None, note: str, picture: Path | None) -> None:
     """Record RUN, a directory of a finished run, and write the tables of the READMEs again."""
     if run is not None:
         if name is None or command is None:
             raise click.UsageError("Give --name and --command with RUN.")
         write_text(HERE / "results" / f"{name}.json", json.dumps(result(run, command, note), indent=2) + "\n")
+        if picture is not None:
+            write_image(picture, grid(run / "samples"))
     files = sorted((HERE / "results").glob("*.json"))
     results = {file.stem: json.loads(file.read_text()) for file in files}
     text = "\n\n".join(show(name, kept) for name, kept in results.items() if "metrics" in kept)
@@ -54,6 +61,17 @@ def result(run: Path, command: str, note: str) -> dict[str, Any]:
         for stage in opened.recipe.stages
     }
     return {"command": command, "note": note, "stages": stages, "manifest": manifest, "metrics": metrics}
+
+
+def grid(samples: Path) -> np.ndarray:
+    """A run's samples as one picture: source, target, draft and swap below each other, each twice as large."""
+    rows = []
+    for kind in ("source", "target", "draft", "swap"):
+        images = [read_image(file) for file in sorted(samples.glob(f"*_{kind}.png"))]
+        if images:
+            row = np.hstack([np.pad(image, ((2, 2), (2, 2), (0, 0)), constant_values=255) for image in images])
+            rows.append(cv2.resize(row, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC))
+    return np.vstack(rows)
 
 
 def median(values: list[float]) -> float:

@@ -1,7 +1,8 @@
 """MTCNN: three small networks, each of which refines the boxes of the one before. Zhang et al., arXiv:1604.02878.
 
 The weights are the authors', as the pip package mtcnn carries them (MIT licence). With default options boxes, landmarks
-and scores equal those of facenet-pytorch 2.6, whose weights are the same: see benchmarks/detector_agreement.py.
+and scores equal those of facenet-pytorch 2.6, whose weights are the same, save where two boxes of one face have equal
+scores: see benchmarks/detector_agreement.py.
 """
 
 import io

@@ -1,0 +1,123 @@
+"""The main job from end to end, as a user runs it: `fsf run smoke`, then bench and swap with what it left."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from skimage import data
+
+from fsframework.images import is_marked, read_image, write_image
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("main-job")
+
+
+@pytest.fixture(scope="module")
+def fsf(place: Path) -> Command:
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "fsframework", *arguments]
+        environment = {**os.environ, "XDG_CACHE_HOME": str(place / "cache"), "COLUMNS": "200"}
+        return subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, timeout=600)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def run_dir(place: Path, fsf: Command) -> Path:
+    """What `fsf run smoke` leaves."""
+    result = fsf("run", "smoke", "--device", "cpu")
+    assert result.returncode == 0, result.stderr
+    assert "report: runs/smoke/report.html" in result.stdout
+    return place / "runs" / "smoke"
+
+
+def test_leaves_weights_of_both_stages_figures_pictures_and_a_report(run_dir: Path) -> None:
+    left = {str(file.relative_to(run_dir)) for file in run_dir.rglob("*") if file.is_file()}
+    expected = {"recipe.yaml", "manifest.json", "log.jsonl", "metrics.json", "pairs.csv", "report.html"}
+    assert expected <= left
+    assert {"checkpoints/aei-net.safetensors", "checkpoints/hear-net.safetensors", "samples/000_swap.png"} <= left
+    assert not [name for name in left if ".step-" in name]  # states of finished stages
+    log = [json.loads(line) for line in (run_dir / "log.jsonl").read_text().splitlines()]
+    assert [(entry["stage"], entry["step"]) for entry in log] == [
+        *(("aei-net", step) for step in range(1, 7)),
+        *(("hear-net", step) for step in range(1, 5)),
+    ]
+
+
+def test_figures_stand_beside_the_copies(run_dir: Path) -> None:
+    metrics = json.loads((run_dir / "metrics.json").read_text())
+    own = "id-retrieval (own network)"
+    assert metrics["own_network"] == [own]
+    assert metrics["baselines"].keys() == {"copy-target", "copy-source", "without-refiner"}
+    assert metrics["baselines"]["copy-source"][own]["top1"] == 100
+    assert metrics["baselines"]["copy-source"][own]["cosine"] == pytest.approx(1, abs=1e-3)
+    # Few training steps paint nothing that the estimator knows as a face: those pairs are counted, never dropped.
+    failures = metrics["failures"]["pose-error"]
+    assert failures["copy-target"] == failures["copy-source"] == 0
+    assert metrics["compared"]["pose-error"] == 12 - max(failures.values()) or failures["method"] > 0
+    assert metrics["baselines"]["copy-target"][own]["cosine"] < 0.5
+    assert metrics["pairs"] == 12
+
+
+def test_pictures_that_were_made_say_so(run_dir: Path) -> None:
+    assert is_marked(run_dir / "samples" / "000_swap.png")
+    assert not is_marked(run_dir / "samples" / "000_source.png")
+
+
+def test_resume_of_a_finished_run_measures_again(run_dir: Path, fsf: Command) -> None:
+    before = (run_dir / "metrics.json").read_text()
+    (run_dir / "metrics.json").unlink()
+    result = fsf("run", "smoke", "--resume", "--device", "cpu")
+    assert result.returncode == 0, result.stderr
+    assert (run_dir / "metrics.json").read_text() == before
+
+
+def test_bench_prints_json(run_dir: Path, fsf: Command) -> None:
+    result = fsf("bench", "pose-error", "--run", str(run_dir), "--pairs", "4", "--json", "--device", "cpu")
+    assert result.returncode == 0, result.stderr
+    metrics = json.loads(result.stdout)
+    assert metrics["pairs"] == 4
+    assert metrics["benchmarks"].keys() == {"pose-error"}
+
+
+def test_swap_changes_the_face_and_nothing_else(run_dir: Path, fsf: Command, place: Path) -> None:
+    target = data.astronaut()
+    write_image(place / "target.png", target, synthetic=False)
+    write_image(place / "source.png", np.ascontiguousarray(target[:, ::-1]), synthetic=False)
+    result = fsf("swap", "source.png", "target.png", "out.png", "--model", "runs/smoke", "--device", "cpu")
+    assert result.returncode == 0, result.stderr
+    changed = (read_image(place / "out.png") != target).any(axis=2)
+    rows, columns = np.nonzero(changed)
+    assert 1000 < changed.sum() < 30000
+    assert rows.min() > 30 and rows.max() < 210 and columns.min() > 140 and columns.max() < 310  # around her face
+    assert is_marked(place / "out.png")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["run", "smoke"], "runs/smoke: holds a run already; --resume goes on with it, --overwrite replaces it"),
+        (["run", "smoke", "--resume", "--set", "seed=1"], "same recipe only, and seed differs"),
+        (["run", "smoke", "--set", "stages.0.steps=0"], "stages.0.steps: "),
+        (["swap", "none.jpg", "target.png", "o.png", "--model", "runs/smoke"], "none.jpg: cannot be read"),
+        (["swap", "target.png", "target.png", "o.png", "--model", "runs"], "runs: is no run directory"),
+        (["bench", "--run", "nowhere"], "nowhere: is no run directory"),
+    ],
+)
+@pytest.mark.usefixtures("run_dir")
+def test_mistakes_end_with_one_line_and_status_1(fsf: Command, place: Path, arguments: list[str], said: str) -> None:
+    write_image(place / "target.png", data.astronaut(), synthetic=False)
+    result = fsf(*arguments)
+    assert result.returncode == 1
+    assert said in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert not (place / "o.png").exists()
