@@ -113,6 +113,15 @@ def flops(work: Work, task: str) -> int:
     return counter.get_total_flops()
 
 
+def peak_resident() -> int:
+    """Bytes of memory that this process had at most. (On Linux getrusage also counts the parent's before the start.)"""
+    status = Path("/proc/self/status")
+    if status.is_file():
+        (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+        return int(line.split()[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
 def peak_memory(name: str, task: str, arguments: list[str]) -> float:
     """GB of a process of its own that does three rounds."""
     command = [sys.executable, "-m", "fsf_benchmarks.speed", "--only", f"{name}:{task}", *arguments]
@@ -134,8 +143,7 @@ def main(size: int, width: float, batch: int, rounds: int, device: str, save: bo
         work = Work(name, size, width, batch, device)
         for _ in range(3):
             getattr(work, task)()
-        resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        click.echo((torch.cuda.max_memory_allocated() if device.startswith("cuda") else resident) / 1e9)
+        click.echo((torch.cuda.max_memory_allocated() if device.startswith("cuda") else peak_resident()) / 1e9)
         return
     arguments = ["--size", str(size), "--width", str(width), "--batch", str(batch), "--device", device]
     peaks = {"fp32": peak(torch.float32, device), "bf16": peak(torch.bfloat16, device)}
