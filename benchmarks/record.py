@@ -21,7 +21,6 @@ from fsframework.images import read_image, write_image
 from fsframework.runs import Run
 
 HERE = Path(__file__).parent
-PLACES = [HERE / "README.md", HERE.parent / "README.md"]
 BEGIN, END = "<!-- results -->", "<!-- /results -->"
 
 
@@ -41,8 +40,10 @@ def main(run: Path | None, name: str | None, command: str | None, note: str, pic
             write_image(picture, grid(run / "samples"))
     files = sorted((HERE / "results").glob("*.json"))
     results = {file.stem: json.loads(file.read_text()) for file in files}
-    text = "\n\n".join(show(name, kept) for name, kept in results.items() if "metrics" in kept)
-    for place in PLACES:
+    runs = [show(name, kept) for name, kept in results.items() if "metrics" in kept]
+    others = [show_other(name, kept) for name, kept in results.items() if "metrics" not in kept]
+    for place, shown in ((HERE.parent / "README.md", runs), (HERE / "README.md", runs + others)):
+        text = "\n\n".join(shown)
         before, _, rest = place.read_text().partition(BEGIN)
         _, _, after = rest.partition(END)
         write_text(place, f"{before}{BEGIN}\n{text}\n{END}{after}")
@@ -111,6 +112,20 @@ def show(name: str, kept: dict[str, Any]) -> str:
         "|---" * (len(columns) + 1) + "|",
         *(row.strip() for row in rows),
     ]
+    return "\n".join(lines)
+
+
+def show_other(name: str, kept: dict[str, Any]) -> str:
+    """A timing or a comparison as Markdown: its rows, or its figures if it has no rows."""
+    facts = f"`{kept['command']}` on {kept['device']}, {kept['date'][:10]}, commit {kept['commit']}."
+    peaks = kept.get("matmul_peak_gflops", {})
+    if peaks:
+        facts += f" Measured matrix peak: {', '.join(f'{kind} {peak} GFLOP/s' for kind, peak in peaks.items())}."
+    rows = kept.get("rows") or [
+        {"figure": key, "value": float(f"{value:.6g}")} for key, value in kept["figures"].items()
+    ]
+    lines = [f"### {name}", "", facts, "", f"| {' | '.join(key.replace('_', ' ') for key in rows[0])} |"]
+    lines += ["|---" * len(rows[0]) + "|", *(f"| {' | '.join(map(str, row.values()))} |" for row in rows)]
     return "\n".join(lines)
 
 
