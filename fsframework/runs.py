@@ -64,7 +64,7 @@ class Run:
             (path / "checkpoints").mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(f"{path}: cannot be made: {error.strerror or error}; choose another with --out") from error
-        for leftover in (path / "checkpoints").glob(".*.safetensors"):  # of a process that was killed while writing
+        for leftover in (path / "checkpoints").glob(".*"):  # of a process that was killed while writing
             leftover.unlink()
         if not resume:
             write_text(path / "recipe.yaml", recipe.dump_yaml())
