@@ -1,6 +1,5 @@
 """Files that are never half-written, and files that other installed packages carry."""
 
-import hashlib
 import os
 import tempfile
 from collections.abc import Iterator
@@ -77,12 +76,3 @@ def package_file(distribution: str, ending: str) -> Path:
         again = f"try: pip install --force-reinstall {distribution}"
         raise UserError(f"{distribution}: the installed package holds no {ending}; {again}")
     return Path(str(found[0].locate()))
-
-
-def sha256(path: str | Path) -> str:
-    """The SHA-256 of a file, as hexadecimal digits. Raises UserError if it cannot be read."""
-    try:
-        with Path(path).open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error

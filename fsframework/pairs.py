@@ -49,12 +49,20 @@ def collate(samples: Sequence[Sample], indices: Sequence[int], persons: np.ndarr
     )
 
 
+def paired(source: Faces, target: Faces, samples: Sequence[Sample]) -> Batch:
+    """Sources and targets as a batch whose right answer is the target, where it is known.
+
+    `samples` are the targets'. `Batch.known` is 1 on pairs of a picture with itself and where a sample says so.
+    """
+    same = source.index == target.index  # (B,)
+    kept = [np.zeros(sample.image.shape[:2], bool) if sample.known is None else sample.known for sample in samples]
+    known = torch.from_numpy(np.stack(kept))[:, None] | same[:, None, None, None]  # (B, 1, S, S)
+    return Batch(source=source, target=target, same=same, truth=target.image, known=known.float())
+
+
 @dataclass(frozen=True)
 class EvaluationPairs:
-    """A list of pairs as batches, in order. It can be walked many times; images are read at each walk.
-
-    `Batch.known` is 1 on pairs of a picture with itself and where a target's sample says so (occluders).
-    """
+    """A list of pairs as batches, in order. It can be walked many times; images are read at each walk."""
 
     dataset: Dataset
     pairs: Sequence[tuple[int, int]]  # places of source and target in the data set
@@ -71,10 +79,7 @@ class EvaluationPairs:
             source = collate([self.dataset[place] for place in sources], sources, persons)
             samples = [self.dataset[place] for place in targets]
             target = collate(samples, targets, persons)
-            same = source.index == target.index  # (B,)
-            kept = [np.zeros(s.image.shape[:2], bool) if s.known is None else s.known for s in samples]
-            known = torch.from_numpy(np.stack(kept))[:, None] | same[:, None, None, None]  # (B, 1, S, S)
-            yield Batch(source=source, target=target, same=same, truth=target.image, known=known.float())
+            yield paired(source, target, samples)
 
 
 def pairs_file(where: str) -> Path:

@@ -8,11 +8,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from torch.utils.data import Dataset as TorchDataset
 
 from fsframework.components import Dataset
-from fsframework.pairs import collate, person_numbers
+from fsframework.pairs import collate, paired, person_numbers
 from fsframework.recipe import Pairs
 from fsframework.types import Batch, Sample
 
@@ -26,7 +25,6 @@ class Pair(NamedTuple):
     source_index: int
     target: Sample
     target_index: int
-    same: bool
 
 
 class TrainingPairs(TorchDataset[Pair]):
@@ -63,9 +61,8 @@ class TrainingPairs(TorchDataset[Pair]):
         target = self.dataset.target(target_index, rng)
         if self.pairs.mirror and rng.random() < 0.5:
             target = mirrored(target)
-        same = source_index == target_index
-        source = target if same else self.dataset[source_index]
-        return Pair(source, source_index, target, target_index, same)
+        source = target if source_index == target_index else self.dataset[source_index]
+        return Pair(source, source_index, target, target_index)
 
     def _draw_source(self, target: int, rng: np.random.Generator) -> int:
         kind = rng.random()
@@ -88,17 +85,7 @@ class TrainingPairs(TorchDataset[Pair]):
         """Pairs as a batch."""
         source = collate([pair.source for pair in pairs], [pair.source_index for pair in pairs], self.persons)
         target = collate([pair.target for pair in pairs], [pair.target_index for pair in pairs], self.persons)
-        same = torch.tensor([pair.same for pair in pairs])
-        known = torch.stack([_known(pair.target) for pair in pairs])  # (B, 1, S, S)
-        known = torch.maximum(known, same[:, None, None, None].float())
-        return Batch(source=source, target=target, same=same, truth=target.image, known=known)
-
-
-def _known(sample: Sample) -> torch.Tensor:
-    """Where every right swap keeps the target, (1, S, S) 0 or 1."""
-    if sample.known is None:
-        return torch.zeros(1, *sample.image.shape[:2])
-    return torch.from_numpy(sample.known.astype(np.float32))[None]
+        return paired(source, target, [pair.target for pair in pairs])
 
 
 def mirrored(sample: Sample) -> Sample:

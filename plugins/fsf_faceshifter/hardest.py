@@ -1,25 +1,22 @@
 """The faces that AEI-Net reconstructs worst, on which HEAR-Net trains (arXiv:1912.13457, section 3.2)."""
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Any
 
 import numpy as np
 import torch
 from pydantic import Field
 
-from fsframework.components import ComponentOptions, Dataset
+from fsf_faceshifter.wrapping import Wrapping
+from fsframework.components import Dataset, Swapper
 from fsframework.images import to_tensor
-from fsframework.plugins import Part, use
 from fsframework.progress import progress
 from fsframework.types import Batch, Faces, Sample
-
-if TYPE_CHECKING:
-    from fsframework.components import Swapper
 
 BATCH = 32
 INNER = "data."  # before the names of what the inner data set prepared
 
 
-class Hardest(Dataset):
+class Hardest(Wrapping):
     """The share of another data set with the largest heuristic error, the mean of |X_t - AEI(X_t, X_t)|.
 
     Until it is prepared it holds the whole data set. The paper ranks by the same difference and does not name a norm;
@@ -28,24 +25,14 @@ class Hardest(Dataset):
 
     name = "hardest"
 
-    class Options(ComponentOptions):
-        data: Annotated[Part, use("datasets")] | None = Field(
-            None, description="The data set to choose from; null: the recipe's."
-        )
+    class Options(Wrapping.Options):
         share: float = Field(0.1, gt=0, le=1, description="Share of the faces that is kept; at least two faces.")
 
     options: Options
 
     def __init__(self, options: Options, size: int, detector: Any, split: str) -> None:
         super().__init__(options, size, detector, split)
-        if options.data is None:
-            raise ValueError("there is no data set to wrap; name one as `data`")
-        self.inner: Dataset = options.data.build(size, detector, split)
         self.chosen: np.ndarray | None = None  # (n,) int64, places in the inner data set
-
-    def load(self) -> None:
-        """Load the inner data set."""
-        self.inner.load()
 
     def __len__(self) -> int:
         return len(self.inner) if self.chosen is None else len(self.chosen)
@@ -68,7 +55,7 @@ class Hardest(Dataset):
         people = self.inner.people()
         return [people[self._place(index)] for index in range(len(self))]
 
-    def prepare(self, swapper: "Swapper") -> dict[str, np.ndarray]:
+    def prepare(self, swapper: Swapper) -> dict[str, np.ndarray]:
         """Measure every face of the inner data set, and keep the hardest.
 
         Returns
@@ -104,7 +91,7 @@ class Hardest(Dataset):
 
 
 @torch.no_grad()
-def heuristic_errors(data: Dataset, swapper: "Swapper") -> np.ndarray:
+def heuristic_errors(data: Dataset, swapper: Swapper) -> np.ndarray:
     """Mean |X - draft(X, X)| of every face, in units of [-1, 1]: (N,) float32. Modules measure in eval mode."""
     device = next((value.device for value in swapper.parameters()), torch.device("cpu"))
     modes = [(module, module.training) for module in swapper.modules()]

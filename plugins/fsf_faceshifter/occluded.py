@@ -2,19 +2,15 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import AfterValidator, Field
 
 from fsf_faceshifter.occluder_sources import Cutouts, Drawn
 from fsf_faceshifter.occluders import LARGEST, composite, face_region, match_colours, place
-from fsframework.components import ComponentOptions, Dataset
-from fsframework.plugins import Part, use
+from fsf_faceshifter.wrapping import Wrapping
 from fsframework.types import Sample
-
-if TYPE_CHECKING:
-    from fsframework.components import Swapper
 
 Kind = Literal["hand", "object", "microphone", "cup", "phone", "glasses", "mask", "hair"]
 TRIES = 6  # of different occluders, before a face stays uncovered
@@ -39,7 +35,7 @@ USUAL: dict[Kind, float] = {
 }
 
 
-class Occluded(Dataset):
+class Occluded(Wrapping):
     """Another data set with hands, objects, glasses and the like over three quarters of its targets.
 
     The paper takes hands and objects from other collections; we draw them, or take cut-outs from a folder. As in the
@@ -49,10 +45,7 @@ class Occluded(Dataset):
 
     name = "occluded"
 
-    class Options(ComponentOptions):
-        data: Annotated[Part, use("datasets")] | None = Field(
-            None, description="The data set to cover; null: the recipe's."
-        )
+    class Options(Wrapping.Options):
         share: float = Field(0.75, ge=0, le=1, description="Share of the targets that are covered.")
         both: float = Field(0.3, ge=0, le=1, description="Share of the covered targets that get two occluders.")
         mix: Mix = Field(USUAL, description="How often each kind of occluder comes, relatively.")
@@ -63,14 +56,11 @@ class Occluded(Dataset):
 
     def __init__(self, options: Options, size: int, detector: Any, split: str) -> None:
         super().__init__(options, size, detector, split)
-        if options.data is None:
-            raise ValueError("there is no data set to wrap; name one as `data`")
-        self.inner: Dataset = options.data.build(size, detector, split)
         self.source: Drawn | Cutouts | None = None
 
     def load(self) -> None:
         """Load the inner data set, and the folder's cut-outs. Raises UserError if one of them cannot be read."""
-        self.inner.load()
+        super().load()
         options = self.options
         if options.folder is None:
             self.source = Drawn(
@@ -78,29 +68,6 @@ class Occluded(Dataset):
             )
         else:
             self.source = Cutouts(options.folder, options.pool, self.size)
-
-    def __len__(self) -> int:
-        return len(self.inner)
-
-    def __getitem__(self, index: int) -> Sample:
-        """The face without an occluder."""
-        return self.inner[index]
-
-    def names(self) -> list[str]:
-        """The inner data set's."""
-        return self.inner.names()
-
-    def people(self) -> list[str | None]:
-        """The inner data set's."""
-        return self.inner.people()
-
-    def prepare(self, swapper: "Swapper") -> dict[str, np.ndarray]:
-        """The inner data set's."""
-        return self.inner.prepare(swapper)
-
-    def restore(self, state: dict[str, np.ndarray]) -> None:
-        """Give it to the inner data set."""
-        self.inner.restore(state)
 
     def target(self, index: int, rng: np.random.Generator) -> Sample:
         """The face, perhaps covered; `known` is where an occluder lies. All randomness comes from `rng`."""

@@ -1,0 +1,54 @@
+"""Data sets that stand before another one."""
+
+from typing import Annotated, Any
+
+import numpy as np
+from pydantic import Field
+
+from fsframework.components import ComponentOptions, Dataset, Swapper
+from fsframework.plugins import Part, use
+from fsframework.types import Sample
+
+
+class Wrapping(Dataset):
+    """Passes everything on to the data set `inner`; derived classes change what they are for."""
+
+    class Options(ComponentOptions):
+        data: Annotated[Part, use("datasets")] | None = Field(
+            None, description="The data set to wrap; null: the recipe's."
+        )
+
+    options: Options
+
+    def __init__(self, options: Options, size: int, detector: Any, split: str) -> None:
+        super().__init__(options, size, detector, split)
+        if options.data is None:
+            raise ValueError("there is no data set to wrap; name one as `data`")
+        self.inner: Dataset = options.data.build(size, detector, split)
+
+    def load(self) -> None:
+        """Load the inner data set."""
+        self.inner.load()
+
+    def __len__(self) -> int:
+        return len(self.inner)
+
+    def __getitem__(self, index: int) -> Sample:
+        """The inner data set's."""
+        return self.inner[index]
+
+    def names(self) -> list[str]:
+        """The inner data set's."""
+        return self.inner.names()
+
+    def people(self) -> list[str | None]:
+        """The inner data set's."""
+        return self.inner.people()
+
+    def prepare(self, swapper: Swapper) -> dict[str, np.ndarray]:
+        """The inner data set's."""
+        return self.inner.prepare(swapper)
+
+    def restore(self, state: dict[str, np.ndarray]) -> None:
+        """Give it to the inner data set."""
+        self.inner.restore(state)
