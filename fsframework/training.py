@@ -145,6 +145,8 @@ class StageTrainer:
                 if stop.asked and not last:
                     stop.leave(f"stopped after step {step + 1} of {stage.name}; --resume goes on from there")
         self.finish()
+        if stop.asked:  # in the last step
+            stop.leave(f"stopped after {stage.name}, which is finished; --resume goes on from there")
 
     def _to_device(self, batch: Batch) -> Batch:
         batch = batch.to(self.run.device)
@@ -159,14 +161,16 @@ class StageTrainer:
     def prepare(self, dataset: Dataset) -> Tensor:
         """Let the data set prepare, and embed every face once; both are kept with the run. Returns (N, D)."""
         file = self.run.prepared_file(self.stage)
-        if not file.is_file():
+        if file.is_file():
+            state = load_state(file)
+            dataset.restore(_data_state(state))
+        else:
             self.swapper.eval()
             state = {f"data.{key}": torch.from_numpy(value) for key, value in dataset.prepare(self.swapper).items()}
             dataset.restore(_data_state(state))
-            save_state(file, {**state, "z_id": self._embed(dataset)})
+            state["z_id"] = self._embed(dataset)
+            save_state(file, state)
             self.parts.train()
-        state = load_state(file)
-        dataset.restore(_data_state(state))
         return state["z_id"].to(self.run.device)
 
     @torch.no_grad()

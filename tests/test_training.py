@@ -18,7 +18,7 @@ from fsframework.errors import UserError
 from fsframework.images import write_image
 from fsframework.recipe import Recipe
 from fsframework.runs import Run
-from fsframework.training import train
+from fsframework.training import StageTrainer, train
 from fsframework.weights import load_state
 
 PEOPLE, PICTURES = 4, 3  # 12 faces, so 5 steps of 4 pairs end within the second epoch
@@ -143,6 +143,22 @@ def test_sigterm_leaves_a_checkpoint_and_status_143(tmp_path: Path, faces: Path)
     assert "--resume goes on from there" in errors
     run = Run.load(out, "cpu")
     assert run.load_training_state(run.recipe.stages[0]) is not None
+
+
+def test_sigterm_in_the_last_step_is_not_lost(tmp_path: Path, faces: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = StageTrainer.step
+
+    def killed_in_the_last(self, step, *values):  # type: ignore[no-untyped-def]
+        if step + 1 == self.stage.steps:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return original(self, step, *values)
+
+    monkeypatch.setattr(StageTrainer, "step", killed_in_the_last)
+    run = Run.open(Recipe.load(str(write_recipe(tmp_path, recipe_dict(faces)))), tmp_path / "out", device="cpu")
+    with pytest.raises(SystemExit) as left:
+        train(run)
+    assert left.value.code == 143
+    assert run.finished(run.recipe.stages[0])
 
 
 def test_losses_fall(tmp_path: Path, faces: Path) -> None:
