@@ -3,7 +3,8 @@
 import pytest
 import torch
 from fsf_benchmarks.plain_aei_net import PlainGenerator
-from fsf_faceshifter.aei_net import integrate, normalise
+from fsf_faceshifter.aad import integrate
+from fsf_faceshifter.aei_net import normalise
 from torch import nn
 from torch.nn import functional as F
 

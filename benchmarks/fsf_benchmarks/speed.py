@@ -60,7 +60,7 @@ class Work:
         self.batch = Batch.of(Faces.of(image), Faces.of(image.flip(0).contiguous(memory_format=order)))
         self.precision = torch.autocast(torch.device(device).type, torch.bfloat16, enabled=name.endswith("bf16"))
         trained = nn.ModuleList([self.swapper.attributes, self.swapper.generator])
-        self.optimizers = [torch.optim.Adam(module.parameters()) for module in (trained, self.losses[0])]
+        self.optimizers = [torch.optim.Adam(module.parameters(), fused=True) for module in (trained, self.losses[0])]
 
     def step(self) -> None:
         """One training step."""

@@ -14,8 +14,10 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fsf_faceshifter.aad import integrate
 from fsf_faceshifter.blocks import down_block, scaled, up_block
 from fsframework.components import AttributeEncoder, ComponentOptions, Generator
+from fsframework.convolution import Conv2d
 from fsframework.types import Faces
 
 
@@ -72,27 +74,11 @@ def normalise(h: Tensor) -> Tensor:
     return F.group_norm(h, h.shape[1])
 
 
-def integrate(h: Tensor, att: Tensor, identity: Tensor, mask: Tensor) -> Tensor:
-    """Equations 4 to 6 and a ReLU: relu((1 - M) (gamma_att h + beta_att) + M (gamma_id h + beta_id)).
-
-    Parameters
-    ----------
-    h:
-        (B, C, H, W), normalised.
-    att, identity:
-        gamma and beta, one after the other: (B, 2C, H, W) and (B, 2C, 1, 1).
-    mask:
-        M, (B, 1, H, W).
-    """
-    gamma, beta = torch.lerp(att, identity, mask).chunk(2, dim=1)
-    return F.relu(torch.addcmul(beta, gamma, h))
-
-
 class AadBlock(nn.Module):
     """AAD ResBlk (figure 3c): two AAD layers with their convolutions, a third on the shortcut if the width changes.
 
-    One convolution makes gamma_att and beta_att of all layers, since they share z_att. The first and the third layer
-    see the same h, which is normalised once.
+    One weight makes gamma_att and beta_att of all layers, since they share z_att. The first and the third layer see the
+    same h, which is normalised once.
     """
 
     def __init__(self, inputs: int, outputs: int, att: int) -> None:
@@ -102,29 +88,35 @@ class AadBlock(nn.Module):
         self.att = nn.Conv2d(att, self.affine_channels, 1)
         self.mask_in = nn.Conv2d(inputs, layers - 1, 1)
         self.mask_mid = nn.Conv2d(inputs, 1, 1)
-        self.conv_in = nn.Conv2d(inputs, inputs, 3, padding=1)
-        self.conv_mid = nn.Conv2d(inputs, outputs, 3, padding=1)
-        self.shortcut = nn.Conv2d(inputs, outputs, 3, padding=1) if layers == 3 else None
+        self.conv_in = Conv2d(inputs, inputs, 3, padding=1)
+        self.conv_mid = Conv2d(inputs, outputs, 3, padding=1)
+        self.shortcut = Conv2d(inputs, outputs, 3, padding=1) if layers == 3 else None
+
+    def attribute_affine(self, z_att: Tensor, layers: int, side: int) -> list[Tensor]:
+        """gamma_att and beta_att of each layer, (B, 2 inputs, side, side)."""
+        rows = zip(self.att.weight.chunk(layers), cast(Tensor, self.att.bias).chunk(layers), strict=True)
+        made = [F.conv2d(z_att, weight, bias) for weight, bias in rows]
+        if z_att.shape[-1] == side:
+            return made
+        return [F.interpolate(each, scale_factor=2.0, mode="bilinear") for each in made]  # commutes with 1x1 weights
 
     def forward(self, h: Tensor, z_att: Tensor, identity: Tensor) -> tuple[Tensor, Tensor]:
         """The block's output (B, outputs, H, W) and its masks M (B, layers, H, W).
 
         `identity` holds gamma_id and beta_id of each layer, (B, affine_channels, 1, 1).
         """
-        att = self.att(z_att)
-        if att.shape[-1] != h.shape[-1]:
-            att = F.interpolate(att, scale_factor=2.0, mode="bilinear")  # commutes with a 1x1 convolution
         layers = 2 if self.shortcut is None else 3
-        att_in, att_mid, *att_short = att.chunk(layers, dim=1)
-        id_in, id_mid, *id_short = identity.to(att.dtype).chunk(layers, dim=1)
+        att = self.attribute_affine(z_att, layers, h.shape[-1])
+        id_in, id_mid, *id_short = identity.to(att[0].dtype).chunk(layers, dim=1)
         h_in = normalise(h)
         masks = [torch.sigmoid(self.mask_in(h_in))]  # (B, layers - 1, H, W)
-        a = self.conv_in(integrate(h_in.to(att.dtype), att_in, id_in, masks[0][:, :1]))
+        h_in = h_in.to(att[0].dtype)
+        a = self.conv_in(integrate(h_in, att[0], id_in, masks[0][:, :1]))
         a_mid = normalise(a)
         masks.append(torch.sigmoid(self.mask_mid(a_mid)))  # (B, 1, H, W)
-        a = self.conv_mid(integrate(a_mid.to(att.dtype), att_mid, id_mid, masks[1]))
+        a = self.conv_mid(integrate(a_mid.to(att[1].dtype), att[1], id_mid, masks[1]))
         if self.shortcut is not None:
-            h = self.shortcut(integrate(h_in.to(att.dtype), att_short[0], id_short[0], masks[0][:, 1:]))
+            h = self.shortcut(integrate(h_in, att[2], id_short[0], masks[0][:, 1:]))
         return a + h, torch.cat(masks, dim=1)
 
 

@@ -2,6 +2,8 @@
 
 from torch import nn
 
+from fsframework.convolution import Conv2d, ConvTranspose2d
+
 
 def scaled(channels: int, width: float) -> int:
     """A number of channels at a width, at least 8 and a multiple of 8."""
@@ -10,11 +12,11 @@ def scaled(channels: int, width: float) -> int:
 
 def down_block(inputs: int, outputs: int) -> nn.Sequential:
     """Half the side: convolution 4x4, batch norm, leaky ReLU."""
-    conv = nn.Conv2d(inputs, outputs, 4, stride=2, padding=1, bias=False)
+    conv = Conv2d(inputs, outputs, 4, stride=2, padding=1, bias=False)
     return nn.Sequential(conv, nn.BatchNorm2d(outputs), nn.LeakyReLU(0.1))
 
 
 def up_block(inputs: int, outputs: int) -> nn.Sequential:
     """Twice the side: transposed convolution 4x4, batch norm, leaky ReLU."""
-    conv = nn.ConvTranspose2d(inputs, outputs, 4, stride=2, padding=1, bias=False)
+    conv = ConvTranspose2d(inputs, outputs, 4, stride=2, padding=1, bias=False)
     return nn.Sequential(conv, nn.BatchNorm2d(outputs), nn.LeakyReLU(0.1))

@@ -1,0 +1,67 @@
+"""C kernels for what torch does slowly on CPUs: compiled when they are first needed, kept in the user's cache folder.
+
+A kernel is a C file in the package that uses it, and every caller has a way in plain torch beside it, so a machine
+without a C compiler works too, only slower. `FSF_NATIVE=0` switches all kernels off.
+"""
+
+import ctypes
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+from fsframework.errors import UserError
+from fsframework.files import replacing
+
+FLAGS = ["-O3", "-march=native", "-fopenmp", "-fno-math-errno", "-shared", "-fPIC"]
+COMPILERS = ("cc", "gcc", "clang")
+SECONDS = 120  # that a compiler may take
+
+
+@cache
+def library(source: Path) -> ctypes.CDLL | None:
+    """The compiled functions of a C file, or None where they cannot be had; then one line on standard error says why.
+
+    The compiled file's name is a hash of the source, the compiler and the processor's abilities, so a cache folder
+    can be shared between machines. OpenMP threads are torch's own: both load the same libgomp.
+    """
+    if os.environ.get("FSF_NATIVE") == "0":
+        return None
+    try:
+        return ctypes.CDLL(str(_compiled(source)))
+    except (OSError, subprocess.SubprocessError, UserError) as error:
+        print(f"note: {source.name}: {_reason(error)}; training and swapping are slower without it", file=sys.stderr)
+        return None
+
+
+def _compiled(source: Path) -> Path:
+    """The library's file, made unless it is there."""
+    named = os.environ.get("CC")
+    compiler = next((path for name in ([named] if named else COMPILERS) if (path := shutil.which(name))), None)
+    if compiler is None:
+        raise OSError(f"no C compiler was found (looked for {named or ', '.join(COMPILERS)})")
+    abilities = _run([compiler, "-march=native", "-dM", "-E", "-x", "c", os.devnull])  # names the compiler, too
+    key = hashlib.sha256(b"\0".join([source.read_bytes(), " ".join(FLAGS).encode(), abilities])).hexdigest()[:24]
+    base = os.environ.get("XDG_CACHE_HOME")
+    folder = (Path(base) if base else Path.home() / ".cache") / "fsframework" / "native"
+    file = folder / f"{source.stem}-{key}.so"
+    if not file.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        with replacing(file) as temporary:
+            _run([compiler, *FLAGS, str(source), "-o", str(temporary)])
+    return file
+
+
+def _run(command: list[str]) -> bytes:
+    return subprocess.run(command, capture_output=True, check=True, timeout=SECONDS, stdin=subprocess.DEVNULL).stdout
+
+
+def _reason(error: Exception) -> str:
+    """One line."""
+    if isinstance(error, subprocess.CalledProcessError):
+        said = error.stderr.decode(errors="replace").strip().splitlines()
+        return f"{Path(error.cmd[0]).name} failed: {said[0] if said else error.returncode}"
+    return " ".join(str(error).split())
