@@ -17,7 +17,7 @@ from fsframework import winograd
 
 FEWEST = 24  # tiles from which on Winograd's transformed weights, four times as many, pay
 NARROW = 64 * 32  # inputs times outputs up to which Winograd's way pays for the gradient of the weights alone
-PATCHES = 160  # pixels, of all images, up to which patches are better
+PATCHES = 400  # pixels, of all images, up to which patches are better
 
 
 class Conv2d(nn.Conv2d):
