@@ -12,6 +12,7 @@ from fsframework.alignment import align, paste, soft_mask, transform
 from fsframework.components import Detector, Swapper
 from fsframework.errors import UserError
 from fsframework.images import read_image, to_images, to_tensor, writable_format, write_image
+from fsframework.memory import keep_memory
 from fsframework.runs import Run
 from fsframework.types import AlignedFace, Batch, Face, Faces
 
@@ -46,6 +47,7 @@ class Converter:
     """
 
     def __init__(self, model: Path, device: str | None = None) -> None:
+        keep_memory()
         run = Run.load(model, device)
         detector = run.recipe.detector.build()
         detector.load()

@@ -110,7 +110,11 @@ class Stage(_Keys):
     batch_size: int = Field(ge=1, description="Pairs that are worked on at once.")
     accumulate: int = Field(default=1, ge=1, description="Batches whose gradients are averaged into one step.")
     clip: float | None = Field(default=None, gt=0, description="Largest norm of the gradient; null: no limit.")
-    precision: Literal["fp32", "bf16"] = Field(default="fp32", description="bf16: mixed precision by autocast.")
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        default="fp32",
+        description="bf16: mixed precision by autocast; auto: bf16 on GPUs that have it, fp32 elsewhere. On CPUs bf16 "
+        "is no faster, and without instructions for it (AMX, AVX-512) hundreds of times slower.",
+    )
     channels_last: bool = Field(
         default=True, description="Keep images in channels-last order, which most hardware prefers."
     )

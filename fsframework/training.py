@@ -7,6 +7,7 @@ numbers are fixed, so a run that is killed at any moment and resumed ends bit fo
 """
 
 import copy
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -20,7 +21,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from fsframework.components import Dataset, Loss, Swapper
+from fsframework.environment import has_bf16
 from fsframework.errors import UserError
+from fsframework.memory import keep_memory
 from fsframework.pairs import collate, person_numbers
 from fsframework.progress import progress
 from fsframework.recipe import Stage, build_swapper
@@ -42,6 +45,7 @@ def train(run: Run) -> None:
     KeyboardInterrupt, SystemExit
         Ctrl-C or SIGTERM came; a checkpoint is written first.
     """
+    keep_memory()
     torch.manual_seed(run.recipe.seed)
     swapper = build_swapper(run.recipe)
     swapper.identity.load()
@@ -76,6 +80,7 @@ class StageTrainer:
         if stage.channels_last:
             for module in (swapper, *self.losses):
                 module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.bf16 = self._wants_bf16()
         swapper.eval().requires_grad_(False)
         self.parts.train().requires_grad_(True)
         self.average = copy.deepcopy(self.parts).requires_grad_(False) if stage.ema is not None else None
@@ -93,6 +98,13 @@ class StageTrainer:
         """The seed of one step; -1 stands for the stage's start."""
         words = [self.run.recipe.seed, self.number, step + 1]
         return int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+    def _wants_bf16(self) -> bool:
+        asked, device = self.stage.precision, self.run.device
+        if asked == "bf16" and not has_bf16(device):
+            slow = f"{self.stage.name}: this {device.type} has no bfloat16 and emulates it, which is very slow"
+            print(f"note: {slow}; precision: auto avoids that", file=sys.stderr)
+        return asked == "bf16" or (asked == "auto" and device.type == "cuda" and has_bf16(device))
 
     def _optimizer(self, module: nn.Module, lr: float) -> torch.optim.Optimizer:
         settings = self.stage.optimizer
@@ -231,8 +243,7 @@ class StageTrainer:
         return {f"{loss.name} critic": value for loss, value in zip(critics, means, strict=True)}
 
     def _precision(self) -> torch.autocast:
-        bf16 = self.stage.precision == "bf16"
-        return torch.autocast(self.run.device.type, dtype=torch.bfloat16, enabled=bf16)
+        return torch.autocast(self.run.device.type, dtype=torch.bfloat16, enabled=self.bf16)
 
     def _check_finite(self, step: int, values: dict[str, float], group: list[Batch], dataset: Dataset) -> None:
         """Raises UserError, which names the loss and the batch, before bad numbers reach a checkpoint."""

@@ -158,7 +158,7 @@ def test_errors_come_all_at_once_with_their_lines(tmp_path: Path) -> None:
         (["stages.0.optimizer.lr=0"], "stages.0.optimizer.lr: should be greater than 0"),
         (["stages.0.optimizer.betas=[0, 1]"], "stages.0.optimizer.betas.1: should be less than 1"),
         (["stages.0.ema=1"], "stages.0.ema: should be less than 1"),
-        (["stages.0.precision=fp16"], "stages.0.precision: should be 'fp32' or 'bf16'"),
+        (["stages.0.precision=fp16"], "stages.0.precision: should be 'auto', 'fp32' or 'bf16'"),
         (["stages.0.pairs.same=0.6", "stages.0.pairs.same_person=0.6"], "0.6 + 0.6 is more than 1"),
         (["stages.1.name=first"], "stages.1.name: 2 stages are called first"),
         (["networks.refiner=null"], "stages.1.train: trains the refiner, and networks.refiner is missing"),
@@ -349,7 +349,7 @@ def test_rows() -> None:
     assert found["steps"] == ("steps", "integer ≥ 1", "", "Optimizer steps.")
     assert found["losses"].type == "list, each: a loss"
     assert found["ema"].type == "number ≥ 0, < 1 or null" and found["ema"].default == "null"
-    assert found["precision"].type == "fp32 or bf16"
+    assert found["precision"].type == "auto or fp32 or bf16"
     assert {row.key: row for row in rows(Recipe)}["detector"].default == "{use: mtcnn}"
     assert {row.key: row for row in rows(Optimizer)}["betas"].default == "[0.0, 0.999]"
 

@@ -13,6 +13,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from fsf_faceshifter.aad import integrate
 from fsf_faceshifter.blocks import down_block, scaled, up_block
@@ -131,6 +132,10 @@ class AadGenerator(Generator):
 
     class Options(ComponentOptions):
         width: float = Field(1.0, gt=0, le=2, description="Factor of the numbers of channels; 1 is the paper's.")
+        recompute: bool = Field(
+            False,
+            description="Train in less memory: each block's inner values are computed again when gradients need them.",
+        )
 
     options: Options
 
@@ -170,7 +175,10 @@ class AadGenerator(Generator):
         for k, (block, z, identity) in enumerate(zip(self.blocks, z_att, self.identity_affine(z_id), strict=True)):
             if k > 0:
                 h = F.interpolate(h, scale_factor=2.0, mode="bilinear")
-            h, mask = block(h, z, identity)
+            if self.options.recompute and torch.is_grad_enabled():
+                h, mask = checkpoint(block, h, z, identity, use_reentrant=False)
+            else:
+                h, mask = block(h, z, identity)
             masks.append(mask)
         return torch.tanh(h if h.dtype == torch.float64 else h.float()), masks
 
