@@ -7,6 +7,7 @@ exit status 1 and a line on standard error (2 for a mistake in the command itsel
 import difflib
 import json
 import os
+import shlex
 import signal
 import sys
 from pathlib import Path
@@ -93,22 +94,51 @@ def run(
 
 @fsf.command()
 @click.argument("names", nargs=-1, metavar="[NAME]...")
-@click.option("--run", "folder", metavar="DIR", type=FILE, required=True, help="A run's folder.")
+@click.option("--run", "folder", metavar="DIR", type=FILE, help="A run's folder.")
 @click.option("--pairs", metavar="CSV|N", help="A list of pairs, or how many to draw; in place of the recipe's.")
 @SETS
+@click.option("--against", metavar="COMMIT", help="With speed: time that commit's code beside today's.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+@click.option("--save", metavar="FILE", type=FILE, help="Write the JSON to a file, too.")
 @DEVICE
 def bench(
-    names: tuple[str, ...], folder: Path, pairs: str | None, sets: tuple[str, ...], as_json: bool, device: str | None
+    names: tuple[str, ...],
+    folder: Path | None,
+    pairs: str | None,
+    sets: tuple[str, ...],
+    against: str | None,
+    as_json: bool,
+    save: Path | None,
+    device: str | None,
 ) -> None:
-    """Measure a trained run.
+    """Measure a trained run, or the speed of the code.
 
     NAME is a benchmark; without one, those of the run's recipe measure. Change the evaluation by --set, such as
     --set evaluation.batch_size=8.
+
+    `fsf bench speed` needs no run; its options are set in the same way, such as --set size=128 --set batch=4.
     """
     from fsframework.evaluation import bench, table
+    from fsframework.evaluation_alone import measure, rows_table
+    from fsframework.files import write_text
 
     _warn_of_broken_plugins()
+    if folder is None:
+        if len(names) != 1:
+            raise click.UsageError("Give a run with --run DIR, or the name of a benchmark that needs none: speed.")
+        if pairs is not None:
+            raise click.UsageError("--pairs goes with --run.")
+        found = measure(names[0], list(sets) + ([f"against={json.dumps(against)}"] if against else []), device)
+        text = json.dumps({"command": shlex.join(["fsf", *sys.argv[1:]]), **found}, indent=2)
+        if save is not None:
+            write_text(save, text + "\n")
+        if as_json:
+            click.echo(text)
+        else:
+            _console().print(rows_table(found))
+        return
+    if against is not None or save is not None:
+        raise click.UsageError("--against and --save go with benchmarks that need no run, such as speed.")
     changes = list(sets)
     if pairs is not None:
         changes.append(f"evaluation.pairs={pairs if pairs.isdecimal() else json.dumps(pairs)}")

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
+import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
@@ -229,6 +230,7 @@ class Benchmark(Network):
     """Measures swaps. One instance may be called many times: for the method and for each baseline."""
 
     figures: ClassVar[dict[str, Figure]]  # by the keys of what a call returns
+    alone: ClassVar[bool] = False  # it measures the code or the machine by `measure`, not a run's swaps
 
     def forward(self, swaps: Iterable[tuple[Batch, SwapResult]], faces: Dataset) -> dict[str, np.ndarray | float]:
         """Figures by name: arrays (n,), one value for each pair in order, NaN where a pair failed; or numbers.
@@ -240,6 +242,10 @@ class Benchmark(Network):
         faces:
             The data set whose people are swapped: all its original images are the gallery.
         """
+        raise NotImplementedError
+
+    def measure(self, device: torch.device) -> dict[str, Any]:
+        """What `fsf bench NAME` without a run shows, of a benchmark that is `alone`: {"rows": [{...}, ...], ...}."""
         raise NotImplementedError
 
     def label(self, trained_against: str | None) -> str:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
+from torch.nn.grad import conv2d_input
 
 from fsframework import winograd
 
@@ -90,7 +91,7 @@ class _Winograd(torch.autograd.Function):
         to_images = to_weight = to_bias = None
         if ctx.needs_input_grad[0]:
             if weight.shape[0] * weight.shape[1] < NARROW:
-                to_images = nn.grad.conv2d_input(images.shape, weight, gradient, padding=1)
+                to_images = conv2d_input(images.shape, weight, gradient, padding=1)
             else:
                 to_images = winograd.gradient_of_images(gradient, weight)
         if ctx.needs_input_grad[1]:

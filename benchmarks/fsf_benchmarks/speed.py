@@ -1,197 +1,213 @@
-"""How fast AEI-Net is: ours against the plain reference with the same weights, in one run.
+"""`fsf bench speed`: how fast this code is on this machine, beside a plain reference or beside another commit.
 
-    python -m fsf_benchmarks.speed --size 64 --width 0.5 --batch 8 --save
-
-Prints images a second of a training step (both networks, hinge-gan, attribute, identity and reconstruction losses, and
-the discriminator's turn) and of a swap, the ratio to the reference, the share of the machine's measured
-matrix-multiply peak of the same precision, and the peak memory of a process that only does this. Rounds alternate
-between the implementations, so that a drifting machine changes ratios little; figures are medians.
+Each implementation lives in a process of its own (`speed_work`), and they take turns task by task, so that a machine
+whose speed drifts changes ratios little. Figures are medians over the rounds.
 """
 
-import datetime
 import json
-import resource
+import os
 import statistics
 import subprocess
 import sys
-import time
-from collections.abc import Callable
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import cast
+from typing import Any, Literal, Self
 
-import click
+import numpy as np
 import torch
-from rich.console import Console
-from rich.table import Table
-from torch import Tensor, nn
-from torch.nn import functional as F
-from torch.utils.flop_counter import FlopCounterMode
+from pydantic import Field, model_validator
 
-from fsf_benchmarks.plain_aei_net import PlainGenerator
-from fsframework.components import Generator, Loss, Swapper
-from fsframework.environment import environment
-from fsframework.files import write_text
-from fsframework.plugins import part
-from fsframework.types import Batch, Faces, SwapResult
+from fsframework.components import Benchmark, ComponentOptions
+from fsframework.environment import environment, has_bf16
+from fsframework.errors import UserError
+from fsframework.progress import Ticker, progress
 
-IMPLEMENTATIONS = ("plain fp32", "ours fp32", "ours bf16")
+Task = Literal["step", "swap", "detection", "alignment", "pasting", "data", "start"]
+OF_NETWORKS = ("step", "swap")  # tasks that the plain reference does, too
+ROOT = Path(__file__).parents[2]
+WORKER = Path(__file__).with_name("speed_work.py")
 
 
-class Work:
-    """One implementation, ready to be timed."""
+class Speed(Benchmark):
+    """Pictures a second of training, swapping and everything around them, beside a plain reference.
 
-    def __init__(self, name: str, size: int, width: float, batch: int, device: str) -> None:
-        torch.manual_seed(0)
-        identity = part("identity-encoders", "dlib-resnet").build()
-        identity.load()
-        attributes = part("attribute-encoders", "aei-attributes", width=width).build(size)
-        generator = part("generators", "aad-generator", width=width).build(size, identity.dim, attributes.channels)
-        plain = name.startswith("plain")
-        painter = cast(Generator, PlainGenerator(generator) if plain else generator)
-        self.swapper = Swapper(identity, attributes, painter).to(device)
-        self.losses: list[Loss] = [
-            part("losses", kind).build().to(device) for kind in ("hinge-gan", "attribute", "identity", "reconstruction")
-        ]
-        order = torch.contiguous_format if plain else torch.channels_last
-        for module in (self.swapper, *self.losses):
-            module.to(memory_format=order)  # type: ignore[call-overload]
-        image = (torch.rand(batch, 3, size, size, device=device) * 2 - 1).contiguous(memory_format=order)
-        self.z_id = F.normalize(torch.randn(batch, identity.dim, device=device))
-        self.batch = Batch.of(Faces.of(image), Faces.of(image.flip(0).contiguous(memory_format=order)))
-        self.precision = torch.autocast(torch.device(device).type, torch.bfloat16, enabled=name.endswith("bf16"))
-        trained = nn.ModuleList([self.swapper.attributes, self.swapper.generator])
-        self.optimizers = [torch.optim.Adam(module.parameters(), fused=True) for module in (trained, self.losses[0])]
+    Needs no run: `fsf bench speed`. A ratio above 1 means faster than the plain reference (out of the box: contiguous
+    memory order, torch's own convolutions, the system's allocator), or with `against` than that commit.
+    """
 
-    def step(self) -> None:
-        """One training step."""
-        gan = self.losses[0]
-        gan.requires_grad_(False)
-        with self.precision:
-            output = self.swapper(self.batch, self.z_id)
-            total = sum(loss(self.batch, output, self.swapper) for loss in self.losses)
-        self._descend(self.optimizers[0], total)  # type: ignore[arg-type]
-        gan.requires_grad_(True)
-        with self.precision:
-            fake = SwapResult(output.image.detach(), output.image.detach(), output.z_id)
-            critic = gan.critic(self.batch, fake)
-        self._descend(self.optimizers[1], critic)
+    name = "speed"
+    alone = True
+    figures = {}  # noqa: RUF012
 
-    @staticmethod
-    def _descend(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
+    class Options(ComponentOptions):
+        size: int = Field(64, description="Side of the crops in pixels.")
+        width: float = Field(0.5, gt=0, le=2, description="Factor of the numbers of channels; 1 is the paper's.")
+        batch: int = Field(24, ge=1, description="Pairs at once.")
+        rounds: int = Field(5, ge=1, description="Timed turns, after two that are not.")
+        tasks: tuple[Task, ...] = Field(
+            ("step", "swap", "detection", "alignment", "pasting", "data", "start"), description="What is timed."
+        )
+        bf16: bool | None = Field(None, description="Also under bfloat16; null: where the device has it.")
+        recompute: bool = Field(False, description="Also with the generator's option `recompute`.")
+        against: str | None = Field(None, description="A commit of this checkout to compare with, as git names it.")
 
-    @torch.no_grad()
-    def swap(self) -> None:
-        """Swaps with embeddings at hand, as for the frames of a video."""
-        with self.precision:
-            self.swapper.eval()(self.batch, self.z_id)
-        self.swapper.train()
+        @model_validator(mode="after")
+        def _names_tasks(self) -> Self:
+            if not self.tasks:
+                raise ValueError("tasks: names none")
+            return self
 
+    options: Options
 
-def seconds(work: Callable[[], None], device: str) -> float:
-    """How long a piece of work takes, once."""
-    started = time.perf_counter()
-    work()
-    if device.startswith("cuda"):
-        torch.cuda.synchronize()
-    return time.perf_counter() - started
-
-
-def peak(dtype: torch.dtype, device: str, side: int = 2048) -> float:
-    """FLOP/s of a large matrix product, the best of ten."""
-    a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
-    return 2 * side**3 / min(seconds(lambda: a @ b, device) for _ in range(10))  # type: ignore[arg-type,return-value]
-
-
-def flops(work: Work, task: str) -> int:
-    """Floating-point operations of convolutions and matrix products of one call."""
-    counter = FlopCounterMode(display=False)
-    with counter:
-        getattr(work, task)()
-    return counter.get_total_flops()
-
-
-def peak_resident() -> int:
-    """Bytes of memory that this process had at most. (On Linux getrusage also counts the parent's before the start.)"""
-    status = Path("/proc/self/status")
-    if status.is_file():
-        (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
-        return int(line.split()[1]) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-def peak_memory(name: str, task: str, arguments: list[str]) -> float:
-    """GB of a process of its own that does three rounds."""
-    command = [sys.executable, "-m", "fsf_benchmarks.speed", "--only", f"{name}:{task}", *arguments]
-    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-
-
-@click.command()
-@click.option("--size", default=64, help="Side of the crops in pixels.")
-@click.option("--width", default=0.5, help="Factor of the numbers of channels.")
-@click.option("--batch", default=8, help="Images in a batch.")
-@click.option("--rounds", default=7, help="Timed rounds, after two that are not.")
-@click.option("--device", default="cpu", help="Where to compute.")
-@click.option("--save", is_flag=True, help="Write the figures to benchmarks/results.")
-@click.option("--only", hidden=True, default=None)
-def main(size: int, width: float, batch: int, rounds: int, device: str, save: bool, only: str | None) -> None:
-    """Time AEI-Net against the plain reference with the same weights."""
-    if only is not None:
-        name, task = only.split(":")
-        work = Work(name, size, width, batch, device)
-        for _ in range(3):
-            getattr(work, task)()
-        click.echo((torch.cuda.max_memory_allocated() if device.startswith("cuda") else peak_resident()) / 1e9)
-        return
-    arguments = ["--size", str(size), "--width", str(width), "--batch", str(batch), "--device", device]
-    peaks = {"fp32": peak(torch.float32, device), "bf16": peak(torch.bfloat16, device)}
-    works = {name: Work(name, size, width, batch, device) for name in IMPLEMENTATIONS}
-    rows = []
-    for task in ("step", "swap"):
-        times: dict[str, list[float]] = {name: [] for name in works}
-        for _ in range(rounds + 2):
-            for name, work in works.items():
-                times[name].append(seconds(getattr(work, task), device))
-        done = flops(works["ours fp32"], task)
-        for name in works:
-            median = statistics.median(times[name][2:])
-            ratios = [a / b for a, b in zip(times["plain fp32"][2:], times[name][2:], strict=True)]
-            rows.append(
-                {
-                    "task": task,
-                    "implementation": name,
-                    "images_per_s": round(batch / median, 2),
-                    "times_plain": round(statistics.median(ratios), 2),
-                    "gflop_per_image": round(done / batch / 1e9, 2),
-                    "share_of_peak_percent": round(100 * done / median / peaks[name.split()[1]], 1),
-                    "peak_memory_gb": round(peak_memory(name, task, arguments), 2),
-                }
-            )
-    show(rows, peaks)
-    if save:
-        command = f"python -m fsf_benchmarks.speed {' '.join(arguments)} --save"
-        result = {
-            "command": command,
-            "date": datetime.date.today().isoformat(),
-            **environment(torch.device(device)),
-            "matmul_peak_gflops": {name: round(value / 1e9) for name, value in peaks.items()},
+    def measure(self, device: torch.device) -> dict[str, Any]:
+        """The table's rows, and what a reader must know of the machine."""
+        with ExitStack() as stack:
+            workers = self._workers(device, stack)
+            quality = self._quality(workers)
+            rows = []
+            turns = sum(worker.does(task) for task in self.options.tasks for worker in workers.values())
+            with progress("speed", turns * (self.options.rounds + 2), "turns") as ticker:
+                for task in self.options.tasks:
+                    rows += self._rows(task, {name: each for name, each in workers.items() if each.does(task)}, ticker)
+            kinds = dict.fromkeys(worker.precision for worker in workers.values())
+            peaks = {kind: workers["ours fp32"].ask("peak", kind) for kind in kinds}
+            copy = workers["ours fp32"].ask("copy")
+        for row in rows:
+            if row["task"] in OF_NETWORKS:
+                peak = peaks[workers[row["implementation"]].precision]
+                row["peak_percent"] = round(100 * row["gflop"] * row["per_s"] * 1e9 / peak, 1)  # of what is computed
+            if row["task"] == "swap":
+                row |= quality.get(row["implementation"], {})
+        return {
+            "options": self.options.model_dump(mode="json"),
+            "matmul_peak_gflops": {kind: round(value / 1e9) for kind, value in peaks.items()},
+            "copy_gb_per_s": round(copy / 1e9, 1),
+            **_waiting(rows),
             "rows": rows,
+            **environment(device),
         }
-        folder = Path(__file__).parents[1] / "results"
-        write_text(folder / f"speed_{size}px_{device.partition(':')[0]}.json", json.dumps(result, indent=2) + "\n")
+
+    def _workers(self, device: torch.device, stack: ExitStack) -> "dict[str, Worker]":
+        """The implementations by name, first the one that ratios refer to."""
+        options = self.options
+        settings = {key: getattr(options, key) for key in ("size", "width", "batch")}
+        settings |= {"device": str(device), "threads": torch.get_num_threads(), "bf16": False, "recompute": False}
+        bf16 = has_bf16(device) if options.bf16 is None else options.bf16
+        workers: dict[str, Worker] = {}
+        if options.against is None:
+            workers["plain fp32"] = Worker({**settings, "way": "plain"})
+        else:
+            code = stack.enter_context(checked_out(options.against))
+            workers[f"{options.against} fp32"] = Worker({**settings, "way": "ours"}, code)
+        workers["ours fp32"] = Worker({**settings, "way": "ours"})
+        if options.recompute:
+            workers["ours fp32 recompute"] = Worker({**settings, "way": "ours", "recompute": True})
+        if bf16:
+            workers["ours bf16"] = Worker({**settings, "way": "ours", "bf16": True})
+        for worker in workers.values():
+            stack.callback(worker.stop)
+        return workers
+
+    def _rows(self, task: str, workers: "dict[str, Worker]", ticker: Ticker) -> list[dict[str, Any]]:
+        """One row for each implementation; they take turns."""
+        times: dict[str, list[float]] = {name: [] for name in workers}
+        for turn in range(self.options.rounds + 2):
+            for name, worker in workers.items():
+                seconds, count = worker.ask("seconds", task)
+                ticker.advance(note=f"{task}, {name}")
+                if turn >= 2:
+                    times[name].append(seconds / count)
+        base = next(iter(workers))
+        rows = []
+        for name, worker in workers.items():
+            ratios = [one / other for one, other in zip(times[base], times[name], strict=True)]
+            row: dict[str, Any] = {"task": task, "implementation": name}
+            row["per_s"] = float(f"{1 / statistics.median(times[name]):.4g}")
+            row["ratio"] = round(statistics.median(ratios), 2) if len(workers) > 1 else None
+            if task in OF_NETWORKS:
+                row["gflop"] = round(worker.ask("flops", task) / self.options.batch / 1e9, 3)
+                row["peak_memory_gb"] = round(worker.ask("memory") / 1e9, 2)
+            rows.append(row)
+        return rows
+
+    def _quality(self, workers: "dict[str, Worker]") -> dict[str, dict[str, float | None]]:
+        """How far the swaps, before any training step, are from the first implementation's."""
+        if "swap" not in self.options.tasks:
+            return {}
+        for worker in workers.values():
+            worker.ask("swap")
+        images = {name: np.array(worker.ask("pixels")) for name, worker in workers.items()}  # in [-1, 1]
+        base = images.pop(next(iter(images)))
+        found: dict[str, dict[str, float | None]] = {}
+        for name, image in images.items():
+            error = np.square(np.rint(127.5 * image) - np.rint(127.5 * base)).mean()
+            psnr = round(10 * np.log10(255**2 / error), 1) if error > 0 else None
+            found[name] = {"difference": float(f"{np.abs(image - base).max():.2g}"), "psnr_db": psnr}
+        return found
 
 
-def show(rows: list[dict], peaks: dict[str, float]) -> None:
-    """Print the table."""
-    table = Table(title=", ".join(f"matrix peak {name}: {value / 1e9:.0f} GFLOP/s" for name, value in peaks.items()))
-    for key in rows[0]:
-        table.add_column(key.replace("_", " "), justify="left" if key in ("task", "implementation") else "right")
-    for row in rows:
-        table.add_row(*map(str, row.values()))
-    Console().print(table)
+def _waiting(rows: list[dict[str, Any]]) -> dict[str, float]:
+    """The share of a training step that waits for data, where both were timed."""
+    rates = {row["task"]: row["per_s"] for row in rows if row["implementation"] == "ours fp32"}
+    if not {"data", "step"} <= rates.keys():
+        return {}
+    return {"data_share_percent": round(100 * rates["step"] / (rates["data"] + rates["step"]), 2)}
 
 
-if __name__ == "__main__":
-    main()
+class Worker:
+    """A process of `speed_work`, perhaps with another commit's code."""
+
+    def __init__(self, settings: dict[str, Any], code: Path | None = None) -> None:
+        self.only_networks = settings["way"] == "plain" or settings["bf16"] or settings["recompute"]
+        self.precision = "bf16" if settings["bf16"] else "fp32"
+        environment = dict(os.environ)
+        if code is not None:
+            paths = [code, code / "plugins", code / "benchmarks"]
+            environment["PYTHONPATH"] = os.pathsep.join(map(str, paths))
+        # -P: the folder of the file, which is this commit's, is no place to import from.
+        command = [sys.executable, "-P", str(WORKER), json.dumps(settings)]
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+        )
+
+    def does(self, task: str) -> bool:
+        """Whether a task is one of this implementation's own."""
+        return task in OF_NETWORKS or not self.only_networks
+
+    def ask(self, *question: Any) -> Any:
+        """What a method of `Work` returns. Raises UserError with its last words if the process dies."""
+        assert self.process.stdin is not None and self.process.stdout is not None and self.process.stderr is not None
+        try:
+            self.process.stdin.write(json.dumps(question) + "\n")
+            self.process.stdin.flush()
+            return json.loads(self.process.stdout.readline())
+        except (BrokenPipeError, ValueError):
+            said = self.process.stderr.read().strip().splitlines()
+            raise UserError(f"speed: {question[-1]}: {said[-1] if said else 'the process died'}") from None
+
+    def stop(self) -> None:
+        """End the process."""
+        self.process.kill()
+        self.process.communicate()
+
+
+@contextmanager
+def checked_out(commit: str) -> Iterator[Path]:
+    """A folder with the files of a commit of this checkout. Raises UserError if there is no such commit."""
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder) / "code"
+        git = ["git", "-C", str(ROOT), "worktree"]
+        added = subprocess.run(
+            [*git, "add", "--detach", str(place), commit], capture_output=True, text=True, check=False
+        )
+        if added.returncode:
+            said = added.stderr.strip().splitlines()
+            raise UserError(
+                f"--against {commit}: {said[-1] if said else 'git failed'}; name a commit of a git checkout"
+            )
+        try:
+            yield place
+        finally:
+            subprocess.run([*git, "remove", "--force", str(place)], capture_output=True, check=False)

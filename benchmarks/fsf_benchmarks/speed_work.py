@@ -1,0 +1,267 @@
+"""What `fsf bench speed` times, as a process: it reads the name of a task a line, does it, and answers in seconds.
+
+    python -m fsf_benchmarks.speed_work '{"way": "ours", "size": 64, "width": 0.5, "batch": 24, ...}'
+
+One implementation lives in one process, so that its peak of memory and its allocator are its own. The file uses
+nothing but the contracts of components, so that `--against` can run it on the code of another commit.
+"""
+
+import io
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
+
+from fsframework.alignment import align, paste, soft_mask
+from fsframework.components import Swapper
+from fsframework.pairs import collate, person_numbers
+from fsframework.plugins import part
+from fsframework.types import Batch, Faces, SwapResult
+
+LOSSES = ("hinge-gan", "attribute", "identity", "reconstruction")
+PLACES = 16  # pictures with one face that detection, alignment and pasting see
+
+
+class Work:
+    """One implementation, and everything that is timed with it.
+
+    Parameters
+    ----------
+    way:
+        "ours", or "plain": the generator written straight from the equations, and torch's own convolutions.
+    size, width, batch:
+        Side of the crops, factor of the channels, pairs at once.
+    bf16:
+        Whether networks run under bfloat16 autocast.
+    recompute:
+        Whether the generator's blocks are computed again in the backward pass.
+    device:
+        As torch names it.
+    """
+
+    def __init__(
+        self, way: str, size: int, width: float, batch: int, bf16: bool, recompute: bool, device: str, threads: int
+    ) -> None:
+        torch.set_num_threads(threads)
+        self.way, self.size, self.width, self.batch_size, self.device = way, size, width, batch, torch.device(device)
+        self.recompute = recompute
+        self.precision = torch.autocast(self.device.type, torch.bfloat16) if bf16 else nullcontext()
+        if way == "ours":
+            self._keep_memory()
+
+    @staticmethod
+    def _keep_memory() -> None:
+        try:
+            from fsframework.memory import keep_memory
+        except ImportError:  # an older commit
+            return
+        keep_memory()
+
+    @cached_property
+    def networks(self) -> tuple[Swapper, list[Any], list[torch.optim.Adam]]:
+        """The swapper, its losses, and the optimizers of the networks and of the discriminator."""
+        torch.manual_seed(0)
+        identity = part("identity-encoders", "dlib-resnet").build()
+        identity.load()
+        attributes = part("attribute-encoders", "aei-attributes", width=self.width).build(self.size)
+        more = {"recompute": True} if self.recompute else {}
+        options = part("generators", "aad-generator", width=self.width, **more)
+        generator = options.build(self.size, identity.dim, attributes.channels)
+        if self.way == "plain":
+            from fsf_benchmarks.plain_aei_net import PlainGenerator, plain_convolutions
+
+            generator, attributes = PlainGenerator(generator), plain_convolutions(attributes)
+        swapper = Swapper(identity, attributes, generator).to(self.device)
+        losses = [part("losses", kind).build().to(self.device) for kind in LOSSES]
+        for module in (swapper, *losses):
+            module.to(memory_format=self._order)
+        trained = nn.ModuleList([swapper.attributes, swapper.generator])
+        optimizers = [
+            torch.optim.Adam(each.parameters(), betas=(0.0, 0.999), fused=True) for each in (trained, losses[0])
+        ]
+        return swapper, losses, optimizers
+
+    @property
+    def _order(self) -> torch.memory_format:
+        return torch.contiguous_format if self.way == "plain" else torch.channels_last
+
+    @cached_property
+    def pairs(self) -> tuple[Batch, Tensor]:
+        """Pairs of random pictures, and embeddings for them."""
+        numbers = torch.Generator().manual_seed(0)
+        image = torch.rand(self.batch_size, 3, self.size, self.size, generator=numbers) * 2 - 1
+        source, target = (
+            Faces.of(each.to(self.device).contiguous(memory_format=self._order)) for each in (image, image.flip(0))
+        )
+        z_id = F.normalize(torch.randn(self.batch_size, 128, generator=numbers)).to(self.device)
+        return Batch.of(source, target), z_id
+
+    def step(self) -> int:
+        """A training step: both networks against four losses, and the discriminator's turn."""
+        swapper, losses, optimizers = self.networks
+        batch, z_id = self.pairs
+        swapper.attributes.train(), swapper.generator.train()
+        losses[0].requires_grad_(False)
+        with self.precision:
+            output = swapper(batch, z_id)
+            total = torch.stack([loss(batch, output, swapper) for loss in losses]).sum()
+        self._descend(optimizers[0], total)
+        losses[0].requires_grad_(True)
+        with self.precision:
+            fake = SwapResult(output.image.detach(), output.image.detach(), output.z_id)
+            critic = losses[0].critic(batch, fake)
+        self._descend(optimizers[1], critic)
+        return self.batch_size
+
+    @staticmethod
+    def _descend(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+
+    @torch.no_grad()
+    def swap(self) -> int:
+        """Swaps with embeddings at hand, as for the frames of a video."""
+        swapper, _, _ = self.networks
+        batch, z_id = self.pairs
+        with self.precision:
+            self.swapped = swapper.eval()(batch, z_id).image
+        return self.batch_size
+
+    @cached_property
+    def frames(self) -> list[np.ndarray]:
+        """The astronaut (512x512), moved a little each time."""
+        from skimage.data import astronaut
+
+        return [np.roll(astronaut(), 8 * place, axis=1) for place in range(PLACES)]
+
+    @cached_property
+    def detector(self) -> Any:
+        """mtcnn, loaded."""
+        detector = part("detectors", "mtcnn").build().to(self.device)
+        detector.load()
+        return detector
+
+    @cached_property
+    def crops(self) -> list[Any]:
+        """The largest face of each frame, aligned."""
+        return [
+            align(frame, faces[0], self.size)
+            for frame, faces in zip(self.frames, self.detector(self.frames), strict=True)
+        ]
+
+    def detection(self) -> int:
+        """Faces of 512x512 pictures, one picture at a time."""
+        for frame in self.frames:
+            self.detector([frame])
+        return PLACES
+
+    def alignment(self) -> int:
+        """Aligned crops out of 512x512 pictures."""
+        for frame, crop in zip(self.frames, self.crops, strict=True):
+            align(frame, crop.face, self.size)
+        return PLACES
+
+    def pasting(self) -> int:
+        """Crops put back into 512x512 pictures."""
+        mask = soft_mask(self.size)
+        for frame, crop in zip(self.frames, self.crops, strict=True):
+            paste(frame, crop.image, crop.matrix, mask)
+        return PLACES
+
+    @cached_property
+    def faces(self) -> tuple[Any, np.ndarray]:
+        """The ORL training faces out of their cache, and their people's numbers."""
+        dataset = part("datasets", "orl").build(self.size, part("detectors", "mtcnn"), "train")
+        dataset.load()
+        return dataset, person_numbers(dataset)
+
+    def data(self) -> int:
+        """Batches of sources and targets out of the cache of aligned crops, onto the device."""
+        dataset, persons = self.faces
+        for start in (0, 1):
+            places = [(start + 2 * k) % len(dataset) for k in range(self.batch_size)]
+            collate([dataset[place] for place in places], places, persons).to(self.device)
+        return self.batch_size
+
+    def start(self) -> int:
+        """`fsf swap` up to its first complaint: the interpreter, torch and the plugins are loaded."""
+        with tempfile.TemporaryDirectory() as folder:
+            command = [sys.executable, "-m", "fsframework", "swap", "a.png", "b.png", "c.png", "--model", folder]
+            subprocess.run(command, capture_output=True, check=False, cwd=folder)
+        return 1
+
+    def seconds(self, task: str) -> tuple[float, int]:
+        """How long a task takes, and how many pictures it is."""
+        started = time.perf_counter()
+        count = getattr(self, task)()
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter() - started, count
+
+    def flops(self, task: str) -> int:
+        """Floating-point operations of convolutions and matrix products of one call."""
+        with FlopCounterMode(display=False) as counter:
+            getattr(self, task)()
+        return counter.get_total_flops()
+
+    def pixels(self) -> list[float]:
+        """Numbers of the last swaps, spread evenly, at most 100 thousand: to compare implementations."""
+        numbers = self.swapped.float().flatten()
+        return numbers[:: -(-len(numbers) // 100_000)].tolist()
+
+    def memory(self) -> int:
+        """Bytes that this process had at most. (On Linux getrusage also counts the parent's before the start.)"""
+        if self.device.type == "cuda":
+            return torch.cuda.max_memory_allocated()
+        status = Path("/proc/self/status")
+        if status.is_file():
+            (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+            return int(line.split()[1]) * 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+    def copy(self) -> float:
+        """Bytes a second that a copy of 256 MB reads and writes, the best of ten."""
+        data = torch.ones(1 << 26, device=self.device)
+        other = torch.empty_like(data)
+        return 2 * 4 * len(data) / min(self._timed(lambda: other.copy_(data)) for _ in range(10))
+
+    def peak(self, kind: str, side: int = 2048) -> float:
+        """FLOP/s of a large matrix product, the best of ten."""
+        dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[kind]
+        a, b = (torch.randn(side, side, device=self.device).to(dtype) for _ in range(2))
+        return 2 * side**3 / min(self._timed(lambda: a @ b) for _ in range(10))
+
+    def _timed(self, work: Callable[[], Any]) -> float:
+        started = time.perf_counter()
+        work()
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter() - started
+
+
+def main() -> None:
+    """Answer questions, a JSON list [name of a method, arguments...] a line, with a JSON value a line."""
+    work = Work(**json.loads(sys.argv[1]))
+    answers = io.TextIOWrapper(io.FileIO(1, "w", closefd=False), write_through=True)
+    sys.stdout = sys.stderr  # whoever prints does not answer
+    for line in sys.stdin:
+        name, *arguments = json.loads(line)
+        answers.write(json.dumps(getattr(work, name)(*arguments)) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+"""Convolutions that take another way on CPUs: equal to torch's in float64, forward and backward, whichever way."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from fsframework import convolution, winograd
+from fsframework.convolution import Conv2d, ConvTranspose2d
+
+CASES = {
+    "large maps": ("_Winograd", Conv2d, 3, 1, 1, (3, 64, 36, 36), 64),
+    "sides that are no multiple of a tile's": ("_Winograd", Conv2d, 3, 1, 1, (2, 64, 35, 37), 40),
+    "narrow layers": ("_Winograd", Conv2d, 3, 1, 1, (2, 16, 48, 48), 24),
+    "one image": ("_Winograd", Conv2d, 3, 1, 1, (1, 64, 32, 32), 64),
+    "two pixels a side": ("_Patches", Conv2d, 3, 1, 1, (4, 64, 2, 2), 32),
+    "halving": ("_Patches", Conv2d, 4, 2, 1, (4, 24, 8, 8), 16),
+    "odd channels": ("_Patches", Conv2d, 3, 1, 1, (2, 5, 6, 7), 3),
+    "1x1": ("_Patches", Conv2d, 1, 1, 0, (2, 5, 6, 7), 3),
+    "doubling": ("_Spread", ConvTranspose2d, 4, 2, 1, (4, 24, 4, 4), 16),
+    "doubling from one pixel": ("_Spread", ConvTranspose2d, 2, 2, 0, (4, 24, 1, 1), 16),
+    "wide maps with three outputs": ("", Conv2d, 3, 1, 1, (2, 16, 48, 48), 3),
+    "wide maps, halving": ("", Conv2d, 4, 2, 1, (2, 16, 48, 48), 8),
+}
+ORDERS = [torch.channels_last, torch.contiguous_format]
+
+
+@pytest.mark.parametrize("order", ORDERS, ids=str)
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+@pytest.mark.parametrize("bias", [True, False])
+def test_equals_torch(case: tuple, order: torch.memory_format, bias: bool) -> None:
+    way, kind, kernel, stride, padding, shape, outputs = case
+    if way == "_Winograd" and winograd.kernels() is None:
+        pytest.skip("needs a C compiler")
+    torch.manual_seed(0)
+    fast = kind(shape[1], outputs, kernel, stride=stride, padding=padding, bias=bias).to(memory_format=order)
+    exact = (nn.Conv2d if kind is Conv2d else nn.ConvTranspose2d)(
+        shape[1], outputs, kernel, stride=stride, padding=padding, bias=bias
+    ).double()
+    exact.load_state_dict(fast.state_dict())
+    images = torch.randn(shape)
+    x = images.clone(memory_format=order).requires_grad_()
+    y = images.double().requires_grad_()
+    found, right = fast(x), exact(y)
+    assert type(found.grad_fn).__name__.startswith(way or "Convolution")
+    direction = torch.randn(right.shape)
+    found.backward(direction)
+    right.backward(direction.double())
+    pairs: list[tuple[Tensor | None, Tensor | None]] = [(found, right), (x.grad, y.grad)]
+    pairs += [(one.grad, other.grad) for one, other in zip(fast.parameters(), exact.parameters(), strict=True)]
+    for one, other in pairs:
+        assert one is not None and other is not None
+        assert one.shape == other.shape
+        assert (one - other).abs().max() < 2e-4 * other.std()
+
+
+def test_gradients_only_where_they_are_asked_for() -> None:
+    layer = Conv2d(64, 64, 3, padding=1).requires_grad_(False)
+    x = torch.randn(1, 64, 32, 32, requires_grad=True)
+    layer(x).sum().backward()
+    assert x.grad is not None and layer.weight.grad is None
+    layer.requires_grad_(True)
+    x = x.detach()
+    layer(x).sum().backward()
+    assert x.grad is None and layer.weight.grad is not None
+
+
+def test_weight_gradients_keep_the_weights_order() -> None:
+    """Else every step would copy all gradients."""
+    for shape in ((1, 64, 32, 32), (1, 64, 4, 4)):
+        layer = Conv2d(64, 64, 3, padding=1).to(memory_format=torch.channels_last)
+        layer(torch.randn(shape)).sum().backward()
+        assert layer.weight.grad is not None
+        assert layer.weight.grad.stride() == layer.weight.stride()
+
+
+def test_without_kernels_it_is_torchs_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(winograd, "kernels", lambda: None)
+    layer, x = Conv2d(64, 64, 3, padding=1), torch.randn(2, 64, 32, 32)
+    assert torch.equal(layer(x), nn.functional.conv2d(x, layer.weight, layer.bias, padding=1))
+
+
+def test_autocast_and_other_types_are_torchs_own() -> None:
+    layer, x = Conv2d(8, 8, 3, padding=1), torch.randn(1, 8, 4, 4)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert layer(x).dtype == torch.bfloat16
+    assert layer.double()(x.double()).dtype == torch.float64
+    with torch.device("meta"):
+        assert Conv2d(8, 8, 3)(torch.empty(1, 8, 4, 4)).device.type == "meta"
+
+
+def test_state_dict_is_torchs() -> None:
+    assert Conv2d(3, 4, 3).state_dict().keys() == nn.Conv2d(3, 4, 3).state_dict().keys()
+
+
+def test_winograd_is_taken_for_3x3_alone() -> None:
+    layers = [Conv2d(64, 64, 3, stride=2, padding=1), Conv2d(64, 64, 3), Conv2d(64, 64, 5, padding=1)]
+    x = torch.randn(1, 64, 48, 48)
+    for layer in layers:
+        assert not convolution._suits_winograd(x, layer.weight, layer.stride[0], int(layer.padding[0]))

@@ -1,0 +1,113 @@
+"""C kernels: compiled once, and everything works without them."""
+
+import ctypes
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from fsframework import native
+from fsframework.memory import keep_memory
+
+GOOD = "long twice(long x) { return 2 * x; }\n"
+
+
+@pytest.fixture
+def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("FSF_NATIVE", raising=False)
+    file = tmp_path / "twice.c"
+    file.write_text(GOOD)
+    return file
+
+
+def library(source: Path) -> ctypes.CDLL | None:
+    return native.library.__wrapped__(source)  # without the memory of earlier calls
+
+
+@pytest.fixture
+def compiler() -> None:
+    if not any(map(native.shutil.which, native.COMPILERS)):
+        pytest.skip("needs a C compiler")
+
+
+@pytest.mark.usefixtures("compiler")
+def test_compiles_once(source: Path, tmp_path: Path) -> None:
+    found = library(source)
+    assert found is not None and found.twice(21) == 42
+    (file,) = (tmp_path / "cache" / "fsframework" / "native").iterdir()
+    made = file.stat().st_mtime_ns
+    assert library(source) is not None and file.stat().st_mtime_ns == made
+    source.write_text(GOOD.replace("2 *", "3 *"))
+    changed = library(source)
+    assert changed is not None and changed.twice(1) == 3
+
+
+def refused(source: Path, capsys: pytest.CaptureFixture[str]) -> str:
+    assert library(source) is None
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("note: twice.c: ") and line.endswith("slower without it")
+    return line
+
+
+@pytest.mark.usefixtures("compiler")
+def test_a_mistake_in_the_source_is_one_line(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source.write_text("not C\n")
+    assert "failed" in refused(source, capsys)
+
+
+def test_no_compiler(source: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CC", "no-such-compiler")
+    assert "no C compiler was found (looked for no-such-compiler)" in refused(source, capsys)
+
+
+@pytest.mark.usefixtures("compiler")
+def test_a_cache_that_cannot_be_written(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert "Not a directory" in refused(source, capsys)
+
+
+@pytest.mark.usefixtures("compiler")
+def test_a_damaged_library_is_no_crash(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert library(source) is not None
+    (file,) = (tmp_path / "cache" / "fsframework" / "native").iterdir()
+    other = file.with_name("copy.so")
+    other.write_bytes(file.read_bytes()[:100])
+    other.replace(file)  # another file: the first one is still open
+    assert library(source) is not None or capsys.readouterr().err
+
+
+def test_switched_off(source: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FSF_NATIVE", "0")
+    assert library(source) is None and not capsys.readouterr().err
+
+
+FAULTS = """
+import resource, torch
+from fsframework.memory import keep_memory
+kept = keep_memory()
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    torch.ones(16_000_000)  # 64 MB
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+faults()
+print(kept, faults())
+"""
+
+
+def test_memory_is_kept() -> None:
+    said = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True).stdout.split()
+    if said[0] == "False":
+        pytest.skip("needs glibc")
+    assert int(said[1]) < 100  # of more than 15 thousand pages
+
+
+def test_memory_is_left_alone_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert keep_memory() is False
+    assert torch.ones(1).item() == 1

@@ -1,0 +1,72 @@
+"""`fsf bench speed`: what it says is measured, and its mistakes are one line."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SMALL = ["size=32", "width=0.125", "batch=2", "rounds=1"]
+
+
+def bench(*words: str) -> subprocess.CompletedProcess[str]:
+    sets = [word for value in SMALL for word in ("--set", value)]
+    command = [sys.executable, "-m", "fsframework", "bench", "speed", "--device", "cpu", *sets, *words]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_rows(tmp_path: Path) -> None:
+    file = tmp_path / "speed.json"
+    done = bench("--set", "tasks=[step,swap,detection,pasting,data]", "--json", "--save", str(file))
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found == json.loads(file.read_text())
+    assert found["matmul_peak_gflops"]["fp32"] > 0 and 0 < found["data_share_percent"] < 100
+    assert found["command"].startswith("fsf bench speed") and found["commit"]
+    rows = {(row["task"], row["implementation"]): row for row in found["rows"]}
+    assert {name for task, name in rows if task == "data"} == {"ours fp32"}
+    plain, ours = rows["swap", "plain fp32"], rows["swap", "ours fp32"]
+    assert plain["ratio"] == 1 and ours["ratio"] > 0
+    assert 0 < ours["difference"] < 1e-4 and ours["psnr_db"] > 40
+    assert ours["gflop"] <= plain["gflop"] and ours["peak_percent"] > 0
+    assert rows["step", "ours fp32"]["peak_memory_gb"] > 0
+
+
+def test_a_table() -> None:
+    done = bench("--set", "tasks=[alignment]")
+    assert done.returncode == 0, done.stderr
+    assert "alignment" in done.stdout and "ours fp32" in done.stdout
+
+
+def test_another_commit() -> None:
+    if subprocess.run(["git", "-C", str(ROOT), "rev-parse", "HEAD"], capture_output=True, check=False).returncode:
+        pytest.skip("needs a git checkout")
+    done = bench("--set", "tasks=[swap]", "--against", "HEAD", "--json")
+    assert done.returncode == 0, done.stderr
+    assert [row["implementation"] for row in json.loads(done.stdout)["rows"]] == ["HEAD fp32", "ours fp32"]
+    listed = subprocess.run(["git", "-C", str(ROOT), "worktree", "list"], capture_output=True, text=True, check=True)
+    assert len(listed.stdout.splitlines()) == 1  # nothing is left behind
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["--set", "sise=3"], "speed: sise: Extra inputs"),
+        (["--set", "size"], "--set size: is not KEY=VALUE"),
+        (["--set", "tasks=[]"], "names none"),
+        (["--against", "no-such-commit"], "--against no-such-commit: "),
+        (["--set", "size=48"], "speed: swap: ValueError: AEI-Net takes crops"),
+    ],
+)
+def test_mistakes_are_one_line(words: list[str], line: str) -> None:
+    done = bench(*words)
+    assert done.returncode == 1
+    assert line in done.stderr.splitlines()[-1] and "Traceback" not in done.stderr
+
+
+def test_other_benchmarks_need_a_run() -> None:
+    command = [sys.executable, "-m", "fsframework", "bench", "pose-error"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and "pose-error: measures a run; give one with --run DIR" in done.stderr
