@@ -24,6 +24,7 @@ from fsframework.components import Dataset, Loss, Swapper
 from fsframework.environment import has_bf16
 from fsframework.errors import UserError
 from fsframework.memory import keep_memory
+from fsframework.optimizers import Adam
 from fsframework.pairs import collate, person_numbers
 from fsframework.progress import progress
 from fsframework.recipe import Stage, build_swapper
@@ -109,8 +110,7 @@ class StageTrainer:
     def _optimizer(self, module: nn.Module, lr: float) -> torch.optim.Optimizer:
         settings = self.stage.optimizer
         betas = (float(settings.betas[0]), float(settings.betas[1]))
-        kind = torch.optim.AdamW if settings.weight_decay else torch.optim.Adam
-        return kind(module.parameters(), lr=lr, betas=betas, weight_decay=settings.weight_decay, fused=True)
+        return Adam(module.parameters(), lr=lr, betas=betas, weight_decay=settings.weight_decay)
 
     def _schedule(self, optimizer: torch.optim.Optimizer) -> Scheduler:
         settings, steps = self.stage.schedule, self.stage.steps

@@ -24,7 +24,7 @@ DATA = {"fsf_recipes": "recipes", "fsf_pairs": "benchmarks/pairs"}  # packages t
 LAYERS = [
     {"errors"},
     {"files", "types", "hookspecs", "signals", "progress", "statistics", "safe_yaml"},
-    {"native", "memory"},
+    {"native", "memory", "optimizers"},
     {"winograd"},
     {"convolution"},
     {"components"},
@@ -50,6 +50,7 @@ OPEN_TO_PLUGINS = {
     "images",
     "memory",
     "native",
+    "optimizers",
     "pairs",
     "plugins",
     "progress",

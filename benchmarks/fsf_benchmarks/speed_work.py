@@ -32,6 +32,7 @@ from fsframework.plugins import part
 from fsframework.types import Batch, Faces, SwapResult
 
 LOSSES = ("hinge-gan", "attribute", "identity", "reconstruction")
+MEASURES = ("winograd", "patches", "aad", "adam", "memory")  # that make "ours" fast, and can be left out
 PLACES = 16  # pictures with one face that detection, alignment and pasting see
 
 
@@ -48,18 +49,31 @@ class Work:
         Whether networks run under bfloat16 autocast.
     recompute:
         Whether the generator's blocks are computed again in the backward pass.
+    without:
+        One of `MEASURES`, to leave out of "ours"; or "".
     device:
         As torch names it.
     """
 
     def __init__(
-        self, way: str, size: int, width: float, batch: int, bf16: bool, recompute: bool, device: str, threads: int
+        self,
+        way: str,
+        size: int,
+        width: float,
+        batch: int,
+        bf16: bool,
+        recompute: bool,
+        without: str,
+        device: str,
+        threads: int,
     ) -> None:
         torch.set_num_threads(threads)
         self.way, self.size, self.width, self.batch_size, self.device = way, size, width, batch, torch.device(device)
-        self.recompute = recompute
+        self.recompute, self.without = recompute, without
         self.precision = torch.autocast(self.device.type, torch.bfloat16) if bf16 else nullcontext()
-        if way == "ours":
+        if without:
+            _leave_out(without)
+        if way == "ours" and without != "memory":
             self._keep_memory()
 
     @staticmethod
@@ -89,10 +103,18 @@ class Work:
         for module in (swapper, *losses):
             module.to(memory_format=self._order)
         trained = nn.ModuleList([swapper.attributes, swapper.generator])
-        optimizers = [
-            torch.optim.Adam(each.parameters(), betas=(0.0, 0.999), fused=True) for each in (trained, losses[0])
-        ]
+        optimizers = [self._adam(each) for each in (trained, losses[0])]
         return swapper, losses, optimizers
+
+    def _adam(self, module: nn.Module) -> torch.optim.Adam:
+        settings: dict[str, Any] = {"lr": 4e-4, "betas": (0.0, 0.999)}
+        try:
+            from fsframework.optimizers import Adam
+        except ImportError:  # an older commit
+            return torch.optim.Adam(module.parameters(), fused=True, **settings)
+        if self.way == "plain" or self.without == "adam":
+            return torch.optim.Adam(module.parameters(), fused=True, **settings)
+        return Adam(module.parameters(), **settings)
 
     @property
     def _order(self) -> torch.memory_format:
@@ -251,6 +273,20 @@ class Work:
         if self.device.type == "cuda":
             torch.cuda.synchronize()
         return time.perf_counter() - started
+
+
+def _leave_out(measure: str) -> None:
+    """Switch one of `MEASURES` off in this process."""
+    from fsf_faceshifter import aad
+
+    from fsframework import convolution, winograd
+
+    if measure == "winograd":
+        winograd.kernels = lambda: None  # type: ignore[assignment]
+    elif measure == "patches":
+        convolution.PATCHES = 0
+    elif measure == "aad":
+        aad._kernels = lambda: None  # type: ignore[assignment]
 
 
 def main() -> None:
