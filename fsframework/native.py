@@ -1,7 +1,7 @@
 """C kernels for what torch does slowly on CPUs: compiled when they are first needed, kept in the user's cache folder.
 
 A kernel is a C file in the package that uses it, and every caller has a way in plain torch beside it, so a machine
-without a C compiler works too, only slower. `FSF_NATIVE=0` switches all kernels off.
+without a C compiler works too, only slower. `FSF_BLOCK_KERNELS=aad,winograd` leaves kernels out, `all` leaves out all.
 """
 
 import ctypes
@@ -28,7 +28,8 @@ def library(source: Path) -> ctypes.CDLL | None:
     The compiled file's name is a hash of the source, the compiler and the processor's abilities, so a cache folder
     can be shared between machines. OpenMP threads are torch's own: both load the same libgomp.
     """
-    if os.environ.get("FSF_NATIVE") == "0":
+    blocked = os.environ.get("FSF_BLOCK_KERNELS", "").split(",")
+    if source.stem in blocked or "all" in blocked:
         return None
     try:
         return ctypes.CDLL(str(_compiled(source)))

@@ -17,7 +17,7 @@ GOOD = "long twice(long x) { return 2 * x; }\n"
 @pytest.fixture
 def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.delenv("FSF_NATIVE", raising=False)
+    monkeypatch.delenv("FSF_BLOCK_KERNELS", raising=False)
     file = tmp_path / "twice.c"
     file.write_text(GOOD)
     return file
@@ -82,9 +82,12 @@ def test_a_damaged_library_is_no_crash(source: Path, tmp_path: Path, capsys: pyt
     assert library(source) is not None or capsys.readouterr().err
 
 
-def test_switched_off(source: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FSF_NATIVE", "0")
-    assert library(source) is None and not capsys.readouterr().err
+@pytest.mark.usefixtures("compiler")
+def test_blocked(source: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for blocked, there in (("other,twice", False), ("all", False), ("other", True)):
+        monkeypatch.setenv("FSF_BLOCK_KERNELS", blocked)
+        assert (library(source) is not None) == there
+    assert not capsys.readouterr().err
 
 
 FAULTS = """

@@ -8,6 +8,7 @@ nothing but the contracts of components, so that `--against` can run it on the c
 
 import io
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -71,8 +72,12 @@ class Work:
         self.way, self.size, self.width, self.batch_size, self.device = way, size, width, batch, torch.device(device)
         self.recompute, self.without = recompute, without
         self.precision = torch.autocast(self.device.type, torch.bfloat16) if bf16 else nullcontext()
-        if without:
-            _leave_out(without)
+        if without in ("winograd", "aad"):
+            os.environ["FSF_BLOCK_KERNELS"] = without
+        elif without == "patches":
+            from fsframework import convolution
+
+            convolution.PATCHES = 0
         if way == "ours" and without != "memory":
             self._keep_memory()
 
@@ -273,20 +278,6 @@ class Work:
         if self.device.type == "cuda":
             torch.cuda.synchronize()
         return time.perf_counter() - started
-
-
-def _leave_out(measure: str) -> None:
-    """Switch one of `MEASURES` off in this process."""
-    from fsf_faceshifter import aad
-
-    from fsframework import convolution, winograd
-
-    if measure == "winograd":
-        winograd.kernels = lambda: None  # type: ignore[assignment]
-    elif measure == "patches":
-        convolution.PATCHES = 0
-    elif measure == "aad":
-        aad._kernels = lambda: None  # type: ignore[assignment]
 
 
 def main() -> None:
