@@ -121,11 +121,17 @@ def show_other(name: str, kept: dict[str, Any]) -> str:
     peaks = kept.get("matmul_peak_gflops", {})
     if peaks:
         facts += f" Measured matrix peak: {', '.join(f'{kind} {peak} GFLOP/s' for kind, peak in peaks.items())}."
+    if share := kept.get("data_share_percent"):
+        facts += f" A training step waits for data {share} % of its time."
     rows = kept.get("rows") or [
         {"figure": key, "value": float(f"{value:.6g}")} for key, value in kept["figures"].items()
     ]
-    lines = [f"### {name}", "", facts, "", f"| {' | '.join(key.replace('_', ' ') for key in rows[0])} |"]
-    lines += ["|---" * len(rows[0]) + "|", *(f"| {' | '.join(map(str, row.values()))} |" for row in rows)]
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    lines = [f"### {name}", "", facts, "", f"| {' | '.join(key.replace('_', ' ') for key in columns)} |"]
+    lines += ["|---" * len(columns) + "|"]
+    for row in rows:
+        cells = ("" if row.get(key) is None else str(row[key]) for key in columns)
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

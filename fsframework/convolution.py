@@ -16,9 +16,10 @@ from torch.nn.grad import conv2d_input
 
 from fsframework import winograd
 
-FEWEST = 24  # tiles from which on Winograd's transformed weights, four times as many, pay
-NARROW = 64 * 32  # inputs times outputs up to which Winograd's way pays for the gradient of the weights alone
-PATCHES = 400  # pixels, of all images, up to which patches are better
+# Where each way is the fastest, in pixels of all images together, as measured on two cores.
+WINOGRAD = 384  # of 3x3 convolutions; with fewer, its transformed weights, four times as many, do not pay
+PATCHES = 1024  # up to which patches do: of what a halving convolution gives, or what a doubling one takes
+NARROW = 32 * 32  # inputs times outputs; below it Winograd's way is used for the gradient of the weights alone
 
 
 class Conv2d(nn.Conv2d):
@@ -33,10 +34,10 @@ class Conv2d(nn.Conv2d):
         """(B, inputs, H, W) to (B, outputs, H', W')."""
         stride, padding = self.stride[0], cast(tuple[int, int], self.padding)[0]
         if _on_cpu(input, self.weight):
-            if _few_pixels(input, stride):
-                return cast(Tensor, _Patches.apply(input, self.weight, self.bias, stride, padding))
             if _suits_winograd(input, self.weight, stride, padding):
                 return cast(Tensor, _Winograd.apply(input, self.weight, self.bias))
+            if _pixels(input, stride) <= PATCHES:
+                return cast(Tensor, _Patches.apply(input, self.weight, self.bias, stride, padding))
         return super().forward(input)
 
 
@@ -50,7 +51,7 @@ class ConvTranspose2d(nn.ConvTranspose2d):
 
     def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
         """(B, inputs, H, W) to (B, outputs, H', W')."""
-        if output_size is None and _on_cpu(input, self.weight) and _few_pixels(input, 1):
+        if output_size is None and _on_cpu(input, self.weight) and _pixels(input, 1) <= PATCHES:
             padding = cast(tuple[int, int], self.padding)[0]
             return cast(Tensor, _Spread.apply(input, self.weight, self.bias, self.stride[0], padding))
         return super().forward(input, output_size)
@@ -63,15 +64,15 @@ def _on_cpu(images: Tensor, weight: Tensor) -> bool:
     return not (torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling())
 
 
-def _few_pixels(images: Tensor, stride: int) -> bool:
-    return len(images) * (images.shape[2] // stride) * (images.shape[3] // stride) <= PATCHES
+def _pixels(images: Tensor, stride: int) -> int:
+    return len(images) * (images.shape[2] // stride) * (images.shape[3] // stride)
 
 
 def _suits_winograd(images: Tensor, weight: Tensor, stride: int, padding: int) -> bool:
     if tuple(weight.shape[2:]) != (3, 3) or stride != 1 or padding != 1:
         return False
     whole = weight.shape[0] % winograd.LANES == 0 and weight.shape[1] % winograd.LANES == 0
-    return whole and winograd.tile_count(images) >= FEWEST and winograd.kernels() is not None
+    return whole and _pixels(images, 1) >= WINOGRAD and winograd.kernels() is not None
 
 
 class _Winograd(torch.autograd.Function):
@@ -109,8 +110,7 @@ class _Patches(torch.autograd.Function):
         patches, (height, width) = _gather(images, weight.shape[2], stride, padding)
         ctx.save_for_backward(patches, weight)
         ctx.shape, ctx.stride, ctx.padding = images.shape, stride, padding
-        product = F.linear(patches, _matrix(weight), bias)
-        return product.view(len(images), height, width, -1).permute(0, 3, 1, 2)
+        return _product(patches, _matrix(weight).T, bias, (len(images), weight.shape[0], height, width))
 
     @staticmethod
     @once_differentiable
@@ -150,8 +150,8 @@ class _Spread(torch.autograd.Function):
         patches, (height, width) = _gather(gradient, weight.shape[2], ctx.stride, ctx.padding)
         to_images = to_weight = to_bias = None
         if ctx.needs_input_grad[0]:
-            product = patches @ _matrix(weight).T
-            to_images = product.view(len(gradient), height, width, -1).permute(0, 3, 1, 2)
+            shape = (len(gradient), weight.shape[0], height, width)
+            to_images = _product(patches, _matrix(weight).T, None, shape)
         if ctx.needs_input_grad[1]:
             to_weight = _of_matrix(rows.T @ patches, weight.shape)
         if ctx.needs_input_grad[2]:
@@ -175,6 +175,18 @@ def _rows(images: Tensor) -> Tensor:
     return images.permute(0, 2, 3, 1).flatten(0, 2)
 
 
+def _product(rows: Tensor, matrix: Tensor, bias: Tensor | None, shape: tuple[int, ...]) -> Tensor:
+    """Images of a shape (B, C, H, W), whose `_rows` are a product plus a bias (C,). No view, so that what follows may
+    work in place."""
+    result = torch.empty(shape, memory_format=torch.channels_last)
+    out = result.permute(0, 2, 3, 1).view(-1, shape[1])
+    if bias is None:
+        torch.mm(rows, matrix, out=out)
+    else:
+        torch.addmm(bias, rows, matrix, out=out)
+    return result
+
+
 def _gather(images: Tensor, kernel: int, stride: int, padding: int) -> tuple[Tensor, tuple[int, int]]:
     """All patches (B * H' * W', kernel * kernel * C) of images (B, C, H, W), and H', W'."""
     padded = F.pad(images.permute(0, 2, 3, 1), (0, 0, padding, padding, padding, padding))
@@ -196,5 +208,5 @@ def _scatter(
             rows = slice(row, row + (tall - 1) * stride + 1, stride)
             columns = slice(column, column + (wide - 1) * stride + 1, stride)
             result[:, rows, columns] += parts[:, :, :, row, column]
-    inside = result[:, padding : padding + height, padding : padding + width]
-    return inside.permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
+    inside = result[:, padding : padding + height, padding : padding + width].permute(0, 3, 1, 2)
+    return torch.empty(shape, memory_format=torch.channels_last).copy_(inside)

@@ -19,7 +19,8 @@ from fsframework import native
 
 LANES = 8  # winograd.c works on so many channels at once
 PLACES = 36  # products for each pair of channels in a tile
-TOGETHER = 256  # tiles transformed at once: few enough for the cache, enough for the matrix products
+TOGETHER = 250  # tiles transformed at once: few enough for the cache, enough for the matrix products, and no power of
+# two, with which the 36 places of a number would fall on the same few lines of the cache
 
 
 @cache
@@ -66,30 +67,28 @@ def gradient_of_weight(images: Tensor, gradient: Tensor) -> Tensor:
 
 
 class _Tiles:
-    """Room for the transformed tiles of some images: 36 matrices (tiles, channels), a cache line farther apart than
-    need be, so that the 36 places of a number do not fall on the same lines of the cache."""
+    """Room for the transformed tiles of some images: 36 matrices (tiles, channels)."""
 
     def __init__(self, images: Tensor) -> None:
         self.channels = images.shape[1]
-        self.apart = min(TOGETHER, tile_count(images)) * self.channels + 16
-        self.data = torch.empty(PLACES * self.apart)
+        self.data = torch.empty(PLACES * min(TOGETHER, tile_count(images)) * self.channels)
 
     def matrices(self, count: int) -> Tensor:
-        """The first tiles, (36, count, C)."""
-        return self.data.as_strided((PLACES, count, self.channels), (self.apart, self.channels, 1))
+        """The first tiles, (36, count, C), contiguous: torch multiplies others one by one."""
+        return self.data[: PLACES * count * self.channels].view(PLACES, count, self.channels)
 
     def fill(self, function: str, images: Tensor, first: int, count: int) -> None:
         """Transform tiles of the images."""
         channels, height, width = images.shape[1:]
-        transform = getattr(_loaded(), function)
-        transform(images.data_ptr(), self.data.data_ptr(), self.apart, height, width, channels, first, count)
+        transform, apart = getattr(_loaded(), function), count * channels
+        transform(images.data_ptr(), self.data.data_ptr(), apart, height, width, channels, first, count)
 
     def write(self, bias: Tensor | None, images: Tensor, first: int, count: int) -> None:
         """Turn products back into pixels of the images."""
         channels, height, width = images.shape[1:]
-        shift = None if bias is None else bias.data_ptr()
+        shift, apart = None if bias is None else bias.data_ptr(), count * channels
         _loaded().output_tiles(
-            self.data.data_ptr(), shift, images.data_ptr(), self.apart, height, width, channels, first, count
+            self.data.data_ptr(), shift, images.data_ptr(), apart, height, width, channels, first, count
         )
 
 

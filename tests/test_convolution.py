@@ -88,6 +88,14 @@ def test_autocast_and_other_types_are_torchs_own() -> None:
         assert Conv2d(8, 8, 3)(torch.empty(1, 8, 4, 4)).device.type == "meta"
 
 
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_what_follows_may_work_in_place(case: tuple) -> None:
+    _, kind, kernel, stride, padding, shape, outputs = case
+    layer = kind(shape[1], outputs, kernel, stride=stride, padding=padding)
+    layer(torch.randn(shape)).relu_().sum().backward()
+    assert layer.weight.grad is not None
+
+
 def test_state_dict_is_torchs() -> None:
     assert Conv2d(3, 4, 3).state_dict().keys() == nn.Conv2d(3, 4, 3).state_dict().keys()
 

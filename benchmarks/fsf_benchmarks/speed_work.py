@@ -105,6 +105,9 @@ class Work:
             generator, attributes = PlainGenerator(generator), plain_convolutions(attributes)
         swapper = Swapper(identity, attributes, generator).to(self.device)
         losses = [part("losses", kind).build().to(self.device) for kind in LOSSES]
+        if self.way == "plain":
+            for module in (identity, *losses):
+                plain_convolutions(module)
         for module in (swapper, *losses):
             module.to(memory_format=self._order)
         trained = nn.ModuleList([swapper.attributes, swapper.generator])

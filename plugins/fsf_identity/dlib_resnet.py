@@ -20,6 +20,7 @@ from fsf_identity.dlib_format import read_layers
 from fsf_identity.fixed_crop import FixedCrop, box_to
 from fsf_identity.precision import without_autocast
 from fsframework.components import ComponentOptions, IdentityEncoder
+from fsframework.convolution import Conv2d
 from fsframework.errors import UserError
 from fsframework.files import package_file
 from fsframework.types import Faces
@@ -52,8 +53,8 @@ class Block(nn.Module):
     def __init__(self, before: int, width: int, halve: bool) -> None:
         super().__init__()
         self.halve = halve
-        self.first = nn.Conv2d(before, width, 3, stride=2 if halve else 1, padding=0 if halve else 1)
-        self.second = nn.Conv2d(width, width, 3, padding=1)
+        self.first = Conv2d(before, width, 3, stride=2 if halve else 1, padding=0 if halve else 1)
+        self.second = Conv2d(width, width, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.second(F.relu(self.first(x), inplace=True))

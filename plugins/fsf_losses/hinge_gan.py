@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fsframework.components import Loss, Swapper
+from fsframework.convolution import Conv2d
 from fsframework.types import Batch, SwapResult
 
 
@@ -17,16 +18,16 @@ class PatchDiscriminator(nn.Sequential):
     """Convolutions 4x4 of stride 2 to a map of logits (B, 1, S / 2^layers, S / 2^layers)."""
 
     def __init__(self, width: int, layers: int) -> None:
-        blocks: list[nn.Module] = [nn.Conv2d(3, width, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
+        blocks: list[nn.Module] = [Conv2d(3, width, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
         for _ in range(layers - 1):
             wider = min(2 * width, 512)
             blocks += [
-                nn.Conv2d(width, wider, 4, stride=2, padding=1),
+                Conv2d(width, wider, 4, stride=2, padding=1),
                 nn.GroupNorm(wider, wider),  # instance norm, with a learned scale and shift
                 nn.LeakyReLU(0.2),
             ]
             width = wider
-        super().__init__(*blocks, nn.Conv2d(width, 1, 3, padding=1))
+        super().__init__(*blocks, Conv2d(width, 1, 3, padding=1))
 
 
 class HingeGan(Loss):
