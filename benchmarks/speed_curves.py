@@ -23,7 +23,7 @@ HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "speed_curves.json"
 PICTURE = HERE.parent / "docs" / "speed.svg"
 BASE = {"size": 64, "width": 0.5, "batch": 8}
-CHANGES: dict[str, list[float]] = {"size": [32, 64, 128, 256], "width": [0.25, 0.5, 1], "batch": [1, 2, 8, 24]}
+CHANGES: dict[str, list[float]] = {"size": [32, 64, 128, 256], "width": [0.25, 0.5, 1], "batch": [1, 4, 8, 24]}
 LABELS = {"size": "side of the crops, pixels", "width": "width of the networks", "batch": "pairs at once"}
 TITLES = {"step": "training step", "swap": "swap"}
 COLOURS = {"plain fp32": "#b05a2c", "ours fp32": "#1f6f8b", "ours bf16": "#5b8c3a"}
@@ -33,7 +33,7 @@ LEFT, RIGHT, TOP, BOTTOM = 48, 12, 30, 42  # of a panel, in SVG units
 
 @click.command(help=__doc__)
 @click.option("--draw", "only_draw", is_flag=True, help="Draw the figures that are kept; measure nothing.")
-@click.option("--rounds", default=3, show_default=True, help="Timed turns at each point.")
+@click.option("--rounds", default=2, show_default=True, help="Timed turns at each point.")
 @click.option("--device", help="cpu, cuda or cuda:N. By default the GPU, if there is one.")
 def main(only_draw: bool, rounds: int, device: str | None) -> None:
     if not only_draw:

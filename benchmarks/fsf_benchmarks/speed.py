@@ -51,6 +51,7 @@ class Speed(Benchmark):
         )
         bf16: bool | None = Field(None, description="Also under bfloat16; null: where the device has it.")
         recompute: bool = Field(False, description="Also with the generator's option `recompute`.")
+        compiled: bool = Field(False, description="Also with both networks compiled by torch.compile.")
         without: tuple[Literal["winograd", "patches", "aad", "adam", "memory"], ...] = Field(
             (), description="Also ours without one of these: what each of them gains."
         )
@@ -97,7 +98,7 @@ class Speed(Benchmark):
         options = self.options
         settings = {key: getattr(options, key) for key in ("size", "width", "batch")}
         settings |= {"device": str(device), "threads": torch.get_num_threads(), "bf16": False, "recompute": False}
-        settings["without"] = ""
+        settings |= {"compiled": False, "without": ""}
         bf16 = has_bf16(device) if options.bf16 is None else options.bf16
         workers: dict[str, Worker] = {}
         if options.against is None:
@@ -110,6 +111,8 @@ class Speed(Benchmark):
             workers["ours fp32 recompute"] = Worker({**settings, "way": "ours", "recompute": True})
         if bf16:
             workers["ours bf16"] = Worker({**settings, "way": "ours", "bf16": True})
+        if options.compiled:
+            workers["ours fp32 compiled"] = Worker({**settings, "way": "ours", "compiled": True})
         for measure in options.without:
             workers[f"ours fp32 without {measure}"] = Worker({**settings, "way": "ours", "without": measure})
         for worker in workers.values():
@@ -166,9 +169,8 @@ class Worker:
     """A process of `speed_work`, perhaps with another commit's code."""
 
     def __init__(self, settings: dict[str, Any], code: Path | None = None) -> None:
-        self.only_networks = (
-            settings["way"] == "plain" or settings["bf16"] or settings["recompute"] or settings["without"]
-        )
+        special = any(settings[key] for key in ("bf16", "recompute", "compiled", "without"))
+        self.only_networks = settings["way"] == "plain" or special
         self.precision = "bf16" if settings["bf16"] else "fp32"
         environment = dict(os.environ)
         if code is not None:

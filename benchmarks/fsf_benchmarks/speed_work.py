@@ -50,6 +50,8 @@ class Work:
         Whether networks run under bfloat16 autocast.
     recompute:
         Whether the generator's blocks are computed again in the backward pass.
+    compiled:
+        Whether both networks are compiled by torch.compile.
     without:
         One of `MEASURES`, to leave out of "ours"; or "".
     device:
@@ -64,13 +66,14 @@ class Work:
         batch: int,
         bf16: bool,
         recompute: bool,
+        compiled: bool,
         without: str,
         device: str,
         threads: int,
     ) -> None:
         torch.set_num_threads(threads)
         self.way, self.size, self.width, self.batch_size, self.device = way, size, width, batch, torch.device(device)
-        self.recompute, self.without = recompute, without
+        self.recompute, self.compiled, self.without = recompute, compiled, without
         self.precision = torch.autocast(self.device.type, torch.bfloat16) if bf16 else nullcontext()
         if without in ("winograd", "aad"):
             os.environ["FSF_BLOCK_KERNELS"] = without
@@ -110,6 +113,9 @@ class Work:
                 plain_convolutions(module)
         for module in (swapper, *losses):
             module.to(memory_format=self._order)
+        if self.compiled:
+            swapper.attributes.compile()
+            swapper.generator.compile()
         trained = nn.ModuleList([swapper.attributes, swapper.generator])
         optimizers = [self._adam(each) for each in (trained, losses[0])]
         return swapper, losses, optimizers
