@@ -33,9 +33,17 @@ def library(source: Path) -> ctypes.CDLL | None:
         return None
     try:
         return ctypes.CDLL(str(_compiled(source)))
+    except FileNotFoundError as error:
+        _note(str(error))
     except (OSError, subprocess.SubprocessError, UserError) as error:
-        print(f"note: {source.name}: {_reason(error)}; training and swapping are slower without it", file=sys.stderr)
-        return None
+        _note(f"{source.name}: {_reason(error)}")
+    return None
+
+
+@cache
+def _note(what: str) -> None:
+    """Say it once, however many kernels are missed."""
+    print(f"note: {what}; training and swapping are slower without it", file=sys.stderr)
 
 
 def _compiled(source: Path) -> Path:
@@ -43,7 +51,7 @@ def _compiled(source: Path) -> Path:
     named = os.environ.get("CC")
     compiler = next((path for name in ([named] if named else COMPILERS) if (path := shutil.which(name))), None)
     if compiler is None:
-        raise OSError(f"no C compiler was found (looked for {named or ', '.join(COMPILERS)})")
+        raise FileNotFoundError(f"no C compiler was found (looked for {named or ', '.join(COMPILERS)})")
     abilities = _run([compiler, "-march=native", "-dM", "-E", "-x", "c", os.devnull])  # names the compiler, too
     key = hashlib.sha256(b"\0".join([source.read_bytes(), " ".join(FLAGS).encode(), abilities])).hexdigest()[:24]
     base = os.environ.get("XDG_CACHE_HOME")

@@ -19,7 +19,7 @@ static inline place place_of(long tile, long height, long width) {
 }
 
 /* One axis of the input, B^T d. */
-static inline void input_axis(const lanes d[6], lanes out[6]) {
+static inline void input_axis(const lanes *d, lanes *out) {
     lanes a = d[4] - 4 * d[2], b = d[3] - 4 * d[1], c = d[4] - d[2], e = 2 * (d[3] - d[1]);
     out[0] = 4 * d[0] - 5 * d[2] + d[4];
     out[1] = a + b;
@@ -51,7 +51,7 @@ static inline void output_axis(const lanes m[6], lanes out[4]) {
 }
 
 /* One axis of the output's gradient, A y. */
-static inline void gradient_axis(const lanes y[4], lanes out[6]) {
+static inline void gradient_axis(const lanes *y, lanes *out) {
     lanes a = y[0] + y[2], b = y[1] + y[3], c = y[0] + 4 * y[2], e = 2 * y[1] + 8 * y[3];
     out[0] = y[0];
     out[1] = a + b;
@@ -61,30 +61,39 @@ static inline void gradient_axis(const lanes y[4], lanes out[6]) {
     out[5] = y[3];
 }
 
+typedef void axis(const lanes *, lanes *);
+
+/* Transform a tile of side `side`, whose first pixel lies `border` above and left of the place: `to` gets 36 numbers for
+ * each channel. The compiler sees side, border and transform as constants. */
+static inline __attribute__((always_inline)) void transform_tile(const float *images, place at, long height, long width,
+                                                                 long channels, float *to, long stride, long side,
+                                                                 long border, axis *transform) {
+    const float *image = images + at.image * height * width * channels;
+    for (long c = 0; c < channels; c += LANES) {
+        lanes half[6][6], column[6], out[6];
+        for (long q = 0; q < side; q++) {
+            for (long p = 0; p < side; p++) {
+                long y = at.row + p - border, x = at.column + q - border;
+                int inside = y >= 0 && y < height && x >= 0 && x < width;
+                column[p] = inside ? *(const lanes *)(image + (y * width + x) * channels + c) : (lanes){0};
+            }
+            transform(column, out);
+            for (long p = 0; p < 6; p++) half[p][q] = out[p];
+        }
+        for (long p = 0; p < 6; p++) {
+            transform(half[p], out);
+            for (long q = 0; q < 6; q++) *(lanes *)(to + (p * 6 + q) * stride + c) = out[q];
+        }
+    }
+}
+
 /* B^T d B of every tile's 6x6 input pixels. */
 void input_tiles(const float *images, float *tiles, long stride, long height, long width, long channels, long first,
                  long count) {
 #pragma omp parallel for schedule(static)
     for (long tile = 0; tile < count; tile++) {
         place at = place_of(first + tile, height, width);
-        const float *image = images + at.image * height * width * channels;
-        for (long c = 0; c < channels; c += LANES) {
-            lanes half[6][6], column[6], out[6];
-            for (long q = 0; q < 6; q++) {
-                for (long p = 0; p < 6; p++) {
-                    long y = at.row + p - 1, x = at.column + q - 1;
-                    int inside = y >= 0 && y < height && x >= 0 && x < width;
-                    column[p] = inside ? *(const lanes *)(image + (y * width + x) * channels + c) : (lanes){0};
-                }
-                input_axis(column, out);
-                for (long p = 0; p < 6; p++) half[p][q] = out[p];
-            }
-            float *to = tiles + tile * channels + c;
-            for (long p = 0; p < 6; p++) {
-                input_axis(half[p], out);
-                for (long q = 0; q < 6; q++) *(lanes *)(to + (p * 6 + q) * stride) = out[q];
-            }
-        }
+        transform_tile(images, at, height, width, channels, tiles + tile * channels, stride, 6, 1, input_axis);
     }
 }
 
@@ -94,24 +103,7 @@ void gradient_tiles(const float *images, float *tiles, long stride, long height,
 #pragma omp parallel for schedule(static)
     for (long tile = 0; tile < count; tile++) {
         place at = place_of(first + tile, height, width);
-        const float *image = images + at.image * height * width * channels;
-        for (long c = 0; c < channels; c += LANES) {
-            lanes half[6][4], column[4], out[6];
-            for (long q = 0; q < 4; q++) {
-                for (long p = 0; p < 4; p++) {
-                    long y = at.row + p, x = at.column + q;
-                    int inside = y < height && x < width;
-                    column[p] = inside ? *(const lanes *)(image + (y * width + x) * channels + c) : (lanes){0};
-                }
-                gradient_axis(column, out);
-                for (long p = 0; p < 6; p++) half[p][q] = out[p];
-            }
-            float *to = tiles + tile * channels + c;
-            for (long p = 0; p < 6; p++) {
-                gradient_axis(half[p], out);
-                for (long q = 0; q < 6; q++) *(lanes *)(to + (p * 6 + q) * stride) = out[q];
-            }
-        }
+        transform_tile(images, at, height, width, channels, tiles + tile * channels, stride, 4, 0, gradient_axis);
     }
 }
 
