@@ -86,6 +86,8 @@ def _plan(recipe: Recipe) -> Evaluation:
 
 def _named(name: str, plan: Evaluation) -> list[Part]:
     """The recipe's benchmarks of that name, or else one with its default options. Raises UserError."""
+    if getattr(component("benchmarks", name), "alone", False):
+        raise UserError(f"{name}: measures no run; leave --run out")
     known = [part for part in plan.benchmarks if part.name == name]
     if known:
         return known

@@ -20,7 +20,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from fsframework import safe_yaml
 from fsframework.components import Swapper
 from fsframework.errors import UserError
-from fsframework.plugins import Part, use
+from fsframework.plugins import Part, component, use
 from fsframework.recipe_source import Source
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
@@ -148,6 +148,14 @@ class Evaluation(_Keys):
     )
     benchmarks: list[Annotated[Part, use("benchmarks")]] = Field(min_length=1, description="What is measured.")
     batch_size: int = Field(default=32, ge=1, description="Pairs that are swapped at once.")
+
+    @field_validator("benchmarks")
+    @classmethod
+    def _measure_swaps(cls, benchmarks: list[Part]) -> list[Part]:
+        for part in benchmarks:
+            if getattr(component(part.kind, part.name), "alone", False):
+                raise ValueError(f"{part.name} measures no swaps; leave it out, and run: fsf bench {part.name}")
+        return benchmarks
 
 
 class Recipe(_Keys):

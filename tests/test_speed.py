@@ -7,6 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from fsframework import evaluation
+from fsframework.errors import UserError
+from fsframework.recipe import Recipe
+
 ROOT = Path(__file__).parents[1]
 SMALL = ["size=32", "width=0.125", "batch=2", "rounds=1"]
 
@@ -70,3 +74,15 @@ def test_other_benchmarks_need_a_run() -> None:
     command = [sys.executable, "-m", "fsframework", "bench", "pose-error"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1 and "pose-error: measures a run; give one with --run DIR" in done.stderr
+
+
+def test_a_run_needs_other_benchmarks() -> None:
+    override = "evaluation.benchmarks=[{use: speed}]"
+    command = [sys.executable, "-m", "fsframework", "check", "smoke", "--set", override]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "evaluation.benchmarks: speed measures no swaps" in done.stderr and "Traceback" not in done.stderr
+    plan = Recipe.load("smoke").evaluation
+    assert plan is not None
+    with pytest.raises(UserError, match="speed: measures no run; leave --run out"):
+        evaluation._named("speed", plan)
