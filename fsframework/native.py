@@ -32,7 +32,7 @@ def library(source: Path) -> ctypes.CDLL | None:
     if source.stem in blocked or "all" in blocked:
         return None
     try:
-        return ctypes.CDLL(str(_compiled(source)))
+        return _loaded(source)
     except FileNotFoundError as error:
         _note(str(error))
     except (OSError, subprocess.SubprocessError, UserError) as error:
@@ -44,6 +44,15 @@ def library(source: Path) -> ctypes.CDLL | None:
 def _note(what: str) -> None:
     """Say it once, however many kernels are missed."""
     print(f"note: {what}; training and swapping are slower without it", file=sys.stderr)
+
+
+def _loaded(source: Path) -> ctypes.CDLL:
+    file = _compiled(source)
+    try:
+        return ctypes.CDLL(str(file))
+    except OSError:  # damaged by somebody
+        file.unlink()
+        return ctypes.CDLL(str(_compiled(source)))
 
 
 def _compiled(source: Path) -> Path:
