@@ -137,7 +137,7 @@ class _Spread(torch.autograd.Function):
         kernel = weight.shape[2]
         rows = _rows(images)
         ctx.save_for_backward(rows, weight)
-        ctx.stride, ctx.padding, ctx.size = stride, padding, (height, width)
+        ctx.stride, ctx.padding = stride, padding
         tall, wide = ((side - 1) * stride + kernel - 2 * padding for side in (height, width))
         shape = torch.Size([count, weight.shape[1], tall, wide])
         result = _scatter(rows @ _matrix(weight), shape, (height, width), kernel, stride, padding)

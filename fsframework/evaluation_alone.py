@@ -3,11 +3,11 @@
 import datetime
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 from rich.table import Table
 from rich.text import Text
 
+from fsframework import safe_yaml
 from fsframework.components import Benchmark
 from fsframework.errors import UserError
 from fsframework.plugins import component, components
@@ -38,12 +38,9 @@ def measure(name: str, sets: list[str], device: str | None = None) -> dict[str, 
     options = {}
     for entry in sets:
         key, equals, value = entry.partition("=")
-        try:
-            options[key] = yaml.safe_load(value)
-        except yaml.YAMLError:
-            equals = ""
         if not equals:
             raise UserError(f"--set {entry}: is not KEY=VALUE; write for instance --set size=128")
+        options[key], _ = safe_yaml.parse(value, f"--set {entry}")
     try:
         made = cls.Options(**options)
     except ValidationError as error:

@@ -43,6 +43,12 @@ def replacing(path: str | Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def cache_folder() -> Path:
+    """Where caches lie unless an option says otherwise: $XDG_CACHE_HOME/fsframework or ~/.cache/fsframework."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "fsframework"
+
+
 def sync_folder(folder: Path) -> None:
     """Make the names in a folder durable, where the system can."""
     if os.name == "posix":

@@ -14,16 +14,18 @@ from functools import cache
 from pathlib import Path
 
 from fsframework.errors import UserError
-from fsframework.files import replacing
+from fsframework.files import cache_folder, replacing
 
 FLAGS = ["-O3", "-march=native", "-fopenmp", "-fno-math-errno", "-shared", "-fPIC"]
 COMPILERS = ("cc", "gcc", "clang")
 SECONDS = 120  # that a compiler may take
 
 
-@cache
-def library(source: Path) -> ctypes.CDLL | None:
+def library(source: Path, **functions: tuple[int, int]) -> ctypes.CDLL | None:
     """The compiled functions of a C file, or None where they cannot be had; then one line on standard error says why.
+
+    `functions` says of each how many pointers it takes, and then how many longs; none returns anything. Keep what this
+    returns: every call looks for the compiler.
 
     The compiled file's name is a hash of the source, the compiler and the processor's abilities, so a cache folder
     can be shared between machines. OpenMP threads are torch's own: both load the same libgomp.
@@ -32,12 +34,17 @@ def library(source: Path) -> ctypes.CDLL | None:
     if source.stem in blocked or "all" in blocked:
         return None
     try:
-        return _loaded(source)
+        found = _loaded(source)
     except FileNotFoundError as error:
         _note(str(error))
+        return None
     except (OSError, subprocess.SubprocessError, UserError) as error:
         _note(f"{source.name}: {_reason(error)}")
-    return None
+        return None
+    for name, (pointers, numbers) in functions.items():
+        function = getattr(found, name)
+        function.argtypes, function.restype = [ctypes.c_void_p] * pointers + [ctypes.c_long] * numbers, None
+    return found
 
 
 @cache
@@ -63,8 +70,7 @@ def _compiled(source: Path) -> Path:
         raise FileNotFoundError(f"no C compiler was found (looked for {named or ', '.join(COMPILERS)})")
     abilities = _run([compiler, "-march=native", "-dM", "-E", "-x", "c", os.devnull])  # names the compiler, too
     key = hashlib.sha256(b"\0".join([source.read_bytes(), " ".join(FLAGS).encode(), abilities])).hexdigest()[:24]
-    base = os.environ.get("XDG_CACHE_HOME")
-    folder = (Path(base) if base else Path.home() / ".cache") / "fsframework" / "native"
+    folder = cache_folder() / "native"
     file = folder / f"{source.stem}-{key}.so"
     if not file.is_file():
         folder.mkdir(parents=True, exist_ok=True)

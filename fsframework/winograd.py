@@ -26,14 +26,14 @@ TOGETHER = 250  # tiles transformed at once: few enough for the cache, enough fo
 @cache
 def kernels() -> ctypes.CDLL | None:
     """The compiled transforms, or None where there are none."""
-    found = native.library(Path(__file__).with_name("winograd.c"))
-    if found is not None:
-        numbers = {"input_tiles": 6, "gradient_tiles": 6, "output_tiles": 6, "weight_tiles": 3, "weight_gradient": 2}
-        for name, count in numbers.items():
-            pointers = 3 if name == "output_tiles" else 2
-            function = getattr(found, name)
-            function.argtypes, function.restype = [*[ctypes.c_void_p] * pointers, *[ctypes.c_long] * count], None
-    return found
+    return native.library(
+        Path(__file__).with_name("winograd.c"),
+        input_tiles=(2, 6),
+        gradient_tiles=(2, 6),
+        output_tiles=(3, 6),
+        weight_tiles=(2, 3),
+        weight_gradient=(2, 2),
+    )
 
 
 def tile_count(images: Tensor) -> int:

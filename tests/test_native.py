@@ -25,7 +25,7 @@ def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def library(source: Path) -> ctypes.CDLL | None:
     native._note.cache_clear()
-    return native.library.__wrapped__(source)  # without the memory of earlier calls
+    return native.library(source)
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def test_a_mistake_in_the_source_is_one_line(source: Path, capsys: pytest.Captur
 def test_no_compiler(source: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CC", "no-such-compiler")
     assert refused(source, capsys).startswith("note: no C compiler was found (looked for no-such-compiler);")
-    assert native.library.__wrapped__(source) is None and not capsys.readouterr().err  # said once
+    assert native.library(source) is None and not capsys.readouterr().err  # said once
 
 
 @pytest.mark.usefixtures("compiler")

@@ -33,7 +33,6 @@ from fsframework.plugins import part
 from fsframework.types import Batch, Faces, SwapResult
 
 LOSSES = ("hinge-gan", "attribute", "identity", "reconstruction")
-MEASURES = ("winograd", "patches", "aad", "adam", "memory")  # that make "ours" fast, and can be left out
 PLACES = 16  # pictures with one face that detection, alignment and pasting see
 
 
@@ -53,7 +52,7 @@ class Work:
     compiled:
         Whether both networks are compiled by torch.compile.
     without:
-        One of `MEASURES`, to leave out of "ours"; or "".
+        What to leave out of "ours"; "" nothing. `Speed.Options` lists what can be.
     device:
         As torch names it.
     """

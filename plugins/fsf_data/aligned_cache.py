@@ -18,7 +18,7 @@ from typing import Any, Self
 import numpy as np
 
 from fsframework.errors import UserError
-from fsframework.files import sync_folder
+from fsframework.files import cache_folder, sync_folder
 from fsframework.types import Sample
 
 FORMAT = 2  # changes when the same pictures would be stored differently
@@ -72,12 +72,6 @@ class AlignedFaces:
         )
 
 
-def default_folder() -> Path:
-    """Where caches lie unless an option says otherwise: $XDG_CACHE_HOME/fsframework or ~/.cache/fsframework."""
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "fsframework"
-
-
 def cached(folder: Path | None, depends_on: dict[str, Any], make: Callable[[], Iterable[Row]]) -> AlignedFaces:
     """The aligned crops that `make` yields, from the cache if they are there.
 
@@ -95,7 +89,7 @@ def cached(folder: Path | None, depends_on: dict[str, Any], make: Callable[[], I
     UserError
         No crop is left, or the cache cannot be written.
     """
-    folder = (folder or default_folder()).expanduser()
+    folder = (folder or cache_folder()).expanduser()
     text = json.dumps({"format": FORMAT, **depends_on}, sort_keys=True)
     place = folder / f"faces-{hashlib.sha256(text.encode()).hexdigest()[:24]}"
     found = _opened(place)

@@ -46,12 +46,7 @@ def _fits(*tensors: Tensor) -> bool:
 
 @cache
 def _kernels() -> ctypes.CDLL | None:
-    found = native.library(Path(__file__).with_name("aad.c"))
-    if found is not None:
-        for function, pointers, numbers in ((found.aad_forward, 5, 3), (found.aad_backward, 9, 4)):
-            function.argtypes = [*[ctypes.c_void_p] * pointers, *[ctypes.c_long] * numbers]
-            function.restype = None
-    return found
+    return native.library(Path(__file__).with_name("aad.c"), aad_forward=(5, 3), aad_backward=(9, 4))
 
 
 def _last(images: Tensor) -> Tensor:
