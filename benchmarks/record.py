@@ -4,8 +4,8 @@
         --command "fsf run recipes/faceshifter.yaml" --picture docs/orl.png
     python benchmarks/record.py                    # only writes the tables again
 
-A result is a JSON file with the run's metrics, its manifest (commit, date, device, versions, recipe's hash), how long
-each stage trained, and the command that gives it.
+A run's result is a JSON file with its metrics, its manifest (commit, date, device, versions, recipe's hash), how long
+each stage trained, and the command that gives it. Beside them lie the files of `fsf bench --save`.
 """
 
 import json
@@ -20,6 +20,7 @@ from fsframework.files import write_text
 from fsframework.images import read_image, write_image
 from fsframework.runs import Run
 
+SHOWN = {"top1": 1, "cosine": 2, "pose_deg": 1, "ssim": 3, "error": 1}  # figures in tables, and their decimals
 HERE = Path(__file__).parent
 BEGIN, END = "<!-- results -->", "<!-- /results -->"
 
@@ -88,7 +89,7 @@ def show(name: str, kept: dict[str, Any]) -> str:
         (label, key)
         for label, figures in metrics["figures"].items()
         for key in figures
-        if key in ("top1", "cosine", "pose_deg") and key in metrics["benchmarks"][label]
+        if key in SHOWN and key in metrics["benchmarks"][label]
     ]
     arrows = {"higher": "↑", "lower": "↓"}
     heads = [f"{label}: {key} {arrows[metrics['figures'][label][key]['better']]}" for label, key in columns]
@@ -97,16 +98,16 @@ def show(name: str, kept: dict[str, Any]) -> str:
         rows.append(" | ".join(["", way, *(cell(figures[label], key) for label, key in columns), ""]))
     trained = ", ".join(
         f"{stage}: {values['images']} images at {values['images_per_s']:.0f} a second"
-        for stage, values in kept["stages"].items()
+        for stage, values in kept.get("stages", {}).items()
     )
     facts = (
         f"`{kept['command']}` on {manifest['device']}, {manifest['date'][:10]}, commit {manifest['commit']}; "
-        f"{trained}; {metrics['pairs']} pairs."
+        f"{trained + '; ' if trained else ''}{metrics['pairs']} pairs."
     )
     lines = [
         f"### {name}",
         "",
-        f"{facts} {kept['note']}".strip(),
+        f"{facts} {kept.get('note', '')}".strip(),
         "",
         " | ".join(["", "", *heads, ""]).strip(),
         "|---" * (len(columns) + 1) + "|",
@@ -140,7 +141,7 @@ def cell(figures: dict[str, Any], key: str) -> str:
     if figures.get(key) is None:
         return "-"
     low, high = figures.get(f"{key}_low"), figures.get(f"{key}_high")
-    digits = 2 if key == "cosine" else 1
+    digits = SHOWN[key]
     interval = "" if low is None or high is None or low == high else f" ({low:.{digits}f} to {high:.{digits}f})"
     return f"{figures[key]:.{digits}f}{interval}"
 

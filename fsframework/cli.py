@@ -10,6 +10,7 @@ import os
 import shlex
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -19,13 +20,14 @@ import click
 from fsframework.errors import UserError
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, RenderableType
 
 SETS = click.option(
     "--set", "sets", metavar="KEY=VALUE", multiple=True, help="Change one value, such as stages.0.batch_size=8."
 )
 DEVICE = click.option("--device", metavar="NAME", help="cpu, cuda or cuda:N. By default the GPU, if there is one.")
 FILE = click.Path(path_type=Path)
+MODEL = "a run's folder, a model's file, or the name of an installed model"
 
 
 def main() -> None:
@@ -94,16 +96,16 @@ def run(
 
 @fsf.command()
 @click.argument("names", nargs=-1, metavar="[NAME]...")
-@click.option("--run", "folder", metavar="DIR", type=FILE, help="A run's folder.")
+@click.option("--model", "--run", "model", metavar="MODEL", help=f"What is measured: {MODEL}. By default the last.")
 @click.option("--pairs", metavar="CSV|N", help="A list of pairs, or how many to draw; in place of the recipe's.")
 @SETS
 @click.option("--against", metavar="COMMIT", help="With speed: time that commit's code beside today's.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
-@click.option("--save", metavar="FILE", type=FILE, help="Write the JSON to a file, too.")
+@click.option("--save", metavar="FILE", type=FILE, help="Write JSON to a file, too, with the command and the machine.")
 @DEVICE
 def bench(
     names: tuple[str, ...],
-    folder: Path | None,
+    model: str | None,
     pairs: str | None,
     sets: tuple[str, ...],
     against: str | None,
@@ -111,49 +113,46 @@ def bench(
     save: Path | None,
     device: str | None,
 ) -> None:
-    """Measure a trained run, or the speed of the code.
+    """Measure a trained method, or the speed of the code.
 
-    NAME is a benchmark; without one, those of the run's recipe measure. Change the evaluation by --set, such as
+    NAME is a benchmark; without one, those of the method's recipe measure. Change the evaluation by --set, such as
     --set evaluation.batch_size=8.
 
-    `fsf bench speed` needs no run; its options are set in the same way, such as --set size=128 --set batch=4.
+    `fsf bench speed` measures no method; its options are set in the same way, such as --set size=128 --set batch=4.
     """
-    from fsframework.evaluation import bench, table
-    from fsframework.evaluation_alone import measure, rows_table
+    from fsframework.evaluation import bench, described, table
+    from fsframework.evaluation_alone import is_alone, measure, rows_table
     from fsframework.files import write_text
+    from fsframework.models import DEFAULT
 
     _warn_of_broken_plugins()
-    if folder is None:
-        if len(names) != 1:
-            raise click.UsageError("Give a run with --run DIR, or the name of a benchmark that needs none: speed.")
+    shown: Callable[[dict[str, Any]], RenderableType]
+    if model is None and len(names) == 1 and is_alone(names[0]):
         if pairs is not None:
-            raise click.UsageError("--pairs goes with --run.")
+            raise click.UsageError("--pairs goes with benchmarks that measure a method.")
         found = measure(names[0], list(sets) + ([f"against={json.dumps(against)}"] if against else []), device)
-        text = json.dumps({"command": shlex.join(["fsf", *sys.argv[1:]]), **found}, indent=2)
-        if save is not None:
-            write_text(save, text + "\n")
-        if as_json:
-            click.echo(text)
-        else:
-            _console().print(rows_table(found))
-        return
-    if against is not None or save is not None:
-        raise click.UsageError("--against and --save go with benchmarks that need no run, such as speed.")
-    changes = list(sets)
-    if pairs is not None:
-        changes.append(f"evaluation.pairs={pairs if pairs.isdecimal() else json.dumps(pairs)}")
-    metrics = bench(folder, list(names), changes, device)
-    if as_json:
-        click.echo(json.dumps(metrics, indent=2))
+        kept, shown = found, rows_table
     else:
-        _console().print(table(metrics))
+        if against is not None:
+            raise click.UsageError("--against goes with speed.")
+        changes = list(sets)
+        if pairs is not None:
+            changes.append(f"evaluation.pairs={pairs if pairs.isdecimal() else json.dumps(pairs)}")
+        found = bench(model or DEFAULT, list(names), changes, device)
+        kept, shown = described(found, device), table
+    if save is not None:
+        write_text(save, json.dumps({"command": shlex.join(["fsf", *sys.argv[1:]]), **kept}, indent=2) + "\n")
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+    else:
+        _console().print(shown(found))
 
 
 @fsf.command()
 @click.argument("source", required=False, type=FILE)
 @click.argument("target", required=False, type=FILE)
 @click.argument("out", required=False, type=FILE)
-@click.option("--model", metavar="DIR", type=FILE, required=True, help="The folder of a trained run.")
+@click.option("--model", metavar="MODEL", help=f"What swaps: {MODEL}. By default the last.")
 @click.option("--face", default="largest", show_default=True, metavar="largest|all|N", help="Which faces to swap.")
 @click.option("--pairs", metavar="CSV", type=FILE, help="Swap many: a file with the columns source, target, name.")
 @click.option("-o", "folder", metavar="DIR", type=FILE, help="Where the results of --pairs go.")
@@ -164,7 +163,7 @@ def swap(
     source: Path | None,
     target: Path | None,
     out: Path | None,
-    model: Path,
+    model: str | None,
     face: str,
     pairs: Path | None,
     folder: Path | None,
@@ -174,7 +173,7 @@ def swap(
 
     SOURCE says who, TARGET is the picture that is changed, OUT is written.
 
-    Many at once: fsf swap --model DIR --pairs FILE.csv -o DIR. Faces are numbered from 1, from left to right.
+    Many at once: fsf swap --pairs FILE.csv -o DIR. Faces are numbered from 1, from left to right.
     """
     single = source is not None and target is not None and out is not None and pairs is None and folder is None
     many = pairs is not None and folder is not None and source is None
@@ -182,15 +181,32 @@ def swap(
         raise click.UsageError("Give SOURCE TARGET OUT, or --pairs FILE.csv and -o DIR.")
     from fsframework.conversion import Converter, check_face, check_output
     from fsframework.conversion_list import swap_pairs
+    from fsframework.models import DEFAULT
 
     check_face(face)  # before the networks are loaded, which takes seconds
     if source is not None and target is not None and out is not None:
         check_output(out, source, target)
-    converter = Converter(model, device)
+    converter = Converter(model or DEFAULT, device)
     if pairs is not None and folder is not None:
         context.exit(1 if swap_pairs(converter, pairs, folder, face) else 0)
     if source is not None and target is not None and out is not None:
         converter.swap_file(source, target, out, face)
+
+
+@fsf.command("export")
+@click.argument("folder", metavar="RUN", type=FILE)
+@click.argument("out", metavar="FILE", type=FILE)
+@SETS
+def export_model(folder: Path, out: Path, sets: tuple[str, ...]) -> None:
+    """Write the trained networks of a run as one file.
+
+    RUN is a run's folder. FILE, which ends in .safetensors, gets the weights in half precision and the recipe; it is
+    what --model takes. --set changes the recipe that goes with it, such as the places of the data.
+    """
+    from fsframework.models import export
+
+    export(folder, out, sets)
+    click.echo(f"model: {out} ({out.stat().st_size / 1e6:.1f} MB)")
 
 
 @fsf.command()

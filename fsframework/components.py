@@ -227,10 +227,15 @@ class Figure(NamedTuple):
 
 
 class Benchmark(Network):
-    """Measures swaps. One instance may be called many times: for the method and for each baseline."""
+    """Measures swaps. One instance may be called many times: for the method and for each baseline.
+
+    If its options have a `data`, a data set, then the swaps are of that one: of the same pairs, with what it does to
+    targets. A data set there that wraps another one and names none wraps the recipe's.
+    """
 
     figures: ClassVar[dict[str, Figure]]  # by the keys of what a call returns
     alone: ClassVar[bool] = False  # it measures the code or the machine by `measure`, not a run's swaps
+    itself: ClassVar[bool] = False  # it is shown each target swapped onto itself, instead of the recipe's pairs
 
     def forward(self, swaps: Iterable[tuple[Batch, SwapResult]], faces: Dataset) -> dict[str, np.ndarray | float]:
         """Figures by name: arrays (n,), one value for each pair in order, NaN where a pair failed; or numbers.

@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fsframework import models
 from fsframework.alignment import align, paste, soft_mask, transform
 from fsframework.components import Detector, Swapper
 from fsframework.errors import UserError
 from fsframework.images import read_image, to_images, to_tensor, writable_format, write_image
 from fsframework.memory import keep_memory
-from fsframework.runs import Run
 from fsframework.types import AlignedFace, Batch, Face, Faces
 
 TOGETHER = 16  # faces of one picture that go through the networks at once
@@ -36,22 +36,22 @@ class Converter:
     Parameters
     ----------
     model:
-        A run directory.
+        What `models.load` takes: a run's folder, a model's file, or the name of an installed model.
     device:
-        As torch names it; by default the run decides.
+        As torch names it; by default the GPU if there is one.
 
     Raises
     ------
     UserError
-        There is no run that can be loaded.
+        There is no model that can be loaded.
     """
 
-    def __init__(self, model: Path, device: str | None = None) -> None:
+    def __init__(self, model: str | Path = models.DEFAULT, device: str | None = None) -> None:
         keep_memory()
-        run = Run.load(model, device)
-        detector = run.recipe.detector.build()
+        trained = models.load(model, device)
+        detector = trained.recipe.detector.build()
         detector.load()
-        self._assemble(run.load_swapper(), detector, run.recipe.size, run.device)
+        self._assemble(trained.swapper, detector, trained.recipe.size, trained.device)
 
     @classmethod
     def of(cls, swapper: Swapper, detector: Detector, size: int, device: str | torch.device = "cpu") -> Self:

@@ -3,27 +3,32 @@
 Everything is swapped once; then every benchmark sees the method and its baselines (`fsframework.evaluation_swaps`).
 """
 
+import datetime
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from fsframework.components import Benchmark, Dataset, Swapper
+from fsframework import models
+from fsframework.components import Benchmark, Dataset
+from fsframework.environment import environment
 from fsframework.errors import UserError
 from fsframework.evaluation_samples import write_samples
 from fsframework.evaluation_swaps import METHOD, Swapped, swap_all
 from fsframework.evaluation_table import table
 from fsframework.files import write_text
+from fsframework.models import Trained
 from fsframework.pairs import EvaluationPairs, draw_pairs, pairs_file, pairs_text, person_numbers, read_pairs
 from fsframework.plugins import Part, component
 from fsframework.progress import progress
 from fsframework.recipe import Evaluation, Recipe
-from fsframework.runs import Run
+from fsframework.runs import Run, pick_device
 from fsframework.statistics import Values, failed, summarize
 
-__all__ = ["bench", "evaluate", "table"]
+__all__ = ["bench", "described", "evaluate", "table"]
 
 
 def evaluate(run: Run) -> dict[str, Any]:
@@ -39,23 +44,23 @@ def evaluate(run: Run) -> dict[str, Any]:
         The recipe has no evaluation, no stage is trained, or data, pairs or a benchmark cannot be used.
     """
     plan = _plan(run.recipe)
-    dataset = _dataset(run.recipe, plan)
+    dataset = _dataset(run.recipe, plan.data)
     pairs = _pairs(run.recipe, plan, dataset)
     swapper = run.load_swapper()
-    metrics = _measure(run, plan, pairs, swapper)
+    metrics = _measure(Trained(run.recipe, swapper, run.device), plan, pairs)
     write_samples(run.path / "samples", pairs, swapper, run.device)
     write_text(run.path / "pairs.csv", pairs_text(pairs.pairs, dataset))
     write_text(run.path / "metrics.json", json.dumps(metrics, indent=2, allow_nan=False) + "\n")
     return metrics
 
 
-def bench(run_dir: Path, names: list[str], sets: list[str], device: str | None = None) -> dict[str, Any]:
-    """Measure a run, perhaps in another way than its recipe says; nothing is written.
+def bench(model: str | Path, names: list[str], sets: list[str], device: str | None = None) -> dict[str, Any]:
+    """Measure a trained method, perhaps in another way than its recipe says; nothing is written.
 
     Parameters
     ----------
-    run_dir:
-        Directory of a run.
+    model:
+        What `models.load` takes.
     names:
         Benchmarks: those of the recipe that are called so, or any others with their default options; none: all of
         the recipe.
@@ -67,15 +72,19 @@ def bench(run_dir: Path, names: list[str], sets: list[str], device: str | None =
     Raises
     ------
     UserError
-        As `evaluate`, or there is no such run or benchmark.
+        As `evaluate`, or there is no such model or benchmark.
     """
-    run = Run.load(run_dir, device)
-    if sets:
-        run.recipe = Recipe.load(str(Path(run_dir) / "recipe.yaml"), sets)
-    plan = _plan(run.recipe)
+    trained = models.load(model, device, sets)
+    plan = _plan(trained.recipe)
     if names:
         plan = plan.model_copy(update={"benchmarks": [part for name in names for part in _named(name, plan)]})
-    return _measure(run, plan, _pairs(run.recipe, plan, _dataset(run.recipe, plan)), run.load_swapper())
+    return _measure(trained, plan, _pairs(trained.recipe, plan, _dataset(trained.recipe, plan.data)))
+
+
+def described(metrics: dict[str, Any], device: str | None) -> dict[str, Any]:
+    """Figures to keep: with the date, the versions and the machine."""
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    return {"manifest": {"date": now, **environment(pick_device(device))}, "metrics": metrics}
 
 
 def _plan(recipe: Recipe) -> Evaluation:
@@ -97,8 +106,8 @@ def _named(name: str, plan: Evaluation) -> list[Part]:
         raise UserError(f"{name}: has options that must be given; put it under evaluation.benchmarks") from None
 
 
-def _dataset(recipe: Recipe, plan: Evaluation) -> Dataset:
-    dataset: Dataset = recipe.faces(plan.data).build(recipe.size, recipe.detector, "test")
+def _dataset(recipe: Recipe, data: Part | None) -> Dataset:
+    dataset: Dataset = recipe.faces(data).build(recipe.size, recipe.detector, "test")
     dataset.load()
     return dataset
 
@@ -112,26 +121,27 @@ def _pairs(recipe: Recipe, plan: Evaluation, dataset: Dataset) -> EvaluationPair
     return EvaluationPairs(dataset, pairs, plan.batch_size)
 
 
-def _measure(run: Run, plan: Evaluation, pairs: EvaluationPairs, swapper: Swapper) -> dict[str, Any]:
+def _measure(trained: Trained, plan: Evaluation, pairs: EvaluationPairs) -> dict[str, Any]:
     """What metrics.json holds."""
-    benchmarks = _benchmarks(plan, run)
-    swapped = swap_all(pairs, swapper, run.device)
-    persons, sources = person_numbers(pairs.dataset), np.array([source for source, _ in pairs.pairs])
-    people = np.where(persons[sources] < 0, -1 - sources, persons[sources])  # somebody unknown is a person alone
+    recipe = trained.recipe
+    benchmarks = _benchmarks(plan, trained)
+    views = [_view(label, benchmark, pairs, recipe, plan) for label, (benchmark, _) in benchmarks.items()]
+    made = [(view, swap_all(view, trained.swapper, trained.device)) for view in _different(views)]
     metrics: dict[str, Any] = {
-        "method": run.recipe.name,
+        "method": recipe.name,
         "benchmarks": {},
-        "baselines": {way: {} for way in swapped.ways() if way != METHOD},
-        "pairs": len(people),
+        "baselines": {way: {} for way in made[0][1].ways() if way != METHOD},
+        "pairs": len(pairs.pairs),
         "failures": {},
         "compared": {},
         "own_network": [label for label, (_, own) in benchmarks.items() if own],
         "figures": {},
     }
-    for label, (benchmark, _) in benchmarks.items():
+    for (label, (benchmark, _)), view in zip(benchmarks.items(), views, strict=True):
+        swapped = next(swapped for known, swapped in made if known == view)
         values = _values(label, benchmark, swapped)
-        losers = {way: failed(found, len(people)) for way, found in values.items()}
-        summary = summarize(values, people)
+        losers = {way: failed(found, len(view.pairs)) for way, found in values.items()}
+        summary = summarize(values, _sources(view))
         metrics["benchmarks"][label] = summary.pop(METHOD)
         for way, numbers in summary.items():
             metrics["baselines"][way][label] = numbers
@@ -141,18 +151,43 @@ def _measure(run: Run, plan: Evaluation, pairs: EvaluationPairs, swapper: Swappe
     return metrics
 
 
-def _benchmarks(plan: Evaluation, run: Run) -> dict[str, tuple[Benchmark, bool]]:
+def _view(
+    label: str, benchmark: Benchmark, pairs: EvaluationPairs, recipe: Recipe, plan: Evaluation
+) -> EvaluationPairs:
+    """The pairs whose swaps a benchmark is shown. Raises UserError if its data are of other faces."""
+    data = getattr(benchmark.options, "data", None)
+    if isinstance(data, Part):
+        own = recipe.model_copy(update={"data": recipe.faces(plan.data)})
+        altered = _dataset(own, data)
+        if altered.names() != pairs.dataset.names():
+            raise UserError(f"{label}: data: holds other faces than the evaluation; wrap those: {{use: {data.name}}}")
+        pairs = replace(pairs, dataset=altered)
+    return replace(pairs, pairs=[(target, target) for _, target in pairs.pairs]) if benchmark.itself else pairs
+
+
+def _sources(pairs: EvaluationPairs) -> np.ndarray:
+    """Who the source of each pair is (n,); somebody unknown is a person alone."""
+    persons, sources = person_numbers(pairs.dataset), np.array([source for source, _ in pairs.pairs])
+    return np.where(persons[sources] < 0, -1 - sources, persons[sources])
+
+
+def _different(views: list[EvaluationPairs]) -> list[EvaluationPairs]:
+    """Each once: equal pairs of one data set are swapped together."""
+    return [view for place, view in enumerate(views) if view not in views[:place]]
+
+
+def _benchmarks(plan: Evaluation, trained: Trained) -> dict[str, tuple[Benchmark, bool]]:
     """The benchmarks, loaded, by heading; and whether the method was trained against what they measure with."""
-    trained = {run.recipe.networks.identity.name: None}  # in order, each once
-    for part in (part for stage in run.recipe.stages for part in stage.losses):
-        trained |= dict.fromkeys(_encoders(part))
+    against = {trained.recipe.networks.identity.name: None}  # in order, each once
+    for part in (part for stage in trained.recipe.stages for part in stage.losses):
+        against |= dict.fromkeys(_encoders(part))
     found: dict[str, tuple[Benchmark, bool]] = {}
     for part in plan.benchmarks:
         benchmark: Benchmark = part.build()
         benchmark.load()
-        benchmark.to(run.device).eval().requires_grad_(False)
+        benchmark.to(trained.device).eval().requires_grad_(False)
         heading = benchmark.label(None)
-        own = next((label for name in trained if (label := benchmark.label(name)) != heading), None)
+        own = next((label for name in against if (label := benchmark.label(name)) != heading), None)
         heading = wanted = own or heading
         number = 1
         while heading in found:

@@ -8,9 +8,8 @@ from rich.table import Table
 from rich.text import Text
 
 from fsframework import safe_yaml
-from fsframework.components import Benchmark
 from fsframework.errors import UserError
-from fsframework.plugins import component, components
+from fsframework.plugins import component
 from fsframework.runs import pick_device
 
 
@@ -29,12 +28,9 @@ def measure(name: str, sets: list[str], device: str | None = None) -> dict[str, 
     Raises
     ------
     UserError
-        There is no such benchmark, it needs a run, or an option is wrong.
+        There is no such benchmark, or an option is wrong.
     """
-    cls = component("benchmarks", name)
-    if not issubclass(cls, Benchmark) or not cls.alone:
-        able = [known for known, each in components("benchmarks").items() if getattr(each, "alone", False)]
-        raise UserError(f"{name}: measures a run; give one with --run DIR (without a run: {', '.join(able) or 'none'})")
+    cls: Any = component("benchmarks", name)
     options = {}
     for entry in sets:
         key, equals, value = entry.partition("=")
@@ -49,6 +45,11 @@ def measure(name: str, sets: list[str], device: str | None = None) -> dict[str, 
         raise UserError(f"{name}: {place}: {wrong['msg']}; see: fsf plugins show benchmarks {name}") from None
     found = cls(made).measure(pick_device(device))
     return {"benchmark": name, "date": datetime.date.today().isoformat(), **found}
+
+
+def is_alone(name: str) -> bool:
+    """Whether a benchmark measures the code or the machine, and no method. Raises UserError if there is none."""
+    return bool(getattr(component("benchmarks", name), "alone", False))
 
 
 def rows_table(found: dict[str, Any]) -> Table:

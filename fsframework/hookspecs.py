@@ -1,4 +1,4 @@
-"""The hooks. Every hook takes nothing and returns a list of component classes.
+"""The hooks. Every hook takes nothing and returns a list: of component classes, or of models.
 
 A plugin is a module, named by an entry point of the group `fsframework`, that implements one hook or more:
 
@@ -59,3 +59,8 @@ def register_estimators():
 @hookspec
 def register_benchmarks():
     """Return `Benchmark` classes: swaps to figures."""
+
+
+@hookspec
+def register_models():
+    """Return `fsframework.plugins.Model` values: files that `fsf export` wrote, which `--model` knows by name."""

@@ -62,7 +62,10 @@ def paired(source: Faces, target: Faces, samples: Sequence[Sample]) -> Batch:
 
 @dataclass(frozen=True)
 class EvaluationPairs:
-    """A list of pairs as batches, in order. It can be walked many times; images are read at each walk."""
+    """A list of pairs as batches, in order. It can be walked many times; images are read at each walk.
+
+    Targets are as the data set alters them (`Dataset.target`), with randomness from the pair's place in the list.
+    """
 
     dataset: Dataset
     pairs: Sequence[tuple[int, int]]  # places of source and target in the data set
@@ -76,9 +79,14 @@ class EvaluationPairs:
         persons = person_numbers(self.dataset)
         for start in range(0, len(self.pairs), self.batch_size):
             sources, targets = zip(*self.pairs[start : start + self.batch_size], strict=True)
-            source = collate([self.dataset[place] for place in sources], sources, persons)
-            samples = [self.dataset[place] for place in targets]
+            rngs = (np.random.default_rng(start + row) for row in range(len(targets)))
+            samples = [self.dataset.target(place, rng) for place, rng in zip(targets, rngs, strict=True)]
             target = collate(samples, targets, persons)
+            alone = [
+                sample if source == target else self.dataset[source]
+                for source, target, sample in zip(sources, targets, samples, strict=True)
+            ]
+            source = collate(alone, sources, persons)
             yield paired(source, target, samples)
 
 

@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pluggy
@@ -41,11 +42,20 @@ class Registered(NamedTuple):
     plugin: str
 
 
+class Model(NamedTuple):
+    """A trained method in one file, as `fsf export` writes it."""
+
+    name: str
+    file: Path
+    sha256: str | None  # 64 hexadecimal digits; None: it is not known
+
+
 @dataclass(frozen=True)
 class Registry:
     """Everything that is installed."""
 
     components: dict[str, dict[str, Registered]]  # kind -> name -> component
+    models: dict[str, Model]  # by name
     distributions: dict[str, str]  # plugin -> "distribution version"
     problems: list[str]  # one line for each plugin that cannot be used
 
@@ -64,23 +74,27 @@ def registry() -> Registry:
         if count > 1
     ]
     found: dict[str, dict[str, Registered]] = {kind: {} for kind in KINDS}
+    models: dict[str, Model] = {}
     distributions = {}
     for entry in unique.values():
         if times[entry.name] > 1:
             continue
         try:
-            brought = _components_of(entry)
+            brought, shipped = _brought_by(entry)
             _check_free(brought, found)
+            if taken := models.keys() & shipped.keys():
+                raise ValueError(f"the model {min(taken)} is already brought by another plugin")
         except Exception as error:  # a plugin may fail in any way; the others still work
             problems.append(f"{entry.name}: this plugin is left out: {type(error).__name__}: {error}".splitlines()[0])
             continue
+        models |= shipped
         for kind, classes in brought.items():
             found[kind].update({cls.name: Registered(cls, entry.name) for cls in classes})
         distributions[entry.name] = f"{entry.dist.name} {entry.dist.version}" if entry.dist else "unknown"
-    return Registry(found, distributions, problems)
+    return Registry(found, models, distributions, problems)
 
 
-def _components_of(entry: metadata.EntryPoint) -> dict[str, list[type[bases.Component]]]:
+def _brought_by(entry: metadata.EntryPoint) -> tuple[dict[str, list[type[bases.Component]]], dict[str, Model]]:
     """Import one plugin and ask all its hooks. Raises whatever the plugin raises, or TypeError with the reason."""
     manager = pluggy.PluginManager(GROUP)
     manager.add_hookspecs(hookspecs)
@@ -95,7 +109,10 @@ def _components_of(entry: metadata.EntryPoint) -> dict[str, list[type[bases.Comp
                 raise TypeError(f"register_{kind.replace('-', '_')} must return {base.__name__} classes, got {cls!r}")
             if not isinstance(getattr(cls, "name", None), str):
                 raise TypeError(f"{cls.__name__} has no name")
-    return brought
+    models = [model for answer in manager.hook.register_models() for model in answer]
+    if wrong := [model for model in models if not isinstance(model, Model)]:
+        raise TypeError(f"register_models must return Model values, got {wrong[0]!r}")
+    return brought, {model.name: model for model in models}
 
 
 def _check_free(brought: dict[str, list[type[bases.Component]]], found: dict[str, dict[str, Registered]]) -> None:

@@ -125,7 +125,9 @@ class Stage(_Keys):
     checkpoint_every: int = Field(default=500, ge=1, description="Steps between the states that a run can go on from.")
     log_every: int = Field(default=10, ge=1, description="Steps between lines of the log.")
     init: str | None = Field(
-        default=None, description="File with weights to start from, seen from the current folder or from the recipe's."
+        default=None,
+        description="Weights to start from: a file, seen from the current folder or from the recipe's, or the name of "
+        "an installed model. They are given to all networks that no earlier stage trains.",
     )
 
     @field_validator("train")
@@ -206,15 +208,24 @@ class Recipe(_Keys):
             With everything that is wrong, one line for each: `file: line 7: stages.0.steps: what`.
         """
         path = find(path_or_name)
-        source = Source(path, {"detector": dict(DEFAULT_DETECTOR)})
+        recipe = cls._checked(safe_yaml.load(path), str(path), sets)
+        recipe._folder = path.parent
+        return recipe
+
+    @classmethod
+    def parse(cls, text: str, name: str, sets: Sequence[str] = ()) -> "Recipe":
+        """Check a recipe that was not read from a file of its own; errors call it `name`. Otherwise as `load`."""
+        return cls._checked(safe_yaml.parse(text, name), name, sets)
+
+    @classmethod
+    def _checked(cls, read: tuple[Any, safe_yaml.Marks], name: str, sets: Sequence[str]) -> "Recipe":
+        source = Source(read, name, {"detector": dict(DEFAULT_DETECTOR)})
         for override in sets:
             source.override(override)
         try:
-            recipe = cls.model_validate(source.data)
+            return cls.model_validate(source.data)
         except ValidationError as error:
             raise source.explain(error, cls) from None
-        recipe._folder = path.parent
-        return recipe
 
     def relative(self, name: str) -> Path:
         """The path of a file that the recipe names: seen from the current folder, or else from the recipe's own."""

@@ -2,7 +2,6 @@
 
 import difflib
 from collections.abc import Sequence
-from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
@@ -12,7 +11,7 @@ from pydantic_core import ErrorDetails
 from fsframework import safe_yaml
 from fsframework.errors import UserError
 from fsframework.plugins import component, use
-from fsframework.safe_yaml import Place
+from fsframework.safe_yaml import Marks, Place
 
 
 class Source:
@@ -20,23 +19,25 @@ class Source:
 
     Parameters
     ----------
-    path:
-        A YAML file that holds a mapping.
+    read:
+        What `safe_yaml` read: a mapping, and the lines of everything in it.
+    name:
+        What it was read from.
     defaults:
-        Values of the keys that the file leaves out, where overrides must find them.
+        Values of the keys that it leaves out, where overrides must find them.
 
     Raises
     ------
     UserError
-        The file cannot be read.
+        It is no mapping.
     """
 
-    def __init__(self, path: Path, defaults: dict[str, Any]) -> None:
-        self.data, marks = safe_yaml.load(path)
+    def __init__(self, read: tuple[Any, Marks], name: str, defaults: dict[str, Any]) -> None:
+        self.data, marks = read
         if not isinstance(self.data, dict):
-            raise UserError(f"{path}: line 1: a recipe is a mapping; begin with name: NAME")
-        self.origins = {place: f"{path}: line {line}" for place, line in marks.items()}
-        self.origins[()] = str(path)
+            raise UserError(f"{name}: line 1: a recipe is a mapping; begin with name: NAME")
+        self.origins = {place: f"{name}: line {line}" for place, line in marks.items()}
+        self.origins[()] = name
         self.data = {**defaults, **self.data}
 
     def override(self, text: str) -> None:

@@ -11,7 +11,7 @@ metrics.json, samples/, report.html
 import datetime
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,12 +72,12 @@ class Run:
         return run
 
     @classmethod
-    def load(cls, path: Path, device: str | None = None) -> "Run":
-        """A run that is only read. Raises UserError if there is none."""
+    def load(cls, path: Path, device: str | None = None, sets: Sequence[str] = ()) -> "Run":
+        """A run that is only read, with its recipe changed by `sets`. Raises UserError if there is none."""
         path = Path(path)
         if not (path / "recipe.yaml").is_file():
             raise UserError(f"{path}: is no run directory (it has no recipe.yaml); give the --out of an `fsf run`")
-        return cls(Recipe.load(str(path / "recipe.yaml")), path, pick_device(device))
+        return cls(Recipe.load(str(path / "recipe.yaml"), sets), path, pick_device(device))
 
     def _check_same_recipe(self) -> None:
         kept = Recipe.load(str(self.path / "recipe.yaml"))
@@ -190,20 +190,27 @@ class Run:
         write_text(self.path / "log.jsonl", "".join(json.dumps(entry) + "\n" for entry in kept))
 
 
-def load_weights(swapper: Swapper, file: Path) -> None:
-    """Put the weights of a file into the parts that they name. Raises UserError if they do not fit."""
-    state = load_state(file)
+def load_weights(swapper: Swapper, file: Path, sha256: str | None = None, keep: Collection[str] = ()) -> set[str]:
+    """Put the weights of a file into the parts that they name, except those in `keep`; return the names of all.
+
+    Raises
+    ------
+    UserError
+        They do not fit, or the file has another hash.
+    """
+    state = load_state(file, sha256)
     parts = dict(swapper.trained_parts())
     named = {name.partition(".")[0] for name in state}
     if not named <= parts.keys():
         raise UserError(f"{file}: holds weights for {', '.join(sorted(named - parts.keys()))}, which the recipe lacks")
-    for name in named:
+    for name in named - set(keep):
         own = {key.partition(".")[2]: value for key, value in state.items() if key.startswith(f"{name}.")}
         try:
             parts[name].load_state_dict(own)
         except RuntimeError as error:
             reason = str(error).splitlines()[-1].strip()
             raise UserError(f"{file}: does not fit the recipe's {name}: {reason}") from error
+    return named
 
 
 def pick_device(name: str | None) -> torch.device:

@@ -9,7 +9,7 @@ numbers are fixed, so a run that is killed at any moment and resumed ends bit fo
 import copy
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from typing import Any
 
@@ -20,6 +20,7 @@ from timm.scheduler.scheduler import Scheduler
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from fsframework import models
 from fsframework.components import Dataset, Loss, Swapper
 from fsframework.environment import has_bf16
 from fsframework.errors import UserError
@@ -27,7 +28,7 @@ from fsframework.memory import keep_memory
 from fsframework.optimizers import Adam
 from fsframework.pairs import collate, person_numbers
 from fsframework.progress import progress
-from fsframework.recipe import Stage, build_swapper
+from fsframework.recipe import Recipe, Stage, build_swapper
 from fsframework.runs import Run, load_weights
 from fsframework.signals import stop_asked
 from fsframework.training_pairs import TrainingPairs
@@ -55,7 +56,12 @@ def train(run: Run) -> None:
             part.load()
     swapper.to(run.device)
     refiner, refines = swapper.refiner, False
+    trained: set[str] = set()
     for stage in run.recipe.stages:
+        if stage.init is not None:
+            swapper.refiner = refiner
+            _start_from(swapper, run.recipe, stage.init, trained)
+        trained |= set(stage.train)
         refines = refines or "refiner" in stage.train
         swapper.refiner = refiner if refines else None
         if run.finished(stage):
@@ -64,14 +70,19 @@ def train(run: Run) -> None:
             StageTrainer(run, stage, swapper).train()
 
 
+def _start_from(swapper: Swapper, recipe: Recipe, init: str, keep: Collection[str]) -> None:
+    """Load a stage's `init` into the networks that no earlier stage trained."""
+    file = recipe.relative(init)
+    model = models.find(file if file.is_file() else init)
+    load_weights(swapper, model.file, model.sha256, keep)
+
+
 class StageTrainer:
     """One stage in training: what changes with every step, and how it is saved and restored."""
 
     def __init__(self, run: Run, stage: Stage, swapper: Swapper) -> None:
         self.run, self.stage, self.swapper = run, stage, swapper
         self.number = run.recipe.stages.index(stage)
-        if stage.init is not None:
-            load_weights(swapper, run.recipe.relative(stage.init))
         torch.manual_seed(self._seed(-1))
         self.losses: list[Loss] = [part.build() for part in stage.losses]
         for loss in self.losses:

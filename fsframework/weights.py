@@ -46,8 +46,17 @@ def read(path: str | Path, sha256: str | None = None) -> bytes:
     return data
 
 
-def load_state(path: str | Path, sha256: str | None = None) -> dict[str, Tensor]:
+def load_state(path: str | Path, sha256: str | None = None, below: str | None = None) -> dict[str, Tensor]:
     """The tensors of a .safetensors, .pt or .pth file by name, on the CPU.
+
+    Parameters
+    ----------
+    path:
+        The file.
+    sha256:
+        The hash that it must have, 64 hexadecimal digits.
+    below:
+        The key under which some trainings keep the tensors in torch files, beside other things.
 
     Raises
     ------
@@ -58,7 +67,7 @@ def load_state(path: str | Path, sha256: str | None = None) -> dict[str, Tensor]
     if suffix not in (".safetensors", ".pt", ".pth"):
         raise UserError(f"{path}: weights end in .safetensors, .pt or .pth; convert the file")
     data = read(path, sha256)
-    return _parse_safetensors(path, data) if suffix == ".safetensors" else _parse_torch(path, data)
+    return _parse_safetensors(path, data) if suffix == ".safetensors" else _parse_torch(path, data, below)
 
 
 def load_metadata(path: str | Path) -> dict[str, str]:
@@ -141,11 +150,13 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return mapping
 
 
-def _parse_torch(path: str | Path, data: bytes) -> dict[str, Tensor]:
+def _parse_torch(path: str | Path, data: bytes, below: str | None) -> dict[str, Tensor]:
     try:
         state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:  # damaged files raise errors of many kinds
         raise UserError(f"{path}: cannot be read as torch weights: {_line(error)}; {AGAIN}") from error
+    if isinstance(state, dict) and below is not None:
+        state = state.get(below, state)
     if not isinstance(state, dict):
         raise UserError(f"{path}: holds a {type(state).__name__}; save a dict of tensors by name")
     foreign = [name for name, value in state.items() if not (isinstance(name, str) and isinstance(value, Tensor))]

@@ -5,12 +5,12 @@ import torch
 from fsf_benchmarks.plain_aei_net import PlainGenerator
 from fsf_faceshifter import aad
 from fsf_faceshifter.aad import integrate
-from fsf_faceshifter.aei_net import normalise
 from torch import nn
 from torch.nn import functional as F
 
 from fsframework import convolution, winograd
 from fsframework.components import AttributeEncoder, Generator
+from fsframework.instance_norm import instance_norm
 from fsframework.plugins import part
 from fsframework.types import Faces
 
@@ -142,7 +142,7 @@ def test_one_pass_equals_the_equations(native: bool, monkeypatch: pytest.MonkeyP
 
 
 def test_mask_chooses_between_identity_and_attributes() -> None:
-    h = normalise(torch.randn(1, 4, 8, 8))
+    h = instance_norm(torch.randn(1, 4, 8, 8))
     att, identity = torch.randn(1, 8, 8, 8), torch.randn(1, 8, 1, 1)
     gamma, beta = identity.chunk(2, dim=1)
     torch.testing.assert_close(integrate(h, att, identity, torch.ones(1, 1, 8, 8)), F.relu(gamma * h + beta))
@@ -165,6 +165,15 @@ def test_identity_branch_is_not_near_zero_at_the_start() -> None:
     with torch.no_grad():
         one, other = (generator(F.normalize(torch.randn(1, 128)), z_att) for _ in range(2))
     assert (one - other).abs().mean() > 0.1 * one.std()
+
+
+def test_coarse_levels_can_be_narrower_and_fine_ones_stay() -> None:
+    def channels(**options: float) -> list[int]:
+        generator = part("generators", "aad-generator", **options).build(64, 128, [8] * 6)
+        return [block.conv_in.in_channels for block in generator.blocks]
+
+    assert channels(width=0.5) == [512, 512, 256, 128, 64, 32]
+    assert channels(width=0.5, most=448) == [224, 224, 224, 128, 64, 32]
 
 
 def test_wrong_number_of_maps_is_refused() -> None:

@@ -15,6 +15,7 @@ import pytest
 
 from fsframework import cli
 from fsframework.errors import UserError
+from fsframework.models import DEFAULT
 from fsframework.plugins import KINDS, SINGULAR, registry
 
 TOY = Path(__file__).parent / "toy_plugin"
@@ -126,10 +127,10 @@ def test_help_texts_are_whole_sentences() -> None:
         (["run", "x", "--resume", "--overwrite"], "--resume and --overwrite exclude each other."),
         (["run", "x", "--nothing"], "No such option"),
         (["check"], "Missing argument"),
-        (["bench"], "Give a run with --run DIR, or the name of a benchmark that needs none"),
-        (["bench", "speed", "--pairs", "3"], "--pairs goes with --run."),
-        (["bench", "--run", "d", "--save", "f"], "--against and --save go with benchmarks that need no run"),
-        (["swap", "a.png", "b.png"], "Missing option '--model'"),
+        (["bench", "speed", "--pairs", "3"], "--pairs goes with benchmarks that measure a method."),
+        (["bench", "--model", "d", "--against", "HEAD"], "--against goes with speed."),
+        (["swap", "a.png", "b.png"], "Give SOURCE TARGET OUT, or --pairs"),
+        (["export", "runs/x"], "Missing argument 'FILE'"),
         (["swap", "a.png", "b.png", "--model", "m"], "Give SOURCE TARGET OUT, or --pairs"),
         (["swap", "--pairs", "p.csv", "--model", "m"], "Give SOURCE TARGET OUT, or --pairs"),
         (["swap", "a.png", "--pairs", "p.csv", "-o", "d", "--model", "m"], "Give SOURCE TARGET OUT, or --pairs"),
@@ -251,7 +252,19 @@ def test_bench_passes_on_what_it_is_given(
     status, out, _ = fsf("bench", "pose-error", "--run", "runs/x", "--json", "--device", "cpu", *arguments)
     assert status == 0
     assert json.loads(out) == {"benchmarks": {"x": 1.5}}
-    assert given == [(Path("runs/x"), ["pose-error"], changes, "cpu")]
+    assert given == [("runs/x", ["pose-error"], changes, "cpu")]
+    assert fsf("bench", "--json")[0] == 0
+    assert given[1:] == [(DEFAULT, [], [], None)]
+
+
+def test_bench_keeps_figures_with_command_and_machine(
+    fsf: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("fsframework.evaluation.bench", lambda *values: {"benchmarks": {}, "baselines": {}})
+    assert fsf("bench", "--save", str(tmp_path / "x.json"), "--json")[0] == 0
+    kept = json.loads((tmp_path / "x.json").read_text())
+    assert kept["metrics"] == {"benchmarks": {}, "baselines": {}}
+    assert kept["command"].startswith("fsf ") and kept["manifest"]["versions"]["torch"]
 
 
 def test_swap_passes_on_what_it_is_given(fsf: Command, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -274,10 +287,10 @@ def test_swap_passes_on_what_it_is_given(fsf: Command, monkeypatch: pytest.Monke
     monkeypatch.setattr("fsframework.conversion.Converter", make)
     monkeypatch.setattr("fsframework.conversion_list.swap_pairs", swap_pairs)
     assert fsf("swap", "a.png", "b.png", "c.png", "--model", "m", "--face", "all")[0] == 0
-    assert given == [(Path("m"), None), (Path("a.png"), Path("b.png"), Path("c.png"), "all")]
+    assert given == [("m", None), (Path("a.png"), Path("b.png"), Path("c.png"), "all")]
     given.clear()
-    assert fsf("swap", "--model", "m", "--pairs", "p.csv", "-o", "out", "--device", "cpu")[0] == 0
-    assert given == [(Path("m"), "cpu"), (converter, Path("p.csv"), Path("out"), "largest")]
+    assert fsf("swap", "--pairs", "p.csv", "-o", "out", "--device", "cpu")[0] == 0
+    assert given == [(DEFAULT, "cpu"), (converter, Path("p.csv"), Path("out"), "largest")]
     assert fsf("swap", "--model", "m", "--pairs", "p.csv", "-o", "out")[0] == 1  # some failed
 
 

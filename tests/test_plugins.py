@@ -77,6 +77,7 @@ def test_plugin_is_found(install: Install) -> None:
         (GOOD.replace("return [Good]", "return [Good, Good]"), "it brings 2 losses called NAME"),
         (GOOD.replace("return [Good]", "return 3"), "TypeError"),
         (GOOD.replace('    name = "NAME"', "    pass"), "Good has no name"),
+        (GOOD.replace("register_losses", "register_models"), "register_models must return Model values"),
     ],
 )
 def test_broken_plugin_is_named_and_the_rest_work(install: Install, source: str, reason: str) -> None:
@@ -130,7 +131,7 @@ def test_part_checks_its_options() -> None:
 
 def test_every_kind_has_a_hook() -> None:
     hooks = {name for name in vars(hookspecs) if name.startswith("register_")}
-    assert hooks == {f"register_{kind.replace('-', '_')}" for kind in KINDS}
+    assert hooks == {f"register_{kind.replace('-', '_')}" for kind in KINDS} | {"register_models"}
 
 
 def test_built_in_plugins_have_no_problems() -> None:

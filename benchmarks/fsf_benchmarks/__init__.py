@@ -1,18 +1,21 @@
-"""Benchmarks: is it the source's face, and the target's pose; with the pose estimator that needs
-nothing else; and how fast is the code?"""
+"""Benchmarks: is it the source's face, are pose and occluders the target's, does a picture come back; the estimators of
+pose; and how fast is the code?"""
 
 from fsf_benchmarks.identity_retrieval import IdentityRetrieval
+from fsf_benchmarks.occlusion import Occlusion
 from fsf_benchmarks.pnp import PnP
 from fsf_benchmarks.pose_error import PoseError
+from fsf_benchmarks.reconstruction import Reconstruction
 from fsf_benchmarks.speed import Speed
+from fsf_benchmarks.threed_dfa import ThreeDDFA
 from fsframework import hookimpl
 
 
 @hookimpl
 def register_benchmarks():
-    return [IdentityRetrieval, PoseError, Speed]
+    return [IdentityRetrieval, Occlusion, PoseError, Reconstruction, Speed]
 
 
 @hookimpl
 def register_estimators():
-    return [PnP]
+    return [PnP, ThreeDDFA]

@@ -19,6 +19,7 @@ from fsf_faceshifter.aad import integrate
 from fsf_faceshifter.blocks import down_block, scaled, up_block
 from fsframework.components import AttributeEncoder, ComponentOptions, Generator
 from fsframework.convolution import Conv2d
+from fsframework.instance_norm import instance_norm
 from fsframework.types import Faces
 
 
@@ -70,11 +71,6 @@ class AeiAttributes(AttributeEncoder):
         return [*z_att, z_att[-1]]
 
 
-def normalise(h: Tensor) -> Tensor:
-    """Instance normalisation. Group norm with one channel a group is the same and the faster kernel."""
-    return F.group_norm(h, h.shape[1])
-
-
 class AadBlock(nn.Module):
     """AAD ResBlk (figure 3c): two AAD layers with their convolutions, a third on the shortcut if the width changes.
 
@@ -109,11 +105,11 @@ class AadBlock(nn.Module):
         layers = 2 if self.shortcut is None else 3
         att = self.attribute_affine(z_att, layers, h.shape[-1])
         id_in, id_mid, *id_short = identity.to(att[0].dtype).chunk(layers, dim=1)
-        h_in = normalise(h)
+        h_in = instance_norm(h)
         masks = [torch.sigmoid(self.mask_in(h_in))]  # (B, layers - 1, H, W)
         h_in = h_in.to(att[0].dtype)
         a = self.conv_in(integrate(h_in, att[0], id_in, masks[0][:, :1]))
-        a_mid = normalise(a)
+        a_mid = instance_norm(a)
         masks.append(torch.sigmoid(self.mask_mid(a_mid)))  # (B, 1, H, W)
         a = self.conv_mid(integrate(a_mid.to(att[1].dtype), att[1], id_mid, masks[1]))
         if self.shortcut is not None:
@@ -132,6 +128,12 @@ class AadGenerator(Generator):
 
     class Options(ComponentOptions):
         width: float = Field(1.0, gt=0, le=2, description="Factor of the numbers of channels; 1 is the paper's.")
+        most: int = Field(
+            1024,
+            ge=8,
+            description="Most channels that a level has, before width is applied. The coarsest levels hold nine tenths "
+            "of the weights and make little of the picture.",
+        )
         recompute: bool = Field(
             False,
             description="Train in less memory: each block's inner values are computed again when gradients need them.",
@@ -144,8 +146,8 @@ class AadGenerator(Generator):
         levels = level_count(size)
         if len(att_channels) != levels:
             raise ValueError(f"aad-generator needs {levels} attribute maps at {size} px, not {len(att_channels)}")
-        fine = [scaled(c, options.width) for c in (512, 256, 128, 64)]
-        widths = ([scaled(1024, options.width)] * levels + [*fine, 3])[-levels - 1 :]  # before and after each block
+        channels = [min(c, options.most) for c in [1024] * levels + [512, 256, 128, 64]]
+        widths = [*(scaled(c, options.width) for c in channels), 3][-levels - 1 :]  # before and after each block
         self.start = nn.ConvTranspose2d(id_dim, widths[0], 2)
         blocks = [AadBlock(i, o, c) for i, o, c in zip(widths[:-1], widths[1:], att_channels, strict=True)]
         self.blocks = nn.ModuleList(blocks)

@@ -3,7 +3,6 @@
 No weights are shipped; any state dict with the usual public names is read, for input of 112x96 pixels.
 """
 
-import io
 import itertools
 from collections import OrderedDict
 from pathlib import Path
@@ -19,7 +18,7 @@ from fsf_identity.precision import without_autocast
 from fsframework.components import ComponentOptions, IdentityEncoder
 from fsframework.errors import UserError
 from fsframework.types import Faces
-from fsframework.weights import load_state, read
+from fsframework.weights import load_state
 
 HEIGHT, WIDTH = 112, 96  # of the input, in pixels
 POINTS = [(30.3, 51.7), (65.5, 51.5), (48.0, 71.7), (33.5, 92.4), (62.7, 92.2)]  # the five landmarks in it
@@ -111,7 +110,7 @@ class MobileFaceNet(IdentityEncoder):
             The file cannot be read, has another hash, or is not of this network.
         """
         path = self.options.weights
-        state = _read_state(path, self.options.sha256)
+        state = load_state(path, self.options.sha256, below="net_state_dict")
         counters = "num_batches_tracked"  # of batch norms, not needed here and absent in some files
         own = {name: value for name, value in self.state_dict().items() if not name.endswith(counters)}
         for name, value in own.items():
@@ -146,21 +145,6 @@ def _bottlenecks(before: int) -> list[Bottleneck]:
             blocks.append(Bottleneck(before, width, stride if place == 0 else 1, expansion))
             before = width
     return blocks
-
-
-def _read_state(path: Path, sha256: str | None) -> dict[str, Tensor]:
-    """The tensors of a file by name, those under `net_state_dict` where a training wrote it so."""
-    if path.suffix == ".safetensors":
-        return load_state(path, sha256)
-    data = read(path, sha256)
-    try:
-        content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except Exception as error:  # damaged files raise errors of many kinds
-        raise UserError(f"{path}: is no file of torch weights; give a MobileFaceNet's state dict") from error
-    state = content.get("net_state_dict", content) if isinstance(content, dict) else None
-    if not isinstance(state, dict):
-        raise UserError(f"{path}: holds no tensors by name; give a MobileFaceNet's state dict")
-    return {name: value for name, value in state.items() if isinstance(value, Tensor)}
 
 
 def _fold_norms(layers: nn.Sequential) -> None:

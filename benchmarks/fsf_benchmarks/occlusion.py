@@ -1,0 +1,52 @@
+"""Occlusion: what lies in front of the target's face must be there after the swap (FaceShifter, section 3.2).
+
+The paper shows pictures. Here the truth is known: occluders are composited onto the targets, and every right swap keeps
+their pixels.
+"""
+
+from collections.abc import Iterable
+from typing import Annotated, ClassVar
+
+import numpy as np
+import torch
+from pydantic import Field
+
+from fsframework.components import Benchmark, ComponentOptions, Dataset, Figure
+from fsframework.plugins import Part, use
+from fsframework.types import Batch, SwapResult
+
+
+class Occlusion(Benchmark):
+    """How far the occluders' pixels are from what was composited onto the target, in grey levels; lower is better.
+
+    `without-refiner` beside it says what a refiner such as HEAR-Net is good for. A target onto which no occluder fits
+    counts as a failure. Copying the target has no error, and copying the source about the largest.
+    """
+
+    name = "occlusion"
+    figures: ClassVar = {
+        "error": Figure("", "lower", "Mean absolute difference in the occluders' pixels, in grey levels (0 to 255)."),
+        "error_rest": Figure("", "lower", "The same everywhere else: much of it is the new face, as it should be."),
+    }
+
+    class Options(ComponentOptions):
+        data: Annotated[Part, use("datasets")] = Field(
+            default={"use": "occluded", "share": 1.0},
+            validate_default=True,
+            description="Covers the targets and says where; it wraps the evaluation's faces.",
+        )
+
+    options: Options
+
+    def forward(self, swaps: Iterable[tuple[Batch, SwapResult]], faces: Dataset) -> dict[str, np.ndarray | float]:
+        inside, outside = [], []
+        for batch, swap in swaps:
+            levels = (swap.image - batch.target.image).abs().mean(dim=1, keepdim=True) * 127.5  # (B, 1, S, S)
+            inside.append(_mean(levels, batch.known))
+            outside.append(_mean(levels, 1 - batch.known))
+        return {"error": torch.cat(inside).cpu().numpy(), "error_rest": torch.cat(outside).cpu().numpy()}
+
+
+def _mean(values: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
+    """The mean of each image's values (B, 1, S, S) where a mask of the same shape is 1: (B,), NaN if nowhere."""
+    return (values * where).sum(dim=(1, 2, 3)).double() / where.sum(dim=(1, 2, 3)).double()

@@ -1,0 +1,48 @@
+"""Reconstruction: a picture swapped onto itself should come back."""
+
+from collections.abc import Iterable
+from typing import ClassVar
+
+import numpy as np
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+
+from fsframework.components import Benchmark, Dataset, Figure
+from fsframework.images import to_images
+from fsframework.types import Batch, SwapResult
+
+
+class Reconstruction(Benchmark):
+    """How much of a picture comes back when it is swapped onto itself: what a method loses besides swapping.
+
+    Every target of the recipe's pairs is source and target. SSIM as Wang et al. (IEEE TIP 2004) define it, with their
+    Gaussian window, as the mean over red, green and blue. Whole crops are compared, at their own size: smaller crops
+    are easier.
+    """
+
+    name = "reconstruction"
+    itself = True
+    figures: ClassVar = {
+        "ssim": Figure("", "higher", "Structural similarity of a picture and itself after the swap; at most 1."),
+        "psnr": Figure("dB", "higher", "Peak signal-to-noise ratio of the same; 60 where nothing changed."),
+    }
+
+    def forward(self, swaps: Iterable[tuple[Batch, SwapResult]], faces: Dataset) -> dict[str, np.ndarray | float]:
+        ssim, psnr = [], []
+        for batch, swap in swaps:
+            for image, truth in zip(to_images(swap.image), to_images(batch.truth), strict=True):
+                ssim.append(similarity(image, truth))
+                psnr.append(signal_to_noise(image, truth))
+        return {"ssim": np.array(ssim), "psnr": np.array(psnr)}
+
+
+def similarity(image: np.ndarray, truth: np.ndarray) -> float:
+    """SSIM of two images (H, W, 3) uint8."""
+    settings = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
+    return float(structural_similarity(image, truth, data_range=255, channel_axis=2, **settings))
+
+
+def signal_to_noise(image: np.ndarray, truth: np.ndarray) -> float:
+    """PSNR of two images (H, W, 3) uint8 in dB, at most 60."""
+    if (image == truth).all():
+        return 60.0
+    return min(60.0, float(peak_signal_noise_ratio(truth, image, data_range=255)))

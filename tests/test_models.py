@@ -1,0 +1,156 @@
+"""Models: a run as one file, found by path or by name, loaded, measured, converted with, and trained on from."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+from skimage import data
+
+from fsframework import models
+from fsframework.conversion import Converter
+from fsframework.errors import UserError
+from fsframework.evaluation import bench
+from fsframework.images import write_image
+from fsframework.plugins import Model, Registry, registry
+from fsframework.recipe import Recipe, build_swapper
+from fsframework.runs import Run
+from fsframework.training import train
+from fsframework.weights import load_state, save_state
+
+RECIPE = """
+name: small
+size: 32
+data: {use: orl}
+networks:
+  identity: {use: dlib-resnet}
+  attributes: {use: aei-attributes, width: 0.125}
+  generator: {use: aad-generator, width: 0.125}
+  refiner: {use: hear-net, width: 0.125}
+stages:
+  - {name: one, train: [attributes, generator], losses: [{use: reconstruction}], optimizer: {lr: 1.0e-9}, steps: 1,
+     batch_size: 2}
+  - {name: two, train: [refiner], losses: [{use: reconstruction}], optimizer: {lr: 1.0e-9}, steps: 1, batch_size: 2}
+evaluation: {pairs: 4, benchmarks: [{use: reconstruction}]}
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with both stages finished, its networks as they start."""
+    folder = tmp_path_factory.mktemp("models")
+    (folder / "small.yaml").write_text(RECIPE)
+    recipe = Recipe.load(str(folder / "small.yaml"))
+    run = Run.open(recipe, folder / "run", device="cpu")
+    torch.manual_seed(0)
+    for stage in recipe.stages:
+        parts = dict(build_swapper(recipe).trained_parts())
+        run.finish(stage, {f"{n}.{k}": v for n in stage.train for k, v in parts[n].state_dict().items()})
+    return folder / "run"
+
+
+@pytest.fixture(scope="module")
+def file(folder: Path) -> Path:
+    file = folder.parent / "small.safetensors"
+    models.export(folder, file, ["data.use=face-folder", "data.root=faces"])
+    return file
+
+
+def test_a_model_is_the_run_in_half_precision(folder: Path, file: Path) -> None:
+    state = load_state(file)
+    assert {name.partition(".")[0] for name in state} == {"attributes", "generator", "refiner"}
+    assert {value.dtype for name, value in state.items() if "num_batches" not in name} == {torch.float16}
+    loaded, run = models.load(file, "cpu"), models.load(folder, "cpu")
+    assert not loaded.swapper.training and loaded.recipe.size == 32
+    for (name, one), other in zip(loaded.swapper.state_dict().items(), run.swapper.state_dict().values(), strict=True):
+        assert one.dtype == other.dtype, name
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-6)
+
+
+def test_the_recipe_goes_with_it_as_it_was_changed(folder: Path, file: Path) -> None:
+    recipe = models.load(file, "cpu").recipe
+    assert (recipe.data.name, recipe.data.dump()["root"]) == ("face-folder", "faces")
+    assert models.load(file, "cpu", ["seed=7"]).recipe.seed == 7
+    assert Recipe.load(str(folder / "recipe.yaml")).data.name == "orl"  # the run's own stays
+    with pytest.raises(UserError, match="--set sed=7: sed: there is no such key; did you mean seed"):
+        models.load(file, "cpu", ["sed=7"])
+
+
+def test_exports_are_equal(folder: Path, file: Path) -> None:
+    models.export(folder, folder.parent / "again.safetensors", ["data.use=face-folder", "data.root=faces"])
+    assert (folder.parent / "again.safetensors").read_bytes() == file.read_bytes()
+
+
+def test_a_run_without_a_refiner_gives_a_model_without(folder: Path, tmp_path: Path) -> None:
+    run = Run.open(Recipe.load(str(folder / "recipe.yaml")), tmp_path / "run", device="cpu")
+    run.finish(run.recipe.stages[0], load_state(folder / "checkpoints/one.safetensors"))
+    models.export(tmp_path / "run", tmp_path / "x.safetensors")
+    assert models.load(tmp_path / "x.safetensors", "cpu").swapper.refiner is None
+
+
+def test_faults_are_told_in_a_line(folder: Path, file: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="nobody: no such model; name a run's folder, a model's file, or one of"):
+        models.load("nobody")
+    with pytest.raises(UserError, match=r"x\.pt: models end in \.safetensors"):
+        models.export(folder, tmp_path / "x.pt")
+    with pytest.raises(UserError, match="no run directory"):
+        models.export(tmp_path, tmp_path / "x.safetensors")
+    save_state(tmp_path / "bare.safetensors", {"a": torch.zeros(1)})
+    with pytest.raises(UserError, match="holds no recipe, so it is no model; make one with: fsf export"):
+        models.load(tmp_path / "bare.safetensors")
+    cut = tmp_path / "cut.safetensors"
+    cut.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(UserError, match="cut.safetensors: cannot be read as safetensors"):
+        models.load(cut)
+    with safe_open(file, "pt") as opened:
+        text = opened.metadata()["recipe"]
+    save_state(tmp_path / "other.safetensors", load_state(file), {"recipe": text.replace("width: 0.125", "width: 1.0")})
+    with pytest.raises(UserError, match="does not fit the recipe's"):
+        models.load(tmp_path / "other.safetensors")
+
+
+def with_model(monkeypatch: pytest.MonkeyPatch, model: Model) -> None:
+    found = registry()
+    changed = Registry(found.components, {model.name: model}, found.distributions, found.problems)
+    monkeypatch.setattr(models, "registry", lambda: changed)
+
+
+def test_installed_models_have_names_and_are_verified(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with_model(monkeypatch, Model("mine", file, "0" * 64))
+    with pytest.raises(UserError, match="the SHA-256 should be 0000"):
+        models.load("mine", "cpu")
+    with_model(monkeypatch, Model("mine", file, None))
+    assert models.load("mine", "cpu").recipe.name == "small"
+
+
+def test_a_model_is_measured_and_converted_with(file: Path, tmp_path: Path) -> None:
+    metrics = bench(file, [], ["data.use=orl"], "cpu")
+    assert metrics["method"] == "small" and metrics["benchmarks"]["reconstruction"]["ssim"] < 1
+    write_image(tmp_path / "a.png", data.astronaut(), synthetic=False)
+    out = Converter(file, "cpu").put(Converter(file, "cpu").read_source(tmp_path / "a.png"), data.astronaut(), "a")
+    assert (out != data.astronaut()).any()
+
+
+def test_training_starts_from_a_model(file: Path, tmp_path: Path) -> None:
+    """`init` gives weights to all networks that no earlier stage trains, also when the run goes on later."""
+    text = RECIPE.replace("name: one,", f"name: one, init: {file},").replace("lr: 1.0e-9", "lr: 1.0e-12")
+    (tmp_path / "tuned.yaml").write_text(text)
+    recipe = Recipe.load(str(tmp_path / "tuned.yaml"))
+    run = Run.open(recipe, tmp_path / "run", device="cpu")
+    train(run)
+    tuned, given = run.load_swapper().state_dict(), models.load(file, "cpu").swapper.state_dict()
+    learned = [name for name in given if name.partition(".")[0] != "identity" and name.endswith("weight")]
+    for name in learned:
+        torch.testing.assert_close(tuned[name], given[name], rtol=1e-3, atol=1e-5, msg=name)
+    (tmp_path / "run/checkpoints/two.safetensors").unlink()
+    train(Run.open(recipe, tmp_path / "run", resume=True, device="cpu"))
+    again = Run.load(tmp_path / "run", "cpu").load_swapper().state_dict()
+    assert np.all([torch.equal(again[name], tuned[name]) for name in tuned])
+
+
+def test_an_init_that_is_not_there(tmp_path: Path) -> None:
+    (tmp_path / "tuned.yaml").write_text(RECIPE.replace("name: one,", "name: one, init: nowhere,"))
+    run = Run.open(Recipe.load(str(tmp_path / "tuned.yaml")), tmp_path / "run", device="cpu")
+    with pytest.raises(UserError, match="nowhere: no such model; name a run's folder, a model's file"):
+        train(run)
