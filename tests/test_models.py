@@ -101,7 +101,7 @@ def test_faults_are_told_in_a_line(folder: Path, file: Path, tmp_path: Path) -> 
         models.load(tmp_path / "bare.safetensors")
     cut = tmp_path / "cut.safetensors"
     cut.write_bytes(file.read_bytes()[:-100])
-    with pytest.raises(UserError, match="cut.safetensors: cannot be read as safetensors"):
+    with pytest.raises(UserError, match=r"cut\.safetensors: cannot be read as safetensors"):
         models.load(cut)
     with safe_open(file, "pt") as opened:
         text = opened.metadata()["recipe"]
