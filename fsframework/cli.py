@@ -102,6 +102,7 @@ def run(
 @click.option("--against", metavar="COMMIT", help="With speed: time that commit's code beside today's.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 @click.option("--save", metavar="FILE", type=FILE, help="Write JSON to a file, too, with the command and the machine.")
+@click.option("--details", metavar="CSV", type=FILE, help="Write every pair's figures to a file, too.")
 @DEVICE
 def bench(
     names: tuple[str, ...],
@@ -111,6 +112,7 @@ def bench(
     against: str | None,
     as_json: bool,
     save: Path | None,
+    details: Path | None,
     device: str | None,
 ) -> None:
     """Measure a trained method, or the speed of the code.
@@ -128,8 +130,8 @@ def bench(
     _warn_of_broken_plugins()
     shown: Callable[[dict[str, Any]], RenderableType]
     if model is None and len(names) == 1 and is_alone(names[0]):
-        if pairs is not None:
-            raise click.UsageError("--pairs goes with benchmarks that measure a method.")
+        if pairs is not None or details is not None:
+            raise click.UsageError("--pairs and --details go with benchmarks that measure a method.")
         found = measure(names[0], list(sets) + ([f"against={json.dumps(against)}"] if against else []), device)
         kept, shown = found, rows_table
     else:
@@ -138,7 +140,7 @@ def bench(
         changes = list(sets)
         if pairs is not None:
             changes.append(f"evaluation.pairs={pairs if pairs.isdecimal() else json.dumps(pairs)}")
-        found = bench(model or DEFAULT, list(names), changes, device)
+        found = bench(model or DEFAULT, list(names), changes, device, details)
         kept, shown = described(found, device), table
     if save is not None:
         write_text(save, json.dumps({"command": shlex.join(["fsf", *sys.argv[1:]]), **kept}, indent=2) + "\n")

@@ -3,7 +3,9 @@
 Everything is swapped once; then every benchmark sees the method and its baselines (`fsframework.evaluation_swaps`).
 """
 
+import csv
 import datetime
+import io
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -47,15 +49,17 @@ def evaluate(run: Run) -> dict[str, Any]:
     dataset = _dataset(run.recipe, plan.data)
     pairs = _pairs(run.recipe, plan, dataset)
     swapper = run.load_swapper()
-    metrics = _measure(Trained(run.recipe, swapper, run.device), plan, pairs)
+    metrics, _ = _measure(Trained(run.recipe, swapper, run.device), plan, pairs)
     write_samples(run.path / "samples", pairs, swapper, run.device)
     write_text(run.path / "pairs.csv", pairs_text(pairs.pairs, dataset))
     write_text(run.path / "metrics.json", json.dumps(metrics, indent=2, allow_nan=False) + "\n")
     return metrics
 
 
-def bench(model: str | Path, names: list[str], sets: list[str], device: str | None = None) -> dict[str, Any]:
-    """Measure a trained method, perhaps in another way than its recipe says; nothing is written.
+def bench(
+    model: str | Path, names: list[str], sets: list[str], device: str | None = None, details: Path | None = None
+) -> dict[str, Any]:
+    """Measure a trained method, perhaps in another way than its recipe says.
 
     Parameters
     ----------
@@ -68,17 +72,23 @@ def bench(model: str | Path, names: list[str], sets: list[str], device: str | No
         Overrides of the recipe, `evaluation.pairs=100`.
     device:
         Where to compute; None: the GPU if there is one.
+    details:
+        A CSV file to write: a line for each pair and way (the method, its baselines), a column for each figure.
 
     Raises
     ------
     UserError
-        As `evaluate`, or there is no such model or benchmark.
+        As `evaluate`, or there is no such model or benchmark, or the file cannot be written.
     """
     trained = models.load(model, device, sets)
     plan = _plan(trained.recipe)
     if names:
         plan = plan.model_copy(update={"benchmarks": [part for name in names for part in _named(name, plan)]})
-    return _measure(trained, plan, _pairs(trained.recipe, plan, _dataset(trained.recipe, plan.data)))
+    pairs = _pairs(trained.recipe, plan, _dataset(trained.recipe, plan.data))
+    metrics, values = _measure(trained, plan, pairs)
+    if details is not None:
+        write_text(details, _details(pairs, values))
+    return metrics
 
 
 def described(metrics: dict[str, Any], device: str | None) -> dict[str, Any]:
@@ -121,8 +131,10 @@ def _pairs(recipe: Recipe, plan: Evaluation, dataset: Dataset) -> EvaluationPair
     return EvaluationPairs(dataset, pairs, plan.batch_size)
 
 
-def _measure(trained: Trained, plan: Evaluation, pairs: EvaluationPairs) -> dict[str, Any]:
-    """What metrics.json holds."""
+def _measure(
+    trained: Trained, plan: Evaluation, pairs: EvaluationPairs
+) -> tuple[dict[str, Any], dict[str, dict[str, Values]]]:
+    """What metrics.json holds; and the values of each pair by heading, way and figure."""
     recipe = trained.recipe
     benchmarks = _benchmarks(plan, trained)
     views = [_view(label, benchmark, pairs, recipe, plan) for label, (benchmark, _) in benchmarks.items()]
@@ -137,9 +149,10 @@ def _measure(trained: Trained, plan: Evaluation, pairs: EvaluationPairs) -> dict
         "own_network": [label for label, (_, own) in benchmarks.items() if own],
         "figures": {},
     }
+    everything = {}
     for (label, (benchmark, _)), view in zip(benchmarks.items(), views, strict=True):
         swapped = next(swapped for known, swapped in made if known == view)
-        values = _values(label, benchmark, swapped)
+        everything[label] = values = _values(label, benchmark, swapped)
         losers = {way: failed(found, len(view.pairs)) for way, found in values.items()}
         summary = summarize(values, _sources(view))
         metrics["benchmarks"][label] = summary.pop(METHOD)
@@ -148,7 +161,27 @@ def _measure(trained: Trained, plan: Evaluation, pairs: EvaluationPairs) -> dict
         metrics["failures"][label] = {way: int(lost.sum()) for way, lost in losers.items()}
         metrics["compared"][label] = int((~np.logical_or.reduce(list(losers.values()))).sum())
         metrics["figures"][label] = {key: figure._asdict() for key, figure in benchmark.figures.items()}
-    return metrics
+    return metrics, everything
+
+
+def _details(pairs: EvaluationPairs, values: dict[str, dict[str, Values]]) -> str:
+    """The text of a CSV file with every pair's figures; empty where a pair failed."""
+    columns = {
+        f"{label}: {key}": {way: found[key] for way, found in ways.items()}
+        for label, ways in values.items()
+        for key in next(iter(ways.values()))
+        if np.ndim(next(iter(ways.values()))[key]) == 1
+    }
+    names = pairs.dataset.names()
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["source", "target", "way", *columns])
+    for way in next(iter(values.values())):
+        for row, (source, target) in enumerate(pairs.pairs):
+            numbers = [np.asarray(column[way])[row] for column in columns.values()]
+            cells = [f"{number:.6g}" if np.isfinite(number) else "" for number in numbers]
+            writer.writerow([names[source], names[target], way, *cells])
+    return text.getvalue()
 
 
 def _view(

@@ -498,6 +498,16 @@ def test_bench_measures_otherwise_and_writes_nothing(untrained: Path) -> None:
         bench(untrained, ["pose-eror"], [], "cpu")
 
 
+def test_bench_writes_every_pairs_figures(untrained: Path, tmp_path: Path) -> None:
+    metrics = bench(untrained, ["pose-error"], ["evaluation.pairs=3"], "cpu", tmp_path / "details.csv")
+    lines = list(csv.DictReader((tmp_path / "details.csv").open()))
+    assert list(lines[0]) == ["source", "target", "way", "pose-error: pose_deg"]  # one number for all is no column
+    assert len(lines) == 3 * (1 + len(metrics["baselines"]))
+    copies = [line["pose-error: pose_deg"] for line in lines if line["way"] == "copy-target"]
+    assert set(copies) <= {"0", ""} and len(copies) == 3
+    assert [line["source"] for line in lines[:3]] == [line["source"] for line in lines[3:6]]
+
+
 def test_bench_needs_options_for_what_the_recipe_lacks(untrained: Path) -> None:
     run = Run.load(untrained, "cpu")
     plan = run.recipe.evaluation

@@ -1,12 +1,14 @@
-"""FaceShifter: AEI-Net, HEAR-Net, their losses and data."""
+"""FaceShifter: AEI-Net, HEAR-Net, their losses and data, and trained weights."""
 
 from fsf_faceshifter.aei_net import AadGenerator, AeiAttributes
 from fsf_faceshifter.hardest import Hardest
 from fsf_faceshifter.hear_net import HearNet
 from fsf_faceshifter.losses import Attribute, Change
 from fsf_faceshifter.occluded import Occluded
+from fsf_faceshifter.shipped import MODELS
 from fsframework import hookimpl
 from fsframework.components import AttributeEncoder, Dataset, Generator, Loss, Refiner
+from fsframework.plugins import Model
 
 
 @hookimpl
@@ -32,3 +34,8 @@ def register_losses() -> list[type[Loss]]:
 @hookimpl
 def register_datasets() -> list[type[Dataset]]:
     return [Hardest, Occluded]
+
+
+@hookimpl
+def register_models() -> list[Model]:
+    return MODELS

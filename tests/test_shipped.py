@@ -1,0 +1,70 @@
+"""The weights that come with the framework: small, as their hashes say, and good at people whom they never saw."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fsf_faceshifter.shipped import HASHES, MODELS
+from skimage import data
+
+from fsframework import models
+from fsframework.conversion import Converter
+from fsframework.evaluation import bench
+from fsframework.images import is_marked, read_image, write_image
+from fsframework.plugins import registry
+from fsframework.recipe import Recipe
+from fsframework.recipe_check import check_file
+from fsframework.weights import verify
+
+ROOT = Path(__file__).parents[1]
+CARD = (ROOT / "MODEL_CARD.md").read_text(encoding="utf-8")
+
+
+def test_the_default_is_there_and_all_are_small() -> None:
+    assert models.DEFAULT in HASHES
+    assert sum(model.file.stat().st_size for model in MODELS) <= 16e6
+    assert registry().models.keys() >= HASHES.keys()
+
+
+@pytest.mark.parametrize("model", MODELS, ids=lambda model: model.name)
+def test_files_are_what_their_hashes_and_the_card_say(model: models.Model) -> None:
+    assert model.sha256 is not None
+    verify(model.file, model.sha256)
+    assert model.name in CARD and model.sha256 in CARD
+
+
+@pytest.mark.parametrize("model", MODELS, ids=lambda model: model.name)
+def test_its_recipe_names_no_place_of_the_machine_that_trained_it(model: models.Model) -> None:
+    recipe = models.recipe_of(model)
+    assert not Path(recipe.data.dump().get("root", "")).is_absolute()
+    assert recipe.name == model.name and recipe.evaluation is not None
+
+
+def test_the_fine_tuning_recipe_fits_the_weights(tmp_path: Path) -> None:
+    tuned = Recipe.load("faceshifter")
+    assert tuned.stages[0].init == models.DEFAULT
+    assert tuned.networks == models.recipe_of(models.find(models.DEFAULT)).networks
+    assert "1.5" in check_file("faceshifter", ())
+
+
+@pytest.fixture(scope="module")
+def converter() -> Converter:
+    return Converter(device="cpu")
+
+
+def test_a_swap_without_any_training(converter: Converter, tmp_path: Path) -> None:
+    write_image(tmp_path / "a.png", data.astronaut(), synthetic=False)
+    converter.swap_file(tmp_path / "a.png", tmp_path / "a.png", tmp_path / "out.png")
+    out = read_image(tmp_path / "out.png")
+    assert is_marked(tmp_path / "out.png")
+    left, top, right, bottom = converter.find(data.astronaut(), "a")[0].box.astype(int)
+    face = np.abs(out.astype(int) - data.astronaut())[top:bottom, left:right]
+    assert 1 < face.mean() < 25  # the astronaut onto herself: another picture, of the same face
+
+
+def test_swaps_of_people_whom_it_never_saw_are_found_as_the_source() -> None:
+    metrics = bench(models.DEFAULT, ["id-retrieval", "reconstruction"], ["evaluation.pairs=40"], "cpu")
+    own = metrics["benchmarks"]["id-retrieval (own network)"]
+    copied = metrics["baselines"]["copy-target"]["id-retrieval (own network)"]
+    assert own["top1"] > 80 and own["cosine"] > copied["cosine"] + 0.4
+    assert metrics["benchmarks"]["reconstruction"]["ssim"] > 0.6
