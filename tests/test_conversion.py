@@ -27,7 +27,6 @@ from fsframework.conversion import Converter, match_edge
 from fsframework.conversion_list import swap_pairs
 from fsframework.errors import UserError
 from fsframework.images import is_marked, read_image, write_image
-from fsframework.recipe import Recipe, build_swapper
 from fsframework.runs import Run
 from fsframework.types import Face, Faces
 
@@ -505,28 +504,8 @@ def test_a_real_face_is_found_and_swapped(mtcnn: Detector) -> None:
     assert (after >= 0).all() and after.shape == frame.shape
 
 
-RECIPE = """
-name: small
-size: 32
-data: {use: orl}
-networks:
-  identity: {use: dlib-resnet}
-  attributes: {use: aei-attributes, width: 0.03125}
-  generator: {use: aad-generator, width: 0.03125}
-stages:
-  - {name: one, train: [attributes, generator], losses: [{use: reconstruction}], optimizer: {lr: 1.0e-3}, steps: 1,
-     batch_size: 1}
-"""
-
-
-def test_a_run_is_converted_with(tmp_path: Path) -> None:
-    (tmp_path / "small.yaml").write_text(RECIPE)
-    recipe = Recipe.load(str(tmp_path / "small.yaml"))
-    run = Run.open(recipe, tmp_path / "run", device="cpu")
-    torch.manual_seed(0)
-    parts = dict(build_swapper(recipe).trained_parts())
-    weights = {f"{name}.{key}": value for name, part in parts.items() for key, value in part.state_dict().items()}
-    run.finish(recipe.stages[0], weights)
+def test_a_run_is_converted_with(tmp_path: Path, untrained_run: Callable[..., Run]) -> None:
+    untrained_run(tmp_path / "run")
     Image.fromarray(data.astronaut()).save(tmp_path / "astronaut.png")
 
     converter = Converter(tmp_path / "run", "cpu")

@@ -500,7 +500,7 @@ def test_bench_measures_otherwise_and_writes_nothing(untrained: Path) -> None:
 
 def test_bench_writes_every_pairs_figures(untrained: Path, tmp_path: Path) -> None:
     metrics = bench(untrained, ["pose-error"], ["evaluation.pairs=3"], "cpu", tmp_path / "details.csv")
-    lines = list(csv.DictReader((tmp_path / "details.csv").open()))
+    lines = list(csv.DictReader((tmp_path / "details.csv").read_text().splitlines()))
     assert list(lines[0]) == ["source", "target", "way", "pose-error: pose_deg"]  # one number for all is no column
     assert len(lines) == 3 * (1 + len(metrics["baselines"]))
     copies = [line["pose-error: pose_deg"] for line in lines if line["way"] == "copy-target"]

@@ -1,5 +1,6 @@
 """Benchmarks that know the right answer: pictures swapped onto themselves, and occluders whose pixels are known."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,8 @@ from skimage.data import astronaut
 from fsframework.components import Dataset
 from fsframework.errors import UserError
 from fsframework.evaluation import evaluate
-from fsframework.images import to_tensor
+from fsframework.images import to_tensor, write_image
 from fsframework.pairs import EvaluationPairs
-from fsframework.recipe import Recipe, build_swapper
 from fsframework.runs import Run
 from fsframework.types import Batch, Faces, Sample, SwapResult
 
@@ -97,33 +97,10 @@ def test_targets_of_evaluations_are_altered_the_same_way_at_each_walk() -> None:
     assert torch.equal(first[1].source.image, first[1].target.image)  # a picture with itself: the altered one
 
 
-RECIPE = """
-name: truth
-size: 32
-data: {use: orl}
-networks:
-  identity: {use: dlib-resnet}
-  attributes: {use: aei-attributes, width: 0.125}
-  generator: {use: aad-generator, width: 0.125}
-stages:
-  - {name: one, train: [attributes, generator], losses: [{use: reconstruction}], optimizer: {lr: 1.0e-9}, steps: 1,
-     batch_size: 2}
-evaluation:
-  pairs: 5
-  benchmarks: [{use: reconstruction}, {use: occlusion}, {use: reconstruction}]
-"""
-
-
 @pytest.fixture(scope="module")
-def untrained(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    folder = tmp_path_factory.mktemp("truth")
-    (folder / "truth.yaml").write_text(RECIPE)
-    recipe = Recipe.load(str(folder / "truth.yaml"))
-    run = Run.open(recipe, folder / "run", device="cpu")
-    torch.manual_seed(0)
-    parts = dict(build_swapper(recipe).trained_parts())
-    run.finish(recipe.stages[0], {f"{n}.{k}": v for n, part in parts.items() for k, v in part.state_dict().items()})
-    return run
+def untrained(tmp_path_factory: pytest.TempPathFactory, untrained_run: Callable[..., Run]) -> Run:
+    benchmarks = [{"use": "reconstruction"}, {"use": "occlusion"}, {"use": "reconstruction"}]
+    return untrained_run(tmp_path_factory.mktemp("truth") / "run", evaluation={"pairs": 5, "benchmarks": benchmarks})
 
 
 def test_a_real_run_is_measured_where_the_truth_is_known(untrained: Run) -> None:
@@ -149,8 +126,6 @@ def test_data_of_other_faces_are_refused(untrained: Run) -> None:
     folder = Path(untrained.path).parent / "few"
     for person in range(4):
         (folder / str(person)).mkdir(parents=True, exist_ok=True)
-        from fsframework.images import write_image
-
         write_image(folder / str(person) / "0.png", np.full((32, 32, 3), 50 * person, np.uint8), synthetic=False)
     other = few.replace("FOLDER", str(folder))
     run = Run.load(untrained.path, "cpu", [f"evaluation.benchmarks=[{{use: occlusion, data: {other}}}]"])

@@ -1,5 +1,6 @@
 """Models: a run as one file, found by path or by name, loaded, measured, converted with, and trained on from."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,40 +15,17 @@ from fsframework.errors import UserError
 from fsframework.evaluation import bench
 from fsframework.images import write_image
 from fsframework.plugins import Model, Registry, registry
-from fsframework.recipe import Recipe, build_swapper
+from fsframework.recipe import Recipe
 from fsframework.runs import Run
 from fsframework.training import train
 from fsframework.weights import load_state, save_state
 
-RECIPE = """
-name: small
-size: 32
-data: {use: orl}
-networks:
-  identity: {use: dlib-resnet}
-  attributes: {use: aei-attributes, width: 0.125}
-  generator: {use: aad-generator, width: 0.125}
-  refiner: {use: hear-net, width: 0.125}
-stages:
-  - {name: one, train: [attributes, generator], losses: [{use: reconstruction}], optimizer: {lr: 1.0e-9}, steps: 1,
-     batch_size: 2}
-  - {name: two, train: [refiner], losses: [{use: reconstruction}], optimizer: {lr: 1.0e-9}, steps: 1, batch_size: 2}
-evaluation: {pairs: 4, benchmarks: [{use: reconstruction}]}
-"""
-
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory, untrained_run: Callable[..., Run]) -> Path:
     """A run with both stages finished, its networks as they start."""
-    folder = tmp_path_factory.mktemp("models")
-    (folder / "small.yaml").write_text(RECIPE)
-    recipe = Recipe.load(str(folder / "small.yaml"))
-    run = Run.open(recipe, folder / "run", device="cpu")
-    torch.manual_seed(0)
-    for stage in recipe.stages:
-        parts = dict(build_swapper(recipe).trained_parts())
-        run.finish(stage, {f"{n}.{k}": v for n in stage.train for k, v in parts[n].state_dict().items()})
-    return folder / "run"
+    evaluation = {"pairs": 4, "benchmarks": [{"use": "reconstruction"}]}
+    return untrained_run(tmp_path_factory.mktemp("models") / "run", refiner=True, evaluation=evaluation).path
 
 
 @pytest.fixture(scope="module")
@@ -132,11 +110,9 @@ def test_a_model_is_measured_and_converted_with(file: Path, tmp_path: Path) -> N
     assert (out != data.astronaut()).any()
 
 
-def test_training_starts_from_a_model(file: Path, tmp_path: Path) -> None:
+def test_training_starts_from_a_model(file: Path, tmp_path: Path, small_recipe: Callable[..., Recipe]) -> None:
     """`init` gives weights to all networks that no earlier stage trains, also when the run goes on later."""
-    text = RECIPE.replace("name: one,", f"name: one, init: {file},").replace("lr: 1.0e-9", "lr: 1.0e-12")
-    (tmp_path / "tuned.yaml").write_text(text)
-    recipe = Recipe.load(str(tmp_path / "tuned.yaml"))
+    recipe = small_recipe(tmp_path / "tuned.yaml", refiner=True, init=str(file))
     run = Run.open(recipe, tmp_path / "run", device="cpu")
     train(run)
     tuned, given = run.load_swapper().state_dict(), models.load(file, "cpu").swapper.state_dict()
@@ -149,8 +125,7 @@ def test_training_starts_from_a_model(file: Path, tmp_path: Path) -> None:
     assert np.all([torch.equal(again[name], tuned[name]) for name in tuned])
 
 
-def test_an_init_that_is_not_there(tmp_path: Path) -> None:
-    (tmp_path / "tuned.yaml").write_text(RECIPE.replace("name: one,", "name: one, init: nowhere,"))
-    run = Run.open(Recipe.load(str(tmp_path / "tuned.yaml")), tmp_path / "run", device="cpu")
+def test_an_init_that_is_not_there(tmp_path: Path, small_recipe: Callable[..., Recipe]) -> None:
+    run = Run.open(small_recipe(tmp_path / "tuned.yaml", init="nowhere"), tmp_path / "run", device="cpu")
     with pytest.raises(UserError, match="nowhere: no such model; name a run's folder, a model's file"):
         train(run)
