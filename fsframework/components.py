@@ -6,7 +6,7 @@ constructor only allocates, so that everything builds on the meta device; `load(
 """
 
 from collections.abc import Iterable, Iterator
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -59,15 +59,16 @@ class Detector(Network):
 
 
 class IdentityEncoder(Network):
-    """Says who a face is. Frozen: its weights never train and it never leaves eval mode."""
+    """Says who a face is. Unless it is `trainable`, its weights never train and it never leaves eval mode."""
 
     dim: int  # length of an embedding
+    trainable: ClassVar[bool] = False  # a stage may train it
     differentiable: ClassVar[bool] = True  # gradients reach the image
     metric: ClassVar[bool] = True  # embeddings have unit length and their cosine means likeness
 
     def train(self, mode: bool = True) -> "IdentityEncoder":
-        """Stays in eval mode whatever is asked for."""
-        return super().train(False)
+        """Stays in eval mode whatever is asked for, unless it is trainable."""
+        return super().train(mode and self.trainable)
 
     def forward(self, faces: Faces) -> Tensor:
         """Embeddings (B, dim). Crops and resizes the aligned crops by itself."""
@@ -258,26 +259,33 @@ class Benchmark(Network):
         return self.name
 
 
+class _Missing(nn.Module):
+    """Stands for a network that the recipe does not name."""
+
+    def forward(self, *values: Any) -> Tensor:
+        raise RuntimeError("the recipe names no such network, so nothing can be swapped")
+
+
 class Swapper(nn.Module):
     """An assembled method. Not plugged: recipes name its four parts.
 
     Parameters
     ----------
     identity, attributes, generator, refiner:
-        The built components. `refiner` may be None.
+        The built components. `refiner` may be None; in recipes that only train a recogniser all but `identity`.
     """
 
     def __init__(
         self,
         identity: IdentityEncoder,
-        attributes: AttributeEncoder,
-        generator: Generator,
+        attributes: AttributeEncoder | None = None,
+        generator: Generator | None = None,
         refiner: Refiner | None = None,
     ) -> None:
         super().__init__()
         self.identity = identity
-        self.attributes = attributes
-        self.generator = generator
+        self.attributes = cast(AttributeEncoder, _Missing() if attributes is None else attributes)
+        self.generator = cast(Generator, _Missing() if generator is None else generator)
         self.refiner = refiner
 
     def draft(self, batch: Batch, z_id: Tensor | None = None, z_att: list[Tensor] | None = None) -> SwapResult:
@@ -310,7 +318,8 @@ class Swapper(nn.Module):
 
     def trained_parts(self) -> Iterator[tuple[str, Network]]:
         """The parts that a recipe can train, by their name in the recipe."""
-        yield "attributes", self.attributes
-        yield "generator", self.generator
-        if self.refiner is not None:
-            yield "refiner", self.refiner
+        if self.identity.trainable:
+            yield "identity", self.identity
+        for name, part in (("attributes", self.attributes), ("generator", self.generator), ("refiner", self.refiner)):
+            if isinstance(part, Network):
+                yield name, part

@@ -49,6 +49,8 @@ class Converter:
     def __init__(self, model: str | Path = models.DEFAULT, device: str | None = None) -> None:
         keep_memory()
         trained = models.load(model, device)
+        if trained.recipe.networks.generator is None:
+            raise UserError(f"{model}: is a recogniser and swaps nothing; name another model")
         detector = trained.recipe.detector.build()
         detector.load()
         self._assemble(trained.swapper, detector, trained.recipe.size, trained.device)

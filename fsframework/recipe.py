@@ -34,13 +34,15 @@ class _Keys(BaseModel):
 
 
 class Networks(_Keys):
-    """The four parts of a swapper."""
+    """The four parts of a swapper; in a recipe that trains a recogniser only the first."""
 
-    identity: Annotated[Part, use("identity-encoders")] = Field(description="Says who the source is. Never trained.")
-    attributes: Annotated[Part, use("attribute-encoders")] = Field(
-        description="Says how the target is shown: pose, expression, light, background."
+    identity: Annotated[Part, use("identity-encoders")] = Field(
+        description="Says who the source is. Trained only in recipes for that, and only if it can be."
     )
-    generator: Annotated[Part, use("generators")] = Field(description="Paints the swap.")
+    attributes: Annotated[Part, use("attribute-encoders")] | None = Field(
+        default=None, description="Says how the target is shown: pose, expression, light, background."
+    )
+    generator: Annotated[Part, use("generators")] | None = Field(default=None, description="Paints the swap.")
     refiner: Annotated[Part, use("refiners")] | None = Field(default=None, description="Improves the generator's swap.")
 
 
@@ -88,7 +90,7 @@ class Stage(_Keys):
     """One training: which networks, against which losses, for how long."""
 
     name: Name = Field(description="Lower-case words joined by dashes; checkpoints are called so.")
-    train: list[Literal["attributes", "generator", "refiner"]] = Field(
+    train: list[Literal["identity", "attributes", "generator", "refiner"]] = Field(
         min_length=1, description="The networks that are trained; the others are frozen."
     )
     data: Annotated[Part, use("datasets")] | None = Field(
@@ -184,9 +186,24 @@ class Recipe(_Keys):
             if times[stage.name] > 1:
                 what = f"{times[stage.name]} stages are called {stage.name}; give each its own name"
                 problems.append(_problem(("stages", number, "name"), what))
-            if "refiner" in stage.train and self.networks.refiner is None:
-                what = "trains the refiner, and networks.refiner is missing; name one"
+            for name in stage.train:
+                if (part := getattr(self.networks, name)) is None:
+                    what = f"trains the {name}, and networks.{name} is missing; name one"
+                    problems.append(_problem(("stages", number, "train"), what))
+                elif name == "identity" and not getattr(component(part.kind, part.name), "trainable", False):
+                    what = f"trains the identity encoder, and {part.name} cannot be trained; leave it out"
+                    problems.append(_problem(("stages", number, "train"), what))
+            if "identity" in stage.train and len(stage.train) > 1:
+                what = "trains the identity encoder beside others; give it a recipe of its own"
                 problems.append(_problem(("stages", number, "train"), what))
+        if (self.networks.attributes is None) != (self.networks.generator is None):
+            problems.append(_problem(("networks",), "has one of attributes and generator; name both, or neither"))
+        elif self.networks.generator is None:
+            if self.networks.refiner is not None:
+                problems.append(_problem(("networks", "refiner"), "needs a generator; name one"))
+            if self.evaluation is not None:
+                what = "measures swaps, and networks.generator is missing; leave it out"
+                problems.append(_problem(("evaluation",), what))
         if problems:
             raise ValidationError.from_exception_data("Recipe", problems)
         return self
@@ -286,6 +303,8 @@ def build_swapper(recipe: Recipe) -> Swapper:
     """
     parts = recipe.networks
     identity = build("networks.identity", parts.identity)
+    if parts.attributes is None or parts.generator is None:
+        return Swapper(identity)
     attributes = build("networks.attributes", parts.attributes, recipe.size)
     generator = build("networks.generator", parts.generator, recipe.size, identity.dim, attributes.channels)
     refiner = None if parts.refiner is None else build("networks.refiner", parts.refiner, recipe.size)

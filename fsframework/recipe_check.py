@@ -64,6 +64,8 @@ class _AnyIdentity(IdentityEncoder):
 def _run(recipe: Recipe, built: Swapper) -> None:
     """A batch of 2 through attribute encoder, generator and refiner; raises UserError naming the one that fails."""
     networks, size = recipe.networks, recipe.size
+    if networks.attributes is None or networks.generator is None:
+        return
     swapper = Swapper(_AnyIdentity(built.identity.dim), built.attributes, built.generator, built.refiner)
     faces = Faces.of(torch.empty(2, 3, size, size))
     batch = Batch.of(faces, faces)

@@ -75,13 +75,11 @@ def _metrics(run: Run) -> dict[str, Any]:
 
 def _header(run: Run, manifest: Mapping[str, Any], stages: list[Progress], masks: bool) -> Html:
     recipe, parts = run.recipe, run.recipe.networks
-    chosen = {"identity": parts.identity, "attributes": parts.attributes, "generator": parts.generator}
-    if parts.refiner is not None:
-        chosen["refiner"] = parts.refiner
-    listed = [join([tag("strong", part.name), f" ({kind})"]) for kind, part in chosen.items()]
+    named = {kind: getattr(parts, kind) for kind in type(parts).model_fields}
+    listed = [join([tag("strong", part.name), f" ({kind})"]) for kind, part in named.items() if part is not None]
     seconds = math.fsum(stage.seconds for stage in stages)
     sentence = [
-        "A face swapper of ",
+        "A face swapper of " if parts.generator is not None else "A face recogniser: ",
         join(listed, ", "),
         f", trained on {recipe.data.name} at {recipe.size} px",
         f" for {duration(seconds)}" if seconds else "",

@@ -49,7 +49,7 @@ def pictures(rows: Sequence[Row], names: Sequence[str], recipe: Recipe) -> Html:
     meaning = [
         ("source", "says who"),
         ("target", "says how: pose, expression, light, background"),
-        *([("draft", f"what {parts.generator.name} paints, before the refiner")] if refined else []),
+        *([("draft", "what the generator paints, before the refiner")] if refined else []),
         ("swap", f"the result, after {parts.refiner.name}" if refined and parts.refiner else "the result"),
     ]
     shown = "drafts and swaps" if refined else "swaps"

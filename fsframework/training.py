@@ -51,8 +51,8 @@ def train(run: Run) -> None:
     torch.manual_seed(run.recipe.seed)
     swapper = build_swapper(run.recipe)
     swapper.identity.load()
-    for part in (swapper.attributes, swapper.generator, swapper.refiner):
-        if part is not None:
+    for _, part in swapper.trained_parts():
+        if part is not swapper.identity:
             part.load()
     swapper.to(run.device)
     refiner, refines = swapper.refiner, False
@@ -93,6 +93,7 @@ class StageTrainer:
             for module in (swapper, *self.losses):
                 module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.bf16 = self._wants_bf16()
+        self.paints = "identity" not in stage.train  # else faces are recognised, and none is swapped
         swapper.eval().requires_grad_(False)
         self.parts.train().requires_grad_(True)
         self.average = copy.deepcopy(self.parts).requires_grad_(False) if stage.ema is not None else None
@@ -191,7 +192,7 @@ class StageTrainer:
             self.swapper.eval()
             state = {f"data.{key}": torch.from_numpy(value) for key, value in dataset.prepare(self.swapper).items()}
             dataset.restore(_data_state(state))
-            state["z_id"] = self._embed(dataset)
+            state["z_id"] = self._embed(dataset) if self.paints else torch.zeros(len(dataset), 0)
             save_state(file, state)
             self.parts.train()
         return state["z_id"].to(self.run.device)
@@ -220,7 +221,7 @@ class StageTrainer:
         outputs, values = [], []
         for batch in group:
             with self._precision():
-                output = self.swapper(batch, z_ids[batch.source.index])
+                output = self._swap(batch, z_ids[batch.source.index])
                 terms = [loss(batch, output, self.swapper) for loss in active]
                 total = sum(loss.options.weight * term for loss, term in zip(active, terms, strict=True))
             (total / len(group)).backward()
@@ -236,6 +237,13 @@ class StageTrainer:
         found.update(self._critic_step(active, group, outputs))
         self._check_finite(step, found, group, dataset)
         return found
+
+    def _swap(self, batch: Batch, z_id: Tensor) -> SwapResult:
+        """The swaps; where a recogniser is trained, the targets as they are and embeddings of no length."""
+        if self.paints:
+            result: SwapResult = self.swapper(batch, z_id)
+            return result
+        return SwapResult(image=batch.target.image, draft=batch.target.image, z_id=z_id)
 
     def _critic_step(self, active: list[Loss], group: list[Batch], outputs: list[SwapResult]) -> dict[str, float]:
         critics = [loss for loss in active if any(loss is critic for critic in self.critics)]

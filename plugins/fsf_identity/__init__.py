@@ -1,10 +1,11 @@
-"""Identity encoders: frozen face recognisers that say who a face is."""
+"""Identity encoders: face recognisers that say who a face is."""
 
 from fsf_identity.dlib_resnet import DlibResNet
 from fsf_identity.mobilefacenet import MobileFaceNet
+from fsf_identity.timm_recogniser import TimmRecogniser
 from fsframework import hookimpl
 
 
 @hookimpl
 def register_identity_encoders():
-    return [DlibResNet, MobileFaceNet]
+    return [DlibResNet, MobileFaceNet, TimmRecogniser]

@@ -2,6 +2,7 @@
 
 from fsf_losses.hinge_gan import HingeGan
 from fsf_losses.identity import Identity
+from fsf_losses.margin import Margin
 from fsf_losses.reconstruction import Reconstruction
 from fsframework import hookimpl
 from fsframework.components import Loss
@@ -9,4 +10,4 @@ from fsframework.components import Loss
 
 @hookimpl
 def register_losses() -> list[type[Loss]]:
-    return [HingeGan, Identity, Reconstruction]
+    return [HingeGan, Identity, Margin, Reconstruction]

@@ -1,0 +1,71 @@
+"""A small face recogniser on one of timm's networks, which a recipe can train."""
+
+from pathlib import Path
+
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fsf_identity.fixed_crop import FixedCrop
+from fsf_identity.precision import without_autocast
+from fsframework.components import ComponentOptions, IdentityEncoder
+from fsframework.errors import UserError
+from fsframework.types import Faces
+from fsframework.weights import load_state
+
+BOX = (0.2, 0.27, 0.6)  # left, top and width of the face in a whole-head crop: brows to chin
+SIDE = 96  # of the input, in pixels
+DIM = 128
+
+
+class TimmRecogniser(IdentityEncoder):
+    """A network of timm's, of any architecture that it knows, trained from nothing by a recipe; 128 numbers.
+
+    recipes/recogniser.yaml trains it. It is meant as a judge that may be shipped, not as a good recogniser.
+    """
+
+    name = "timm-recogniser"
+    dim = DIM
+    trainable = True
+
+    class Options(ComponentOptions):
+        backbone: str = Field("mobilenetv3_small_050", description="The network's name in timm.")
+        weights: Path | None = Field(
+            None, description="What a run or `fsf export` left of it (.safetensors); null: as it starts, for training."
+        )
+
+    options: Options
+
+    def __init__(self, options: Options) -> None:
+        super().__init__(options)
+        import timm  # takes a second, which swaps without this network need not wait
+
+        if not timm.is_model(options.backbone):
+            raise UserError(f"backbone: timm knows no {options.backbone}; see timm.list_models()")
+        self.crop = FixedCrop(BOX, (SIDE, SIDE))
+        self.network = timm.create_model(options.backbone, pretrained=False, num_classes=DIM)
+        self.norm = nn.BatchNorm1d(DIM, affine=False)  # as ArcFace has it; without, all embeddings fell on one point
+        self.eval()
+
+    def load(self) -> None:
+        """Read the weights, if there are any. Raises UserError if they cannot be read or are of another network."""
+        path = self.options.weights
+        if path is None:
+            return
+        state = {
+            name.removeprefix("identity."): value
+            for name, value in load_state(path).items()
+            if name.startswith("identity.")
+        }
+        try:
+            self.load_state_dict(state)
+        except RuntimeError as error:
+            reason = str(error).splitlines()[-1].strip()
+            raise UserError(f"{path}: is no {self.options.backbone} of a recogniser's recipe: {reason}") from error
+        self.requires_grad_(False)
+
+    def forward(self, faces: Faces) -> Tensor:
+        """Embeddings (B, 128) of unit length; float32 also under autocast."""
+        found: Tensor = self.network(self.crop(faces.image))
+        with without_autocast(found.device):
+            return F.normalize(self.norm(found.float()), dim=1)

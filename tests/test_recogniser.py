@@ -1,0 +1,228 @@
+"""A recogniser of one's own: its loss, its training by a recipe, its verification, and its use as a judge."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from fsf_benchmarks.verification import accuracy, best_threshold, pairs_of, rank1
+from fsf_losses.margin import Margin
+from torch import Tensor
+from torch.nn import functional as F
+
+from fsframework import models
+from fsframework.components import ComponentOptions, IdentityEncoder, Swapper
+from fsframework.conversion import Converter
+from fsframework.errors import UserError
+from fsframework.evaluation_alone import measure
+from fsframework.images import write_image
+from fsframework.plugins import part
+from fsframework.recipe import Recipe
+from fsframework.recipe_check import check_file
+from fsframework.report import write_report
+from fsframework.runs import Run
+from fsframework.training import StageTrainer, train
+from fsframework.types import Batch, Faces, SwapResult
+
+RECIPE = """
+name: known
+size: 32
+data: {use: face-folder, root: FACES, layout: aligned, test_share: 0.0, cache: CACHE}
+networks:
+  identity: {use: timm-recogniser, backbone: lcnet_035}
+stages:
+  - {name: known, train: [identity], pairs: {same: 0.2, same_person: 0.8}, losses: [{use: margin}], batch_size: 8,
+     optimizer: {lr: 3.0e-3, betas: [0.9, 0.999]}, ema: 0.5, steps: 30, checkpoint_every: 5, log_every: 1}
+"""
+
+
+class Means(IdentityEncoder):
+    """The mean colour, as a direction."""
+
+    name = "means"
+    dim = 3
+
+    def __init__(self) -> None:
+        super().__init__(ComponentOptions())
+
+    def forward(self, faces: Faces) -> Tensor:
+        return F.normalize(faces.image.mean(dim=(2, 3)), dim=1)
+
+
+def faces(colours: list[list[float]], people: list[int]) -> Faces:
+    image = torch.tensor(colours, dtype=torch.float32)[:, :, None, None].expand(-1, -1, 8, 8).contiguous()
+    made = Faces.of(image)
+    return replace(made, person=torch.tensor(people), index=torch.arange(len(people)))
+
+
+def loss_of(source: Faces, target: Faces, **options: float) -> float:
+    batch = Batch.of(source, target)
+    still = {"shift": 0.0, "zoom": 0.0, "light": 0.0}
+    loss = Margin(Margin.Options(**still, **options))
+    loss.views = lambda images: images  # type: ignore[method-assign]
+    swapped = SwapResult(target.image, target.image, torch.zeros(len(target.image), 0))
+    return float(loss(batch, swapped, Swapper(Means())))
+
+
+def test_margin_is_the_formula() -> None:
+    source = faces([[1, 0, 0], [0, 1, 0]], [0, 1])
+    target = replace(faces([[1, 0, 0], [0, 1, 0]], [0, 1]), index=torch.tensor([2, 3]))
+    # Each row: right cosine 1 less the margin, wrong cosine 0, times the scale.
+    expected = -np.log(np.exp(4 * 0.8) / (np.exp(4 * 0.8) + 1))
+    assert loss_of(source, target, margin=0.2, scale=4.0) == pytest.approx(expected, rel=1e-3)
+
+
+def test_pairs_of_strangers_are_no_answers_and_other_right_ones_are_not_wrong() -> None:
+    source = faces([[1, 0, 0], [0, 1, 0], [0, 0, 1]], [0, 1, 2])
+    target = replace(faces([[1, 0, 0], [1, 0, 0], [0, 1, 0]], [0, 0, 5]), index=torch.tensor([3, 4, 5]))
+    # Only the first pair shows one person; its other right target, the second, is left out of the sum.
+    rows = -np.log(np.exp(3.2) / (np.exp(3.2) + 1))  # against the third target, cosine 0
+    columns = -np.log(np.exp(3.2) / (np.exp(3.2) + 2))  # against the second and the third source
+    assert loss_of(source, target, margin=0.2, scale=4.0) == pytest.approx((rows + columns) / 2, rel=1e-3)
+    strangers = replace(target, person=torch.tensor([7, 8, 9]))
+    assert loss_of(source, strangers) == 0
+
+
+def test_views_differ_and_stay_in_range() -> None:
+    torch.manual_seed(0)
+    images = torch.rand(6, 3, 32, 32) * 2 - 1
+    loss = Margin(Margin.Options())
+    one, other = loss.views(images), loss.views(images)
+    assert one.shape == images.shape and one.abs().max() <= 1
+    assert ((one - other).abs().mean(dim=(1, 2, 3)) > 0.05).all()
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A recipe, and five people of one colour each, with four noisy pictures each."""
+    folder = tmp_path_factory.mktemp("recogniser")
+    rng = np.random.default_rng(0)
+    for person, colour in enumerate([[220, 40, 40], [40, 220, 40], [40, 40, 220], [210, 210, 40], [40, 210, 210]]):
+        (folder / "faces" / str(person)).mkdir(parents=True)
+        for number in range(4):
+            image = np.clip(rng.normal(colour, 20, (32, 32, 3)), 0, 255).astype(np.uint8)
+            write_image(folder / "faces" / str(person) / f"{number}.png", image, synthetic=False)
+    text = RECIPE.replace("FACES", str(folder / "faces")).replace("CACHE", str(folder / "cache"))
+    (folder / "known.yaml").write_text(text)
+    return folder / "known.yaml"
+
+
+@pytest.fixture(scope="module")
+def run(file: Path) -> Run:
+    run = Run.open(Recipe.load(str(file)), file.parent / "run", device="cpu")
+    train(run)
+    return run
+
+
+def test_a_recipe_trains_a_recogniser(run: Run, file: Path) -> None:
+    values = [entry["losses"]["margin"] for entry in run.read_log()]
+    assert len(values) == 30 and np.mean(values[-3:]) < np.mean(values[:3])
+    assert "timm-recogniser" in check_file(str(file))
+    assert "A face recogniser" in write_report(run).read_text()
+
+
+def test_it_goes_on_where_it_stopped(run: Run, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    again = Run.open(run.recipe, file.parent / "again", device="cpu")
+    done = StageTrainer.step
+
+    def stop_after_seven(self: StageTrainer, step: int, *values: Any) -> dict[str, float]:
+        if step == 7:
+            raise KeyboardInterrupt
+        return done(self, step, *values)
+
+    monkeypatch.setattr(StageTrainer, "step", stop_after_seven)
+    with pytest.raises(KeyboardInterrupt):
+        train(again)
+    assert [state.name for state in again.states(run.recipe.stages[0])] == ["known.step-00000005.safetensors"]
+    monkeypatch.setattr(StageTrainer, "step", done)
+    train(Run.open(run.recipe, file.parent / "again", resume=True, device="cpu"))
+    one, other = (each.load_swapper().state_dict() for each in (run, again))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_it_judges_as_a_file(run: Run, file: Path) -> None:
+    out = file.parent / "judge.safetensors"
+    models.export(run.path, out)
+    judge = part("identity-encoders", "timm-recogniser", backbone="lcnet_035", weights=out).build()
+    judge.load()
+    judge.train()
+    crops = Faces.of(torch.rand(3, 3, 32, 32) * 2 - 1)
+    judge.eval()
+    torch.testing.assert_close(judge(crops), run.load_swapper().identity(crops), rtol=1e-2, atol=1e-2)
+    assert not any(parameter.requires_grad for parameter in judge.parameters())
+    named = f"judge={{use: timm-recogniser, backbone: lcnet_035, weights: {out}}}"
+    settings = run.recipe.data.dump()
+    settings["cache"] = str(file.parent / "cache")
+    found = measure("verification", [named, f"data={json.dumps(settings)}", "size=32", "split=all"], "cpu")
+    (row,) = found["rows"]
+    assert row["faces"] == 20 and row["pairs"] == 2 * 5 * 6
+    assert row["accuracy_percent"] > 60 and row["cosine_same"] > row["cosine_different"]
+    with pytest.raises(UserError, match="is a recogniser and swaps nothing"):
+        Converter(out, "cpu")
+    with pytest.raises(UserError, match="is no mobilenetv3_small_050 of a recogniser's recipe"):
+        part("identity-encoders", "timm-recogniser", weights=out).build().load()
+
+
+def test_unknown_backbones_are_refused() -> None:
+    with pytest.raises(UserError, match="timm knows no resnot"):
+        part("identity-encoders", "timm-recogniser", backbone="resnot").build()
+
+
+@pytest.mark.parametrize(
+    ("sets", "what"),
+    [
+        (["networks.identity={use: dlib-resnet}"], "trains the identity encoder, and dlib-resnet cannot be trained"),
+        (["stages.0.train=[generator]"], "trains the generator, and networks.generator is missing; name one"),
+        (["networks.generator={use: aad-generator}"], "has one of attributes and generator; name both, or neither"),
+        (["networks.refiner={use: hear-net}"], "needs a generator; name one"),
+        (["evaluation={pairs: 3, benchmarks: [{use: reconstruction}]}"], "networks.generator is missing; leave it out"),
+    ],
+)
+def test_recipes_that_cannot_be(file: Path, sets: list[str], what: str) -> None:
+    with pytest.raises(UserError, match=what):
+        Recipe.load(str(file), sets)
+
+
+def test_swapping_recipes_do_not_train_a_recogniser_beside(small_recipe: Callable[..., Recipe], tmp_path: Path) -> None:
+    small_recipe(tmp_path / "x.yaml")
+    sets = ["networks.identity={use: timm-recogniser}", "stages.0.train=[identity, generator]"]
+    with pytest.raises(UserError, match="trains the identity encoder beside others; give it a recipe of its own"):
+        Recipe.load(str(tmp_path / "x.yaml"), sets)
+
+
+def test_verification_against_brute_force() -> None:
+    rng = np.random.default_rng(0)
+    people = np.array([0, 0, 1, 1, 1, 2, -1, -1])
+    vectors = rng.normal(size=(8, 4))
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    hits = []
+    for i in range(8):
+        if people[i] >= 0 and (people == people[i]).sum() > 1:
+            others = [j for j in range(8) if j != i]
+            nearest = max(others, key=lambda j, i=i: float(vectors[i] @ vectors[j]))
+            hits.append(people[nearest] == people[i])
+    assert rank1(vectors, people) == pytest.approx(np.mean(hits))
+    same, different = pairs_of(people, 100, rng)
+    assert len(same) == len(different) == 4
+    assert all(people[a] == people[b] >= 0 for a, b in same) and all(people[a] != people[b] for a, b in different)
+
+
+def test_accuracy() -> None:
+    apart = accuracy(np.linspace(0.6, 1, 40), np.linspace(-0.2, 0.5, 40))
+    assert apart == 1
+    rng = np.random.default_rng(0)
+    assert 0.4 < accuracy(rng.normal(size=400), rng.normal(size=400)) < 0.6
+    assert 0.5 < best_threshold(np.array([0.6, 0.9]), np.array([0.1, 0.5])) <= 0.6
+
+
+def test_verification_needs_people(tmp_path: Path) -> None:
+    for person in range(3):
+        (tmp_path / "faces" / str(person)).mkdir(parents=True)
+        write_image(tmp_path / f"faces/{person}/0.png", np.full((32, 32, 3), 60 * person, np.uint8), synthetic=False)
+    data = f"{{use: face-folder, root: {tmp_path / 'faces'}, layout: aligned, cache: {tmp_path / 'cache'}}}"
+    with pytest.raises(UserError, match="shows 0 pairs of one person, 10 are needed"):
+        measure("verification", ["judge={use: dlib-resnet}", f"data={data}", "size=32", "split=all"], "cpu")
