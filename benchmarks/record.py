@@ -122,6 +122,8 @@ def show_other(name: str, kept: dict[str, Any]) -> str:
     peaks = kept.get("matmul_peak_gflops", {})
     if peaks:
         facts += f" Measured matrix peak: {', '.join(f'{kind} {peak} GFLOP/s' for kind, peak in peaks.items())}."
+    if note := kept.get("note"):
+        facts += f" {note}"
     if share := kept.get("data_share_percent"):
         facts += f" A training step waits for data {share} % of its time."
     rows = kept.get("rows") or [

