@@ -150,7 +150,10 @@ def test_errors_come_all_at_once_with_their_lines(tmp_path: Path) -> None:
         (["stages.0.steps=true"], "stages.0.steps: should be a valid integer, not true"),
         (["stages.0.batch_size=16.0"], "stages.0.batch_size: should be a valid integer, not 16.0"),
         (["stages.0.train=[]"], "stages.0.train: List should have at least 1 item"),
-        (["stages.0.train=[painter]"], "stages.0.train.0: should be 'identity', 'attributes', 'generator' or 'refiner'"),
+        (
+            ["stages.0.train=[painter]"],
+            "stages.0.train.0: should be 'identity', 'attributes', 'generator' or 'refiner'",
+        ),
         (["stages.0.train=[generator, generator]"], "stages.0.train: names a network twice"),
         (["stages.0.losses=[]"], "stages.0.losses: List should have at least 1 item"),
         (["stages.0.losses.0=3"], "stages.0.losses.0: name a loss like this"),
