@@ -30,6 +30,7 @@ from fsframework.recipe import Recipe
 from fsframework.types import Faces
 
 CHEEKS = (0.38, 0.50, 0.63, 0.70)  # left, top, right, bottom in units of the aligned crop's side
+BATCH = 32  # faces whose heads are looked at together
 TURNED = (15.0, 30.0)  # degrees of yaw between the groups
 
 
@@ -80,11 +81,17 @@ def dataset(recipe: Recipe) -> Dataset:
 
 def yaws(recipe: Recipe, faces: Dataset, places: list[int]) -> np.ndarray:
     """Yaw (n,) in degrees of some faces."""
-    parts = recipe.evaluation.benchmarks if recipe.evaluation else []
-    (estimator,) = [part.options.estimator.build() for part in parts if part.name == "pose-error"][:1]
+    parts = [part for part in (recipe.evaluation.benchmarks if recipe.evaluation else []) if part.name == "pose-error"]
+    if not parts:
+        raise click.UsageError("The recipe's evaluation has no pose-error, whose estimator says how heads are turned.")
+    estimator = parts[0].options.estimator.build()
     estimator.load()
-    found = [estimator(Faces.of(to_tensor(faces[place].image[None])))[0, 0].item() for place in places]
-    return np.array(found)
+    once = sorted(set(places))
+    batches = [once[start : start + BATCH] for start in range(0, len(once), BATCH)]
+    with torch.no_grad():
+        found = [estimator(Faces.of(to_tensor(np.stack([faces[p].image for p in batch]))))[:, 0] for batch in batches]
+    of_place = dict(zip(once, torch.cat(found).tolist(), strict=True))
+    return np.array([of_place[place] for place in places])
 
 
 def lightness(image: np.ndarray) -> float:

@@ -1,7 +1,7 @@
 """Keep a run's figures in benchmarks/results, and show all that are kept in the READMEs.
 
     python benchmarks/record.py runs/faceshifter --name orl-64 \
-        --command "fsf run recipes/faceshifter.yaml" --picture docs/orl.png
+        --command "fsf run recipes/faceshifter.yaml" --picture runs/samples.png
     python benchmarks/record.py                    # only writes the tables again
 
 A run's result is a JSON file with its metrics, its manifest (commit, date, device, versions, recipe's hash), how long

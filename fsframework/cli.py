@@ -123,16 +123,19 @@ def bench(
     `fsf bench speed` measures no method; its options are set in the same way, such as --set size=128 --set batch=4.
     """
     from fsframework.evaluation import bench, described, table
-    from fsframework.evaluation_alone import is_alone, measure, rows_table
+    from fsframework.evaluation_alone import measure, rows_table
     from fsframework.files import write_text
     from fsframework.models import DEFAULT
+    from fsframework.recipe import is_alone
 
     _warn_of_broken_plugins()
+    command = {"command": shlex.join(["fsf", *sys.argv[1:]])}
     shown: Callable[[dict[str, Any]], RenderableType]
     if model is None and len(names) == 1 and is_alone(names[0]):
         if pairs is not None or details is not None:
             raise click.UsageError("--pairs and --details go with benchmarks that measure a method.")
-        found = measure(names[0], list(sets) + ([f"against={json.dumps(against)}"] if against else []), device)
+        asked = list(sets) + ([f"against={json.dumps(against)}"] if against else [])
+        found = command | measure(names[0], asked, device)
         kept, shown = found, rows_table
     else:
         if against is not None:
@@ -141,9 +144,9 @@ def bench(
         if pairs is not None:
             changes.append(f"evaluation.pairs={pairs if pairs.isdecimal() else json.dumps(pairs)}")
         found = bench(model or DEFAULT, list(names), changes, device, details)
-        kept, shown = described(found, device), table
+        kept, shown = command | described(found, device), table
     if save is not None:
-        write_text(save, json.dumps({"command": shlex.join(["fsf", *sys.argv[1:]]), **kept}, indent=2) + "\n")
+        write_text(save, json.dumps(kept, indent=2) + "\n")
     if as_json:
         click.echo(json.dumps(found, indent=2))
     else:

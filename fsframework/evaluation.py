@@ -26,7 +26,7 @@ from fsframework.models import Trained
 from fsframework.pairs import EvaluationPairs, draw_pairs, pairs_file, pairs_text, person_numbers, read_pairs
 from fsframework.plugins import Part, component
 from fsframework.progress import progress
-from fsframework.recipe import Evaluation, Recipe
+from fsframework.recipe import Evaluation, Recipe, is_alone
 from fsframework.runs import Run, pick_device
 from fsframework.statistics import Values, failed, summarize
 
@@ -105,8 +105,8 @@ def _plan(recipe: Recipe) -> Evaluation:
 
 def _named(name: str, plan: Evaluation) -> list[Part]:
     """The recipe's benchmarks of that name, or else one with its default options. Raises UserError."""
-    if getattr(component("benchmarks", name), "alone", False):
-        raise UserError(f"{name}: measures no run; leave --run out")
+    if is_alone(name):
+        raise UserError(f"{name}: measures no model; leave --model out")
     known = [part for part in plan.benchmarks if part.name == name]
     if known:
         return known

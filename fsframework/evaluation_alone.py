@@ -47,11 +47,6 @@ def measure(name: str, sets: list[str], device: str | None = None) -> dict[str, 
     return {"benchmark": name, "date": datetime.date.today().isoformat(), **found}
 
 
-def is_alone(name: str) -> bool:
-    """Whether a benchmark measures the code or the machine, and no method. Raises UserError if there is none."""
-    return bool(getattr(component("benchmarks", name), "alone", False))
-
-
 def rows_table(found: dict[str, Any]) -> Table:
     """What was measured, for a terminal."""
     rows = found["rows"]

@@ -1,4 +1,4 @@
-"""Instance normalisation (Ulyanov et al., arXiv:1607.08022, equation 4), in one visit to memory where torch needs four.
+"""Instance normalisation (Ulyanov et al., arXiv:1607.08022, equation 4), read from memory once and then from the cache.
 
 On CPUs in float32, where the number of channels allows it, it is written in instance_norm.c. Elsewhere it is torch's
 group norm with one channel a group, which is the same and the faster of torch's kernels.

@@ -29,6 +29,11 @@ Beta = Annotated[float, Field(ge=0, lt=1)]
 DEFAULT_DETECTOR = {"use": "mtcnn"}
 
 
+def is_alone(benchmark: str) -> bool:
+    """Whether a benchmark measures the code or the machine, and no method. Raises UserError if there is none."""
+    return bool(getattr(component("benchmarks", benchmark), "alone", False))
+
+
 class _Keys(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
@@ -157,7 +162,7 @@ class Evaluation(_Keys):
     @classmethod
     def _measure_swaps(cls, benchmarks: list[Part]) -> list[Part]:
         for part in benchmarks:
-            if getattr(component(part.kind, part.name), "alone", False):
+            if is_alone(part.name):
                 raise ValueError(f"{part.name} measures no swaps; leave it out, and run: fsf bench {part.name}")
         return benchmarks
 

@@ -14,7 +14,7 @@ from typing import Any
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
-from torch import Tensor
+from torch import Tensor, nn
 
 from fsframework.errors import UserError
 from fsframework.files import replacing
@@ -68,6 +68,14 @@ def load_state(path: str | Path, sha256: str | None = None, below: str | None = 
         raise UserError(f"{path}: weights end in .safetensors, .pt or .pth; convert the file")
     data = read(path, sha256)
     return _parse_safetensors(path, data) if suffix == ".safetensors" else _parse_torch(path, data, below)
+
+
+def fill(module: nn.Module, state: Mapping[str, Tensor], wrong: str) -> None:
+    """Put tensors by name into a module that has just these. Raises UserError, `wrong` and the reason, otherwise."""
+    try:
+        module.load_state_dict(state)
+    except RuntimeError as error:
+        raise UserError(f"{wrong}: {str(error).splitlines()[-1].strip()}") from error
 
 
 def load_metadata(path: str | Path) -> dict[str, str]:

@@ -110,7 +110,10 @@ def test_swap_changes_the_face_and_nothing_else(run_dir: Path, fsf: Command, pla
         (["run", "smoke", "--set", "stages.0.steps=0"], "stages.0.steps: "),
         (["swap", "none.jpg", "target.png", "o.png", "--model", "runs/smoke"], "none.jpg: cannot be read"),
         (["swap", "target.png", "target.png", "o.png", "--model", "runs"], "runs: is no run directory"),
-        (["bench", "--run", "nowhere"], "nowhere: is no run directory"),
+        (
+            ["bench", "--run", "nowhere"],
+            "nowhere: no such model; name a run's folder, a model's file, or one of: ",
+        ),
     ],
 )
 @pytest.mark.usefixtures("run_dir")

@@ -12,7 +12,7 @@ from fsframework.errors import UserError
 from fsframework.recipe import Recipe
 
 ROOT = Path(__file__).parents[1]
-SMALL = ["size=32", "width=0.125", "batch=2", "rounds=1"]
+SMALL = ["size=32", "width=0.125", "batch=2", "rounds=1", "bf16=false"]  # the same rows on every machine
 
 
 def bench(*words: str) -> subprocess.CompletedProcess[str]:
@@ -33,7 +33,8 @@ def test_rows(tmp_path: Path) -> None:
     assert {name for task, name in rows if task == "data"} == {"ours fp32"}
     plain, ours = rows["swap", "plain fp32"], rows["swap", "ours fp32"]
     assert plain["ratio"] == 1 and ours["ratio"] > 0
-    assert 0 < ours["difference"] < 1e-4 and ours["psnr_db"] > 40
+    assert 0 < ours["difference"] < 1e-4
+    assert ours["psnr_db"] is None or ours["psnr_db"] > 40  # None: no pixel differs
     assert ours["gflop"] <= plain["gflop"] and ours["peak_percent"] > 0
     assert rows["step", "ours fp32"]["peak_memory_gb"] > 0
 
@@ -70,12 +71,6 @@ def test_mistakes_are_one_line(words: list[str], line: str) -> None:
     assert line in done.stderr.splitlines()[-1] and "Traceback" not in done.stderr
 
 
-def test_other_benchmarks_need_a_run() -> None:
-    command = [sys.executable, "-m", "fsframework", "bench", "pose-error"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 1 and "pose-error: measures a run; give one with --run DIR" in done.stderr
-
-
 def test_a_run_needs_other_benchmarks() -> None:
     override = "evaluation.benchmarks=[{use: speed}]"
     command = [sys.executable, "-m", "fsframework", "check", "smoke", "--set", override]
@@ -84,5 +79,5 @@ def test_a_run_needs_other_benchmarks() -> None:
     assert "evaluation.benchmarks: speed measures no swaps" in done.stderr and "Traceback" not in done.stderr
     plan = Recipe.load("smoke").evaluation
     assert plan is not None
-    with pytest.raises(UserError, match="speed: measures no run; leave --run out"):
+    with pytest.raises(UserError, match="speed: measures no model; leave --model out"):
         evaluation._named("speed", plan)

@@ -4,7 +4,6 @@ from collections.abc import Iterable
 from typing import ClassVar
 
 import numpy as np
-from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from fsframework.components import Benchmark, Dataset, Figure
 from fsframework.images import to_images
@@ -37,12 +36,16 @@ class Reconstruction(Benchmark):
 
 def similarity(image: np.ndarray, truth: np.ndarray) -> float:
     """SSIM of two images (H, W, 3) uint8."""
+    from skimage.metrics import structural_similarity  # brings SciPy, for which no other command need wait
+
     settings = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
     return float(structural_similarity(image, truth, data_range=255, channel_axis=2, **settings))
 
 
 def signal_to_noise(image: np.ndarray, truth: np.ndarray) -> float:
     """PSNR of two images (H, W, 3) uint8 in dB, at most 60."""
+    from skimage.metrics import peak_signal_noise_ratio
+
     if (image == truth).all():
         return 60.0
     return min(60.0, float(peak_signal_noise_ratio(truth, image, data_range=255)))

@@ -52,7 +52,7 @@ class Speed(Benchmark):
         bf16: bool | None = Field(None, description="Also under bfloat16; null: where the device has it.")
         recompute: bool = Field(False, description="Also with the generator's option `recompute`.")
         compiled: bool = Field(False, description="Also with both networks compiled by torch.compile.")
-        without: tuple[Literal["winograd", "patches", "aad", "norm", "adam", "memory"], ...] = Field(
+        without: tuple[Literal["winograd", "patches", "aad", "instance_norm", "adam", "memory"], ...] = Field(
             (), description="Also ours without one of these: what each of them gains."
         )
         against: str | None = Field(None, description="A commit of this checkout to compare with, as git names it.")

@@ -33,7 +33,6 @@ from fsframework.plugins import part
 from fsframework.types import Batch, Faces, SwapResult
 
 LOSSES = ("hinge-gan", "attribute", "identity", "reconstruction")
-KERNELS = {"winograd": "winograd", "aad": "aad", "norm": "instance_norm"}  # that `without` leaves out
 PLACES = 16  # pictures with one face that detection, alignment and pasting see
 
 
@@ -75,8 +74,8 @@ class Work:
         self.way, self.size, self.width, self.batch_size, self.device = way, size, width, batch, torch.device(device)
         self.recompute, self.compiled, self.without = recompute, compiled, without
         self.precision = torch.autocast(self.device.type, torch.bfloat16) if bf16 else nullcontext()
-        if without in KERNELS:
-            os.environ["FSF_BLOCK_KERNELS"] = KERNELS[without]
+        if without in ("winograd", "aad", "instance_norm"):
+            os.environ["FSF_BLOCK_KERNELS"] = without
         elif without == "patches":
             from fsframework import convolution
 

@@ -15,7 +15,7 @@ from fsframework.alignment import crop_box
 from fsframework.components import ComponentOptions, Estimator
 from fsframework.errors import UserError
 from fsframework.types import Faces
-from fsframework.weights import load_state
+from fsframework.weights import fill, load_state
 
 SIDE = 120  # of the input, in pixels
 NUMBERS = 62  # 12 of the pose (a 3x4 matrix), 40 of the shape, 10 of the expression
@@ -80,8 +80,8 @@ class ThreeDDFA(Estimator):
         self.bn1 = nn.BatchNorm2d(16)
         self.layers = nn.ModuleDict({name: Separable(*sizes) for name, *sizes in LAYERS})
         self.fc_param = nn.Linear(512, NUMBERS)
-        self.register_buffer("mean", torch.zeros(NUMBERS))
-        self.register_buffer("std", torch.ones(NUMBERS))
+        self.register_buffer("mean", torch.zeros(NUMBERS), persistent=False)
+        self.register_buffer("std", torch.ones(NUMBERS), persistent=False)
         self.eval().requires_grad_(False)
 
     def load(self) -> None:
@@ -94,15 +94,12 @@ class ThreeDDFA(Estimator):
         """
         path = self.options.weights
         state = _own_names(load_state(path, self.options.sha256, below="state_dict"))
-        own = {name for name in self.state_dict() if not name.endswith(("num_batches_tracked", "mean", "std"))}
-        own |= {name for name in self.state_dict() if name.endswith("running_mean")}
-        if missing := sorted(own - state.keys()):
+        counters = {name: value for name, value in self.state_dict().items() if name.endswith("num_batches_tracked")}
+        own = self.state_dict().keys()
+        if missing := sorted(own - counters.keys() - state.keys()):
             raise UserError(f"{path}: holds no {missing[0]}; give 3DDFA_V2's MobileNet 0.5 for 120x120 pixels")
-        try:
-            self.load_state_dict({name: state[name] for name in own}, strict=False)
-        except RuntimeError as error:
-            reason = str(error).splitlines()[-1].strip()
-            raise UserError(f"{path}: is another network: {reason}; give 3DDFA_V2's MobileNet 0.5") from error
+        wanted = {name: value for name, value in {**counters, **state}.items() if name in own}
+        fill(self, wanted, f"{path}: is another network than 3DDFA_V2's MobileNet 0.5")
         self.mean.copy_(_statistic(self.options.statistics, "mean"))
         self.std.copy_(_statistic(self.options.statistics, "std"))
 

@@ -11,7 +11,7 @@ from fsf_identity.precision import without_autocast
 from fsframework.components import ComponentOptions, IdentityEncoder
 from fsframework.errors import UserError
 from fsframework.types import Faces
-from fsframework.weights import load_state
+from fsframework.weights import fill, load_state
 
 BOX = (0.2, 0.27, 0.6)  # left, top and width of the face in a whole-head crop: brows to chin
 SIDE = 96  # of the input, in pixels
@@ -57,11 +57,7 @@ class TimmRecogniser(IdentityEncoder):
             for name, value in load_state(path).items()
             if name.startswith("identity.")
         }
-        try:
-            self.load_state_dict(state)
-        except RuntimeError as error:
-            reason = str(error).splitlines()[-1].strip()
-            raise UserError(f"{path}: is no {self.options.backbone} of a recogniser's recipe: {reason}") from error
+        fill(self, state, f"{path}: is no {self.options.backbone} of a recogniser's recipe")
         self.requires_grad_(False)
 
     def forward(self, faces: Faces) -> Tensor:
