@@ -98,7 +98,7 @@ class StageTrainer:
         self.parts.train().requires_grad_(True)
         self.average = copy.deepcopy(self.parts).requires_grad_(False) if stage.ema is not None else None
         self.optimizer = self._optimizer(self.parts, stage.optimizer.lr)
-        critics = nn.ModuleList(loss for loss in self.losses if any(True for _ in loss.parameters()))
+        critics = nn.ModuleList(loss for loss in self.losses if any(p.requires_grad for p in loss.parameters()))
         self.critics = critics
         critic_lr = stage.optimizer.critic_lr or stage.optimizer.lr
         self.critic_optimizer = self._optimizer(critics, critic_lr) if len(critics) else None

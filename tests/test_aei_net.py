@@ -157,6 +157,21 @@ def test_maps_are_shares_at_every_level() -> None:
     assert all(m.min() >= 0 and m.max() <= 1 for m in maps)
 
 
+def test_full_attributes_reach_the_crops_own_side() -> None:
+    attributes = part("attribute-encoders", "aei-attributes", width=0.5, full=True).build(64).eval()
+    plain = part("attribute-encoders", "aei-attributes", width=0.5).build(64)
+    picture = torch.rand(1, 3, 64, 64)
+    stripes = (picture + 0.1 * (-1) ** torch.arange(64)).requires_grad_(True)
+    z_att = attributes(Faces.of(stripes))
+    assert [z.shape[-1] for z in z_att] == [2, 4, 8, 16, 32, 64]
+    assert [z.shape[1] for z in z_att] == attributes.channels
+    assert attributes.channels[:-1] == plain.channels[:-1]
+    z_att[-1][0, :, 20, 20].sum().backward()
+    assert stripes.grad is not None and stripes.grad[0, :, 19:22, 19:22].abs().min() > 0
+    generator = part("generators", "aad-generator", width=0.5).build(64, 128, attributes.channels)
+    assert generator(torch.randn(1, 128), z_att).shape == (1, 3, 64, 64)
+
+
 def test_identity_branch_is_not_near_zero_at_the_start() -> None:
     torch.manual_seed(0)
     attributes = part("attribute-encoders", "aei-attributes", width=0.25).build(64)

@@ -56,6 +56,20 @@ def test_residual_starts_as_the_draft(swapper: Swapper, batch: Batch) -> None:
     torch.testing.assert_close(swapper(batch).image, (result.draft + 1).clamp(-1, 1))
 
 
+@torch.no_grad()
+def test_restore_adds_the_error_as_it_is(swapper: Swapper, batch: Batch) -> None:
+    swapper.refiner = part("refiners", "hear-net", width=0.125, residual=True, restore=True).build(32).eval()
+    bias = swapper.get_parameter("refiner.paint.bias")
+    assert bias.shape == (4,)
+    assert torch.equal(swapper(batch).image, swapper(batch).draft)
+    bias[3] = 1.0  # all of the error
+    result = swapper(batch)
+    itself = swapper.draft(Batch.of(batch.target, batch.target)).image
+    torch.testing.assert_close(result.image, (result.draft + batch.target.image - itself).clamp(-1, 1))
+    to_itself = swapper(Batch.of(batch.target, batch.target))
+    torch.testing.assert_close(to_itself.image, batch.target.image, atol=1e-5, rtol=0)
+
+
 def test_layout_of_the_public_implementations() -> None:
     with torch.device("meta"):
         refiner = part("refiners", "hear-net").build(256)

@@ -1,12 +1,19 @@
 """Losses against the formulas they claim, on small real networks."""
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 import torch
+from fsf_detectors.landmarks import BOX
 from fsf_losses.identity import jitter
+from skimage import data
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fsframework.components import AttributeEncoder, ComponentOptions, Generator, IdentityEncoder, Loss, Swapper
+from fsframework.alignment import align, transform
+from fsframework.components import AttributeEncoder, ComponentOptions, Generator, IdentityEncoder, Swapper
+from fsframework.images import to_tensor
 from fsframework.plugins import part
 from fsframework.types import Batch, Faces, SwapResult
 
@@ -59,7 +66,7 @@ def output(batch: Batch, swapper: Swapper, image: Tensor) -> SwapResult:
     return SwapResult(image, image, swapper.identity(batch.source), swapper.attributes(batch.target))
 
 
-def loss(name: str, **options: object) -> Loss:
+def loss(name: str, **options: object) -> Any:
     torch.manual_seed(1)
     return part("losses", name, **options).build()
 
@@ -112,6 +119,15 @@ def test_reconstruction_counts_same_pairs_only(batch: Batch, swapper: Swapper) -
     assert loss("reconstruction", over="batch")(batch, swap, swapper).item() == pytest.approx(expected / 4, rel=1e-4)
 
 
+def test_reconstruction_looks_wherever_the_truth_is_known(batch: Batch, swapper: Swapper) -> None:
+    known = torch.zeros(4, 1, SIZE, SIZE)
+    known[0], known[1, :, :4] = 1, 1  # a same pair, an occluder of four rows; of the others nothing is known
+    image = batch.target.image + torch.tensor([0.2, 0.6, 9.0, 9.0])[:, None, None, None]
+    image[1, :, 4:] = 9.0
+    found = loss("reconstruction", over="known")(replace(batch, known=known), output(batch, swapper, image), swapper)
+    assert found.item() == pytest.approx(0.5 * (0.2**2 + 0.6**2) / 2, rel=1e-4)
+
+
 def test_reconstruction_without_same_pairs_is_zero(batch: Batch, swapper: Swapper) -> None:
     other = Batch.of(batch.source, batch.target)
     assert loss("reconstruction")(other, output(other, swapper, batch.source.image), swapper) == 0
@@ -144,3 +160,43 @@ def test_hinge_gan_learns_to_tell(batch: Batch, swapper: Swapper) -> None:
         gan.critic(batch, swap).backward()
         optimizer.step()
     assert gan.critic(batch, swap).item() < 0.2 * first
+
+
+def test_matching_compares_what_the_last_layer_is_shown(batch: Batch, swapper: Swapper) -> None:
+    plain, matching = (loss("hinge-gan", width=8, layers=2, scales=2, matching=m) for m in (0.0, 3.0))
+    matching.load_state_dict(plain.state_dict())
+    swap = output(batch, swapper, batch.source.image)
+    distances = []
+    for scale, discriminator in enumerate(plain.get_submodule("discriminators").children()):
+        shrunk = [F.avg_pool2d(x, 2) if scale else x for x in (swap.image, batch.target.image)]
+        fake, real = (nn.Sequential(*list(discriminator.children())[:-1])(x) for x in shrunk)
+        distances.append((fake - real).abs().mean())
+    expected = plain(batch, swap, swapper) + 3 * torch.stack(distances).mean()
+    torch.testing.assert_close(matching(batch, swap, swapper), expected)
+    torch.testing.assert_close(matching.critic(batch, swap), plain.critic(batch, swap))
+    copied = output(batch, swapper, batch.target.image)
+    torch.testing.assert_close(matching(batch, copied, swapper), plain(batch, copied, swapper))
+
+
+def test_landmarks_are_where_the_detector_sees_them_and_move_with_the_face(swapper: Swapper) -> None:
+    landmarks = loss("landmarks", shift=0.0)
+    landmarks.load()
+    frame = data.astronaut()
+    detector = part("detectors", "mtcnn").build()
+    detector.load()
+    (detected,) = detector([frame])[0]
+    face = align(frame, detected, 64)
+    image = to_tensor(face.image[None])
+    left, top, width = BOX
+    found = landmarks.points(image, BOX)[0] * width + torch.tensor([left, top])
+    known = (transform(detected.landmarks, face.matrix) + 0.5) / 64
+    assert (found.double() - torch.from_numpy(known)).norm(dim=1).max() < 0.02  # of the crop's side
+    moved = image.roll(3, dims=3).requires_grad_(True)
+    pair = Batch.of(Faces.of(image), Faces.of(image))
+    same = landmarks(pair, SwapResult(image, image, torch.zeros(1, 3)), swapper)
+    apart = landmarks(pair, SwapResult(moved, moved, torch.zeros(1, 3)), swapper)
+    assert same == 0
+    assert apart.item() == pytest.approx(3 / 64 / width, rel=0.3)
+    apart.backward()
+    assert moved.grad is not None and moved.grad.abs().sum() > 0
+    assert not any(p.requires_grad for p in landmarks.parameters())  # else it would be trained as a critic

@@ -1,5 +1,6 @@
-"""Face detectors."""
+"""Face detectors, and the loss that one of their networks makes."""
 
+from fsf_detectors.landmarks import Landmarks
 from fsf_detectors.mtcnn import MTCNN
 from fsframework import hookimpl
 
@@ -7,3 +8,8 @@ from fsframework import hookimpl
 @hookimpl
 def register_detectors():
     return [MTCNN]
+
+
+@hookimpl
+def register_losses():
+    return [Landmarks]

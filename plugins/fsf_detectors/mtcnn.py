@@ -84,21 +84,13 @@ class MTCNN(Detector):
             *_conv(48, 64, 2), nn.Flatten(), nn.Linear(576, 128), nn.PReLU(128),
             nn.Linear(128, 5),
         )  # fmt: skip
-        self.onet = nn.Sequential(
-            *_conv(3, 32, 3), nn.MaxPool2d(3, 2, ceil_mode=True),
-            *_conv(32, 64, 3), nn.MaxPool2d(3, 2, ceil_mode=True),
-            *_conv(64, 64, 3), nn.MaxPool2d(2, 2, ceil_mode=True),
-            *_conv(64, 128, 2), nn.Flatten(), nn.Linear(1152, 256), nn.PReLU(256),
-            nn.Linear(256, 15),
-        )  # fmt: skip
+        self.onet = onet()
         self.requires_grad_(False)
 
     def load(self) -> None:
         """Read the weights from the installed package. Raises UserError if it is missing or a file was changed."""
-        for network, (file, sha256) in zip((self.pnet, self.rnet, self.onet), WEIGHTS.items(), strict=True):
-            data = read(package_file("mtcnn", f"mtcnn/assets/weights/{file}"), sha256)
-            state = _from_keras(joblib.load(io.BytesIO(data)))
-            network.load_state_dict(dict(zip(network.state_dict(), state, strict=True)))
+        for network, file in zip((self.pnet, self.rnet, self.onet), WEIGHTS, strict=True):
+            load_network(network, file)
 
     @torch.inference_mode()
     def forward(self, frames: list[np.ndarray]) -> list[list[Face]]:
@@ -153,6 +145,24 @@ class MTCNN(Detector):
         corner = torch.stack([x, y], dim=1) * STRIDE + 1
         boxes = torch.cat([corner, corner + CELL - 1], dim=1).div(scale).floor()
         return Candidates(boxes, scores[owners, y, x], owners, maps[owners, :4, y, x])
+
+
+def onet() -> nn.Sequential:
+    """The last network, without weights: crops (B, 3, 48, 48) to edges, landmarks (all x, all y), a logit: (B, 15)."""
+    return nn.Sequential(
+        *_conv(3, 32, 3), nn.MaxPool2d(3, 2, ceil_mode=True),
+        *_conv(32, 64, 3), nn.MaxPool2d(3, 2, ceil_mode=True),
+        *_conv(64, 64, 3), nn.MaxPool2d(2, 2, ceil_mode=True),
+        *_conv(64, 128, 2), nn.Flatten(), nn.Linear(1152, 256), nn.PReLU(256),
+        nn.Linear(256, 15),
+    ).requires_grad_(False)  # fmt: skip
+
+
+def load_network(network: nn.Module, file: str) -> None:
+    """Read the weights of one of the three, a key of `WEIGHTS`. Raises UserError as `MTCNN.load` does."""
+    data = read(package_file("mtcnn", f"mtcnn/assets/weights/{file}"), WEIGHTS[file])
+    state = _from_keras(joblib.load(io.BytesIO(data)))
+    network.load_state_dict(dict(zip(network.state_dict(), state, strict=True)))
 
 
 def _conv(inputs: int, outputs: int, kernel: int) -> tuple[nn.Module, nn.Module]:

@@ -35,13 +35,19 @@ class AeiAttributes(AttributeEncoder):
     """U-Net whose decoder maps are the attributes z_att^k (section 3.1, multi-level attributes encoder).
 
     The last level of the paper is the one before it, upsampled twice without weights. Here it is that map itself: the
-    generator upsamples what it makes of it, which is the same numbers for a quarter of the arithmetic.
+    generator upsamples what it makes of it, which is the same numbers for a quarter of the arithmetic. No attribute is
+    then finer than half the crop's side, which a crop of 256 px does not miss; for small crops there is `full`.
     """
 
     name = "aei-attributes"
 
     class Options(ComponentOptions):
         width: float = Field(1.0, gt=0, le=2, description="Factor of the numbers of channels; 1 is the paper's.")
+        full: bool = Field(
+            False,
+            description="Whether the U-Net goes on to the crop's own side, with a skip connection from the picture, "
+            "instead of ending at half of it, as in the paper.",
+        )
 
     options: Options
 
@@ -55,20 +61,25 @@ class AeiAttributes(AttributeEncoder):
             up.append(up_block(inputs, skip))
             inputs = 2 * skip
             self.channels.append(inputs)
+        if options.full:
+            finest = scaled(32, options.width)
+            self.finest = nn.Sequential(Conv2d(3, finest, 3, padding=1), nn.LeakyReLU(0.1))
+            up.append(up_block(inputs, finest))
+            inputs = 2 * finest
         self.up = nn.ModuleList(up)
         self.channels.append(inputs)
 
     def forward(self, faces: Faces) -> list[Tensor]:
-        """Maps (B, channels[k], 2^(k+1), 2^(k+1)); the last one has the side of the one before it."""
+        """Maps (B, channels[k], 2^(k+1), 2^(k+1)); the last one, unless `full`, has the side of the one before it."""
         h = faces.image
-        skips = []
+        skips = [self.finest(h)] if self.options.full else []
         for down in self.down:
             h = down(h)  # (B, C, S/2, S/2)
             skips.append(h)
         z_att = [skips.pop()]
         for up in self.up:
             z_att.append(torch.cat([up(z_att[-1]), skips.pop()], dim=1))
-        return [*z_att, z_att[-1]]
+        return z_att if self.options.full else [*z_att, z_att[-1]]
 
 
 class AadBlock(nn.Module):

@@ -33,6 +33,12 @@ class HearNet(Refiner):
             description="Whether the U-Net's output is added to the draft, from which training then starts, instead of "
             "being the image itself, as in the paper.",
         )
+        restore: bool = Field(
+            False,
+            description="Whether the U-Net also says, pixel by pixel, how much of the heuristic error is added as it "
+            "is: what lies in front of a face is then as sharp as in the target, where the U-Net alone paints at half "
+            "the crop's side.",
+        )
 
     options: Options
 
@@ -41,7 +47,7 @@ class HearNet(Refiner):
         a, b, c, d = (scaled(channels, options.width) for channels in (64, 128, 256, 512))
         self.down = nn.ModuleList(down_block(i, o) for i, o in [(6, a), (a, b), (b, c), (c, d), (d, d)])
         self.up = nn.ModuleList(up_block(i, o) for i, o in [(d, d), (2 * d, c), (2 * c, b), (2 * b, a)])
-        self.paint = nn.Conv2d(2 * a, 3, 3, padding=1)
+        self.paint = nn.Conv2d(2 * a, 4 if options.restore else 3, 3, padding=1)
         if options.residual:
             nn.init.zeros_(self.paint.weight)
             nn.init.zeros_(cast(Tensor, self.paint.bias))
@@ -50,7 +56,8 @@ class HearNet(Refiner):
         """The swap (B, 3, S, S) in [-1, 1]."""
         target = batch.target
         itself = swapper.draft(Batch.of(target, target), z_att=draft.z_att).image
-        h = torch.cat([draft.image, target.image - itself], dim=1)  # (B, 6, S, S)
+        error = target.image - itself
+        h = torch.cat([draft.image, error], dim=1)  # (B, 6, S, S)
         skips = []
         for down in self.down:
             h = down(h)
@@ -60,4 +67,6 @@ class HearNet(Refiner):
             h = torch.cat([up(h), skips.pop()], dim=1)  # twice the side
         h = F.interpolate(h, scale_factor=2.0, mode="bilinear")
         painted = self.paint(h).float()
+        if self.options.restore:
+            painted = painted[:, :3] + painted[:, 3:] * error
         return (draft.image + painted).clamp(-1, 1) if self.options.residual else torch.tanh(painted)

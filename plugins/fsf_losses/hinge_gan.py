@@ -4,6 +4,8 @@ Hinge form: Lim and Ye, arXiv:1705.02894; several scales: Wang et al. (pix2pixHD
 patches: Isola et al., arXiv:1611.07004, section 3.2. Used by FaceShifter (arXiv:1912.13457, section 3.1).
 """
 
+from typing import cast
+
 import torch
 from pydantic import Field
 from torch import Tensor, nn
@@ -43,6 +45,12 @@ class HingeGan(Loss):
         width: int = Field(64, ge=8, description="Channels after the discriminator's first layer.")
         layers: int = Field(3, ge=1, le=6, description="Layers of stride 2 at each scale.")
         scales: int = Field(3, ge=1, le=4, description="How many scales; each has half the side of the one before.")
+        matching: float = Field(
+            0.0,
+            ge=0,
+            description="Weight of weak feature matching: the distance of swap and target in what the discriminators' "
+            "last layer but one sees, which keeps attributes (SimSwap, Chen et al., arXiv:2106.06340, equation 6).",
+        )
 
     options: Options
 
@@ -51,22 +59,34 @@ class HingeGan(Loss):
         make = (PatchDiscriminator(options.width, options.layers) for _ in range(options.scales))
         self.discriminators = nn.ModuleList(make)
 
-    def logits(self, image: Tensor) -> list[Tensor]:
-        """Logits of every scale, (B, 1, H_k, W_k)."""
+    def looks(self, image: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Of every scale: what the last layer is shown (B, C, H_k, W_k), and its logits (B, 1, H_k, W_k)."""
         found = []
         for discriminator in self.discriminators:
-            found.append(discriminator(image).float())
+            *body, last = cast(PatchDiscriminator, discriminator)
+            seen = image
+            for layer in body:
+                seen = layer(seen)
+            found.append((seen.float(), last(seen).float()))
             image = F.avg_pool2d(image, 2)
         return found
 
     def forward(self, batch: Batch, output: SwapResult, swapper: Swapper) -> Tensor:
         """The generator's term, a scalar, averaged over scales."""
-        return -torch.stack([logits.mean() for logits in self.logits(output.image)]).mean()
+        swaps = self.looks(output.image)
+        term = -torch.stack([logits.mean() for _, logits in swaps]).mean()
+        if self.options.matching == 0:
+            return term
+        with torch.no_grad():
+            targets = self.looks(batch.target.image)
+        pairs = zip(swaps, targets, strict=True)
+        distance = torch.stack([(swap - target).abs().mean() for (swap, _), (target, _) in pairs]).mean()
+        return term + self.options.matching * distance
 
     def critic(self, batch: Batch, output: SwapResult) -> Tensor:
         """The discriminators' term, a scalar: relu(1 - D(X_t)) + relu(1 + D(Y)), averaged over scales."""
         terms = []
-        for logits in self.logits(torch.cat([batch.target.image, output.image])):
+        for _, logits in self.looks(torch.cat([batch.target.image, output.image])):
             real, fake = logits.chunk(2)
             terms.append(F.relu(1 - real).mean() + F.relu(1 + fake).mean())
         return torch.stack(terms).mean()

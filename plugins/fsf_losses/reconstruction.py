@@ -13,18 +13,27 @@ class Reconstruction(Loss):
     """Half the mean squared distance to the target, where the source is the target (FaceShifter, equation 9).
 
     The paper does not say what is averaged. `over: same` takes the mean over same pairs (as most public code does),
-    `over: batch` over all pairs (weaker by the share of same pairs).
+    `over: batch` over all pairs (weaker by the share of same pairs). `over: known` also looks at other
+    pairs, wherever the right answer is known, such as in the pixels of an occluder that was drawn over the target.
+    Every pair's mean over such pixels counts alike.
     """
 
     name = "reconstruction"
 
     class Options(Loss.Options):
-        over: Literal["same", "batch"] = Field("same", description="Average over the same pairs or over all pairs.")
+        over: Literal["same", "batch", "known"] = Field(
+            "same", description="Average over the same pairs, over all pairs, or over all pixels whose truth is known."
+        )
 
     options: Options
 
     def forward(self, batch: Batch, output: SwapResult, swapper: Swapper) -> Tensor:
         """A scalar."""
-        squared = (output.image - batch.truth).square().mean(dim=(1, 2, 3))  # (B,)
+        difference = (output.image - batch.truth).square()
+        if self.options.over == "known":
+            pixels = batch.known.sum(dim=(1, 2, 3))  # (B,)
+            means = (difference.mean(dim=1, keepdim=True) * batch.known).sum(dim=(1, 2, 3)) / pixels.clamp(min=1)
+            return 0.5 * means.sum() / (pixels > 0).sum().clamp(min=1)
+        squared = difference.mean(dim=(1, 2, 3))  # (B,)
         count = batch.same.sum().clamp(min=1) if self.options.over == "same" else len(squared)
         return 0.5 * (squared * batch.same).sum() / count

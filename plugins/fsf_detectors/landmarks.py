@@ -1,0 +1,52 @@
+"""Landmark loss: eyes, nose and mouth of the swap lie where the target's lie."""
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from fsf_detectors.mtcnn import load_network, onet
+from fsframework.alignment import crop_box
+from fsframework.components import Loss, Swapper
+from fsframework.types import Batch, SwapResult
+
+BOX = (0.19, 0.25, 0.63)  # left, top and width of the face in a whole-head crop, as the O-Net wants to see it
+SIDE = 48  # of its input, in pixels
+
+
+class Landmarks(Loss):
+    """Mean distance of five landmarks of swap and target, in units of the face box, as MTCNN's O-Net finds them.
+
+    Where the paper keeps pose and expression by the attribute loss alone (FaceShifter, arXiv:1912.13457, equation 7),
+    this asks for them in so many words; a landmark loss holds the pose in FSGAN's and others' training too (Nirkin et
+    al., arXiv:1908.05932, section 3.2, compare heatmaps). Do not measure with `pnp` what was trained against this:
+    both read the same five points.
+    """
+
+    name = "landmarks"
+
+    class Options(Loss.Options):
+        shift: float = Field(0.03, ge=0, le=0.2, description="Largest random move of the face box, in crop sides.")
+
+    options: Options
+
+    def __init__(self, options: Options) -> None:
+        super().__init__(options)
+        self.onet = onet()
+
+    def load(self) -> None:
+        """Read the O-Net's weights from the installed package. Raises UserError if it is missing or was changed."""
+        load_network(self.onet, "onet.lz4")
+
+    def forward(self, batch: Batch, output: SwapResult, swapper: Swapper) -> Tensor:
+        """A scalar."""
+        move = self.options.shift * (2 * torch.rand(3) - 1)
+        left, top, width = BOX
+        box = (left + float(move[0]), top + float(move[1]), width + float(move[2]))
+        with torch.no_grad():
+            goal = self.points(batch.target.image, box)
+        return torch.linalg.vector_norm(self.points(output.image, box) - goal, dim=2).mean()
+
+    def points(self, images: Tensor, box: tuple[float, float, float]) -> Tensor:
+        """Landmarks (B, 5, 2) in units of the box, of aligned crops (B, 3, S, S)."""
+        said = self.onet(crop_box(images.float(), box, (SIDE, SIDE)) * (127.5 / 128))  # (B, 15)
+        return said[:, 4:14].unflatten(1, (2, 5)).transpose(1, 2)
