@@ -58,7 +58,10 @@ class Pairs(_Keys):
     same_person: Share = Field(
         default=0.0, description="Share of pairs whose source is another picture of the same person."
     )
-    mirror: bool = Field(default=False, description="Mirror half of all pairs, left to right.")
+    mirror: bool = Field(default=False, description="Mirror half of all targets, left to right.")
+    grey: Share = Field(
+        default=0.0, description="Share of targets that lose their colours, so that swaps into grey pictures stay grey."
+    )
 
     @model_validator(mode="after")
     def _leaves_room(self) -> Self:

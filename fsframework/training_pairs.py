@@ -5,6 +5,7 @@ where a run was interrupted.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -35,7 +36,7 @@ class TrainingPairs(TorchDataset[Pair]):
     dataset:
         The faces.
     pairs:
-        The recipe's shares of same pictures and same people, and whether targets are mirrored by chance.
+        The recipe's shares of same pictures and same people, and how targets are altered by chance.
     seed:
         Of the run and the stage: [seed, place of the stage].
     """
@@ -61,6 +62,8 @@ class TrainingPairs(TorchDataset[Pair]):
         target = self.dataset.target(target_index, rng)
         if self.pairs.mirror and rng.random() < 0.5:
             target = mirrored(target)
+        if self.pairs.grey > 0 and rng.random() < self.pairs.grey:
+            target = grey(target)
         source = target if source_index == target_index else self.dataset[source_index]
         return Pair(source, source_index, target, target_index)
 
@@ -94,3 +97,9 @@ def mirrored(sample: Sample) -> Sample:
     landmarks[:, 0] = sample.image.shape[1] - 1 - landmarks[:, 0]
     known = None if sample.known is None else sample.known[:, ::-1].copy()
     return Sample(sample.image[:, ::-1].copy(), sample.name, sample.person, landmarks, known)
+
+
+def grey(sample: Sample) -> Sample:
+    """The sample without its colours: their weighted mean (luma, ITU-R BT.601) in each channel."""
+    image = np.rint(sample.image @ np.array([0.299, 0.587, 0.114])).astype(np.uint8)  # (S, S)
+    return replace(sample, image=np.repeat(image[..., None], 3, axis=2))

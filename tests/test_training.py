@@ -18,9 +18,10 @@ import yaml
 from fsframework import training
 from fsframework.errors import UserError
 from fsframework.images import write_image
-from fsframework.recipe import Recipe
+from fsframework.recipe import Pairs, Recipe
 from fsframework.runs import Run
 from fsframework.training import StageTrainer, train
+from fsframework.training_pairs import TrainingPairs
 from fsframework.weights import load_state
 
 PEOPLE, PICTURES = 4, 3  # 12 faces, so 5 steps of 4 pairs end within the second epoch
@@ -375,3 +376,23 @@ def test_precision(
     trainer.run = SimpleNamespace(device=torch.device(device))  # type: ignore[assignment]
     assert trainer._wants_bf16() == wanted
     assert ("very slow; precision: auto avoids that" in capsys.readouterr().err) == noted
+
+
+def test_a_share_of_targets_is_grey_and_of_the_same_lightness(faces: Path) -> None:
+    recipe = Recipe.model_validate(recipe_dict(faces))
+    dataset = recipe.data.build(recipe.size, recipe.detector, "train")
+    dataset.load()
+    plain, half = (TrainingPairs(dataset, Pairs(same=0.25, grey=share), [0, 0]) for share in (0.0, 0.5))
+    greys = 0
+    for number in range(40):
+        before, after = plain[number], half[number]
+        image = after.target.image.astype(float)
+        if np.ptp(image, axis=2).max() > 0:
+            np.testing.assert_array_equal(after.target.image, before.target.image)
+            continue
+        greys += 1
+        luma = before.target.image @ [0.299, 0.587, 0.114]
+        np.testing.assert_allclose(image[..., 0], luma, atol=0.51)
+        if after.source_index == after.target_index:
+            np.testing.assert_array_equal(after.source.image, after.target.image)
+    assert 10 <= greys <= 30
