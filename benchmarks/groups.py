@@ -31,6 +31,7 @@ from fsframework.types import Faces
 
 CHEEKS = (0.38, 0.50, 0.63, 0.70)  # left, top, right, bottom in units of the aligned crop's side
 BATCH = 32  # faces whose heads are looked at together
+FIGURES = ("top1", "cosine", "pose_deg", "ssim", "error")  # those shown
 TURNED = (15.0, 30.0)  # degrees of yaw between the groups
 
 
@@ -101,8 +102,8 @@ def lightness(image: np.ndarray) -> float:
 
 
 def means(lines: list[dict[str, Any]], chosen: np.ndarray) -> dict[str, float | None]:
-    """The mean of every figure over the chosen lines in which it is known."""
-    keys = [key for key in lines[0] if key not in ("source", "target")]
+    """The mean of each of `FIGURES` over the chosen lines in which it is known."""
+    keys = [key for key in lines[0] if key.rpartition(": ")[2] in FIGURES]
     result: dict[str, float | None] = {}
     for key in keys:
         values = [float(line[key]) for line, keep in zip(lines, chosen, strict=True) if keep and line[key]]
