@@ -140,7 +140,13 @@ class Refiner(Network):
 
 
 class Loss(Network):
-    """A number to make small. Parameters of its own, such as a discriminator's, are trained by `critic`."""
+    """A number to make small. Parameters of its own, such as a discriminator's, are trained by `critic`.
+
+    `network` names the component whose frozen network judges the swaps, if that is none of the options: what is
+    measured with the same network afterwards is marked so.
+    """
+
+    network: ClassVar[str | None] = None
 
     class Options(ComponentOptions):
         weight: float = Field(1.0, ge=0, description="Factor of this loss in the sum.")
@@ -255,7 +261,7 @@ class Benchmark(Network):
         raise NotImplementedError
 
     def label(self, trained_against: str | None) -> str:
-        """The heading of its figures, given the name of the identity encoder used in training."""
+        """The heading of its figures, given the name of a component whose network was trained against."""
         return self.name
 
 

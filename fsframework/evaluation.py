@@ -213,7 +213,7 @@ def _benchmarks(plan: Evaluation, trained: Trained) -> dict[str, tuple[Benchmark
     """The benchmarks, loaded, by heading; and whether the method was trained against what they measure with."""
     against = {trained.recipe.networks.identity.name: None}  # in order, each once
     for part in (part for stage in trained.recipe.stages for part in stage.losses):
-        against |= dict.fromkeys(_encoders(part))
+        against |= dict.fromkeys(_judges(part))
     found: dict[str, tuple[Benchmark, bool]] = {}
     for part in plan.benchmarks:
         benchmark: Benchmark = part.build()
@@ -230,9 +230,11 @@ def _benchmarks(plan: Evaluation, trained: Trained) -> dict[str, tuple[Benchmark
     return found
 
 
-def _encoders(part: Part) -> list[str]:
-    """The identity encoders among a component's options."""
-    return [v.name for _, v in part.options if isinstance(v, Part) and v.kind == "identity-encoders"]
+def _judges(loss: Part) -> list[str]:
+    """Whose networks a loss judges by: the identity encoders among its options, and its own `network`."""
+    encoders = [v.name for _, v in loss.options if isinstance(v, Part) and v.kind == "identity-encoders"]
+    own: str | None = component("losses", loss.name).network  # type: ignore[attr-defined]
+    return encoders if own is None else [*encoders, own]
 
 
 def _values(label: str, benchmark: Benchmark, swapped: Swapped) -> dict[str, Values]:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from fsframework.components import Benchmark, ComponentOptions, Dataset, Figure
 from fsframework.errors import UserError
-from fsframework.evaluation import bench, evaluate, table
+from fsframework.evaluation import _judges, bench, evaluate, table
 from fsframework.images import is_marked, read_image, to_tensor, write_image
 from fsframework.pairs import (
     EvaluationPairs,
@@ -31,7 +31,7 @@ from fsframework.pairs import (
     person_numbers,
     read_pairs,
 )
-from fsframework.plugins import Part
+from fsframework.plugins import Part, part
 from fsframework.recipe import Evaluation, Recipe, build_swapper
 from fsframework.runs import Run
 from fsframework.statistics import bootstrap, failed, summarize
@@ -363,9 +363,16 @@ def test_benchmarks_are_told_apart_and_own_networks_named(tmp_path: Path, listed
 def test_encoders_of_losses_are_own_networks_too(tmp_path: Path, listed: str) -> None:
     run = fake_run(tmp_path, listed, [level(judge="in-a-loss")])
     encoder = Part("identity-encoders", "in-a-loss", ComponentOptions())
-    loss = Part("losses", "x", LossOptions(encoder))
+    loss = Part("losses", "identity", LossOptions(encoder))
     run.recipe.stages = [SimpleNamespace(losses=[loss])]
     assert evaluate(run)["own_network"] == ["level (own network)"]
+
+
+def test_points_of_the_landmark_loss_are_its_own_network() -> None:
+    assert _judges(part("losses", "landmarks")) == ["mtcnn"]
+    measure = part("benchmarks", "pose-error").build()
+    assert measure.label("mtcnn") == "pose-error (own network)"
+    assert measure.label("dlib-resnet") == measure.label(None) == "pose-error"
 
 
 class LossOptions:

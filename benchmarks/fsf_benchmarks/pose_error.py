@@ -52,6 +52,11 @@ class PoseError(Benchmark):
         """Read the estimator's weights."""
         self.estimator.load()
 
+    def label(self, trained_against: str | None) -> str:
+        detector = getattr(self.options.estimator.options, "detector", None)
+        own = isinstance(detector, Part) and detector.name == trained_against
+        return f"{self.name} (own network)" if own else self.name
+
     @torch.no_grad()
     def forward(self, swaps: Iterable[tuple[Batch, SwapResult]], faces: Dataset) -> dict[str, np.ndarray | float]:
         if faces is not self._faces:

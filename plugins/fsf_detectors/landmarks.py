@@ -18,11 +18,12 @@ class Landmarks(Loss):
 
     Where the paper keeps pose and expression by the attribute loss alone (FaceShifter, arXiv:1912.13457, equation 7),
     this asks for them in so many words; a landmark loss holds the pose in FSGAN's and others' training too (Nirkin et
-    al., arXiv:1908.05932, section 3.2, compare heatmaps). Do not measure with `pnp` what was trained against this:
-    both read the same five points.
+    al., arXiv:1908.05932, section 3.2, compare heatmaps). The estimator `pnp` reads the same five points, so a pose
+    error that it measures after such a training is marked as by the own network.
     """
 
     name = "landmarks"
+    network = "mtcnn"
 
     class Options(Loss.Options):
         shift: float = Field(0.03, ge=0, le=0.2, description="Largest random move of the face box, in crop sides.")
