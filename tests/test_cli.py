@@ -321,7 +321,8 @@ def test_ends(fsf: Command, monkeypatch: pytest.MonkeyPatch, error: BaseExceptio
 )
 def test_signals(number: int, status: int, line: str) -> None:
     code = (
-        "import sys, time, click, fsframework.cli as cli\n"
+        "import signal, sys, time, click, fsframework.cli as cli\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's background jobs start without it
         "@cli.fsf.command()\n"
         "def wait():\n    print('ready', flush=True); time.sleep(60)\n"
         "sys.argv = ['fsf', 'wait']; cli.main()"

@@ -59,7 +59,7 @@ def test_faults_are_told_in_a_line(files: tuple[Path, Path], tmp_path: Path) -> 
         loaded(tmp_path / "a.pt")
     state = torch.load(files[0], weights_only=True)["state_dict"]
     torch.save(state | {"module.conv1.weight": torch.zeros(8, 3, 3, 3)}, tmp_path / "b.pt")
-    with pytest.raises(UserError, match=r"b\.pt: is another network: .*conv1"):
+    with pytest.raises(UserError, match=r"b\.pt: is another network than .*conv1"):
         loaded(tmp_path / "b.pt")
     with pytest.raises(UserError, match=r"nowhere\.npz: cannot be read"):
         loaded(statistics=Path("nowhere.npz"))
