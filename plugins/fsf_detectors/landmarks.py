@@ -16,9 +16,8 @@ SIDE = 48  # of its input, in pixels
 class Landmarks(Loss):
     """Mean distance of five landmarks of swap and target, in units of the face box, as MTCNN's O-Net finds them.
 
-    Where the paper keeps pose and expression by the attribute loss alone (FaceShifter, arXiv:1912.13457, equation 7),
-    this asks for them in so many words; a landmark loss holds the pose in FSGAN's and others' training too (Nirkin et
-    al., arXiv:1908.05932, section 3.2, compare heatmaps). The estimator `pnp` reads the same five points, so a pose
+    FaceShifter keeps pose and expression by the attribute loss alone (arXiv:1912.13457, equation 7); this loss is no
+    part of it. The estimator `pnp` reads the same five points, so a pose
     error that it measures after such a training is marked as by the own network.
     """
 

@@ -48,8 +48,9 @@ class HingeGan(Loss):
         matching: float = Field(
             0.0,
             ge=0,
-            description="Weight of weak feature matching: the distance of swap and target in what the discriminators' "
-            "last layer but one sees, which keeps attributes (SimSwap, Chen et al., arXiv:2106.06340, equation 6).",
+            description="Weight of weak feature matching, after SimSwap (Chen et al., arXiv:2106.06340), which keeps "
+            "attributes: the distance of swap and target in what each discriminator's last layer is shown. SimSwap "
+            "takes the last few layers.",
         )
 
     options: Options
