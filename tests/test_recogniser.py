@@ -35,7 +35,7 @@ data: {use: face-folder, root: FACES, layout: aligned, test_share: 0.0, cache: C
 networks:
   identity: {use: timm-recogniser, backbone: lcnet_035}
 stages:
-  - {name: known, train: [identity], pairs: {same: 0.2, same_person: 0.8}, losses: [{use: margin}], batch_size: 8,
+  - {name: known, train: [identity], pairs: {same: 1}, losses: [{use: margin, people: 8}], batch_size: 8,
      optimizer: {lr: 3.0e-3, betas: [0.9, 0.999]}, ema: 0.5, steps: 30, checkpoint_every: 5, log_every: 1}
 """
 
@@ -59,32 +59,49 @@ def faces(colours: list[list[float]], people: list[int]) -> Faces:
     return replace(made, person=torch.tensor(people), index=torch.arange(len(people)))
 
 
-def loss_of(source: Faces, target: Faces, **options: float) -> float:
-    batch = Batch.of(source, target)
-    still = {"shift": 0.0, "zoom": 0.0, "light": 0.0}
-    loss = Margin(Margin.Options(**still, **options))
+def directed(directions: list[list[float]], **options: float) -> Margin:
+    """A margin loss that shows every picture as it is, with known directions."""
+    still = {"shift": 0.0, "zoom": 0.0, "light": 0.0, "dim": 3, "people": len(directions)}
+    loss = Margin(Margin.Options.model_validate(still | options))
     loss.views = lambda images: images  # type: ignore[method-assign]
+    loss.directions.data = torch.tensor(directions, dtype=torch.float32)
+    return loss
+
+
+def look(loss: Margin, target: Faces) -> Tensor:
     swapped = SwapResult(target.image, target.image, torch.zeros(len(target.image), 0))
-    return float(loss(batch, swapped, Swapper(Means())))
+    term: Tensor = loss(Batch.of(target, target), swapped, Swapper(Means()))
+    return term.detach()
 
 
 def test_margin_is_the_formula() -> None:
-    source = faces([[1, 0, 0], [0, 1, 0]], [0, 1])
-    target = replace(faces([[1, 0, 0], [0, 1, 0]], [0, 1]), index=torch.tensor([2, 3]))
-    # Each row: right cosine 1 less the margin, wrong cosine 0, times the scale.
-    expected = -np.log(np.exp(4 * 0.8) / (np.exp(4 * 0.8) + 1))
-    assert loss_of(source, target, margin=0.2, scale=4.0) == pytest.approx(expected, rel=1e-3)
+    loss = directed([[2, 0, 0], [0, 1, 0], [0, 0, 5]], margin=0.2, scale=4.0)
+    # Right cosine 1 less the margin, wrong cosines 0, times the scale; the directions' lengths do not count.
+    expected = -np.log(np.exp(4 * 0.8) / (np.exp(4 * 0.8) + 2))
+    seen = faces([[1, 0, 0], [0, 1, 0], [0, 0, 1]], [0, 1, -1])
+    assert float(look(loss, seen)) == pytest.approx(expected, rel=1e-5)
+    assert float(look(loss, faces([[1, 0, 0]], [-1]))) == 0  # nobody is known
 
 
-def test_pairs_of_strangers_are_no_answers_and_other_right_ones_are_not_wrong() -> None:
-    source = faces([[1, 0, 0], [0, 1, 0], [0, 0, 1]], [0, 1, 2])
-    target = replace(faces([[1, 0, 0], [1, 0, 0], [0, 1, 0]], [0, 0, 5]), index=torch.tensor([3, 4, 5]))
-    # Only the first pair shows one person; its other right target, the second, is left out of the sum.
-    rows = -np.log(np.exp(3.2) / (np.exp(3.2) + 1))  # against the third target, cosine 0
-    columns = -np.log(np.exp(3.2) / (np.exp(3.2) + 2))  # against the second and the third source
-    assert loss_of(source, target, margin=0.2, scale=4.0) == pytest.approx((rows + columns) / 2, rel=1e-3)
-    strangers = replace(target, person=torch.tensor([7, 8, 9]))
-    assert loss_of(source, strangers) == 0
+def test_directions_are_learned_from_what_was_seen() -> None:
+    loss = directed([[1, 1, 0], [1, 1, 0]], margin=0.0, scale=4.0)
+    batches = [faces([[1, 0, 0]], [0]), faces([[0, 1, 0]], [1])]
+    terms = [float(look(loss, seen)) for seen in batches]
+    for seen, term in zip(batches, terms, strict=True):  # as a step of two accumulated batches does
+        critic = loss.critic(Batch.of(seen, seen), SwapResult(seen.image, seen.image, torch.zeros(1, 0)))
+        assert float(critic.detach()) == pytest.approx(term)
+        critic.backward()
+    assert loss.directions.grad is not None
+    toward = loss.directions.data - loss.directions.grad
+    assert toward[0, 0] > toward[0, 1] and toward[1, 1] > toward[1, 0]  # each turns to its own person
+
+
+def test_margin_refuses_what_does_not_fit() -> None:
+    loss = directed([[1, 0, 0], [0, 1, 0]])
+    with pytest.raises(UserError, match="the data show more than 2 people; raise the option people"):
+        look(loss, faces([[1, 0, 0]], [2]))
+    with pytest.raises(UserError, match="the embedding has 3 numbers; give the option dim that value"):
+        look(directed([[1, 0], [0, 1]], dim=2), faces([[1, 0, 0]], [0]))
 
 
 def test_views_differ_and_stay_in_range() -> None:
@@ -170,6 +187,8 @@ def test_it_judges_as_a_file(run: Run, file: Path) -> None:
 def test_unknown_backbones_are_refused() -> None:
     with pytest.raises(UserError, match="timm knows no resnot"):
         part("identity-encoders", "timm-recogniser", backbone="resnot").build()
+    with pytest.raises(UserError, match=r"timm makes no resnet10t of them: .*chanels"):
+        part("identity-encoders", "timm-recogniser", backbone="resnet10t", arguments={"chanels": [8]}).build()
 
 
 @pytest.mark.parametrize(

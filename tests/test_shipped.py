@@ -5,13 +5,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fsf_faceshifter.shipped import HASHES, MODELS
+from fsf_identity import lfw_recogniser
 from skimage import data
 
 from fsframework import models
 from fsframework.conversion import Converter
+from fsframework.errors import UserError
 from fsframework.evaluation import bench
+from fsframework.evaluation_alone import measure
 from fsframework.images import is_marked, read_image, write_image
-from fsframework.plugins import registry
+from fsframework.plugins import part, registry
 from fsframework.recipe import Recipe
 from fsframework.recipe_check import check_file
 from fsframework.weights import verify
@@ -22,7 +25,8 @@ CARD = (ROOT / "MODEL_CARD.md").read_text(encoding="utf-8")
 
 def test_the_default_is_there_and_all_are_small() -> None:
     assert models.DEFAULT in HASHES
-    assert sum(model.file.stat().st_size for model in MODELS) <= 16e6
+    files = [*(model.file for model in MODELS), lfw_recogniser.WEIGHTS]
+    assert sum(file.stat().st_size for file in files) <= 16e6
     assert registry().models.keys() >= HASHES.keys()
 
 
@@ -68,3 +72,17 @@ def test_swaps_of_people_whom_it_never_saw_are_found_as_the_source() -> None:
     copied = metrics["baselines"]["copy-target"]["id-retrieval (own network)"]
     assert own["top1"] > 80 and own["cosine"] > copied["cosine"] + 0.4
     assert metrics["benchmarks"]["reconstruction"]["ssim"] > 0.6
+
+
+def test_the_judge_knows_people_again_whom_it_never_saw() -> None:
+    (row,) = measure("verification", ["judge={use: lfw-recogniser}"], "cpu")["rows"]
+    assert row["faces"] == 100 and row["accuracy_percent"] > 90 and row["rank1_percent"] > 95
+
+
+def test_the_judge_refuses_other_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    damaged = bytearray(lfw_recogniser.WEIGHTS.read_bytes())
+    damaged[-1] ^= 1
+    (tmp_path / "other.safetensors").write_bytes(damaged)
+    monkeypatch.setattr(lfw_recogniser, "WEIGHTS", tmp_path / "other.safetensors")
+    with pytest.raises(UserError, match=r"other.safetensors: the SHA-256 should be"):
+        part("identity-encoders", "lfw-recogniser").build().load()

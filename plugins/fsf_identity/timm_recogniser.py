@@ -1,6 +1,7 @@
 """A small face recogniser on one of timm's networks, which a recipe can train."""
 
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field
 from torch import Tensor, nn
@@ -30,6 +31,9 @@ class TimmRecogniser(IdentityEncoder):
 
     class Options(ComponentOptions):
         backbone: str = Field("mobilenetv3_small_050", description="The network's name in timm.")
+        arguments: dict[str, Any] = Field(
+            {}, description="What timm.create_model is given besides, such as the channels of its layers."
+        )
         weights: Path | None = Field(
             None, description="What a run or `fsf export` left of it (.safetensors); null: as it starts, for training."
         )
@@ -43,7 +47,10 @@ class TimmRecogniser(IdentityEncoder):
         if not timm.is_model(options.backbone):
             raise UserError(f"backbone: timm knows no {options.backbone}; see timm.list_models()")
         self.crop = FixedCrop(BOX, (SIDE, SIDE))
-        self.network = timm.create_model(options.backbone, pretrained=False, num_classes=DIM)
+        try:
+            self.network = timm.create_model(options.backbone, pretrained=False, num_classes=DIM, **options.arguments)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise UserError(f"arguments: timm makes no {options.backbone} of them: {error}") from None
         self.norm = nn.BatchNorm1d(DIM, affine=False)  # as ArcFace has it; without, all embeddings fell on one point
         self.eval()
 

@@ -1,51 +1,64 @@
-"""Margin loss on pairs of pictures: what a recogniser is trained with where most people have few pictures."""
+"""Margin loss: what face recognisers are trained with."""
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fsf_losses.identity import jitter
 from fsframework.components import Loss, Swapper
+from fsframework.errors import UserError
 from fsframework.types import Batch, Faces, SwapResult
 
 
 class Margin(Loss):
-    """Each source must find its target among all targets of the batch, and the other way round.
+    """Each target must be told from all other people by a direction for each person, which is learned too.
 
-    Cosines, a margin m off those of right pairs and a scale s, as in CosFace (Wang et al., arXiv:1801.09414, equation
-    4), but against the other pictures of the batch instead of a weight for each person, as in Sohn's N-pair loss (NIPS
-    2016, equation 6): of the people of LFW two thirds have one picture. A pair is right if both pictures show one
-    person, or are one picture, seen in two ways: moved, resized, mirrored, in other light, blurred, partly covered.
+    CosFace: Wang et al., arXiv:1801.09414, equation 4, on targets that are seen moved, resized, mirrored, in other
+    light, grey, blurred or partly covered. People with one picture count as well: their picture is seen in many ways.
     """
 
     name = "margin"
 
     class Options(Loss.Options):
-        margin: float = Field(0.2, ge=0, le=1, description="Taken off the cosine of right pairs.")
-        scale: float = Field(20.0, gt=0, description="Factor of the cosines before the softmax.")
+        people: int = Field(10_000, ge=2, description="At least as many as the data show.")
+        dim: int = Field(128, ge=2, description="Numbers of the recogniser's embedding.")
+        margin: float = Field(0.15, ge=0, le=1, description="Taken off the cosine to the right person.")
+        scale: float = Field(24.0, gt=0, description="Factor of the cosines before the softmax.")
         shift: float = Field(0.05, ge=0, le=0.2, description="Largest random move of a picture, in units of its side.")
         zoom: float = Field(0.1, ge=0, le=0.5, description="Largest random change of its size, as a share.")
-        light: float = Field(0.4, ge=0, lt=1, description="Largest random change of contrast and brightness.")
+        light: float = Field(0.2, ge=0, lt=1, description="Largest random change of contrast and brightness.")
 
     options: Options
 
+    def __init__(self, options: Options) -> None:
+        super().__init__(options)
+        self.directions = nn.Parameter(torch.randn(options.people, options.dim) / options.dim**0.5)
+        self._seen: list[tuple[Tensor, Tensor]] = []  # by `forward`, for `critic`, which trains the directions
+
     def forward(self, batch: Batch, output: SwapResult, swapper: Swapper) -> Tensor:
-        """A scalar; 0 where a batch holds no right pair."""
-        source, target = batch.source, batch.target
-        views = self.views(torch.cat([source.image, target.image]))
-        one, other = swapper.identity(Faces.of(views)).float().chunk(2)
-        right = (source.person[:, None] == target.person) & (target.person >= 0)  # (B, B)
-        right |= (source.index[:, None] == target.index) & (target.index >= 0)
-        pairs = right.diagonal()
-        if not pairs.any():
-            return one.sum() * 0
-        itself = torch.eye(len(one), dtype=torch.bool, device=one.device)
-        logits = self.options.scale * (one @ other.T - self.options.margin * itself)
-        logits = logits.masked_fill(right & ~itself, -torch.inf)  # other right answers are not wrong
-        answers = torch.arange(len(one), device=one.device)
-        found = [F.cross_entropy(each[pairs], answers[pairs]) for each in (logits, logits.T)]
-        return torch.stack(found).mean()
+        """The recogniser's term, a scalar; 0 where nobody in the batch is known. Raises UserError: too many people."""
+        person = batch.target.person
+        if len(person) and person.max() >= self.options.people:
+            raise UserError(f"margin: the data show more than {self.options.people} people; raise the option people")
+        embedding = swapper.identity(Faces.of(self.views(batch.target.image))).float()
+        if embedding.shape[1] != self.options.dim:
+            raise UserError(f"margin: the embedding has {embedding.shape[1]} numbers; give the option dim that value")
+        self._seen.append((embedding.detach(), person))
+        return self.term(embedding, person)
+
+    def critic(self, batch: Batch, output: SwapResult) -> Tensor:
+        """The same number, for the directions: on the embeddings that `forward` has seen."""
+        return self.term(*self._seen.pop(0))
+
+    def term(self, embedding: Tensor, person: Tensor) -> Tensor:
+        """Mean cross entropy of embeddings (B, D) of unit length against people (B,), -1 for unknown ones."""
+        embedding, person = embedding[person >= 0], person[person >= 0]
+        if not len(person):
+            return embedding.sum() * 0
+        cosines = embedding @ F.normalize(self.directions, dim=1).T  # (B, people)
+        right = F.one_hot(person, self.options.people)
+        return F.cross_entropy(self.options.scale * (cosines - self.options.margin * right), person)
 
     def views(self, images: Tensor) -> Tensor:
         """Images (B, 3, S, S), each seen in a random way."""

@@ -1,0 +1,41 @@
+"""The recogniser that comes with the framework: a judge where only pip packages are at hand."""
+
+from pathlib import Path
+
+from torch import Tensor
+
+from fsf_identity.timm_recogniser import TimmRecogniser
+from fsframework.components import ComponentOptions, IdentityEncoder
+from fsframework.types import Faces
+from fsframework.weights import verify
+
+WEIGHTS = Path(__file__).with_name("lfw-recogniser.safetensors")
+SHA256 = "43d4981dc88f7178cb224d10f869a723230b33ed560e6e6039c938aff63aa83f"
+NETWORK = {"backbone": "resnet10t", "arguments": {"channels": [32, 64, 128, 160], "stem_width": 16}}
+
+
+class LfwRecogniser(IdentityEncoder):
+    """A small recogniser with the weights that recipes/recogniser.yaml made on LFW's training people; 128 numbers.
+
+    It shares no weights, and no training signal but the pictures, with the networks that swaps are trained against.
+    benchmarks/README.md says how well it knows people again: far less well than published recognisers.
+    """
+
+    name = "lfw-recogniser"
+    dim = TimmRecogniser.dim
+
+    def __init__(self, options: ComponentOptions) -> None:
+        super().__init__(options)
+        self.recogniser = TimmRecogniser(TimmRecogniser.Options.model_validate(NETWORK | {"weights": WEIGHTS}))
+        self.eval()
+
+    def load(self) -> None:
+        """Read the weights. Raises UserError if they are not those that came with the framework."""
+        verify(WEIGHTS, SHA256)
+        self.recogniser.load()
+        self.requires_grad_(False)
+
+    def forward(self, faces: Faces) -> Tensor:
+        """Embeddings (B, 128) of unit length; float32 also under autocast."""
+        found: Tensor = self.recogniser(faces)
+        return found
