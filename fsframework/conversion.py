@@ -12,7 +12,7 @@ from fsframework import models
 from fsframework.alignment import align, paste, soft_mask, transform
 from fsframework.components import Detector, Swapper
 from fsframework.errors import UserError
-from fsframework.images import read_image, to_images, to_tensor, writable_format, write_image
+from fsframework.images import grey, is_grey, read_image, to_images, to_tensor, writable_format, write_image
 from fsframework.memory import keep_memory
 from fsframework.types import AlignedFace, Batch, Face, Faces
 
@@ -99,7 +99,8 @@ class Converter:
         crops = [align(frame, each, self.size) for each in chosen]
         for start in range(0, len(crops), TOGETHER):
             for crop, image, mask in self._swap_crops(source, crops[start : start + TOGETHER]):
-                frame = paste(frame, image, crop.matrix, mask)
+                # Networks that saw few grey faces tint them.
+                frame = paste(frame, grey(image) if is_grey(crop.image) else image, crop.matrix, mask)
         return frame
 
     def _swap_crops(self, source: Source, crops: list[AlignedFace]) -> list[tuple[AlignedFace, np.ndarray, np.ndarray]]:

@@ -213,3 +213,14 @@ def to_images(tensor: Tensor) -> np.ndarray:
     """
     levels = tensor.detach().to(torch.float32).add(1).mul(127.5).round_().clamp_(0, 255).to(torch.uint8)
     return levels.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+
+
+def grey(image: np.ndarray) -> np.ndarray:
+    """An image (H, W, 3) uint8 without its colours: their weighted mean (luma, ITU-R BT.601) in each channel."""
+    luma = np.rint(image @ np.array([0.299, 0.587, 0.114])).astype(np.uint8)  # (H, W)
+    return np.repeat(luma[..., None], 3, axis=2)
+
+
+def is_grey(image: np.ndarray) -> bool:
+    """Whether an image (H, W, 3) uint8 has no colours but the few that JPEG adds to a grey one."""
+    return bool(np.percentile(np.ptp(image, axis=2), 99) <= 4)

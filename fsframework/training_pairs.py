@@ -12,6 +12,7 @@ import numpy as np
 from torch.utils.data import Dataset as TorchDataset
 
 from fsframework.components import Dataset
+from fsframework.images import grey
 from fsframework.pairs import collate, paired, person_numbers
 from fsframework.recipe import Pairs
 from fsframework.types import Batch, Sample
@@ -63,7 +64,7 @@ class TrainingPairs(TorchDataset[Pair]):
         if self.pairs.mirror and rng.random() < 0.5:
             target = mirrored(target)
         if self.pairs.grey > 0 and rng.random() < self.pairs.grey:
-            target = grey(target)
+            target = replace(target, image=grey(target.image))
         source = target if source_index == target_index else self.dataset[source_index]
         return Pair(source, source_index, target, target_index)
 
@@ -97,9 +98,3 @@ def mirrored(sample: Sample) -> Sample:
     landmarks[:, 0] = sample.image.shape[1] - 1 - landmarks[:, 0]
     known = None if sample.known is None else sample.known[:, ::-1].copy()
     return Sample(sample.image[:, ::-1].copy(), sample.name, sample.person, landmarks, known)
-
-
-def grey(sample: Sample) -> Sample:
-    """The sample without its colours: their weighted mean (luma, ITU-R BT.601) in each channel."""
-    image = np.rint(sample.image @ np.array([0.299, 0.587, 0.114])).astype(np.uint8)  # (S, S)
-    return replace(sample, image=np.repeat(image[..., None], 3, axis=2))

@@ -262,7 +262,15 @@ def cmyk(path: Path) -> None:
     Image.fromarray(TARGET).convert("CMYK").save(path, format="TIFF")
 
 
-@pytest.mark.parametrize("save", [grey, transparent, palette, sixteen_bits, cmyk])
+def test_a_swap_in_a_grey_picture_is_grey(converter: Converter, folder: Path) -> None:
+    for name, save in (("grey.png", grey), ("grey.jpg", grey), ("deep.png", sixteen_bits)):
+        save(folder / name)
+        converter.swap_file(folder / "red.png", folder / name, folder / "out.png")
+        before, after = read_image(folder / name), read_image(folder / "out.png")
+        assert np.ptp(after[120, 160]) <= 4 and np.abs(after[120, 160].astype(int) - before[120, 160]).max() > 20
+
+
+@pytest.mark.parametrize("save", [transparent, palette, cmyk])
 def test_every_kind_of_picture_works(converter: Converter, folder: Path, save: Callable[[Path], None]) -> None:
     target = folder / ("odd.tif" if save is cmyk else "odd.png")
     save(target)
