@@ -7,7 +7,6 @@ from torch import Tensor
 from fsf_identity.timm_recogniser import TimmRecogniser
 from fsframework.components import ComponentOptions, IdentityEncoder
 from fsframework.types import Faces
-from fsframework.weights import verify
 
 WEIGHTS = Path(__file__).with_name("lfw-recogniser.safetensors")
 SHA256 = "43d4981dc88f7178cb224d10f869a723230b33ed560e6e6039c938aff63aa83f"
@@ -26,14 +25,13 @@ class LfwRecogniser(IdentityEncoder):
 
     def __init__(self, options: ComponentOptions) -> None:
         super().__init__(options)
-        self.recogniser = TimmRecogniser(TimmRecogniser.Options.model_validate(NETWORK | {"weights": WEIGHTS}))
+        made = TimmRecogniser.Options.model_validate(NETWORK | {"weights": WEIGHTS, "sha256": SHA256})
+        self.recogniser = TimmRecogniser(made)
         self.eval()
 
     def load(self) -> None:
         """Read the weights. Raises UserError if they are not those that came with the framework."""
-        verify(WEIGHTS, SHA256)
         self.recogniser.load()
-        self.requires_grad_(False)
 
     def forward(self, faces: Faces) -> Tensor:
         """Embeddings (B, 128) of unit length; float32 also under autocast."""

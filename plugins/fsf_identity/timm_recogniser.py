@@ -37,6 +37,9 @@ class TimmRecogniser(IdentityEncoder):
         weights: Path | None = Field(
             None, description="What a run or `fsf export` left of it (.safetensors); null: as it starts, for training."
         )
+        sha256: str | None = Field(
+            None, pattern="^[0-9a-fA-F]{64}$", description="What the SHA-256 of `weights` must be; null: any."
+        )
 
     options: Options
 
@@ -61,7 +64,7 @@ class TimmRecogniser(IdentityEncoder):
             return
         state = {
             name.removeprefix("identity."): value
-            for name, value in load_state(path).items()
+            for name, value in load_state(path, self.options.sha256).items()
             if name.startswith("identity.")
         }
         fill(self, state, f"{path}: is no {self.options.backbone} of a recogniser's recipe")
