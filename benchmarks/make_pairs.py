@@ -1,6 +1,8 @@
-"""Draw a list of pairs. The lists in benchmarks/pairs were made so:
+r"""Draw a list of pairs. The lists in benchmarks/pairs were made so:
 
 python benchmarks/make_pairs.py orl 200 benchmarks/pairs/orl.csv
+python benchmarks/make_pairs.py orl 120 benchmarks/pairs/orl-seen.csv --set people=[1,2,3,4,5,6,7,8] \
+    --set test_pictures=[8,9,10]
 python benchmarks/make_pairs.py face-folder 500 benchmarks/pairs/lfw.csv --split all --set root=LFW/val.zip
 
 The same data, count and seed give the same list. Names of pictures are written without suffix.
@@ -11,6 +13,7 @@ import io
 from pathlib import Path, PurePosixPath
 
 import click
+import yaml
 
 from fsframework.files import write_text
 from fsframework.pairs import COLUMNS, draw_pairs
@@ -25,7 +28,7 @@ from fsframework.plugins import part
 @click.option("--set", "sets", multiple=True, metavar="K=V", help="An option of the data set.")
 @click.option("--seed", default=0, show_default=True)
 def main(data: str, count: int, out: Path, split: str, sets: tuple[str, ...], seed: int) -> None:
-    options = dict(entry.split("=", 1) for entry in sets)
+    options = {key: yaml.safe_load(value) for key, _, value in (entry.partition("=") for entry in sets)}
     dataset = part("datasets", data, **options).build(64, part("detectors", "mtcnn"), split)
     dataset.load()
     names = [str(PurePosixPath(name).with_suffix("")) for name in dataset.names()]

@@ -16,6 +16,7 @@ import click
 import cv2
 import numpy as np
 
+from fsframework.evaluation_table import SEEN
 from fsframework.files import write_text
 from fsframework.images import read_image, write_image
 from fsframework.runs import Run
@@ -104,6 +105,8 @@ def show(name: str, kept: dict[str, Any]) -> str:
         f"`{kept['command']}` on {manifest['device']}, {manifest['date'][:10]}, commit {manifest['commit']}; "
         f"{trained + '; ' if trained else ''}{metrics['pairs']} pairs."
     )
+    if metrics.get("seen_people"):
+        facts += f" {SEEN}"
     lines = [
         f"### {name}",
         "",

@@ -140,10 +140,7 @@ def bench(
     else:
         if against is not None:
             raise click.UsageError("--against goes with speed.")
-        changes = list(sets)
-        if pairs is not None:
-            changes.append(f"evaluation.pairs={pairs if pairs.isdecimal() else json.dumps(pairs)}")
-        found = bench(model or DEFAULT, list(names), changes, device, details)
+        found = bench(model or DEFAULT, list(names), _with_pairs(sets, pairs), device, details)
         kept, shown = command | described(found, device), table
     if save is not None:
         write_text(save, json.dumps(kept, indent=2) + "\n")
@@ -151,6 +148,41 @@ def bench(
         click.echo(json.dumps(found, indent=2))
     else:
         _console().print(shown(found))
+
+
+@fsf.command()
+@click.argument("methods", nargs=-1, required=True, metavar="MODEL...")
+@click.option("--pairs", metavar="CSV|N", help="A list of pairs, or how many to draw; in place of the recipe's.")
+@SETS
+@click.option("--out", metavar="DIR", type=FILE, default=Path("comparison"), show_default=True, help="For the results.")
+@click.option("--save", metavar="FILE", type=FILE, help="Write the JSON to another file, too.")
+@DEVICE
+def compare(
+    methods: tuple[str, ...], pairs: str | None, sets: tuple[str, ...], out: Path, save: Path | None, device: str | None
+) -> None:
+    """Measure several methods beside each other.
+
+    Each MODEL is a run's folder, a model's file, or the name of an installed model. All swap the same pairs and are
+    judged by the same benchmarks: those of the first one's recipe, which --set changes. DIR gets comparison.html,
+    comparison.json, and pictures of up to eight pairs.
+    """
+    if len(methods) < 2:
+        raise click.UsageError("Name two methods or more.")
+    import datetime
+
+    from fsframework.comparison import compare
+    from fsframework.comparison_table import table, write_page
+    from fsframework.files import write_text
+
+    _warn_of_broken_plugins()
+    found = compare(methods, out, _with_pairs(sets, pairs), device)
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    kept = {"command": shlex.join(["fsf", *sys.argv[1:]]), "date": now, **found}
+    for file in filter(None, [out / "comparison.json", save]):
+        write_text(file, json.dumps(kept, indent=2) + "\n")
+    write_text(out / "comparison.html", write_page(found, out))
+    _console().print(table(found))
+    click.echo(f"comparison: {out / 'comparison.html'}")
 
 
 @fsf.command()
@@ -307,6 +339,13 @@ def _kind(word: str) -> str:
     close = difflib.get_close_matches(plain, known, n=1)
     hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(KINDS)}."
     raise click.BadParameter(f"no kind is called {word}; {hint}", param_hint="KIND")
+
+
+def _with_pairs(sets: tuple[str, ...], pairs: str | None) -> list[str]:
+    """The overrides, with that of --pairs."""
+    if pairs is None:
+        return list(sets)
+    return [*sets, f"evaluation.pairs={pairs if pairs.isdecimal() else json.dumps(pairs)}"]
 
 
 def _warn_of_broken_plugins() -> None:

@@ -120,6 +120,21 @@ class Generator(Network):
         """Attention maps (B, 1, H_k, W_k) in [0, 1], coarse to fine; none where the method has none."""
         return []
 
+    def enrol(self, z_id: Tensor, persons: Tensor) -> None:
+        """Meet the people of the training data, before the first step. By default there is nothing to keep.
+
+        Parameters
+        ----------
+        z_id:
+            Embeddings (N, D) of all faces.
+        persons:
+            (N,) int64, who each shows, numbered from 0; -1 where nobody knows.
+        """
+
+    def knows(self, z_id: Tensor) -> Tensor:
+        """Which embeddings (B, D) show somebody whom it can paint: (B,) bool. By default everybody."""
+        return torch.ones(len(z_id), dtype=torch.bool, device=z_id.device)
+
 
 class Refiner(Network):
     """Improves a draft swap.
@@ -190,6 +205,11 @@ class Dataset(Component):
     def __getitem__(self, index: int) -> Sample:
         """The face at a place; the same one at every call."""
         raise NotImplementedError
+
+    @property
+    def seen(self) -> bool:
+        """Whether its test pictures show the people of its training pictures, so that figures must say so."""
+        return False
 
     def names(self) -> list[str]:
         """`Sample.name` of every face, in order, without reading images where that can be avoided."""
@@ -321,6 +341,17 @@ class Swapper(nn.Module):
             return result
         image = self.refiner(result, batch, self)
         return SwapResult(image=image, draft=result.draft, z_id=result.z_id, z_att=result.z_att, mask=result.mask)
+
+    def load(self) -> None:
+        """Let every part read its files."""
+        for part in (self.identity, self.attributes, self.generator, self.refiner):
+            if isinstance(part, Network):
+                part.load()
+
+    def drop_untrained_refiner(self) -> None:
+        """Leave the refiner out if it has weights, none of which was trained."""
+        if self.refiner is not None and any(True for _ in self.refiner.parameters()):
+            self.refiner = None
 
     def trained_parts(self) -> Iterator[tuple[str, Network]]:
         """The parts that a recipe can train, by their name in the recipe."""

@@ -77,10 +77,17 @@ class Converter:
         return faces
 
     def source(self, frame: np.ndarray, name: str) -> Source:
-        """The largest face of a frame (H, W, 3) uint8 as a source. Raises UserError, with `name`, if there is none."""
+        """The largest face of a frame (H, W, 3) uint8 as a source.
+
+        Raises UserError, with `name`, if there is none, or it shows nobody whom the model can paint.
+        """
         faces = self._networks_input([align(frame, _largest(self.find(frame, name)), self.size)])
         with torch.inference_mode():
-            return Source(faces, self.swapper.identity(faces))
+            source = Source(faces, self.swapper.identity(faces))
+            if not bool(self.swapper.generator.knows(source.z_id)):
+                people = "the model paints only the people it was trained on, and this is none of them"
+                raise UserError(f"{name}: {people}; use another picture, or a model for anybody")
+        return source
 
     def read_source(self, path: Path) -> Source:
         """The largest face of a file as a source. Raises UserError if it cannot be read or shows no face."""
@@ -110,7 +117,7 @@ class Converter:
         with torch.inference_mode():
             result = self.swapper(Batch.of(who, self._networks_input(crops)), source.z_id.expand(count, -1))
         images, oval = to_images(result.image), soft_mask(self.size)
-        if result.mask is not None:  # the generator itself says where the target shows
+        if result.mask is not None and result.image is result.draft:  # the generator says where the target shows
             masks = result.mask[:, 0].float().clamp(0, 1).cpu().numpy()
             return [(crop, image, mask * oval) for crop, image, mask in zip(crops, images, masks, strict=True)]
         return [(crop, match_edge(image, crop.image, oval), oval) for crop, image in zip(crops, images, strict=True)]

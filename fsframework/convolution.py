@@ -22,6 +22,11 @@ PATCHES = 1024  # up to which patches do: of what a halving convolution gives, o
 NARROW = 32 * 32  # inputs times outputs; below it Winograd's way is used for the gradient of the weights alone
 
 
+def scaled(channels: int, width: float) -> int:
+    """A number of channels at a width, at least 8 and a multiple of 8."""
+    return max(8, round(channels * width / 8) * 8)
+
+
 class Conv2d(nn.Conv2d):
     """`nn.Conv2d` with a square kernel and zero padding."""
 

@@ -24,13 +24,14 @@ from fsframework.evaluation_table import table
 from fsframework.files import write_text
 from fsframework.models import Trained
 from fsframework.pairs import EvaluationPairs, draw_pairs, pairs_file, pairs_text, person_numbers, read_pairs
+from fsframework.people import PeopleGenerator
 from fsframework.plugins import Part, component
 from fsframework.progress import progress
 from fsframework.recipe import Evaluation, Recipe, is_alone
 from fsframework.runs import Run, pick_device
 from fsframework.statistics import Values, failed, summarize
 
-__all__ = ["bench", "described", "evaluate", "table"]
+__all__ = ["bench", "dataset_of", "described", "evaluate", "measure", "pairs_of", "plan_of", "table"]
 
 
 def evaluate(run: Run) -> dict[str, Any]:
@@ -45,11 +46,11 @@ def evaluate(run: Run) -> dict[str, Any]:
     UserError
         The recipe has no evaluation, no stage is trained, or data, pairs or a benchmark cannot be used.
     """
-    plan = _plan(run.recipe)
-    dataset = _dataset(run.recipe, plan.data)
-    pairs = _pairs(run.recipe, plan, dataset)
+    plan = plan_of(run.recipe)
+    dataset = dataset_of(run.recipe, plan.data)
+    pairs = pairs_of(run.recipe, plan, dataset)
     swapper = run.load_swapper()
-    metrics, _ = _measure(Trained(run.recipe, swapper, run.device), plan, pairs)
+    metrics, _ = measure(Trained(run.recipe, swapper, run.device), plan, pairs, run.recipe)
     write_samples(run.path / "samples", pairs, swapper, run.device)
     write_text(run.path / "pairs.csv", pairs_text(pairs.pairs, dataset))
     write_text(run.path / "metrics.json", json.dumps(metrics, indent=2, allow_nan=False) + "\n")
@@ -81,11 +82,11 @@ def bench(
         As `evaluate`, or there is no such model or benchmark, or the file cannot be written.
     """
     trained = models.load(model, device, sets)
-    plan = _plan(trained.recipe)
+    plan = plan_of(trained.recipe)
     if names:
         plan = plan.model_copy(update={"benchmarks": [part for name in names for part in _named(name, plan)]})
-    pairs = _pairs(trained.recipe, plan, _dataset(trained.recipe, plan.data))
-    metrics, values = _measure(trained, plan, pairs)
+    pairs = pairs_of(trained.recipe, plan, dataset_of(trained.recipe, plan.data))
+    metrics, values = measure(trained, plan, pairs, trained.recipe)
     if details is not None:
         write_text(details, _details(pairs, values))
     return metrics
@@ -97,7 +98,8 @@ def described(metrics: dict[str, Any], device: str | None) -> dict[str, Any]:
     return {"manifest": {"date": now, **environment(pick_device(device))}, "metrics": metrics}
 
 
-def _plan(recipe: Recipe) -> Evaluation:
+def plan_of(recipe: Recipe) -> Evaluation:
+    """How a recipe measures. Raises UserError if it does not."""
     if recipe.evaluation is None:
         raise UserError(f"{recipe.name}: evaluation: the recipe has none; add one with pairs and benchmarks")
     return recipe.evaluation
@@ -116,13 +118,15 @@ def _named(name: str, plan: Evaluation) -> list[Part]:
         raise UserError(f"{name}: has options that must be given; put it under evaluation.benchmarks") from None
 
 
-def _dataset(recipe: Recipe, data: Part | None) -> Dataset:
+def dataset_of(recipe: Recipe, data: Part | None) -> Dataset:
+    """The test split, loaded, of some data or of the recipe's own. Raises UserError if it cannot be read."""
     dataset: Dataset = recipe.faces(data).build(recipe.size, recipe.detector, "test")
     dataset.load()
     return dataset
 
 
-def _pairs(recipe: Recipe, plan: Evaluation, dataset: Dataset) -> EvaluationPairs:
+def pairs_of(recipe: Recipe, plan: Evaluation, dataset: Dataset) -> EvaluationPairs:
+    """The pairs that an evaluation names. Raises UserError if there are none."""
     if isinstance(plan.pairs, int):
         pairs = draw_pairs(dataset, plan.pairs, recipe.seed)
     else:
@@ -131,19 +135,23 @@ def _pairs(recipe: Recipe, plan: Evaluation, dataset: Dataset) -> EvaluationPair
     return EvaluationPairs(dataset, pairs, plan.batch_size)
 
 
-def _measure(
-    trained: Trained, plan: Evaluation, pairs: EvaluationPairs
+def measure(
+    trained: Trained, plan: Evaluation, pairs: EvaluationPairs, shown: Recipe
 ) -> tuple[dict[str, Any], dict[str, dict[str, Values]]]:
-    """What metrics.json holds; and the values of each pair by heading, way and figure."""
+    """What metrics.json holds; and the values of each pair by heading, way and figure.
+
+    `shown` is the recipe whose data are swapped: the method's own, or another's at the method's size.
+    """
     recipe = trained.recipe
     benchmarks = _benchmarks(plan, trained)
-    views = [_view(label, benchmark, pairs, recipe, plan) for label, (benchmark, _) in benchmarks.items()]
+    views = [_view(label, benchmark, pairs, shown, plan) for label, (benchmark, _) in benchmarks.items()]
     made = [(view, swap_all(view, trained.swapper, trained.device)) for view in _different(views)]
     metrics: dict[str, Any] = {
         "method": recipe.name,
         "benchmarks": {},
         "baselines": {way: {} for way in made[0][1].ways() if way != METHOD},
         "pairs": len(pairs.pairs),
+        "seen_people": recipe.data.build(recipe.size, recipe.detector, "test").seen,
         "failures": {},
         "compared": {},
         "own_network": [label for label, (_, own) in benchmarks.items() if own],
@@ -191,7 +199,7 @@ def _view(
     data = getattr(benchmark.options, "data", None)
     if isinstance(data, Part):
         own = recipe.model_copy(update={"data": recipe.faces(plan.data)})
-        altered = _dataset(own, data)
+        altered = dataset_of(own, data)
         if altered.names() != pairs.dataset.names():
             raise UserError(f"{label}: data: holds other faces than the evaluation; wrap those: {{use: {data.name}}}")
         pairs = replace(pairs, dataset=altered)
@@ -211,7 +219,11 @@ def _different(views: list[EvaluationPairs]) -> list[EvaluationPairs]:
 
 def _benchmarks(plan: Evaluation, trained: Trained) -> dict[str, tuple[Benchmark, bool]]:
     """The benchmarks, loaded, by heading; and whether the method was trained against what they measure with."""
-    against = {trained.recipe.networks.identity.name: None}  # in order, each once
+    networks = trained.recipe.networks
+    only_chooses = networks.generator is not None and issubclass(
+        component(networks.generator.kind, networks.generator.name), PeopleGenerator
+    )
+    against = {} if only_chooses else {networks.identity.name: None}  # in order, each once
     for part in (part for stage in trained.recipe.stages for part in stage.losses):
         against |= dict.fromkeys(_judges(part))
     found: dict[str, tuple[Benchmark, bool]] = {}

@@ -6,6 +6,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+SEEN = "Seen people: the pictures are new, their people are those of the training."
 ARROWS = {"higher": "↑", "lower": "↓"}
 
 
@@ -49,6 +50,8 @@ def _cell(numbers: dict[str, float | None], key: str, unit: str) -> str:
 
 def _note(metrics: dict[str, Any]) -> str:
     note = f"{metrics['pairs']} pairs; 95 % intervals by bootstrap over source people."
+    if metrics.get("seen_people"):
+        note += f" {SEEN}"
     if metrics["own_network"]:
         note += " Own network: the judge is what the method was trained against, which it may merely fool."
     return note

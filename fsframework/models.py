@@ -53,10 +53,10 @@ def load(where: str | Path, device: str | None = None, sets: Sequence[str] = ())
     model = find(where)
     recipe = recipe_of(model, sets)
     swapper = build_swapper(recipe)
-    swapper.identity.load()
+    swapper.load()
     held = load_weights(swapper, model.file, model.sha256)
     if "refiner" not in held:
-        swapper.refiner = None
+        swapper.drop_untrained_refiner()
     found = pick_device(device)
     return Trained(recipe, swapper.eval().requires_grad_(False).to(found), found)
 

@@ -57,7 +57,10 @@ def paired(source: Faces, target: Faces, samples: Sequence[Sample]) -> Batch:
     same = source.index == target.index  # (B,)
     kept = [np.zeros(sample.image.shape[:2], bool) if sample.known is None else sample.known for sample in samples]
     known = torch.from_numpy(np.stack(kept))[:, None] | same[:, None, None, None]  # (B, 1, S, S)
-    return Batch(source=source, target=target, same=same, truth=target.image, known=known.float())
+    truth = target.image
+    if any(sample.truth is not None for sample in samples):
+        truth = to_tensor(np.stack([s.image if s.truth is None else s.truth for s in samples]))
+    return Batch(source=source, target=target, same=same, truth=truth, known=known.float())
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from fsframework.evaluation_table import SEEN
 from fsframework.report_html import Html, number, plain, scrolling, section, tag
 
 BOUNDS = ("copy-target", "copy-source")  # ways that are best in some figure by definition
@@ -48,6 +49,7 @@ def figures(metrics: Metrics) -> Html:
         "Figures",
         tag("p", f"Means over {pairs} pairs; below them 95 % intervals, by bootstrap over the source people. ",
             "↑ higher is better, ↓ lower is better."),
+        tag("p", SEEN, class_="note") if metrics.get("seen_people") else "",
         tag("p", CHANCE, class_="soft") if refined else "",
         [_benchmark(metrics, label, label in own) for label in sorted(benchmarks, key=own.__contains__)],
         tag("h3", "What the method is measured beside") if len(ways) > 1 else "",

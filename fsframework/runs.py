@@ -161,11 +161,11 @@ class Run:
         if not finished:
             raise UserError(f"{self.path}: no stage is finished yet; go on with `fsf run RECIPE --resume`")
         swapper = build_swapper(self.recipe)
-        swapper.identity.load()
+        swapper.load()
         for stage in finished:
             load_weights(swapper, self.weights_file(stage))
         if not any("refiner" in stage.train for stage in finished):
-            swapper.refiner = None
+            swapper.drop_untrained_refiner()
         return swapper.eval().requires_grad_(False).to(self.device)
 
     def log(self, **entry: Any) -> None:

@@ -28,7 +28,7 @@ from fsframework.memory import keep_memory
 from fsframework.optimizers import Adam
 from fsframework.pairs import collate, person_numbers
 from fsframework.progress import progress
-from fsframework.recipe import Recipe, Stage, build_swapper
+from fsframework.recipe import Recipe, Stage, blaming, build_swapper
 from fsframework.runs import Run, load_weights
 from fsframework.signals import stop_asked
 from fsframework.training_pairs import TrainingPairs
@@ -50,10 +50,7 @@ def train(run: Run) -> None:
     keep_memory()
     torch.manual_seed(run.recipe.seed)
     swapper = build_swapper(run.recipe)
-    swapper.identity.load()
-    for _, part in swapper.trained_parts():
-        if part is not swapper.identity:
-            part.load()
+    swapper.load()
     swapper.to(run.device)
     refiner, refines = swapper.refiner, False
     trained: set[str] = set()
@@ -63,7 +60,9 @@ def train(run: Run) -> None:
             _start_from(swapper, run.recipe, stage.init, trained)
         trained |= set(stage.train)
         refines = refines or "refiner" in stage.train
-        swapper.refiner = refiner if refines else None
+        swapper.refiner = refiner
+        if not refines:
+            swapper.drop_untrained_refiner()
         if run.finished(stage):
             load_weights(swapper, run.weights_file(stage))
         else:
@@ -141,6 +140,7 @@ class StageTrainer:
         if len(dataset) < 2:
             raise UserError(f"stages.{self.number}: training needs at least 2 faces, the data hold {len(dataset)}")
         z_ids = self.prepare(dataset)
+        self._enrol(z_ids, dataset)
         pairs = TrainingPairs(dataset, stage.pairs, [run.recipe.seed, self.number])
         per_step = stage.batch_size * stage.accumulate
         loader = DataLoader(
@@ -196,6 +196,13 @@ class StageTrainer:
             save_state(file, state)
             self.parts.train()
         return state["z_id"].to(self.run.device)
+
+    def _enrol(self, z_ids: Tensor, dataset: Dataset) -> None:
+        """Show the people of the data to a generator in training. Raises UserError if it cannot learn them."""
+        named = self.run.recipe.networks.generator
+        if "generator" in self.parts and named is not None:
+            with blaming("networks.generator", named):
+                self.swapper.generator.enrol(z_ids, torch.from_numpy(person_numbers(dataset)).to(z_ids.device))
 
     @torch.no_grad()
     def _embed(self, dataset: Dataset) -> Tensor:
@@ -320,9 +327,17 @@ class StageTrainer:
         return step
 
     def finish(self) -> None:
-        """Write the stage's weights (averaged, where the recipe says so) and go on with them."""
-        trained = self.parts if self.average is None else self.average
-        self.run.finish(self.stage, trained.state_dict())
+        """Write the stage's weights (averaged, where the recipe says so) and go on with them.
+
+        Beside them stand the weights of encoder and generator if no stage trains them: they came by `init`, from a
+        file that the run must not need again.
+        """
+        state = (self.parts if self.average is None else self.average).state_dict()
+        trained = {name for stage in self.run.recipe.stages for name in stage.train}
+        for name, part in self.swapper.trained_parts():
+            if name in ("attributes", "generator") and name not in trained:
+                state |= {f"{name}.{key}": value for key, value in part.state_dict().items()}
+        self.run.finish(self.stage, state)
         load_weights(self.swapper, self.run.weights_file(self.stage))
         self.swapper.eval().requires_grad_(False)
 

@@ -64,7 +64,8 @@ class TrainingPairs(TorchDataset[Pair]):
         if self.pairs.mirror and rng.random() < 0.5:
             target = mirrored(target)
         if self.pairs.grey > 0 and rng.random() < self.pairs.grey:
-            target = replace(target, image=grey(target.image))
+            truth = None if target.truth is None else grey(target.truth)
+            target = replace(target, image=grey(target.image), truth=truth)
         source = target if source_index == target_index else self.dataset[source_index]
         return Pair(source, source_index, target, target_index)
 
@@ -97,4 +98,5 @@ def mirrored(sample: Sample) -> Sample:
     landmarks = sample.landmarks[[1, 0, 2, 4, 3]].copy()
     landmarks[:, 0] = sample.image.shape[1] - 1 - landmarks[:, 0]
     known = None if sample.known is None else sample.known[:, ::-1].copy()
-    return Sample(sample.image[:, ::-1].copy(), sample.name, sample.person, landmarks, known)
+    truth = None if sample.truth is None else sample.truth[:, ::-1].copy()
+    return Sample(sample.image[:, ::-1].copy(), sample.name, sample.person, landmarks, known, truth)

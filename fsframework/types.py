@@ -41,6 +41,7 @@ class Sample:
     person: str | None  # None where the dataset does not know who it is
     landmarks: np.ndarray  # (5, 2) crop pixels
     known: np.ndarray | None = None  # (S, S) bool: pixels that every right swap keeps, such as an occluder's
+    truth: np.ndarray | None = None  # (S, S, 3) uint8: what a network should make of the image, if that is another
 
 
 class _Tensors:

@@ -28,8 +28,8 @@ LAYERS = [
     {"winograd", "instance_norm"},
     {"convolution"},
     {"components"},
-    {"plugins"},
-    {"weights", "images", "alignment", "environment"},
+    {"plugins", "people"},
+    {"weights", "wrapping", "images", "alignment", "environment"},
     {"pairs"},
     {"recipe"},
     {"reference", "runs", "testing"},
@@ -37,6 +37,7 @@ LAYERS = [
     {"training"},
     {"evaluation", "conversion"},
     {"report"},
+    {"comparison"},
     {"cli"},
     {"__main__"},
 ]
@@ -54,10 +55,12 @@ OPEN_TO_PLUGINS = {
     "native",
     "optimizers",
     "pairs",
+    "people",
     "plugins",
     "progress",
     "types",
     "weights",
+    "wrapping",
 }
 
 

@@ -125,6 +125,17 @@ def test_training_starts_from_a_model(file: Path, tmp_path: Path, small_recipe: 
     assert np.all([torch.equal(again[name], tuned[name]) for name in tuned])
 
 
+def test_networks_that_only_came_by_init_stay_with_the_run(
+    file: Path, tmp_path: Path, small_recipe: Callable[..., Recipe]
+) -> None:
+    two = small_recipe(tmp_path / "both.yaml", refiner=True, init=str(file))
+    alone = two.model_copy(update={"stages": [two.stages[1].model_copy(update={"init": str(file)})]})
+    train(Run.open(alone, tmp_path / "run", device="cpu"))
+    made, given = (models.load(where, "cpu").swapper.state_dict() for where in (tmp_path / "run", file))
+    names = [name for name in given if name.startswith(("attributes.", "generator."))]
+    assert names and all(torch.equal(made[name], given[name]) for name in names)
+
+
 def test_an_init_that_is_not_there(tmp_path: Path, small_recipe: Callable[..., Recipe]) -> None:
     run = Run.open(small_recipe(tmp_path / "tuned.yaml", init="nowhere"), tmp_path / "run", device="cpu")
     with pytest.raises(UserError, match="nowhere: no such model; name a run's folder, a model's file"):

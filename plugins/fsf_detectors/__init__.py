@@ -1,5 +1,6 @@
-"""Face detectors, and the loss that one of their networks makes."""
+"""Face detectors, landmarks, and the loss that one of their networks makes."""
 
+from fsf_detectors.dlib_landmarks import DlibLandmarks
 from fsf_detectors.landmarks import Landmarks
 from fsf_detectors.mtcnn import MTCNN
 from fsframework import hookimpl
@@ -13,3 +14,8 @@ def register_detectors():
 @hookimpl
 def register_losses():
     return [Landmarks]
+
+
+@hookimpl
+def register_estimators():
+    return [DlibLandmarks]

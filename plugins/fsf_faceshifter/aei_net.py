@@ -16,9 +16,9 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from fsf_faceshifter.aad import integrate
-from fsf_faceshifter.blocks import down_block, scaled, up_block
+from fsf_faceshifter.blocks import down_block, up_block
 from fsframework.components import AttributeEncoder, ComponentOptions, Generator
-from fsframework.convolution import Conv2d
+from fsframework.convolution import Conv2d, scaled
 from fsframework.instance_norm import instance_norm
 from fsframework.types import Faces
 

@@ -5,11 +5,6 @@ from torch import nn
 from fsframework.convolution import Conv2d, ConvTranspose2d
 
 
-def scaled(channels: int, width: float) -> int:
-    """A number of channels at a width, at least 8 and a multiple of 8."""
-    return max(8, round(channels * width / 8) * 8)
-
-
 def down_block(inputs: int, outputs: int) -> nn.Sequential:
     """Half the side: convolution 4x4, batch norm, leaky ReLU."""
     conv = Conv2d(inputs, outputs, 4, stride=2, padding=1, bias=False)

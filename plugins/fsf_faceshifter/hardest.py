@@ -6,11 +6,11 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from fsf_faceshifter.wrapping import Wrapping
 from fsframework.components import Dataset, Swapper
 from fsframework.images import to_tensor
 from fsframework.progress import progress
 from fsframework.types import Batch, Faces, Sample
+from fsframework.wrapping import Wrapping
 
 BATCH = 32
 INNER = "data."  # before the names of what the inner data set prepared

@@ -11,8 +11,9 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fsf_faceshifter.blocks import down_block, scaled, up_block
+from fsf_faceshifter.blocks import down_block, up_block
 from fsframework.components import ComponentOptions, Refiner, Swapper
+from fsframework.convolution import scaled
 from fsframework.types import Batch, SwapResult
 
 

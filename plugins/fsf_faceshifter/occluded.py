@@ -9,8 +9,8 @@ from pydantic import AfterValidator, Field
 
 from fsf_faceshifter.occluder_sources import Cutouts, Drawn
 from fsf_faceshifter.occluders import LARGEST, composite, face_region, match_colours, place
-from fsf_faceshifter.wrapping import Wrapping
 from fsframework.types import Sample
+from fsframework.wrapping import Wrapping
 
 Kind = Literal["hand", "object", "microphone", "cup", "phone", "glasses", "mask", "hair"]
 TRIES = 6  # of different occluders, before a face stays uncovered

@@ -25,15 +25,23 @@ class Reconstruction(Loss):
             "same", description="Average over the same pairs, over all pairs, or over all pixels whose truth is known."
         )
 
+        distance: Literal["squared", "absolute"] = Field(
+            "squared", description="Half the squared distance, as FaceShifter has it, or the absolute one."
+        )
+        of: Literal["image", "draft"] = Field(
+            "image", description="Which picture is compared: the swap, or what the generator painted for it."
+        )
+
     options: Options
 
     def forward(self, batch: Batch, output: SwapResult, swapper: Swapper) -> Tensor:
         """A scalar."""
-        difference = (output.image - batch.truth).square()
+        difference = (output.image if self.options.of == "image" else output.draft) - batch.truth
+        distance = 0.5 * difference.square() if self.options.distance == "squared" else difference.abs()
         if self.options.over == "known":
             pixels = batch.known.sum(dim=(1, 2, 3))  # (B,)
-            means = (difference.mean(dim=1, keepdim=True) * batch.known).sum(dim=(1, 2, 3)) / pixels.clamp(min=1)
-            return 0.5 * means.sum() / (pixels > 0).sum().clamp(min=1)
-        squared = difference.mean(dim=(1, 2, 3))  # (B,)
-        count = batch.same.sum().clamp(min=1) if self.options.over == "same" else len(squared)
-        return 0.5 * (squared * batch.same).sum() / count
+            means = (distance.mean(dim=1, keepdim=True) * batch.known).sum(dim=(1, 2, 3)) / pixels.clamp(min=1)
+            return means.sum() / (pixels > 0).sum().clamp(min=1)
+        means = distance.mean(dim=(1, 2, 3))  # (B,)
+        count = batch.same.sum().clamp(min=1) if self.options.over == "same" else len(means)
+        return (means * batch.same).sum() / count

@@ -37,6 +37,11 @@ class Wrapping(Dataset):
         """The inner data set's."""
         return self.inner[index]
 
+    @property
+    def seen(self) -> bool:
+        """The inner data set's."""
+        return self.inner.seen
+
     def names(self) -> list[str]:
         """The inner data set's."""
         return self.inner.names()

@@ -1,0 +1,148 @@
+"""Several trained methods on the same pairs with the same judges: one table, and a grid of pictures.
+
+Data, pairs and benchmarks are those of the first method's recipe; each method swaps at its own size.
+"""
+
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+
+from fsframework import models
+from fsframework.environment import environment
+from fsframework.errors import UserError
+from fsframework.evaluation import dataset_of, measure, pairs_of, plan_of
+from fsframework.evaluation_samples import spread
+from fsframework.images import to_images, write_image
+from fsframework.models import Trained
+from fsframework.pairs import EvaluationPairs
+from fsframework.runs import pick_device
+
+TIMED, WARM = 10, 2  # swaps of one pair whose median time counts, after some that do not
+SIDE = 128  # pixels of a picture in the grid
+HEAD = 22  # pixels of the line of names above it
+
+
+def compare(
+    wheres: Sequence[str | Path], folder: Path, sets: Sequence[str] = (), device: str | None = None
+) -> dict[str, Any]:
+    """Measure methods beside each other, and write their pictures to `folder`.
+
+    Parameters
+    ----------
+    wheres:
+        What `models.load` takes, two or more.
+    folder:
+        Gets NNN_source.png, NNN_target.png, NNN_NAME.png for up to 8 pairs, and grid.png with all of them.
+    sets:
+        Overrides of the first method's recipe, such as `evaluation.pairs=100`.
+    device:
+        As torch names it; None: the GPU if there is one.
+
+    Returns
+    -------
+    {"methods": [{"name", "model", "size", "parameters", "seconds", "metrics"}, ...], "pairs", ...}; `metrics` as
+    metrics.json has them, `seconds` of one swap of one aligned crop, `parameters` of all networks.
+
+    Raises
+    ------
+    UserError
+        A method cannot be loaded, swaps nothing, or cannot be measured in this way.
+    """
+    first = models.load(wheres[0], device, sets)
+    plan = plan_of(first.recipe)
+    rows: list[dict[str, Any]] = []
+    pictures: dict[str, list[np.ndarray]] = {}
+    pairs = None
+    for number, where in enumerate(wheres):
+        trained = models.load(where, device) if number else first
+        if trained.recipe.networks.generator is None:
+            raise UserError(f"{where}: is a recogniser and swaps nothing; leave it out")
+        shown = first.recipe.model_copy(update={"size": trained.recipe.size})
+        pairs = pairs_of(shown, plan, dataset_of(shown, plan.data))
+        metrics, _ = measure(trained, plan, pairs, shown)
+        name = _free(trained.recipe.name, [row["name"] for row in rows])
+        batch = _few(pairs)
+        if not pictures:
+            pictures = {"source": list(to_images(batch.source.image)), "target": list(to_images(batch.target.image))}
+        with torch.no_grad():
+            pictures[name] = list(to_images(trained.swapper(batch.to(trained.device)).image))
+        rows.append(
+            {
+                "name": name,
+                "model": str(where),
+                "recipe_sha256": trained.recipe.digest(),
+                "size": trained.recipe.size,
+                "parameters": sum(parameter.numel() for parameter in trained.swapper.parameters()),
+                "seconds": _seconds(trained, pairs),
+                "metrics": metrics,
+            }
+        )
+    assert pairs is not None
+    _write(folder, pictures)
+    return {
+        "methods": rows,
+        "pairs": len(pairs.pairs),
+        "evaluation": plan.model_dump(mode="json"),
+        **{"manifest": environment(pick_device(device))},
+    }
+
+
+def _free(name: str, taken: Sequence[str]) -> str:
+    """A name that nobody has: with a number behind it, if need be."""
+    number, wanted = 1, name
+    while name in taken:
+        number += 1
+        name = f"{wanted}-{number}"
+    return name
+
+
+def _few(pairs: EvaluationPairs) -> Any:
+    """Some pairs, spread over the list, as one batch."""
+    places = spread(len(pairs.pairs))
+    (batch,) = replace(pairs, pairs=[pairs.pairs[place] for place in places], batch_size=len(places))
+    return batch
+
+
+@torch.no_grad()
+def _seconds(trained: Trained, pairs: EvaluationPairs) -> float:
+    """Median time of a swap of one aligned crop, from the two pictures on; the source is not known before."""
+    batch = next(iter(replace(pairs, pairs=pairs.pairs[:1]))).to(trained.device)
+    times = []
+    for _ in range(WARM + TIMED):
+        start = time.perf_counter()
+        to_images(trained.swapper(batch).image)  # which waits for the device
+        times.append(time.perf_counter() - start)
+    return statistics.median(times[WARM:])
+
+
+def _write(folder: Path, pictures: dict[str, list[np.ndarray]]) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for old in folder.glob("[0-9][0-9][0-9]_*.png"):
+            old.unlink()
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be used: {error.strerror or error}; choose another with --out") from error
+    for name, images in pictures.items():
+        for row, image in enumerate(images):
+            write_image(folder / f"{row:03}_{name}.png", image, synthetic=name not in ("source", "target"))
+    write_image(folder / "grid.png", grid(pictures))
+
+
+def grid(pictures: dict[str, list[np.ndarray]]) -> np.ndarray:
+    """Pictures (S, S, 3) uint8 by the name of their column, which stands above it; a row for each pair."""
+    columns = []
+    for name, images in pictures.items():
+        head = np.full((HEAD, SIDE + 4, 3), 255, np.uint8)
+        scale = min(0.45, 0.45 * (SIDE / cv2.getTextSize(name, cv2.FONT_HERSHEY_SIMPLEX, 0.45, 1)[0][0]))
+        cv2.putText(head, name, (2, HEAD - 7), cv2.FONT_HERSHEY_SIMPLEX, scale, (0, 0, 0), 1, cv2.LINE_AA)
+        large = [cv2.resize(image, (SIDE, SIDE), interpolation=cv2.INTER_CUBIC) for image in images]
+        padded = [np.pad(image, ((2, 2), (2, 2), (0, 0)), constant_values=255) for image in large]
+        columns.append(np.vstack([head, *padded]))
+    return np.hstack(columns)

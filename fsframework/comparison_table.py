@@ -1,0 +1,190 @@
+"""A comparison of methods as one table: for the terminal, and as a page."""
+
+import base64
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from fsframework.evaluation_table import ARROWS
+from fsframework.report_html import Html, join, page, scrolling, section, tag
+
+OWN = "*: the judge is a network that the method was trained against, which it may merely fool."
+SEEN = "\N{DAGGER}: paints only people it was trained on; the pictures are new, their people are not."
+BOUNDS = ("copy-target", "copy-source")
+COSTS = ("ms a swap", "million parameters")
+Comparison = dict[str, Any]
+
+
+class Column(NamedTuple):
+    """A figure of a benchmark."""
+
+    place: int  # of the benchmark in the evaluation
+    benchmark: str  # its heading, as if no method were trained against its judge
+    key: str
+    unit: str
+    better: str
+
+
+class Cell(NamedTuple):
+    """A number with its 95 % interval, where there is one, and whether the judge is the method's own network."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+    own: bool
+
+
+class Row(NamedTuple):
+    """A method, or a bound."""
+
+    name: str
+    cells: list[Cell]
+    seconds: float | None
+    parameters: int | None
+
+
+def columns(found: Comparison) -> list[Column]:
+    """Every figure of every benchmark, in order."""
+    plain = _headings(found)
+    first = found["methods"][0]["metrics"]
+    return [
+        Column(place, plain[place], key, about["unit"], about["better"])
+        for place, figures in enumerate(first["figures"].values())
+        for key, about in figures.items()
+    ]
+
+
+def _headings(found: Comparison) -> list[str]:
+    """The benchmarks' headings; that of a method that was not trained against the judge, if there is one."""
+    headings: list[str] = []
+    for place, label in enumerate(found["methods"][0]["metrics"]["benchmarks"]):
+        others = [list(row["metrics"]["benchmarks"])[place] for row in found["methods"]]
+        free = [
+            other for other, row in zip(others, found["methods"], strict=True)
+            if other not in row["metrics"]["own_network"]
+        ]  # fmt: skip
+        headings.append((free or [label])[0])
+    return headings
+
+
+def rows(found: Comparison) -> Iterator[Row]:
+    """The methods, then the copies; a copy's figure is the first method's beside which it was measured."""
+    shown = columns(found)
+    for method in found["methods"]:
+        metrics = method["metrics"]
+        name = method["name"] + ("\N{DAGGER}" if metrics["seen_people"] else "")
+        yield Row(name, _cells(metrics, metrics["benchmarks"], shown), method["seconds"], method["parameters"])
+    for way in BOUNDS:
+        of_all = [
+            _cells(method["metrics"] | {"own_network": []}, method["metrics"]["baselines"][way], shown)
+            for method in found["methods"]
+        ]
+        firsts = [next((c for c in cells if c.value is not None), cells[0]) for cells in zip(*of_all, strict=True)]
+        yield Row(way, firsts, None, None)
+
+
+def _cells(metrics: dict[str, Any], figures: dict[str, Any], shown: list[Column]) -> list[Cell]:
+    cells = []
+    for column in shown:
+        label = list(metrics["benchmarks"])[column.place]
+        numbers = figures[label]
+        value, low, high = (numbers.get(f"{column.key}{end}") for end in ("", "_low", "_high"))
+        cells.append(Cell(value, low, high, label in metrics["own_network"]))
+    return cells
+
+
+def notes(found: Comparison) -> list[str]:
+    """What a reader must know."""
+    lines = [f"{found['pairs']} pairs; means with 95 % intervals by bootstrap over source people."]
+    every = [row["metrics"] for row in found["methods"]]
+    if any(metrics["own_network"] for metrics in every):
+        lines.append(OWN)
+    if any(metrics["seen_people"] for metrics in every):
+        lines.append(SEEN)
+    failed = {
+        row["name"]: sum(ways["method"] for ways in row["metrics"]["failures"].values()) for row in found["methods"]
+    }
+    if any(failed.values()):
+        text = ", ".join(f"{name} {count}" for name, count in failed.items() if count)
+        lines.append(f"Failed measurements, over all benchmarks: {text}.")
+    return lines
+
+
+def table(found: Comparison) -> RenderableType:
+    """For the terminal, without intervals: a column for each method."""
+    methods = list(rows(found))
+    grid = Table()
+    for heading in ("benchmark", "figure"):
+        grid.add_column(heading)
+    for row in methods:
+        grid.add_column(Text(row.name), justify="right")
+    last = None
+    for number, column in enumerate(columns(found)):
+        cells = [_number(row.cells[number], column.unit) for row in methods]
+        grid.add_row(column.benchmark if column.place != last else "", _head(column), *cells)
+        last = column.place
+    for heading, costs in zip(COSTS, zip(*map(_costs, methods), strict=True), strict=True):
+        grid.add_row("cost" if heading == COSTS[0] else "", f"{heading} ↓", *costs)
+    return Group(grid, Text("\n".join(notes(found)), style="dim"))
+
+
+def _head(column: Column) -> str:
+    unit = f" {column.unit}" if column.unit and not column.key.endswith(f"_{column.unit}") else ""
+    return f"{column.key}{unit} {ARROWS[column.better]}"
+
+
+def _number(cell: Cell, unit: str) -> str:
+    if cell.value is None:
+        return "-"
+    return f"{cell.value:.{_digits(unit)}f}{'*' if cell.own else ''}"
+
+
+def _digits(unit: str) -> int:
+    return 1 if unit == "%" else 2
+
+
+def _costs(row: Row) -> list[str]:
+    if row.seconds is None or row.parameters is None:
+        return ["", ""]
+    return [f"{1000 * row.seconds:.0f}", f"{row.parameters / 1e6:.1f}"]
+
+
+def write_page(found: Comparison, folder: Path) -> str:
+    """The text of comparison.html: the table with intervals, and the grid of pictures that lies in `folder`."""
+    methods = list(rows(found))
+    heads = [tag("th", row.name, scope="col", class_="number") for row in methods]
+    body = []
+    for number, column in enumerate(columns(found)):
+        cells = [_html(row.cells[number], column.unit) for row in methods]
+        body.append(tag("tr", tag("th", f"{column.benchmark}: {_head(column)}", scope="row"), cells))
+    for heading, costs in zip(COSTS, zip(*map(_costs, methods), strict=True), strict=True):
+        cells = [tag("td", text, class_="number") for text in costs]
+        body.append(tag("tr", tag("th", f"{heading} ↓", scope="row"), cells))
+    head = tag("tr", tag("td"), heads)
+    figures = scrolling(tag("table", tag("thead", head), tag("tbody", body)), "Figures of all methods")
+    picture = base64.b64encode((folder / "grid.png").read_bytes()).decode()
+    names = ", ".join(method["name"] for method in found["methods"])
+    inside = [
+        section(
+            "pictures",
+            "Pictures",
+            tag("p", tag("strong", "All but the first two columns are synthetic images."), " The pairs are spread "
+                "evenly over the evaluation's list; nobody picked the good ones."),
+            tag("img", src=f"data:image/png;base64,{picture}", alt=f"Source, target and the swaps by {names}"),
+        ),
+        section("figures", "Figures", [tag("p", note) for note in notes(found)], figures),
+    ]  # fmt: skip
+    header = tag("header", tag("h1", "Methods compared"), tag("p", names, class_="lead"))
+    return page("Methods compared", join([header, tag("main", inside)]))
+
+
+def _html(cell: Cell, unit: str) -> Html:
+    interval = ""
+    if cell.low is not None and cell.high is not None:
+        digits = _digits(unit)
+        interval = tag("small", f"{cell.low:.{digits}f} to {cell.high:.{digits}f}")
+    return tag("td", _number(cell, unit), interval, class_="number")

@@ -1,0 +1,15 @@
+"""Putting a painted face back into its target: masks, colours, blending."""
+
+from fsf_blending.blend import Blend
+from fsf_blending.hull_mask import HullMask
+from fsframework import hookimpl
+
+
+@hookimpl
+def register_refiners():
+    return [Blend]
+
+
+@hookimpl
+def register_estimators():
+    return [HullMask]

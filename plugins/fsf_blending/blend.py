@@ -1,0 +1,107 @@
+"""Blending a painted face into its target."""
+
+from typing import Annotated, Literal
+
+import cv2
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from fsframework.components import ComponentOptions, Estimator, Refiner, Swapper
+from fsframework.images import to_images, to_tensor
+from fsframework.plugins import Part, use
+from fsframework.types import Batch, SwapResult
+
+
+class Blend(Refiner):
+    """Takes the painted face inside a mask, and the target outside.
+
+    The mask is the generator's own, or that of an estimator on the target; with both, their product. Where the
+    estimator fails the target is returned. With an own mask, and without colours or Poisson, gradients pass.
+    """
+
+    name = "blend"
+
+    class Options(ComponentOptions):
+        mask: Annotated[Part, use("estimators")] | None = Field(
+            None, description="Finds the target's face; null: the generator's own mask alone."
+        )
+        colour: Literal["none", "mean-std"] = Field(
+            "none",
+            description="mean-std: the painted face gets the target's mean and spread in each channel of Lab, inside "
+            "the mask (Reinhard et al., IEEE CG&A 2001).",
+        )
+        poisson: bool = Field(
+            False, description="Whether gradients, not colours, are taken over (Perez et al., SIGGRAPH 2003)."
+        )
+
+    options: Options
+
+    def __init__(self, options: Options, size: int) -> None:
+        super().__init__(options, size)
+        self.mask: Estimator | None = None if options.mask is None else options.mask.build()
+        if self.mask is not None and self.mask.quantity != "mask":
+            raise ValueError(f"mask: {self.mask.name} gives {self.mask.quantity}, not mask")
+
+    def load(self) -> None:
+        """Load the mask's estimator."""
+        if self.mask is not None:
+            self.mask.load()
+
+    def forward(self, draft: SwapResult, batch: Batch, swapper: Swapper) -> Tensor:
+        """The painted face in the target (B, 3, S, S). Raises ValueError if there is no mask."""
+        painted, target = draft.image, batch.target.image
+        if self.mask is None and draft.mask is None:
+            raise ValueError("the generator paints no mask; give blend a mask, such as {use: hull-mask}")
+        if painted.is_meta:  # estimators look at pixels
+            return torch.empty_like(painted)
+        mask = self._mask(draft, batch)
+        if self.options.colour == "mean-std":
+            pictures = zip(to_images(painted), to_images(target), _arrays(mask), strict=True)
+            painted = to_tensor(np.stack([recoloured(*each) for each in pictures])).to(painted)
+        if self.options.poisson:
+            pictures = zip(to_images(painted), to_images(target), _arrays(mask), strict=True)
+            return to_tensor(np.stack([cloned(*each) for each in pictures])).to(painted)
+        return mask * painted + (1 - mask) * target
+
+    def _mask(self, draft: SwapResult, batch: Batch) -> Tensor:
+        """(B, 1, S, S) in [0, 1]."""
+        mask = torch.ones_like(draft.image[:, :1]) if draft.mask is None else draft.mask
+        if self.mask is not None:
+            with torch.no_grad():
+                mask = mask * self.mask(batch.target).to(mask).nan_to_num(0.0)
+        return mask
+
+
+def _arrays(mask: Tensor) -> np.ndarray:
+    return mask[:, 0].detach().float().cpu().numpy()
+
+
+def recoloured(image: np.ndarray, target: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """An image (S, S, 3) uint8 with the target's mean and standard deviation of each Lab channel inside a mask."""
+    inside = mask > 0.5
+    if inside.sum() < 2:
+        return image
+    own, wanted = (cv2.cvtColor(each.astype(np.float32) / 255, cv2.COLOR_RGB2Lab) for each in (image, target))
+    mean, spread = own[inside].mean(axis=0), own[inside].std(axis=0)
+    factor = wanted[inside].std(axis=0) / np.maximum(spread, 1e-3)
+    matched = (own - mean) * factor + wanted[inside].mean(axis=0)
+    rgb = cv2.cvtColor(matched.astype(np.float32), cv2.COLOR_Lab2RGB)
+    return np.rint(np.clip(rgb, 0, 1) * 255).astype(np.uint8)
+
+
+def cloned(image: np.ndarray, target: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """The image's gradients inside a mask, fitted into the target: (S, S, 3) uint8, as the two images.
+
+    A mask that reaches the crop's border ends before it, where the solution is held to the target.
+    """
+    inside = np.where(mask > 0.5, np.uint8(255), np.uint8(0))
+    inside[[0, -1]] = 0
+    inside[:, [0, -1]] = 0
+    rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
+    if len(rows) < 3 or len(columns) < 3:
+        return target.copy()
+    # OpenCV puts the middle of the mask's bounding box where it is told: here it must stay.
+    centre = (int(columns[0] + columns[-1] + 1) // 2, int(rows[0] + rows[-1] + 1) // 2)
+    return np.asarray(cv2.seamlessClone(image, target, inside, centre, cv2.NORMAL_CLONE))

@@ -1,0 +1,73 @@
+"""The region of a face as the hull of its landmarks."""
+
+from typing import Annotated
+
+import cv2
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from fsframework.components import ComponentOptions, Estimator
+from fsframework.plugins import Part, use
+from fsframework.types import Faces
+
+BROWS = slice(17, 27)  # of the 68 landmarks
+CHIN, BRIDGE = 8, 27
+
+
+class HullMask(Estimator):
+    """The convex hull of 68 landmarks with some forehead above the brows, (B, 1, S, S) in [0, 1].
+
+    The landmarks end at the brows. The hull reaches above them by `forehead` times the distance from the nose's
+    bridge to the chin, along that line.
+    """
+
+    name = "hull-mask"
+    quantity = "mask"
+
+    class Options(ComponentOptions):
+        landmarks: Annotated[Part, use("estimators")] = Field(
+            default={"use": "dlib-landmarks"}, validate_default=True, description="Finds the 68 landmarks."
+        )
+        forehead: float = Field(0.3, ge=0, le=1, description="Height of forehead above the brows.")
+        shrink: float = Field(
+            0.0, ge=0, le=0.2, description="Width of the border that is cut off, in units of the crop's side."
+        )
+        soft: float = Field(
+            0.03, ge=0, le=0.2, description="Standard deviation of the edge's blur, in units of the crop's side."
+        )
+
+    options: Options
+
+    def __init__(self, options: Options) -> None:
+        super().__init__(options)
+        self.landmarks: Estimator = options.landmarks.build()
+        if self.landmarks.quantity != "landmarks68":
+            raise ValueError(f"landmarks: {self.landmarks.name} gives {self.landmarks.quantity}, not landmarks68")
+
+    def load(self) -> None:
+        """Load the landmarks' estimator."""
+        self.landmarks.load()
+
+    def forward(self, faces: Faces) -> Tensor:
+        """Masks (B, 1, S, S); NaN where there are no landmarks."""
+        points = self.landmarks(faces).double().cpu().numpy()
+        masks = np.stack([self.mask(each, faces.image.shape[-1]) for each in points])
+        return torch.from_numpy(masks)[:, None].to(faces.image)
+
+    def mask(self, points: np.ndarray, size: int) -> np.ndarray:
+        """The mask (size, size) float32 of landmarks (68, 2) in crop pixels."""
+        if not np.isfinite(points).all():
+            return np.full((size, size), np.nan, dtype=np.float32)
+        up = self.options.forehead * (points[BRIDGE] - points[CHIN])
+        outline = cv2.convexHull(np.concatenate([points, points[BROWS] + up]).astype(np.float32))
+        mask = np.zeros((size, size), dtype=np.float32)
+        fine = 4  # bits of a pixel's fraction
+        cv2.fillConvexPoly(mask, np.rint(outline * 2**fine).astype(np.int32), 1.0, lineType=cv2.LINE_AA, shift=fine)
+        if (border := round(self.options.shrink * size)) > 0:
+            kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * border + 1, 2 * border + 1))
+            mask = np.asarray(cv2.erode(mask, kernel), dtype=np.float32)
+        if self.options.soft > 0:
+            mask = np.asarray(cv2.GaussianBlur(mask, (0, 0), self.options.soft * size), dtype=np.float32)
+        return mask

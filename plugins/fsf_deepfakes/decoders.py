@@ -1,0 +1,65 @@
+"""A decoder for each person."""
+
+from itertools import pairwise
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from fsf_deepfakes.blocks import SelfAttention, up
+from fsframework.convolution import Conv2d, scaled
+from fsframework.people import PeopleGenerator
+
+START = 8  # side of the map that the shared encoder hands on
+
+
+class PersonDecoders(PeopleGenerator):
+    """One decoder for each person of the training data; the source decides which of them paints.
+
+    The layout is that of the first DeepFakes program (2017; no paper), as its successors describe it: doubling
+    convolutions to 256, 128 and 64 channels at 64 px, then a convolution 5x5 to the picture. Larger crops start with
+    more doubling convolutions, of up to 512 channels. Its sigmoid is a tanh here, as images lie in [-1, 1].
+    """
+
+    name = "person-decoders"
+
+    class Options(PeopleGenerator.Options):
+        width: float = Field(1.0, gt=0, le=2, description="Factor of the numbers of channels.")
+        attention: bool = Field(
+            False, description="Whether self-attention follows all doublings but the last, as in FaceSwap-GAN."
+        )
+        mask: bool = Field(
+            False, description="Whether it also paints a mask, how much of the swap to take, as in FaceSwap-GAN."
+        )
+
+    options: Options
+
+    def __init__(self, options: Options, size: int, id_dim: int, att_channels: list[int]) -> None:
+        super().__init__(options, size, id_dim, att_channels)
+        if len(att_channels) != 1:
+            raise ValueError(f"takes one attribute map, the encoder gives {len(att_channels)}; use shared-encoder")
+        if size < 2 * START:
+            raise ValueError(f"size {size} is too small; use {2 * START} or more")
+        doublings = (size // START).bit_length() - 1
+        widths = [scaled(min(64 * 2**level, 512), options.width) for level in reversed(range(doublings))]
+        self.decoders = nn.ModuleList(self._decoder([att_channels[0], *widths]) for _ in range(options.people))
+
+    def _decoder(self, widths: list[int]) -> nn.Sequential:
+        layers: list[nn.Module] = []
+        for before, after in pairwise(widths):
+            layers.append(up(before, after))
+            if self.options.attention and len(layers) < 2 * (len(widths) - 2):
+                layers.append(SelfAttention(after))
+        return nn.Sequential(*layers, Conv2d(widths[-1], 4 if self.options.mask else 3, 5, padding=2))
+
+    def forward(self, z_id: Tensor, z_att: list[Tensor]) -> Tensor:
+        """The face of the person nearest to each source, (B, 3, S, S), or with a mask (B, 4, S, S)."""
+        (shared,) = z_att
+        painted, order = [], []
+        for person, rows in self.people_of(z_id):
+            painted.append(self.decoders[person](shared[rows]).float())
+            order.append(rows)
+        image = torch.cat(painted)[torch.cat(order).argsort()]
+        if self.options.mask:
+            return torch.cat([torch.tanh(image[:, :3]), torch.sigmoid(image[:, 3:])], dim=1)
+        return torch.tanh(image)

@@ -1,0 +1,55 @@
+"""The encoder that all people share."""
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from fsf_deepfakes.blocks import SelfAttention, down, up
+from fsframework.components import AttributeEncoder, ComponentOptions
+from fsframework.convolution import scaled
+from fsframework.types import Faces
+
+COARSEST = 4  # side of the map that is squeezed through the bottleneck
+
+
+class SharedEncoder(AttributeEncoder):
+    """Squeezes a face of anybody into few numbers: what people have in common is pose, expression and light.
+
+    The layout is that of the first DeepFakes program (2017; no paper), as its successors describe it: at 64 px four
+    halving convolutions 5x5 to 128, 256, 512 and 1024 channels, a linear layer to 1024 numbers, another one back to
+    4x4x1024, and a doubling convolution to 8x8x512. Larger crops get more halving convolutions of 1024 channels.
+    """
+
+    name = "shared-encoder"
+
+    class Options(ComponentOptions):
+        width: float = Field(1.0, gt=0, le=2, description="Factor of the numbers of channels and of the bottleneck.")
+        attention: bool = Field(
+            False, description="Whether self-attention follows the second and third convolution, as in FaceSwap-GAN."
+        )
+
+    options: Options
+
+    def __init__(self, options: Options, size: int) -> None:
+        super().__init__(options, size)
+        if size < 4 * COARSEST:
+            raise ValueError(f"size {size} is too small; use {4 * COARSEST} or more")
+        halvings = (size // COARSEST).bit_length() - 1
+        widths = [scaled(min(128 * 2**level, 1024), options.width) for level in range(halvings)]
+        layers: list[nn.Module] = []
+        for number, (before, after) in enumerate(zip([3, *widths], widths, strict=False)):
+            layers.append(down(before, after))
+            if options.attention and number in (1, 2):
+                layers.append(SelfAttention(after))
+        self.down = nn.Sequential(*layers)
+        self.deepest = widths[-1]
+        numbers = scaled(1024, options.width)
+        self.squeeze = nn.Linear(COARSEST * COARSEST * self.deepest, numbers)
+        self.spread = nn.Linear(numbers, COARSEST * COARSEST * self.deepest)
+        self.channels = [scaled(512, options.width)]
+        self.up = up(self.deepest, self.channels[0])
+
+    def forward(self, faces: Faces) -> list[Tensor]:
+        """One map, (B, 512 width, 8, 8)."""
+        h = self.down(faces.image).flatten(1)
+        h = self.spread(self.squeeze(h))
+        return [self.up(h.unflatten(1, (self.deepest, COARSEST, COARSEST)))]

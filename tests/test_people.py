@@ -1,0 +1,72 @@
+"""Generators that know their people: who is enrolled, who paints, and what is refused."""
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from fsframework.errors import UserError
+from fsframework.people import PeopleGenerator
+
+DIM = 16
+
+
+def embeddings(people: int, each: int, noise: float = 0.1) -> tuple[Tensor, Tensor]:
+    """Unit vectors (people * each, DIM) near one direction for each person, and who each is of."""
+    generator = torch.Generator().manual_seed(0)
+    persons = torch.arange(people).repeat_interleave(each)
+    directions = torch.eye(DIM)[:people]
+    return F.normalize(
+        directions[persons] + noise * torch.randn(len(persons), DIM, generator=generator), dim=1
+    ), persons
+
+
+def enrolled(people: int = 3) -> PeopleGenerator:
+    generator = PeopleGenerator(PeopleGenerator.Options(people=people), 32, DIM, [4])
+    generator.enrol(*embeddings(people, 5))
+    return generator
+
+
+def test_means_have_unit_length_and_point_at_their_people() -> None:
+    generator = enrolled()
+    torch.testing.assert_close(generator.centres.norm(dim=1), torch.ones(3))
+    assert (generator.centres[:, :3].argmax(dim=1) == torch.arange(3)).all()
+    z_id, persons = embeddings(3, 5)
+    torch.testing.assert_close(generator.centres[1], F.normalize(z_id[persons == 1].sum(dim=0), dim=0))
+
+
+def test_each_embedding_goes_to_the_nearest_person() -> None:
+    z_id, persons = embeddings(3, 2, noise=0.2)
+    shuffled = torch.tensor([4, 0, 5, 2, 1, 3])
+    found = dict(enrolled().people_of(z_id[shuffled]))
+    assert sorted(found) == [0, 1, 2]
+    for person, rows in found.items():
+        assert (persons[shuffled][rows] == person).all()
+    assert sorted(torch.cat(list(found.values())).tolist()) == list(range(6))
+
+
+def test_strangers_are_not_known() -> None:
+    stranger = F.one_hot(torch.tensor([9]), DIM).float()
+    known, _ = embeddings(3, 1)
+    assert enrolled().knows(torch.cat([known, stranger])).tolist() == [True, True, True, False]
+
+
+@pytest.mark.parametrize("shown", [2, 4])
+def test_another_number_of_people_is_refused(shown: int) -> None:
+    generator = PeopleGenerator(PeopleGenerator.Options(people=3), 32, DIM, [4])
+    with pytest.raises(UserError, match=f"people is 3, the data show {shown}; make them agree"):
+        generator.enrol(*embeddings(shown, 2))
+    assert not generator.centres.any()
+
+
+def test_faces_of_nobody_in_particular_are_refused() -> None:
+    z_id, persons = embeddings(3, 2)
+    persons[2] = -1
+    with pytest.raises(UserError, match="do not say who is who"):
+        enrolled().enrol(z_id, persons)
+
+
+def test_people_come_with_the_weights() -> None:
+    other = PeopleGenerator(PeopleGenerator.Options(people=3), 32, DIM, [4])
+    other.load_state_dict(enrolled().state_dict())
+    assert torch.equal(other.centres, enrolled().centres)
