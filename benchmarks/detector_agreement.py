@@ -8,6 +8,11 @@ pip install --target OTHER --no-deps facenet-pytorch==2.6.0
 pip install --target OTHER requests
 PYTHONPATH=OTHER python benchmarks/detector_agreement.py --save
 
+With --weights, mtcnn is the reference, and what is compared with it is retinaface with these weights:
+
+\b
+python benchmarks/detector_agreement.py LFW/val.zip --weights retinaface_mobilenet025.pt --save
+
 Both look at the same pictures in turns, in one process; times are medians, the ratio is the median over the turns.
 """
 
@@ -36,6 +41,7 @@ from fsframework.plugins import part
 
 RESULTS = Path(__file__).parent / "results"
 MIN_IOU, MAX_PX = 0.98, 1.0  # of two faces that count as the same
+HALF = 0.4  # IoU with the reference's best face of a picture from which on it counts as found
 WARM_UP = 2  # turns that do not count
 
 
@@ -49,9 +55,9 @@ class Found(NamedTuple):
 Finder = Callable[[list[np.ndarray]], list[Found]]
 
 
-def ours() -> Finder:
-    """The detector of this project, with default options."""
-    detector = part("detectors", "mtcnn").build()
+def ours(name: str = "mtcnn", **options: str) -> Finder:
+    """A detector of this project."""
+    detector = part("detectors", name, **options).build()
     detector.load()
 
     def find(frames: list[np.ndarray]) -> list[Found]:
@@ -132,14 +138,19 @@ def compare(found: list[Found], reference: list[Found]) -> dict[str, Any]:
         "faces_reference": sum(len(entry.boxes) for entry in reference),
         "iou_min": min(iou, default=None),
         "iou_median": statistics.median(iou) if iou else None,
+        "landmark_distance_median_px": statistics.median(distance) if distance else None,
         "landmark_distance_max_px": max(distance, default=None),
+        "best_faces_missed": sum(
+            not len(mine.boxes) or overlaps(other.boxes[:1], mine.boxes).max() < HALF
+            for mine, other in zip(found, reference, strict=True)
+            if len(other.boxes)
+        ),
         "faces_apart": sum(one < MIN_IOU or two > MAX_PX for one, two in zip(iou, distance, strict=True)),
     }
 
 
-def measure(work: list[list[np.ndarray]]) -> dict[str, Any]:
-    """Let both find the faces of every batch, in turns that change who is first."""
-    finders = (ours(), theirs())
+def measure(work: list[list[np.ndarray]], finders: tuple[Finder, Finder]) -> dict[str, Any]:
+    """Let both find the faces of every batch, in turns that change who is first; the second is the reference."""
     found: tuple[list[Found], list[Found]] = ([], [])
     seconds: tuple[list[float], list[float]] = ([], [])
     for batch in work[:WARM_UP]:
@@ -163,14 +174,18 @@ def measure(work: list[list[np.ndarray]]) -> dict[str, Any]:
 @click.option("--limit", type=click.IntRange(min=1), help="Take so many pictures, spread evenly, instead of all.")
 @click.option("--batch", default=1, show_default=True, type=click.IntRange(min=1), help="Pictures of one size at once.")
 @click.option("--threads", type=click.IntRange(min=1), help="Threads of both; by default torch's choice.")
+@click.option("--weights", type=click.Path(exists=True, path_type=Path), help="Of retinaface, to be compared.")
 @click.option("--save", is_flag=True, help="Write the figures to benchmarks/results.")
-def main(place: Path | None, limit: int | None, batch: int, threads: int | None, save: bool) -> None:
+def main(
+    place: Path | None, limit: int | None, batch: int, threads: int | None, weights: Path | None, save: bool
+) -> None:
     if threads:
         torch.set_num_threads(threads)
     try:
         frames = pictures(place)
         frames = frames[:: max(1, len(frames) // limit)][:limit] if limit else frames
-        figures = measure(batches(frames, batch))
+        finders = (ours("retinaface", weights=str(weights)), ours()) if weights else (ours(), theirs())
+        figures = measure(batches(frames, batch), finders)
     except UserError as error:
         raise click.ClickException(str(error)) from error
     for name, value in figures.items():
@@ -184,10 +199,11 @@ def main(place: Path | None, limit: int | None, batch: int, threads: int | None,
             "figures": figures,
             "command": shlex.join(["python", "benchmarks/detector_agreement.py", *sys.argv[1:]]),
             "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            "facenet-pytorch": metadata.version("facenet-pytorch"),
+            "reference": "mtcnn" if weights else f"facenet-pytorch {metadata.version('facenet-pytorch')}",
             **environment(torch.device("cpu")),
         }
-        write_text(RESULTS / f"detector_agreement_{data}_batch{batch}.json", json.dumps(result, indent=2) + "\n")
+        name = f"{'retinaface' if weights else 'detector'}_agreement_{data}_batch{batch}.json"
+        write_text(RESULTS / name, json.dumps(result, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -162,6 +162,7 @@ class Loss(Network):
     """
 
     network: ClassVar[str | None] = None
+    asks_identity: ClassVar[bool] = False  # it judges by the swapper's own identity encoder
 
     class Options(ComponentOptions):
         weight: float = Field(1.0, ge=0, description="Factor of this loss in the sum.")

@@ -219,11 +219,7 @@ def _different(views: list[EvaluationPairs]) -> list[EvaluationPairs]:
 
 def _benchmarks(plan: Evaluation, trained: Trained) -> dict[str, tuple[Benchmark, bool]]:
     """The benchmarks, loaded, by heading; and whether the method was trained against what they measure with."""
-    networks = trained.recipe.networks
-    only_chooses = networks.generator is not None and issubclass(
-        component(networks.generator.kind, networks.generator.name), PeopleGenerator
-    )
-    against = {} if only_chooses else {networks.identity.name: None}  # in order, each once
+    against = dict.fromkeys(_own_identity(trained.recipe))  # in order, each once
     for part in (part for stage in trained.recipe.stages for part in stage.losses):
         against |= dict.fromkeys(_judges(part))
     found: dict[str, tuple[Benchmark, bool]] = {}
@@ -240,6 +236,15 @@ def _benchmarks(plan: Evaluation, trained: Trained) -> dict[str, tuple[Benchmark
             heading = f"{wanted} {number}"
         found[heading] = benchmark, own is not None
     return found
+
+
+def _own_identity(recipe: Recipe) -> list[str]:
+    """The identity encoder that swaps are made from or trained by; none where it only says whose decoder paints."""
+    generator = recipe.networks.generator
+    only_chooses = generator is not None and issubclass(component(generator.kind, generator.name), PeopleGenerator)
+    losses = [component(part.kind, part.name) for stage in recipe.stages for part in stage.losses]
+    asked = any(loss.asks_identity for loss in losses)  # type: ignore[attr-defined]
+    return [] if only_chooses and not asked else [recipe.networks.identity.name]
 
 
 def _judges(loss: Part) -> list[str]:

@@ -6,6 +6,7 @@ verified are the bytes that are parsed, so it cannot be exchanged in between.
 
 import hashlib
 import io
+import itertools
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +16,7 @@ import safetensors.torch
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from fsframework.errors import UserError
 from fsframework.files import replacing
@@ -76,6 +78,31 @@ def fill(module: nn.Module, state: Mapping[str, Tensor], wrong: str) -> None:
         module.load_state_dict(state)
     except RuntimeError as error:
         raise UserError(f"{wrong}: {str(error).splitlines()[-1].strip()}") from error
+
+
+def fill_published(module: nn.Module, state: Mapping[str, Tensor], wrong: str) -> None:
+    """Put somebody else's tensors by name into a module; names that it lacks are left out.
+
+    Raises UserError, `wrong` and the reason, if one that it has is missing or has another shape. Batch norms' counters
+    may be missing.
+    """
+    own = {name: value for name, value in module.state_dict().items() if not name.endswith("num_batches_tracked")}
+    for name, value in own.items():
+        if name not in state or state[name].shape != value.shape:
+            found = tuple(state[name].shape) if name in state else "nothing"
+            raise UserError(f"{wrong}: it holds {found} as {name}, not {tuple(value.shape)}")
+    module.load_state_dict({name: state[name] for name in own}, strict=False)
+
+
+def fold_norms(module: nn.Module) -> None:
+    """Make every batch norm that follows a convolution in a Sequential part of that convolution, for inference."""
+    for layers in [each for each in module.modules() if isinstance(each, nn.Sequential)]:
+        for (_, before), (name, layer) in itertools.pairwise(list(layers.named_children())):
+            if isinstance(before, nn.Conv2d) and isinstance(layer, nn.BatchNorm2d):
+                fused = fuse_conv_bn_eval(before, layer)
+                before.weight, before.bias = fused.weight, fused.bias
+                setattr(layers, name, nn.Identity())
+    module.requires_grad_(False)
 
 
 def load_metadata(path: str | Path) -> dict[str, str]:

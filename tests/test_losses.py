@@ -3,11 +3,14 @@
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from fsf_detectors.landmarks import BOX
+from fsf_losses.dssim import ssim
 from fsf_losses.identity import jitter
 from skimage import data
+from skimage.metrics import structural_similarity
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -69,6 +72,76 @@ def output(batch: Batch, swapper: Swapper, image: Tensor) -> SwapResult:
 def loss(name: str, **options: object) -> Any:
     torch.manual_seed(1)
     return part("losses", name, **options).build()
+
+
+def test_dssim_is_the_published_one() -> None:
+    one, other = (np.random.default_rng(seed).random((40, 48, 3)) for seed in (0, 1))
+    other = 0.7 * one + 0.3 * other
+    expected = structural_similarity(
+        one, other, channel_axis=2, data_range=1, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
+    )
+    tensors = [torch.from_numpy(image).permute(2, 0, 1)[None] for image in (one, other)]
+    assert float(ssim(tensors[0], tensors[1], 1.5)) == pytest.approx(expected, abs=1e-6)
+
+
+def test_dssim_looks_at_same_pairs_drafts(batch: Batch, swapper: Swapper) -> None:
+    draft = batch.truth.clone().requires_grad_()
+    result = replace(output(batch, swapper, torch.zeros_like(draft)), draft=draft)
+    assert loss("dssim")(batch, result, swapper).item() == pytest.approx(0, abs=1e-6)
+    other = torch.where(batch.same[:, None, None, None], batch.truth, -batch.truth)
+    assert float(loss("dssim")(batch, replace(result, draft=other), swapper)) == pytest.approx(0, abs=1e-6)
+    worse = loss("dssim")(batch, replace(result, draft=-draft), swapper)
+    assert 0.3 < worse.item() <= 1
+    worse.backward()
+    assert draft.grad is not None and draft.grad[1].abs().sum() == 0 < draft.grad[0].abs().sum()
+    nobody = replace(batch, same=torch.zeros_like(batch.same))
+    assert loss("dssim")(nobody, result, swapper).item() == 0
+
+
+def test_reconstruction_can_be_absolute_and_of_the_draft(batch: Batch, swapper: Swapper) -> None:
+    result = replace(output(batch, swapper, batch.truth), draft=batch.truth + 0.5)
+    assert float(loss("reconstruction", distance="absolute")(batch, result, swapper)) == 0
+    found = loss("reconstruction", distance="absolute", of="draft")(batch, result, swapper)
+    assert float(found) == pytest.approx(0.5)
+    assert float(loss("reconstruction", of="draft")(batch, result, swapper)) == pytest.approx(0.125)
+
+
+def test_real_faces_of_the_discriminator_are_not_warped(batch: Batch, swapper: Swapper) -> None:
+    gan = loss("hinge-gan", width=8, scales=1)
+    result = output(batch, swapper, torch.zeros_like(batch.truth))
+    warped = replace(batch, target=replace(batch.target, image=batch.target.image.flip(2)))
+    assert float(gan.critic(warped, result)) == float(gan.critic(batch, result))
+
+
+def test_masks_are_compared_with_the_truths(swapper: Swapper) -> None:
+    image = to_tensor(data.astronaut()[None, 20:212:3, 128:320:3].copy())
+    hull = part("estimators", "hull-mask").build()
+    hull.load()
+    faces = Faces.of(torch.zeros_like(image))
+    batch = replace(Batch.of(faces, faces), truth=image)
+    mask = loss("mask")
+    mask.load()
+    result = SwapResult(image, image, torch.zeros(1, 3), mask=hull(Faces.of(image)))
+    assert float(mask(batch, result, swapper)) < 1e-6
+    empty = replace(result, mask=torch.zeros_like(image[:, :1]))
+    expected = float(hull(Faces.of(image)).square().mean())
+    assert float(mask(batch, empty, swapper)) == pytest.approx(expected, rel=1e-4)
+    with pytest.raises(ValueError, match="paints no mask"):
+        mask(batch, replace(result, mask=None), swapper)
+
+
+def test_masks_must_not_vanish_or_fray(swapper: Swapper, batch: Batch) -> None:
+    shape = loss("mask-shape", least=0.5, smooth=0.1)
+
+    def cost(mask: Tensor) -> float:
+        return float(shape(batch, replace(output(batch, swapper, batch.truth), mask=mask), swapper))
+
+    full = torch.ones(4, 1, SIZE, SIZE)
+    assert cost(full) == 0
+    assert cost(0.2 * full) == pytest.approx(0.3)
+    striped = full.clone()
+    striped[..., ::2] = 0.6
+    assert cost(striped) == pytest.approx(0.1 * 0.4)
 
 
 def test_attribute_is_half_the_squared_distance_over_levels(batch: Batch, swapper: Swapper) -> None:

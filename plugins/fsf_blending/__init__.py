@@ -2,6 +2,7 @@
 
 from fsf_blending.blend import Blend
 from fsf_blending.hull_mask import HullMask
+from fsf_blending.mask_losses import MaskLoss, MaskShape
 from fsframework import hookimpl
 
 
@@ -13,3 +14,8 @@ def register_refiners():
 @hookimpl
 def register_estimators():
     return [HullMask]
+
+
+@hookimpl
+def register_losses():
+    return [MaskLoss, MaskShape]

@@ -3,12 +3,13 @@
 from fsf_detectors.dlib_landmarks import DlibLandmarks
 from fsf_detectors.landmarks import Landmarks
 from fsf_detectors.mtcnn import MTCNN
+from fsf_detectors.retinaface import RetinaFace
 from fsframework import hookimpl
 
 
 @hookimpl
 def register_detectors():
-    return [MTCNN]
+    return [MTCNN, RetinaFace]
 
 
 @hookimpl

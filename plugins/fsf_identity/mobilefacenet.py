@@ -3,7 +3,6 @@
 No weights are shipped; any state dict with the usual public names is read, for input of 112x96 pixels.
 """
 
-import itertools
 from collections import OrderedDict
 from pathlib import Path
 
@@ -11,14 +10,12 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from fsf_identity.fixed_crop import FixedCrop, box_to
 from fsf_identity.precision import without_autocast
 from fsframework.components import ComponentOptions, IdentityEncoder
-from fsframework.errors import UserError
 from fsframework.types import Faces
-from fsframework.weights import load_state
+from fsframework.weights import fill_published, fold_norms, load_state
 
 HEIGHT, WIDTH = 112, 96  # of the input, in pixels
 POINTS = [(30.3, 51.7), (65.5, 51.5), (48.0, 71.7), (33.5, 92.4), (62.7, 92.2)]  # the five landmarks in it
@@ -111,19 +108,8 @@ class MobileFaceNet(IdentityEncoder):
         """
         path = self.options.weights
         state = load_state(path, self.options.sha256, below="net_state_dict")
-        counters = "num_batches_tracked"  # of batch norms, not needed here and absent in some files
-        own = {name: value for name, value in self.state_dict().items() if not name.endswith(counters)}
-        for name, value in own.items():
-            if name not in state or state[name].shape != value.shape:
-                found = tuple(state[name].shape) if name in state else "nothing"
-                raise UserError(
-                    f"{path}: holds {found} as {name}, not {tuple(value.shape)}; give a MobileFaceNet for 112x96 pixels"
-                )
-        self.load_state_dict({name: state[name] for name in own}, strict=False)
-        for module in list(self.modules()):
-            if isinstance(module, nn.Sequential):
-                _fold_norms(module)
-        self.requires_grad_(False)
+        fill_published(self, state, f"{path}: is no MobileFaceNet for 112x96 pixels")
+        fold_norms(self)
         self.to(memory_format=torch.channels_last)
 
     def forward(self, faces: Faces) -> Tensor:
@@ -145,11 +131,3 @@ def _bottlenecks(before: int) -> list[Bottleneck]:
             blocks.append(Bottleneck(before, width, stride if place == 0 else 1, expansion))
             before = width
     return blocks
-
-
-def _fold_norms(layers: nn.Sequential) -> None:
-    for (_, before), (name, layer) in itertools.pairwise(list(layers.named_children())):
-        if isinstance(before, nn.Conv2d) and isinstance(layer, nn.BatchNorm2d):
-            fused = fuse_conv_bn_eval(before, layer)
-            before.weight, before.bias = fused.weight, fused.bias
-            setattr(layers, name, nn.Identity())

@@ -36,7 +36,8 @@ class HingeGan(Loss):
     """Hinge adversarial loss; its discriminator looks at patches at several scales.
 
     The generator's term is -D(Y), Lim and Ye's; relu(1 - D(Y)), used by some re-implementations, stops pushing where
-    the discriminator is already fooled. Real images are the targets.
+    the discriminator is already fooled. Real images are the targets, as they are before a
+    data set alters them for training.
     """
 
     name = "hinge-gan"
@@ -79,7 +80,7 @@ class HingeGan(Loss):
         if self.options.matching == 0:
             return term
         with torch.no_grad():
-            targets = self.looks(batch.target.image)
+            targets = self.looks(batch.truth)
         pairs = zip(swaps, targets, strict=True)
         distance = torch.stack([(swap - target).abs().mean() for (swap, _), (target, _) in pairs]).mean()
         return term + self.options.matching * distance
@@ -87,7 +88,7 @@ class HingeGan(Loss):
     def critic(self, batch: Batch, output: SwapResult) -> Tensor:
         """The discriminators' term, a scalar: relu(1 - D(X_t)) + relu(1 + D(Y)), averaged over scales."""
         terms = []
-        for _, logits in self.looks(torch.cat([batch.target.image, output.image])):
+        for _, logits in self.looks(torch.cat([batch.truth, output.image])):
             real, fake = logits.chunk(2)
             terms.append(F.relu(1 - real).mean() + F.relu(1 + fake).mean())
         return torch.stack(terms).mean()

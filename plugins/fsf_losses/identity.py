@@ -37,6 +37,7 @@ class Identity(Loss):
     """
 
     name = "identity"
+    asks_identity = True
 
     class Options(Loss.Options):
         shift: float = Field(0.0, ge=0, le=0.2, description="Largest random move of the crop, in units of its side.")

@@ -1,4 +1,4 @@
-"""DeepFakes' parts: warps that are undone, a shared encoder, and decoders that are chosen by the source."""
+"""Autoencoders with people inside: warps that are undone, shared encoders, decoders chosen by the source."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import skimage.data
 import torch
-from fsf_deepfakes.blocks import SelfAttention
-from fsf_deepfakes.decoders import PersonDecoders
-from fsf_deepfakes.encoder import SharedEncoder
-from fsf_deepfakes.random_warp import RandomWarp, shaken
+from fsf_autoencoders.blocks import SelfAttention
+from fsf_autoencoders.decoders import PersonDecoders
+from fsf_autoencoders.deepfacelab import DflEncoder
+from fsf_autoencoders.encoder import SharedEncoder
+from fsf_autoencoders.random_warp import RandomWarp, shaken
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -21,12 +22,12 @@ from fsframework.components import ComponentOptions, Dataset
 from fsframework.errors import UserError
 from fsframework.models import load
 from fsframework.pairs import collate, paired
-from fsframework.plugins import Part
+from fsframework.plugins import Part, part
 from fsframework.recipe import Recipe
 from fsframework.runs import Run
 from fsframework.training import train
 from fsframework.training_pairs import mirrored
-from fsframework.types import Faces, Sample
+from fsframework.types import Batch, Faces, Sample
 from fsframework.weights import load_state
 
 SIZE = 64
@@ -58,8 +59,8 @@ class HeadPart(Part):
 
 
 def warps(**options: float) -> RandomWarp:
-    part = HeadPart("datasets", "head", ComponentOptions())
-    data = RandomWarp(RandomWarp.Options(data=part, **options), SIZE, None, "train")
+    head = HeadPart("datasets", "head", ComponentOptions())
+    data = RandomWarp(RandomWarp.Options(data=head, **options), SIZE, None, "train")
     data.load()
     return data
 
@@ -173,6 +174,65 @@ def test_self_attention_starts_as_nothing_and_is_the_formula() -> None:
     weights = F.softmax(places(layer.query).transpose(1, 2) @ places(layer.key), dim=2)  # (B, places, places)
     seen = (places(layer.value) @ weights.transpose(1, 2)).reshape(x.shape)
     torch.testing.assert_close(layer(x), (x + 0.7 * seen).float(), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [32, 64])
+@pytest.mark.parametrize("structure", ["dfl-df", "dfl-liae"])
+def test_deepfacelabs_structures_fit_and_pass_gradients(size: int, structure: str) -> None:
+    torch.manual_seed(0)
+    encoder = DflEncoder(DflEncoder.Options(width=0.125), size)
+    generator = part("generators", structure, people=3, width=0.125).build(size, 8, encoder.channels)
+    generator.centres.copy_(torch.eye(8)[:3])
+    images = torch.rand(4, 3, size, size, requires_grad=True)
+    painted = generator(torch.eye(8)[[2, 0, 2, 1]], encoder(Faces.of(images)))
+    assert painted.shape == (4, 4, size, size)
+    assert painted[:, :3].abs().max() <= 1 and painted[:, 3:].min() >= 0
+    painted.square().mean().backward()
+    assert images.grad is not None and images.grad.abs().sum() > 0
+    assert not [name for name, value in generator.named_parameters() if value.grad is None]
+
+
+def test_layout_of_deepfacelab_at_full_width() -> None:
+    with torch.device("meta"):
+        encoder = DflEncoder(DflEncoder.Options(), 128)
+        (code,) = encoder(Faces.of(torch.empty(2, 3, 128, 128)))
+        df = part("generators", "dfl-df", people=2).build(128, 128, encoder.channels)
+        liae = part("generators", "dfl-liae", people=2).build(128, 128, encoder.channels)
+    assert code.shape == (2, 512, 8, 8)
+    assert df.shared.squeeze.weight.shape == (256, 512 * 64) and df.shared.spread.weight.shape == (256 * 64, 256)
+    assert len(df.decoders) == 2 and len(liae.own) == 1
+    faces = [layer.out_channels for layer in liae.decoder.face.modules() if isinstance(layer, torch.nn.Conv2d)]
+    assert faces == [2048, 512, 512, 1024, 256, 256, 512, 128, 128, 3]
+    assert liae.decoder.face[0][0].in_channels == 512  # two codes of 256
+
+
+def test_liae_tells_people_apart_by_their_code() -> None:
+    torch.manual_seed(0)
+    liae = part("generators", "dfl-liae", people=3, width=0.125).build(32, 8, [16])
+    liae.centres.copy_(torch.eye(8)[:3])
+    shared = torch.randn(3, 16, 2, 2)
+    painted = liae(torch.eye(8)[[1, 0, 2]], [shared])
+    common = liae.common(shared)
+    first = liae.decoder(torch.cat([common[1:2], common[1:2]], dim=1))
+    torch.testing.assert_close(painted[1:2], first, rtol=1e-4, atol=1e-5)
+    third = liae.decoder(torch.cat([liae.own[1](shared[2:3]), common[2:3]], dim=1))
+    torch.testing.assert_close(painted[2:3], third, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["deepfakes", "faceswap-gan", "deepfacelab-df", "deepfacelab-liae"])
+def test_recipes_train(name: str, tmp_path: Path) -> None:
+    changes = {"size": 32, "stages.0.steps": 2, "stages.0.batch_size": 4, "networks.generator.width": 0.125}
+    changes["networks.attributes.width"] = 0.125
+    recipe = Recipe.load(name, [f"{key}={value}" for key, value in changes.items()])
+    run = Run.open(recipe, tmp_path / "run", device="cpu")
+    train(run)
+    losses = run.read_log()[-1]["losses"]
+    assert all(np.isfinite(value) for value in losses.values()) and losses
+    trained = load(tmp_path / "run", "cpu")
+    assert trained.swapper.refiner is not None
+    if name != "deepfakes":
+        faces = Faces.of(torch.zeros(1, 3, 32, 32))
+        assert trained.swapper(Batch.of(faces, faces)).mask is not None
 
 
 def small(**sets: str) -> Recipe:

@@ -6,7 +6,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from fsf_deepfakes.blocks import SelfAttention, up
+from fsf_autoencoders.blocks import SelfAttention, up
 from fsframework.convolution import Conv2d, scaled
 from fsframework.people import PeopleGenerator
 

@@ -3,7 +3,7 @@
 from pydantic import Field
 from torch import Tensor, nn
 
-from fsf_deepfakes.blocks import SelfAttention, down, up
+from fsf_autoencoders.blocks import SelfAttention, down, up
 from fsframework.components import AttributeEncoder, ComponentOptions
 from fsframework.convolution import scaled
 from fsframework.types import Faces

@@ -1,0 +1,153 @@
+"""DeepFaceLab's autoencoders, DF and LIAE. Perov et al., arXiv:2005.05535, section 3.2.
+
+The paper draws the two structures; the layers are those of its public program's SAEHD model: four halving convolutions,
+a bottleneck of two linear layers (the "inter"), and a decoder of three doublings, each followed by a residual block,
+with a branch of its own for the mask.
+"""
+
+from itertools import pairwise
+from typing import cast
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fsf_autoencoders.blocks import down, up
+from fsframework.components import AttributeEncoder, ComponentOptions
+from fsframework.convolution import Conv2d, scaled
+from fsframework.people import PeopleGenerator
+from fsframework.types import Faces
+
+FACTOR = 16  # of the encoder: the crop's side over the map's
+BOTTLENECK, MASK = 256, 22  # numbers, and channels of the mask's branch, at width 1
+
+
+class Residual(nn.Module):
+    """Two convolutions 3x3 whose result is added to what they saw."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.one, self.two = (Conv2d(channels, channels, 3, padding=1) for _ in range(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.leaky_relu(x + self.two(F.leaky_relu(self.one(x), 0.2)), 0.2)
+
+
+class Inter(nn.Module):
+    """A map through few numbers, and back to a map of twice the side."""
+
+    def __init__(self, channels: int, side: int, numbers: int, outputs: int) -> None:
+        super().__init__()
+        self.squeeze = nn.Linear(channels * side * side, numbers)
+        self.spread = nn.Linear(numbers, outputs * side * side)
+        self.shape = (outputs, side, side)
+        self.up = up(outputs, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, outputs, 2 side, 2 side) of (B, channels, side, side)."""
+        return cast(Tensor, self.up(self.spread(self.squeeze(x.flatten(1))).unflatten(1, self.shape)))
+
+
+class Decoder(nn.Module):
+    """A face and its mask, each by a branch of its own."""
+
+    def __init__(self, inputs: int, width: float) -> None:
+        super().__init__()
+        widths = [inputs, *(scaled(64 * factor, width) for factor in (8, 4, 2))]
+        blocks = ((up(before, after), Residual(after)) for before, after in pairwise(widths))
+        self.face = nn.Sequential(*(layer for block in blocks for layer in block), nn.Conv2d(widths[-1], 3, 1))
+        widths = [inputs, *(scaled(MASK * factor, width) for factor in (8, 4, 2))]
+        ups = (up(before, after) for before, after in pairwise(widths))
+        self.mask = nn.Sequential(*ups, nn.Conv2d(widths[-1], 1, 1))
+
+    def forward(self, code: Tensor) -> Tensor:
+        """(B, 4, S, S): colours in [-1, 1], mask in [0, 1]."""
+        return torch.cat([torch.tanh(self.face(code).float()), torch.sigmoid(self.mask(code).float())], dim=1)
+
+
+class DflEncoder(AttributeEncoder):
+    """DeepFaceLab's encoder: four halving convolutions 5x5 to 64, 128, 256 and 512 channels."""
+
+    name = "dfl-encoder"
+
+    class Options(ComponentOptions):
+        width: float = Field(1.0, gt=0, le=2, description="Factor of the numbers of channels.")
+
+    options: Options
+
+    def __init__(self, options: Options, size: int) -> None:
+        super().__init__(options, size)
+        widths = [scaled(64 * 2**level, options.width) for level in range(4)]
+        self.down = nn.Sequential(*(down(before, after) for before, after in pairwise([3, *widths])))
+        self.channels = [widths[-1]]
+
+    def forward(self, faces: Faces) -> list[Tensor]:
+        """One map, (B, 512 width, S / 16, S / 16)."""
+        return [self.down(faces.image)]
+
+
+class _Dfl(PeopleGenerator):
+    """What both structures share."""
+
+    class Options(PeopleGenerator.Options):
+        width: float = Field(1.0, gt=0, le=2, description="Factor of the numbers of channels and of the bottleneck.")
+
+    options: Options
+
+    def __init__(self, options: Options, size: int, id_dim: int, att_channels: list[int]) -> None:
+        super().__init__(options, size, id_dim, att_channels)
+        if len(att_channels) != 1:
+            raise ValueError(f"takes one attribute map, the encoder gives {len(att_channels)}; use dfl-encoder")
+
+    def inter(self, inputs: int) -> Inter:
+        """A bottleneck of the size that the options ask for."""
+        numbers = scaled(BOTTLENECK, self.options.width)
+        return Inter(inputs, self.size // FACTOR, numbers, numbers)
+
+    def sorted_back(self, painted: list[Tensor], rows: list[Tensor]) -> Tensor:
+        """What was painted person by person, in the order of the batch."""
+        return torch.cat(painted)[torch.cat(rows).argsort()]
+
+
+class DflDf(_Dfl):
+    """DF: one bottleneck for all, a decoder for each person (section 3.2, figure 3)."""
+
+    name = "dfl-df"
+
+    def __init__(self, options: _Dfl.Options, size: int, id_dim: int, att_channels: list[int]) -> None:
+        super().__init__(options, size, id_dim, att_channels)
+        self.shared = self.inter(att_channels[0])
+        inputs = self.shared.shape[0]
+        self.decoders = nn.ModuleList(Decoder(inputs, options.width) for _ in range(options.people))
+
+    def forward(self, z_id: Tensor, z_att: list[Tensor]) -> Tensor:
+        """Face and mask of the person nearest to each source, (B, 4, S, S)."""
+        code = self.shared(z_att[0])
+        people = self.people_of(z_id)
+        painted = [self.decoders[person](code[rows]) for person, rows in people]
+        return self.sorted_back(painted, [rows for _, rows in people])
+
+
+class DflLiae(_Dfl):
+    """LIAE: one decoder for all; bottlenecks tell the people apart (section 3.2, figure 3).
+
+    A code of all people and a code of one are concatenated. The paper has two people, one of whom uses the common
+    code twice: so does here the first of any number, and each other person has a bottleneck of their own.
+    """
+
+    name = "dfl-liae"
+
+    def __init__(self, options: _Dfl.Options, size: int, id_dim: int, att_channels: list[int]) -> None:
+        super().__init__(options, size, id_dim, att_channels)
+        self.common = self.inter(att_channels[0])
+        self.own = nn.ModuleList(self.inter(att_channels[0]) for _ in range(options.people - 1))
+        self.decoder = Decoder(2 * self.common.shape[0], options.width)
+
+    def forward(self, z_id: Tensor, z_att: list[Tensor]) -> Tensor:
+        """Face and mask of the person nearest to each source, (B, 4, S, S)."""
+        (shared,) = z_att
+        common = self.common(shared)
+        people = self.people_of(z_id)
+        own = [self.own[person - 1](shared[rows]) if person else common[rows] for person, rows in people]
+        return cast(Tensor, self.decoder(torch.cat([self.sorted_back(own, [r for _, r in people]), common], dim=1)))

@@ -1,0 +1,70 @@
+"""Losses of masks that a generator paints beside its picture."""
+
+from typing import Annotated
+
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional as F
+
+from fsframework.components import Estimator, Loss, Swapper
+from fsframework.plugins import Part, use
+from fsframework.types import Batch, Faces, SwapResult
+
+
+def painted(output: SwapResult) -> Tensor:
+    """The generator's mask (B, 1, S, S). Raises ValueError if it paints none."""
+    if output.mask is None:
+        raise ValueError("the generator paints no mask; choose one that does, or leave this loss out")
+    return output.mask.float()
+
+
+class MaskLoss(Loss):
+    """Mean squared difference of the painted mask and an estimator's on the truth: a learned mask, as DeepFaceLab's."""
+
+    name = "mask"
+
+    class Options(Loss.Options):
+        mask: Annotated[Part, use("estimators")] = Field(
+            default={"use": "hull-mask"}, validate_default=True, description="Says what is face."
+        )
+
+    options: Options
+
+    def __init__(self, options: Options) -> None:
+        super().__init__(options)
+        self.mask: Estimator = options.mask.build()
+        if self.mask.quantity != "mask":
+            raise ValueError(f"mask: {self.mask.name} gives {self.mask.quantity}, not mask")
+        self.mask.requires_grad_(False)
+
+    def load(self) -> None:
+        """Load the estimator."""
+        self.mask.load()
+
+    def forward(self, batch: Batch, output: SwapResult, swapper: Swapper) -> Tensor:
+        """A scalar. Pairs whose mask is not found have no part."""
+        found = self.mask(Faces.of(batch.truth)).float()
+        known = found.isfinite()
+        squared = (painted(output) - found.nan_to_num(0.0)).square() * known
+        return squared.sum() / known.sum().clamp(min=1)
+
+
+class MaskShape(Loss):
+    """Keeps a mask that nobody shows the truth from vanishing and from fraying, as FaceSwap-GAN does.
+
+    What is missing to `least`, on average, plus the mean absolute difference of neighbours times `smooth`.
+    """
+
+    name = "mask-shape"
+
+    class Options(Loss.Options):
+        least: float = Field(0.5, ge=0, le=1, description="Value below which the mask costs.")
+        smooth: float = Field(0.1, ge=0, description="Factor of the difference of neighbouring pixels.")
+
+    options: Options
+
+    def forward(self, batch: Batch, output: SwapResult, swapper: Swapper) -> Tensor:
+        """A scalar."""
+        mask = painted(output)
+        steps = mask.diff(dim=2).abs().mean() + mask.diff(dim=3).abs().mean()
+        return F.relu(self.options.least - mask).mean() + self.options.smooth * steps
