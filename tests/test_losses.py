@@ -110,7 +110,7 @@ def test_real_faces_of_the_discriminator_are_not_warped(batch: Batch, swapper: S
     gan = loss("hinge-gan", width=8, scales=1)
     result = output(batch, swapper, torch.zeros_like(batch.truth))
     warped = replace(batch, target=replace(batch.target, image=batch.target.image.flip(2)))
-    assert float(gan.critic(warped, result)) == float(gan.critic(batch, result))
+    assert gan.critic(warped, result).item() == gan.critic(batch, result).item()
 
 
 def test_masks_are_compared_with_the_truths(swapper: Swapper) -> None:
