@@ -165,7 +165,7 @@ class Part:
         return {"use": self.name, **self.options.model_dump(mode="json")}
 
 
-def part(kind: str, name: str, **options: Any) -> Part:
+def part(kind: str, name: str, /, **options: Any) -> Part:
     """A part made in Python. Raises UserError for an unknown name, pydantic.ValidationError for wrong options."""
     return Part(kind, name, component(kind, name).Options(**options))
 

@@ -200,3 +200,63 @@ def test_wrong_number_of_maps_is_refused() -> None:
 def test_other_sizes_are_refused(size: int) -> None:
     with pytest.raises(ValueError, match="power of two"):
         part("attribute-encoders", "aei-attributes").build(size)
+
+
+@pytest.mark.parametrize(("layers", "millions"), [(1, 128.5), (2, 184.3), (3, 240.2)])
+def test_ghosts_numbers_of_layers(layers: int, millions: float) -> None:
+    with torch.device("meta"):
+        attributes = part("attribute-encoders", "aei-attributes").build(256)
+        generator = part("generators", "aad-generator", layers=layers).build(256, 512, attributes.channels)
+    assert parameters(attributes) + parameters(generator) == pytest.approx(millions, abs=0.1)
+
+
+def test_added_skips_are_narrower() -> None:
+    attributes = part("attribute-encoders", "aei-attributes", skips="add").build(64)
+    z_att = attributes(Faces.of(torch.rand(2, 3, 64, 64)))
+    assert [z.shape[1] for z in z_att] == attributes.channels == [512, 256, 128, 64, 32, 32]
+
+
+@pytest.mark.parametrize("size", [32, 64])
+@pytest.mark.parametrize("integration", ["aad", "add", "cat", "spade", "adain"])
+@pytest.mark.parametrize("layers", [1, 2, 3])
+def test_every_integration_paints_and_learns(size: int, integration: str, layers: int) -> None:
+    attributes = part("attribute-encoders", "aei-attributes", width=0.125).build(size)
+    made = part("generators", "aad-generator", width=0.125, integration=integration, layers=layers)
+    generator = made.build(size, 16, attributes.channels)
+    z_id = F.normalize(torch.randn(2, 16), dim=1).requires_grad_()
+    z_att = attributes(Faces.of(torch.rand(2, 3, size, size)))
+    image = generator(z_id, z_att)
+    assert image.shape == (2, 3, size, size)
+    image.square().mean().backward()
+    assert z_id.grad is not None and z_id.grad.abs().sum() > 0
+    silent = {name.partition(".")[0] for name, value in generator.named_parameters() if value.grad is None}
+    assert silent == ({"affine"} if integration == "spade" else set())  # identity at the start alone
+    assert all(value.grad is not None for value in attributes.parameters())
+    assert len(generator.maps(z_id, z_att)) == (len(z_att) if integration == "aad" else 0)
+
+
+def test_integrations_are_what_they_say() -> None:
+    torch.manual_seed(0)
+    h, mask = torch.randn(2, 3, 4, 4), torch.rand(2, 1, 4, 4)
+    att, identity = torch.randn(2, 6, 4, 4), torch.randn(2, 6, 1, 1)
+    (a_gamma, a_beta), (i_gamma, i_beta) = att.chunk(2, dim=1), identity.chunk(2, dim=1)
+    a, i = a_gamma * h + a_beta, i_gamma * h + i_beta
+    means = att.mean(dim=(2, 3), keepdim=True).chunk(2, dim=1)
+    expected = {
+        "aad": (1 - mask) * a + mask * i,
+        "add": a + i,
+        "cat": torch.cat([a, i], dim=1),
+        "spade": a,
+        "adain": (means[0] + i_gamma) / 2 * h + (means[1] + i_beta) / 2,
+    }
+    for kind, value in expected.items():
+        torch.testing.assert_close(aad.joined(kind, h, att, identity, mask), F.relu(value))  # type: ignore[arg-type]
+
+
+def test_compressed_attributes_are_the_coarse_ones() -> None:
+    attributes = part("attribute-encoders", "aei-attributes", width=0.125).build(64)
+    made = part("generators", "aad-generator", width=0.125, att_levels=3)
+    generator = made.build(64, 16, attributes.channels)
+    z_att = [z.detach().requires_grad_() for z in attributes(Faces.of(torch.rand(2, 3, 64, 64)))]
+    generator(F.normalize(torch.randn(2, 16), dim=1), z_att).sum().backward()
+    assert [z.grad is not None for z in z_att] == [True, True, True, False, False, False]

@@ -7,7 +7,7 @@ convolutions; on CPUs in float32 it is one each way, written in aad.c.
 import ctypes
 from functools import cache
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from fsframework import native
 
+Integration = Literal["aad", "add", "cat", "spade", "adain"]
 LANES = 8  # aad.c works on so many channels at once
 BLOCK = 256  # pixels whose gradients of gamma_id and beta_id are added up at once
 
@@ -36,6 +37,27 @@ def integrate(h: Tensor, att: Tensor, identity: Tensor, mask: Tensor) -> Tensor:
         return cast(Tensor, _Integrate.apply(h, att, identity, mask))
     gamma, beta = torch.lerp(att, identity, mask).chunk(2, dim=1)
     return F.relu(torch.addcmul(beta, gamma, h))
+
+
+def joined(kind: Integration, h: Tensor, att: Tensor, identity: Tensor, mask: Tensor) -> Tensor:
+    """What a convolution sees: A = gamma_att h + beta_att and I = gamma_id h + beta_id, joined, and a ReLU.
+
+    aad: `integrate`; add: A + I; cat: A and I beside each other, (B, 2C, H, W); spade: A; adain: gamma and beta are the
+    mean of the identity's and of the attributes' mean over all places. Other parameters as in `integrate`; only aad
+    looks at the mask.
+    """
+    if kind == "aad":
+        return integrate(h, att, identity, mask)
+    if kind == "adain":
+        gamma, beta = (0.5 * (identity + att.mean(dim=(2, 3), keepdim=True))).chunk(2, dim=1)
+        return F.relu(torch.addcmul(beta, gamma, h))
+    gamma, beta = att.chunk(2, dim=1)
+    attributes = torch.addcmul(beta, gamma, h)
+    if kind == "spade":
+        return F.relu(attributes)
+    gamma, beta = identity.chunk(2, dim=1)
+    who = torch.addcmul(beta, gamma, h)
+    return F.relu(attributes + who) if kind == "add" else F.relu(torch.cat([attributes, who], dim=1))
 
 
 def _fits(*tensors: Tensor) -> bool:

@@ -7,7 +7,7 @@ At 256 px there are eight levels, from 2x2 to 256x256, and at width 1 with an em
 have 184.3 M parameters. Smaller crops leave coarse levels out: layers are counted from the fine end.
 """
 
-from typing import cast
+from typing import Any, Literal, cast
 
 import torch
 from pydantic import Field
@@ -15,12 +15,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from fsf_faceshifter.aad import integrate
+from fsf_faceshifter.aad import Integration, joined
 from fsf_faceshifter.blocks import down_block, up_block
 from fsframework.components import AttributeEncoder, ComponentOptions, Generator
 from fsframework.convolution import Conv2d, scaled
 from fsframework.instance_norm import instance_norm
 from fsframework.types import Faces
+
+PLACES = ("in", "mid", "out")  # of the AAD layers on a block's main path
 
 
 def level_count(size: int) -> int:
@@ -48,6 +50,9 @@ class AeiAttributes(AttributeEncoder):
             description="Whether the U-Net goes on to the crop's own side, with a skip connection from the picture, "
             "instead of ending at half of it, as in the paper.",
         )
+        skips: Literal["cat", "add"] = Field(
+            "cat", description="Whether skip connections are concatenated, or added as in LinkNet (offered by GHOST)."
+        )
 
     options: Options
 
@@ -57,15 +62,16 @@ class AeiAttributes(AttributeEncoder):
         down = [scaled(min(32 * 2**k, 1024), options.width) for k in range(downs)]
         self.down = nn.ModuleList(down_block(i, o) for i, o in zip([3, *down], down, strict=False))
         up, self.channels, inputs = [], [down[-1]], down[-1]
+        factor = 2 if options.skips == "cat" else 1
         for skip in reversed(down[:-1]):
             up.append(up_block(inputs, skip))
-            inputs = 2 * skip
+            inputs = factor * skip
             self.channels.append(inputs)
         if options.full:
             finest = scaled(32, options.width)
             self.finest = nn.Sequential(Conv2d(3, finest, 3, padding=1), nn.LeakyReLU(0.1))
             up.append(up_block(inputs, finest))
-            inputs = 2 * finest
+            inputs = factor * finest
         self.up = nn.ModuleList(up)
         self.channels.append(inputs)
 
@@ -78,54 +84,73 @@ class AeiAttributes(AttributeEncoder):
             skips.append(h)
         z_att = [skips.pop()]
         for up in self.up:
-            z_att.append(torch.cat([up(z_att[-1]), skips.pop()], dim=1))
+            fine, skip = up(z_att[-1]), skips.pop()
+            z_att.append(torch.cat([fine, skip], dim=1) if self.options.skips == "cat" else fine + skip)
         return z_att if self.options.full else [*z_att, z_att[-1]]
 
 
 class AadBlock(nn.Module):
-    """AAD ResBlk (figure 3c): two AAD layers with their convolutions, a third on the shortcut if the width changes.
+    """AAD ResBlk (figure 3c): AAD layers with their convolutions, another one on the shortcut if the width changes.
 
-    One weight makes gamma_att and beta_att of all layers, since they share z_att. The first and the third layer see the
-    same h, which is normalised once.
+    One weight makes gamma_att and beta_att of all layers, since they share z_att. The first layer and the shortcut's
+    see the same h, which is normalised once.
+
+    Parameters
+    ----------
+    inputs, outputs, att:
+        Channels before and after the block, and of z_att.
+    layers:
+        AAD layers on the main path.
+    integration:
+        How attributes and identity are joined: see `fsf_faceshifter.aad.joined`.
     """
 
-    def __init__(self, inputs: int, outputs: int, att: int) -> None:
+    def __init__(self, inputs: int, outputs: int, att: int, layers: int = 2, integration: Integration = "aad") -> None:
         super().__init__()
-        layers = 2 if inputs == outputs else 3
-        self.affine_channels = 2 * inputs * layers  # gamma and beta of each layer
+        shortcut = inputs != outputs
+        self.layers, self.integration = layers, integration
+        self.affine_layers = layers + shortcut
+        self.affine_channels = 2 * inputs * self.affine_layers  # gamma and beta of each layer
         self.att = nn.Conv2d(att, self.affine_channels, 1)
-        self.mask_in = nn.Conv2d(inputs, layers - 1, 1)
-        self.mask_mid = nn.Conv2d(inputs, 1, 1)
-        self.conv_in = Conv2d(inputs, inputs, 3, padding=1)
-        self.conv_mid = Conv2d(inputs, outputs, 3, padding=1)
-        self.shortcut = Conv2d(inputs, outputs, 3, padding=1) if layers == 3 else None
+        shown = 2 * inputs if integration == "cat" else inputs  # channels that a convolution sees
+        for number, place in enumerate(PLACES[:layers]):
+            if integration == "aad":
+                self.add_module(f"mask_{place}", nn.Conv2d(inputs, 1 + (shortcut and number == 0), 1))
+            wide = outputs if number + 1 == layers else inputs
+            self.add_module(f"conv_{place}", Conv2d(shown, wide, 3, padding=1))
+        self.shortcut = Conv2d(shown, outputs, 3, padding=1) if shortcut else None
 
-    def attribute_affine(self, z_att: Tensor, layers: int, side: int) -> list[Tensor]:
+    def attribute_affine(self, z_att: Tensor, side: int) -> list[Tensor]:
         """gamma_att and beta_att of each layer, (B, 2 inputs, side, side)."""
-        rows = zip(self.att.weight.chunk(layers), cast(Tensor, self.att.bias).chunk(layers), strict=True)
+        count = self.affine_layers
+        rows = zip(self.att.weight.chunk(count), cast(Tensor, self.att.bias).chunk(count), strict=True)
         made = [F.conv2d(z_att, weight, bias) for weight, bias in rows]
         if z_att.shape[-1] == side:
             return made
-        return [F.interpolate(each, scale_factor=2.0, mode="bilinear") for each in made]  # commutes with 1x1 weights
+        return [F.interpolate(each, size=(side, side), mode="bilinear") for each in made]  # commutes with 1x1 weights
 
     def forward(self, h: Tensor, z_att: Tensor, identity: Tensor) -> tuple[Tensor, Tensor]:
-        """The block's output (B, outputs, H, W) and its masks M (B, layers, H, W).
+        """The block's output (B, outputs, H, W) and its masks M (B, affine layers or none, H, W).
 
         `identity` holds gamma_id and beta_id of each layer, (B, affine_channels, 1, 1).
         """
-        layers = 2 if self.shortcut is None else 3
-        att = self.attribute_affine(z_att, layers, h.shape[-1])
-        id_in, id_mid, *id_short = identity.to(att[0].dtype).chunk(layers, dim=1)
+        att = self.attribute_affine(z_att, h.shape[-1])
+        identities = identity.to(att[0].dtype).chunk(self.affine_layers, dim=1)
         h_in = instance_norm(h)
-        masks = [torch.sigmoid(self.mask_in(h_in))]  # (B, layers - 1, H, W)
-        h_in = h_in.to(att[0].dtype)
-        a = self.conv_in(integrate(h_in, att[0], id_in, masks[0][:, :1]))
-        a_mid = instance_norm(a)
-        masks.append(torch.sigmoid(self.mask_mid(a_mid)))  # (B, 1, H, W)
-        a = self.conv_mid(integrate(a_mid.to(att[1].dtype), att[1], id_mid, masks[1]))
+        a, masks = h, [h.new_empty(len(h), 0, *h.shape[2:])]
+        for number, place in enumerate(PLACES[: self.layers]):
+            normal = h_in if number == 0 else instance_norm(a)
+            if self.integration == "aad":
+                masks.append(torch.sigmoid(self.get_submodule(f"mask_{place}")(normal)))
+            a = self._painted(f"conv_{place}", normal, att[number], identities[number], masks[-1][:, :1])
         if self.shortcut is not None:
-            h = self.shortcut(integrate(h_in, att[2], id_short[0], masks[0][:, 1:]))
+            first = masks[min(1, len(masks) - 1)]
+            h = self._painted("shortcut", h_in, att[-1], identities[-1], first[:, 1:])
         return a + h, torch.cat(masks, dim=1)
+
+    def _painted(self, name: str, h: Tensor, att: Tensor, identity: Tensor, mask: Tensor) -> Tensor:
+        made: Tensor = self.get_submodule(name)(joined(self.integration, h.to(att.dtype), att, identity, mask))
+        return made
 
 
 class AadGenerator(Generator):
@@ -145,6 +170,20 @@ class AadGenerator(Generator):
             description="Most channels that a level has, before width is applied. The coarsest levels hold nine tenths "
             "of the weights and make little of the picture.",
         )
+        integration: Integration = Field(
+            "aad",
+            description="How attributes and identity are joined in each layer. aad: by a mask (equation 6). add, cat: "
+            "the paper's ablations, the sum or both beside each other. spade: attributes alone, identity only at the "
+            "start (arXiv:1903.07291). adain: no maps, the mean of the attributes' affine and the identity's "
+            "(arXiv:1703.06868).",
+        )
+        layers: Literal[1, 2, 3] = Field(2, description="AAD layers of a block; 2 is the paper's, GHOST offers all.")
+        att_levels: int | None = Field(
+            None,
+            ge=1,
+            description="Attribute maps to use, from the coarsest on; finer levels get the last of them again. 3 is "
+            "the paper's ablation Compressed; null: all.",
+        )
         recompute: bool = Field(
             False,
             description="Train in less memory: each block's inner values are computed again when gradients need them.",
@@ -160,11 +199,20 @@ class AadGenerator(Generator):
         channels = [min(c, options.most) for c in [1024] * levels + [512, 256, 128, 64]]
         widths = [*(scaled(c, options.width) for c in channels), 3][-levels - 1 :]  # before and after each block
         self.start = nn.ConvTranspose2d(id_dim, widths[0], 2)
-        blocks = [AadBlock(i, o, c) for i, o, c in zip(widths[:-1], widths[1:], att_channels, strict=True)]
+        self.att_levels = min(options.att_levels or levels, levels)
+        used = self._used(att_channels)
+        blocks = [
+            AadBlock(i, o, c, options.layers, options.integration)
+            for i, o, c in zip(widths[:-1], widths[1:], used, strict=True)
+        ]
         self.blocks = nn.ModuleList(blocks)
         self.block_channels = [block.affine_channels for block in blocks]
         self.affine = nn.Linear(id_dim, sum(self.block_channels))
         self._reset(blocks)
+
+    def _used(self, levels: list[Any]) -> list[Any]:
+        """What each level is shown: its own, or the last that is used."""
+        return [levels[min(k, self.att_levels - 1)] for k in range(len(levels))]
 
     def _reset(self, blocks: list[AadBlock]) -> None:
         """Start values of gammas and betas. Embeddings have unit length, so the deviation is that of gamma itself."""
@@ -172,9 +220,8 @@ class AadGenerator(Generator):
         self.affine.bias.data.zero_()
         for block, id_bias in zip(blocks, self.affine.bias.data.split(self.block_channels), strict=True):
             att_bias = cast(Tensor, block.att.bias).data.zero_()
-            layers = 2 if block.shortcut is None else 3
             for part in (id_bias, att_bias):
-                for layer in part.chunk(layers):
+                for layer in part.chunk(block.affine_layers):
                     layer.chunk(2)[0].fill_(1.0)  # gamma
 
     def identity_affine(self, z_id: Tensor) -> list[Tensor]:
@@ -185,7 +232,8 @@ class AadGenerator(Generator):
         """The image (B, 3, S, S) and the masks of each block (B, layers, H_k, W_k)."""
         h = self.start(z_id[..., None, None])  # (B, C, 2, 2)
         masks = []
-        for k, (block, z, identity) in enumerate(zip(self.blocks, z_att, self.identity_affine(z_id), strict=True)):
+        levels = zip(self.blocks, self._used(z_att), self.identity_affine(z_id), strict=True)
+        for k, (block, z, identity) in enumerate(levels):
             if k > 0:
                 h = F.interpolate(h, scale_factor=2.0, mode="bilinear")
             if self.options.recompute and torch.is_grad_enabled():
@@ -200,5 +248,7 @@ class AadGenerator(Generator):
         return self.paint(z_id, z_att)[0]
 
     def maps(self, z_id: Tensor, z_att: list[Tensor]) -> list[Tensor]:
-        """M^k of each level (B, 1, H_k, W_k), the mean over a block's layers: 1 is identity (figure 8)."""
+        """M^k of each level (B, 1, H_k, W_k), the mean over a block's layers: 1 is identity (figure 8); `aad` alone."""
+        if self.options.integration != "aad":
+            return []
         return [masks.mean(dim=1, keepdim=True) for masks in self.paint(z_id, z_att)[1]]

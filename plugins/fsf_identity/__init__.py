@@ -1,6 +1,7 @@
 """Identity encoders: face recognisers that say who a face is."""
 
 from fsf_identity.dlib_resnet import DlibResNet
+from fsf_identity.iresnet import IResNet
 from fsf_identity.lfw_recogniser import LfwRecogniser
 from fsf_identity.mobilefacenet import MobileFaceNet
 from fsf_identity.timm_recogniser import TimmRecogniser
@@ -9,4 +10,4 @@ from fsframework import hookimpl
 
 @hookimpl
 def register_identity_encoders():
-    return [DlibResNet, LfwRecogniser, MobileFaceNet, TimmRecogniser]
+    return [DlibResNet, IResNet, LfwRecogniser, MobileFaceNet, TimmRecogniser]

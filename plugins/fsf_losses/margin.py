@@ -1,5 +1,7 @@
 """Margin loss: what face recognisers are trained with."""
 
+from typing import Literal
+
 import torch
 from pydantic import Field
 from torch import Tensor, nn
@@ -10,12 +12,15 @@ from fsframework.components import Loss, Swapper
 from fsframework.errors import UserError
 from fsframework.types import Batch, Faces, SwapResult
 
+EDGE = 1e-6  # at which cosines end, because the arc cosine has no slope there
+
 
 class Margin(Loss):
     """Each target must be told from all other people by a direction for each person, which is learned too.
 
-    CosFace: Wang et al., arXiv:1801.09414, equation 4, on targets that are seen moved, resized, mirrored, in other
-    light, grey, blurred or partly covered. People with one picture count as well: their picture is seen in many ways.
+    CosFace: Wang et al., arXiv:1801.09414, equation 4; ArcFace: Deng et al., arXiv:1801.07698, equation 3. Targets are
+    seen moved, resized, mirrored, in other light, grey, blurred or partly covered. People with one picture count as
+    well: their picture is seen in many ways.
     """
 
     name = "margin"
@@ -23,7 +28,12 @@ class Margin(Loss):
     class Options(Loss.Options):
         people: int = Field(10_000, ge=2, description="At least as many as the data show.")
         dim: int = Field(128, ge=2, description="Numbers of the recogniser's embedding.")
-        margin: float = Field(0.15, ge=0, le=1, description="Taken off the cosine to the right person.")
+        kind: Literal["cosface", "arcface"] = Field(
+            "cosface", description="Whether the margin is taken off the cosine, or added to the angle."
+        )
+        margin: float = Field(
+            0.15, ge=0, le=1, description="Taken off the cosine to the right person, or added to its angle, in radians."
+        )
         scale: float = Field(24.0, gt=0, description="Factor of the cosines before the softmax.")
         shift: float = Field(0.05, ge=0, le=0.2, description="Largest random move of a picture, in units of its side.")
         zoom: float = Field(0.1, ge=0, le=0.5, description="Largest random change of its size, as a share.")
@@ -58,7 +68,12 @@ class Margin(Loss):
             return embedding.sum() * 0
         cosines = embedding @ F.normalize(self.directions, dim=1).T  # (B, people)
         right = F.one_hot(person, self.options.people)
-        return F.cross_entropy(self.options.scale * (cosines - self.options.margin * right), person)
+        if self.options.kind == "cosface":
+            harder = cosines - self.options.margin * right
+        else:
+            angles = torch.arccos(cosines.clamp(-1 + EDGE, 1 - EDGE))
+            harder = torch.where(right.bool(), torch.cos(angles + self.options.margin), cosines)
+        return F.cross_entropy(self.options.scale * harder, person)
 
     def views(self, images: Tensor) -> Tensor:
         """Images (B, 3, S, S), each seen in a random way."""

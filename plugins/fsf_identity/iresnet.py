@@ -1,0 +1,111 @@
+"""The residual networks that ArcFace's and CosFace's published weights are of (insightface's "iresnet").
+
+Deng et al., "ArcFace", arXiv:1801.07698, section 3.1; layers and names as in insightface's public PyTorch code. No
+weights are shipped.
+"""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fsf_identity.fixed_crop import FixedCrop, box_to
+from fsf_identity.precision import without_autocast
+from fsframework.components import ComponentOptions, IdentityEncoder
+from fsframework.types import Faces
+from fsframework.weights import fill_published, load_state
+
+SIDE = 112  # of the input, in pixels
+POINTS = [(38.29, 51.70), (73.53, 51.50), (56.03, 71.74), (41.55, 92.37), (70.73, 92.20)]  # the five landmarks in it
+WIDTHS = (64, 128, 256, 512)
+BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 14, 3), 100: (3, 13, 30, 3)}  # in each of the four stages
+DIM = 512
+
+
+class Block(nn.Module):
+    """Batch norm before the first convolution, PReLU between, none after the sum (ArcFace, section 3.1)."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.bn1 = nn.BatchNorm2d(inputs)
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(outputs)
+        self.prelu = nn.PReLU(outputs)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, stride, padding=1, bias=False)
+        self.bn3 = nn.BatchNorm2d(outputs)
+        changes = stride != 1 or inputs != outputs
+        shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
+        self.downsample = shortcut if changes else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        made: Tensor = self.bn3(self.conv2(self.prelu(self.bn2(self.conv1(self.bn1(x))))))
+        return made + (x if self.downsample is None else self.downsample(x))
+
+
+class IResNet(IdentityEncoder):
+    """A residual network of 18, 34, 50 or 100 layers with insightface's names; 512 numbers of unit length.
+
+    It reads published state dicts of ArcFace, CosFace and the like, and what a run of recipes/recogniser.yaml left of
+    it. A layout only: no published weights were at hand, so names, shapes and numbers of weights were tested, and
+    training by a recipe.
+    """
+
+    name = "iresnet"
+    dim = DIM
+    trainable = True
+
+    class Options(ComponentOptions):
+        layers: Literal[18, 34, 50, 100] = Field(50, description="How many there are.")
+        weights: Path | None = Field(
+            None, description="Its state dict, .pt, .pth or .safetensors; null: as it starts, for training."
+        )
+        sha256: str | None = Field(
+            None, pattern="^[0-9a-fA-F]{64}$", description="What the SHA-256 of `weights` must be; null: any."
+        )
+
+    options: Options
+
+    def __init__(self, options: Options) -> None:
+        super().__init__(options)
+        self.crop = FixedCrop(box_to(POINTS, landmarks=range(5), width=SIDE), (SIDE, SIDE))
+        self.conv1 = nn.Conv2d(3, WIDTHS[0], 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(WIDTHS[0])
+        self.prelu = nn.PReLU(WIDTHS[0])
+        before = WIDTHS[0]
+        for number, (width, count) in enumerate(zip(WIDTHS, BLOCKS[options.layers], strict=True), start=1):
+            first, *rest = [Block(before, width, 2), *(Block(width, width, 1) for _ in range(count - 1))]
+            self.add_module(f"layer{number}", nn.Sequential(first, *rest))
+            before = width
+        self.bn2 = nn.BatchNorm2d(before)
+        self.fc = nn.Linear(before * (SIDE // 16) ** 2, DIM)
+        self.features = nn.BatchNorm1d(DIM)
+        nn.init.ones_(self.features.weight)
+        self.features.weight.requires_grad_(False)  # the scale of an embedding says nothing
+        self.eval()
+
+    def load(self) -> None:
+        """Read the weights, if there are any.
+
+        Raises
+        ------
+        UserError
+            The file cannot be read, has another hash, or is not of this network.
+        """
+        path = self.options.weights
+        if path is None:
+            return
+        state = load_state(path, self.options.sha256, below="state_dict")
+        state = {name.removeprefix("module.").removeprefix("identity."): value for name, value in state.items()}
+        fill_published(self, state, f"{path}: is no iresnet of {self.options.layers} layers")
+        self.requires_grad_(False)
+
+    def forward(self, faces: Faces) -> Tensor:
+        """Embeddings (B, 512) of unit length; float32 also under autocast."""
+        x = self.prelu(self.bn1(self.conv1(self.crop(faces.image))))  # (B, 64, 112, 112) of values in [-1, 1]
+        for number in range(1, len(WIDTHS) + 1):
+            x = self.get_submodule(f"layer{number}")(x)
+        x = self.bn2(x).flatten(1)  # (B, 512 * 7 * 7)
+        with without_autocast(x.device):
+            return F.normalize(self.features(self.fc(x.float())), dim=1)
