@@ -145,6 +145,8 @@ class Refiner(Network):
         Side of the aligned crop in pixels.
     """
 
+    learns: bool = True  # it is of no use, and left out, until a stage has trained it
+
     def __init__(self, options: ComponentOptions, size: int) -> None:
         super().__init__(options)
         self.size = size
@@ -350,8 +352,8 @@ class Swapper(nn.Module):
                 part.load()
 
     def drop_untrained_refiner(self) -> None:
-        """Leave the refiner out if it has weights, none of which was trained."""
-        if self.refiner is not None and any(True for _ in self.refiner.parameters()):
+        """Leave the refiner out if it must learn first."""
+        if self.refiner is not None and self.refiner.learns:
             self.refiner = None
 
     def trained_parts(self) -> Iterator[tuple[str, Network]]:

@@ -181,7 +181,10 @@ class Recipe(_Keys):
     )
     data: Annotated[Part, use("datasets")] = Field(description="The faces.")
     networks: Networks = Field(description="The four parts of the swapper.")
-    stages: list[Stage] = Field(min_length=1, description="Trainings, in order; each starts from what the last left.")
+    stages: list[Stage] = Field(
+        default=[],
+        description="Trainings, in order; each starts from what the last left. None where nothing learns.",
+    )
     evaluation: Evaluation | None = Field(default=None, description="How the result is measured; null: not at all.")
 
     _folder: Path = PrivateAttr(default=Path())

@@ -81,7 +81,7 @@ def _header(run: Run, manifest: Mapping[str, Any], stages: list[Progress], masks
     sentence = [
         "A face swapper of " if parts.generator is not None else "A face recogniser: ",
         join(listed, ", "),
-        f", trained on {recipe.data.name} at {recipe.size} px",
+        f", {'trained on' if recipe.stages else 'which learns nothing, on'} {recipe.data.name} at {recipe.size} px",
         f" for {duration(seconds)}" if seconds else "",
         f" on {plain(manifest['device'])}" if "device" in manifest else "",
         f", {_day(manifest['date'])}" if "date" in manifest else "",

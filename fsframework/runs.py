@@ -158,7 +158,7 @@ class Run:
     def load_swapper(self) -> Swapper:
         """The trained method in eval mode on the run's device. Raises UserError if no stage is finished."""
         finished = [stage for stage in self.recipe.stages if self.finished(stage)]
-        if not finished:
+        if self.recipe.stages and not finished:
             raise UserError(f"{self.path}: no stage is finished yet; go on with `fsf run RECIPE --resume`")
         swapper = build_swapper(self.recipe)
         swapper.load()

@@ -1,6 +1,7 @@
 """Putting a painted face back into its target: masks, colours, blending."""
 
 from fsf_blending.blend import Blend
+from fsf_blending.face_segmenter import FaceSegmenter
 from fsf_blending.hull_mask import HullMask
 from fsf_blending.mask_losses import MaskLoss, MaskShape
 from fsframework import hookimpl
@@ -13,7 +14,7 @@ def register_refiners():
 
 @hookimpl
 def register_estimators():
-    return [HullMask]
+    return [FaceSegmenter, HullMask]
 
 
 @hookimpl

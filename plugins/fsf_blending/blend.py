@@ -43,6 +43,7 @@ class Blend(Refiner):
         self.mask: Estimator | None = None if options.mask is None else options.mask.build()
         if self.mask is not None and self.mask.quantity != "mask":
             raise ValueError(f"mask: {self.mask.name} gives {self.mask.quantity}, not mask")
+        self.learns = any(parameter.requires_grad for parameter in self.parameters())
 
     def load(self) -> None:
         """Load the mask's estimator."""

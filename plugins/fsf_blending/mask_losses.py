@@ -1,11 +1,13 @@
 """Losses of masks that a generator paints beside its picture."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
+import torch
 from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
+from fsf_blending.blend import Blend
 from fsframework.components import Estimator, Loss, Swapper
 from fsframework.plugins import Part, use
 from fsframework.types import Batch, Faces, SwapResult
@@ -18,8 +20,20 @@ def painted(output: SwapResult) -> Tensor:
     return output.mask.float()
 
 
+def blends_mask(batch: Batch, swapper: Swapper) -> Tensor:
+    """The mask (B, 1, S, S) that a `blend` finds in targets. Raises ValueError if it finds none."""
+    if not isinstance(swapper.refiner, Blend) or swapper.refiner.mask is None:
+        raise ValueError("of: refiner needs the refiner blend with a mask, such as {use: face-segmenter}")
+    found: Tensor = swapper.refiner.mask(batch.target)
+    return found.float()
+
+
 class MaskLoss(Loss):
-    """Mean squared difference of the painted mask and an estimator's on the truth: a learned mask, as DeepFaceLab's."""
+    """Mean squared difference of a mask and an estimator's on the truth.
+
+    Of the generator's mask, as DeepFaceLab learns it; or of the mask that a `blend` finds in targets, where what is
+    known to lie in front of the face (`Batch.known`, of pairs of different pictures) is no face.
+    """
 
     name = "mask"
 
@@ -27,6 +41,7 @@ class MaskLoss(Loss):
         mask: Annotated[Part, use("estimators")] = Field(
             default={"use": "hull-mask"}, validate_default=True, description="Says what is face."
         )
+        of: Literal["generator", "refiner"] = Field("generator", description="Whose mask is trained.")
 
     options: Options
 
@@ -45,7 +60,12 @@ class MaskLoss(Loss):
         """A scalar. Pairs whose mask is not found have no part."""
         found = self.mask(Faces.of(batch.truth)).float()
         known = found.isfinite()
-        squared = (painted(output) - found.nan_to_num(0.0)).square() * known
+        if self.options.of == "refiner":
+            found = found * (1 - torch.where(batch.same[:, None, None, None], 0.0, batch.known))
+            own = blends_mask(batch, swapper)
+        else:
+            own = painted(output)
+        squared = (own - found.nan_to_num(0.0)).square() * known
         return squared.sum() / known.sum().clamp(min=1)
 
 

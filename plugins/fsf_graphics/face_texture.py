@@ -1,0 +1,72 @@
+"""A face as a graphics program takes it: its picture and its landmarks."""
+
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional as F
+
+from fsframework.components import AttributeEncoder, ComponentOptions, Estimator, IdentityEncoder
+from fsframework.plugins import Part, use
+from fsframework.types import Faces
+
+POINTS = 68
+
+
+class FaceTexture(IdentityEncoder):
+    """The picture itself, resized, and 68 landmarks in units of its side, as one vector: who somebody is, in pixels.
+
+    It is no embedding: vectors have no unit length, and their cosine says nothing.
+    """
+
+    name = "face-texture"
+    differentiable = False
+    metric = False
+
+    class Options(ComponentOptions):
+        side: int = Field(128, ge=32, le=512, description="Side of the picture in pixels.")
+        landmarks: Annotated[Part, use("estimators")] = Field(
+            default={"use": "dlib-landmarks"}, validate_default=True, description="Finds the 68 landmarks."
+        )
+
+    options: Options
+
+    def __init__(self, options: Options) -> None:
+        super().__init__(options)
+        self.landmarks: Estimator = options.landmarks.build()
+        if self.landmarks.quantity != "landmarks68":
+            raise ValueError(f"landmarks: {self.landmarks.name} gives {self.landmarks.quantity}, not landmarks68")
+        self.dim = 3 * options.side**2 + 2 * POINTS
+
+    def load(self) -> None:
+        """Load the landmarks' estimator."""
+        self.landmarks.load()
+
+    def forward(self, faces: Faces) -> Tensor:
+        """(B, 3 side^2 + 136)."""
+        side, size = self.options.side, faces.image.shape[-1]
+        image = F.interpolate(faces.image, size=(side, side), mode="bilinear", antialias=size > side)
+        points = (self.landmarks(faces).to(image) + 0.5) / size  # from the picture's corner
+        return torch.cat([image.flatten(1), points.flatten(1)], dim=1)
+
+
+def unpacked(vectors: Tensor) -> tuple[Tensor, Tensor]:
+    """Pictures (B, 3, side, side) and landmarks (B, 68, 2) in their pixels, of what `FaceTexture` made."""
+    side = round(((vectors.shape[1] - 2 * POINTS) / 3) ** 0.5)
+    image = vectors[:, : 3 * side * side].unflatten(1, (3, side, side))
+    return image, vectors[:, 3 * side * side :].unflatten(1, (POINTS, 2)) * side - 0.5
+
+
+class Picture(AttributeEncoder):
+    """The target itself: a graphics program paints into it."""
+
+    name = "picture"
+
+    def __init__(self, options: ComponentOptions, size: int) -> None:
+        super().__init__(options, size)
+        self.channels = [3]
+
+    def forward(self, faces: Faces) -> list[Tensor]:
+        """The picture, (B, 3, S, S)."""
+        return [faces.image]
