@@ -16,7 +16,8 @@ import click
 import cv2
 import numpy as np
 
-from fsframework.evaluation_table import SEEN
+from fsframework.comparison_table import COSTS, Cell, columns, costs_of, notes, rows
+from fsframework.evaluation_table import ARROWS, SEEN
 from fsframework.files import write_text
 from fsframework.images import read_image, write_image
 from fsframework.runs import Run
@@ -43,8 +44,10 @@ def main(run: Path | None, name: str | None, command: str | None, note: str, pic
     files = sorted((HERE / "results").glob("*.json"))
     results = {file.stem: json.loads(file.read_text()) for file in files}
     runs = [show(name, kept) for name, kept in results.items() if "metrics" in kept]
-    others = [show_other(name, kept) for name, kept in results.items() if "metrics" not in kept]
-    for place, shown in ((HERE.parent / "README.md", runs), (HERE / "README.md", runs + others)):
+    compared = [show_comparison(name, kept) for name, kept in results.items() if "methods" in kept]
+    others = [show_other(name, kept) for name, kept in results.items() if not kept.keys() & {"metrics", "methods"}]
+    shown_first = compared + runs
+    for place, shown in ((HERE.parent / "README.md", shown_first), (HERE / "README.md", shown_first + others)):
         text = "\n\n".join(shown)
         before, _, rest = place.read_text().partition(BEGIN)
         _, _, after = rest.partition(END)
@@ -119,6 +122,37 @@ def show(name: str, kept: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def show_comparison(name: str, kept: dict[str, Any]) -> str:
+    """What `fsf compare` saved as Markdown: a column for each method."""
+    manifest, methods = kept["manifest"], list(rows(kept))
+    facts = f"`{kept['command']}` on {manifest['device']}, {kept['date'][:10]}, commit {manifest['commit']}."
+    lines = [f"### {name}", "", f"{facts} {kept.get('note', '')}".strip(), ""]
+    lines.append(f"|  | {' | '.join(row.name for row in methods)} |")
+    lines.append("|---" * (len(methods) + 1) + "|")
+    for number, column in enumerate(columns(kept)):
+        if column.key in SHOWN:
+            cells = [compared_cell(row.cells[number], column.key) for row in methods]
+            lines.append(f"| {column.benchmark}: {column.key} {ARROWS[column.better]} | {' | '.join(cells)} |")
+    for heading, costs in zip(COSTS, zip(*map(costs_of, methods), strict=True), strict=True):
+        lines.append(f"| {heading} ↓ | {' | '.join(costs)} |")
+    return "\n".join([*lines, "", *(escaped(note) for note in notes(kept))])
+
+
+def compared_cell(cell: Cell, key: str) -> str:
+    """A figure of a comparison with its interval."""
+    digits = SHOWN[key]
+    if cell.value is None:
+        return "-"
+    low, high = cell.low, cell.high
+    interval = "" if low is None or high is None or low == high else f" ({low:.{digits}f} to {high:.{digits}f})"
+    return f"{cell.value:.{digits}f}{escaped('*') if cell.own else ''}{interval}"
+
+
+def escaped(text: str) -> str:
+    """A text in which an asterisk is an asterisk."""
+    return text.replace("*", "\\*")
+
+
 def show_other(name: str, kept: dict[str, Any]) -> str:
     """A timing or a comparison as Markdown: its rows, or its figures if it has no rows."""
     facts = f"`{kept['command']}` on {kept['device']}, {kept['date'][:10]}, commit {kept['commit']}."
@@ -129,13 +163,13 @@ def show_other(name: str, kept: dict[str, Any]) -> str:
         facts += f" {note}"
     if share := kept.get("data_share_percent"):
         facts += f" A training step waits for data {share} % of its time."
-    rows = kept.get("rows") or [
+    found = kept.get("rows") or [
         {"figure": key, "value": float(f"{value:.6g}")} for key, value in kept["figures"].items()
     ]
-    columns = list(dict.fromkeys(key for row in rows for key in row))
+    columns = list(dict.fromkeys(key for row in found for key in row))
     lines = [f"### {name}", "", facts, "", f"| {' | '.join(key.replace('_', ' ') for key in columns)} |"]
     lines += ["|---" * len(columns) + "|"]
-    for row in rows:
+    for row in found:
         cells = ("" if row.get(key) is None else str(row[key]) for key in columns)
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)

@@ -127,7 +127,7 @@ def table(found: Comparison) -> RenderableType:
         cells = [_number(row.cells[number], column.unit) for row in methods]
         grid.add_row(column.benchmark if column.place != last else "", _head(column), *cells)
         last = column.place
-    for heading, costs in zip(COSTS, zip(*map(_costs, methods), strict=True), strict=True):
+    for heading, costs in zip(COSTS, zip(*map(costs_of, methods), strict=True), strict=True):
         grid.add_row("cost" if heading == COSTS[0] else "", f"{heading} ↓", *costs)
     return Group(grid, Text("\n".join(notes(found)), style="dim"))
 
@@ -147,7 +147,8 @@ def _digits(unit: str) -> int:
     return 1 if unit == "%" else 2
 
 
-def _costs(row: Row) -> list[str]:
+def costs_of(row: Row) -> list[str]:
+    """Milliseconds of a swap and millions of parameters, as texts; empty for the copies."""
     if row.seconds is None or row.parameters is None:
         return ["", ""]
     return [f"{1000 * row.seconds:.0f}", f"{row.parameters / 1e6:.1f}"]
@@ -161,7 +162,7 @@ def write_page(found: Comparison, folder: Path) -> str:
     for number, column in enumerate(columns(found)):
         cells = [_html(row.cells[number], column.unit) for row in methods]
         body.append(tag("tr", tag("th", f"{column.benchmark}: {_head(column)}", scope="row"), cells))
-    for heading, costs in zip(COSTS, zip(*map(_costs, methods), strict=True), strict=True):
+    for heading, costs in zip(COSTS, zip(*map(costs_of, methods), strict=True), strict=True):
         cells = [tag("td", text, class_="number") for text in costs]
         body.append(tag("tr", tag("th", f"{heading} ↓", scope="row"), cells))
     head = tag("tr", tag("td"), heads)
