@@ -141,7 +141,7 @@ def compare(found: list[Found], reference: list[Found]) -> dict[str, Any]:
         "landmark_distance_median_px": statistics.median(distance) if distance else None,
         "landmark_distance_max_px": max(distance, default=None),
         "best_faces_missed": sum(
-            not len(mine.boxes) or overlaps(other.boxes[:1], mine.boxes).max() < HALF
+            bool(not len(mine.boxes) or overlaps(other.boxes[:1], mine.boxes).max() < HALF)
             for mine, other in zip(found, reference, strict=True)
             if len(other.boxes)
         ),
