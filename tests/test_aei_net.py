@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from fsframework import convolution, winograd
 from fsframework.components import AttributeEncoder, Generator
+from fsframework.errors import UserError
 from fsframework.instance_norm import instance_norm
 from fsframework.plugins import part
 from fsframework.types import Faces
@@ -260,3 +261,23 @@ def test_compressed_attributes_are_the_coarse_ones() -> None:
     z_att = [z.detach().requires_grad_() for z in attributes(Faces.of(torch.rand(2, 3, 64, 64)))]
     generator(F.normalize(torch.randn(2, 16), dim=1), z_att).sum().backward()
     assert [z.grad is not None for z in z_att] == [True, True, True, False, False, False]
+
+
+@pytest.mark.parametrize("size", [64, 128])
+def test_timms_networks_give_the_same_levels(size: int) -> None:
+    attributes = part("attribute-encoders", "timm-attributes", backbone="resnet10t", width=0.125).build(size)
+    generator = part("generators", "aad-generator", width=0.125).build(size, 16, attributes.channels)
+    z_att = attributes(Faces.of(torch.rand(2, 3, size, size)))
+    assert [z.shape[1] for z in z_att] == attributes.channels
+    assert [z.shape[-1] for z in z_att] == [*(2 ** (k + 1) for k in range(len(z_att) - 1)), size // 2]
+    generator(F.normalize(torch.randn(2, 16), dim=1), z_att).square().mean().backward()
+    assert all(value.grad is not None for value in attributes.parameters())
+
+
+def test_timms_networks_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(UserError, match="timm knows no nothing"):
+        part("attribute-encoders", "timm-attributes", backbone="nothing").build(64)
+    with pytest.raises(UserError, match="has no maps at strides 2, 4, 8, 16, 32; choose another"):
+        part("attribute-encoders", "timm-attributes", backbone="convnext_atto").build(64)
+    with pytest.raises(ValueError, match="size 32 is too small; use 64 or more"):
+        part("attribute-encoders", "timm-attributes").build(32)

@@ -6,6 +6,7 @@ from fsf_faceshifter.hear_net import HearNet
 from fsf_faceshifter.losses import Attribute, Change
 from fsf_faceshifter.occluded import Occluded
 from fsf_faceshifter.shipped import MODELS
+from fsf_faceshifter.timm_attributes import TimmAttributes
 from fsframework import hookimpl
 from fsframework.components import AttributeEncoder, Dataset, Generator, Loss, Refiner
 from fsframework.plugins import Model
@@ -13,7 +14,7 @@ from fsframework.plugins import Model
 
 @hookimpl
 def register_attribute_encoders() -> list[type[AttributeEncoder]]:
-    return [AeiAttributes]
+    return [AeiAttributes, TimmAttributes]
 
 
 @hookimpl

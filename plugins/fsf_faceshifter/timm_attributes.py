@@ -1,0 +1,74 @@
+"""An attribute encoder on one of timm's networks, such as a ResNet, which GHOST offers beside the U-Net."""
+
+from itertools import pairwise
+from typing import Any
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from fsf_faceshifter.aei_net import level_count
+from fsf_faceshifter.blocks import down_block, up_block
+from fsframework.components import AttributeEncoder, ComponentOptions
+from fsframework.convolution import scaled
+from fsframework.errors import UserError
+from fsframework.types import Faces
+
+STRIDE = 32  # of the coarsest map that is taken from the backbone
+
+
+class TimmAttributes(AttributeEncoder):
+    """The maps z_att^k of `aei-attributes`, same sides, by a backbone of timm's and a decoder with skip connections.
+
+    GHOST (Groshev et al., IEEE Access 2022) has a ResNet there. Weights start from nothing. Where the crop is larger
+    than 64 px, halving convolutions follow the backbone until the coarsest map is 2x2.
+    """
+
+    name = "timm-attributes"
+
+    class Options(ComponentOptions):
+        backbone: str = Field("resnet18", description="The network's name in timm; maps at strides 2 to 32.")
+        width: float = Field(
+            0.5, gt=0, le=2, description="Factor of the decoder's numbers of channels; 1 is the paper's."
+        )
+
+    options: Options
+
+    def __init__(self, options: Options, size: int) -> None:
+        super().__init__(options, size)
+        import timm  # takes a second, which swaps without this network need not wait
+
+        levels = level_count(size)
+        if size < 2 * STRIDE:
+            raise ValueError(f"size {size} is too small; use {2 * STRIDE} or more")
+        if not timm.is_model(options.backbone):
+            raise UserError(f"backbone: timm knows no {options.backbone}; see timm.list_models()")
+        self.backbone = timm.create_model(options.backbone, pretrained=False, features_only=True)
+        info: Any = self.backbone.feature_info
+        if list(info.reduction()) != [2, 4, 8, 16, STRIDE]:
+            raise UserError(f"backbone: {options.backbone} has no maps at strides 2, 4, 8, 16, 32; choose another")
+        channels = list(info.channels())
+        deepest = scaled(1024, options.width)
+        more = levels - 1 - len(channels)
+        widths = [channels[-1], *[deepest] * more]
+        self.down = nn.ModuleList(down_block(before, after) for before, after in pairwise(widths))
+        skips = [*channels, *widths[1:]]
+        inputs, ups = skips.pop(), []
+        self.channels = [inputs]
+        for level, skip in enumerate(reversed(skips)):
+            wide = scaled(1024 // 2 ** max(0, level - more), options.width)
+            ups.append(up_block(inputs, wide))
+            inputs = wide + skip
+            self.channels.append(inputs)
+        self.up = nn.ModuleList(ups)
+        self.channels.append(inputs)
+
+    def forward(self, faces: Faces) -> list[Tensor]:
+        """Maps (B, channels[k], 2^(k+1), 2^(k+1)); the last one has the side of the one before it."""
+        skips = list(self.backbone(faces.image))
+        for down in self.down:
+            skips.append(down(skips[-1]))
+        z_att = [skips.pop()]
+        for up in self.up:
+            z_att.append(torch.cat([up(z_att[-1]), skips.pop()], dim=1))
+        return [*z_att, z_att[-1]]
