@@ -527,3 +527,15 @@ def test_a_run_is_converted_with(tmp_path: Path, untrained_run: Callable[..., Ru
 def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no run directory"):
         Converter(tmp_path)
+
+
+def test_a_source_whom_the_model_cannot_paint_is_refused(folder: Path) -> None:
+    class Selective(Painter):
+        def knows(self, z_id: Tensor) -> Tensor:
+            return z_id[:, 2] < 0
+
+    converter = build(Selective)
+    assert reds(converter.swap(RED, TARGET), 160, 120)
+    with pytest.raises(UserError, match=r"target\.png: the model paints only the people it was trained on"):
+        converter.swap_file(folder / "target.png", folder / "red.png", folder / "out.png")
+    assert not (folder / "out.png").exists()

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from fsframework.components import Benchmark, ComponentOptions, Dataset, Figure
 from fsframework.errors import UserError
-from fsframework.evaluation import _judges, bench, evaluate, table
+from fsframework.evaluation import _judges, _own_identity, bench, evaluate, table
 from fsframework.images import is_marked, read_image, to_tensor, write_image
 from fsframework.pairs import (
     EvaluationPairs,
@@ -310,7 +310,8 @@ def fake_run(folder: Path, pairs: str | int, benchmarks: list[Part], refines: bo
         size=8,
         seed=1,
         stages=[],
-        networks=SimpleNamespace(identity=SimpleNamespace(name="trainer")),
+        networks=SimpleNamespace(identity=SimpleNamespace(name="trainer"), generator=None),
+        data=data,
         relative=Path,
     )
     swapper = Brighter(refines)
@@ -525,3 +526,22 @@ def test_bench_needs_options_for_what_the_recipe_lacks(untrained: Path) -> None:
     assert _named("pose-error", only_pose) == plan.benchmarks[1:]
     with pytest.raises(UserError, match="id-retrieval: has options that must be given"):
         _named("id-retrieval", only_pose)
+
+
+@pytest.mark.parametrize(("loss", "own"), [("reconstruction", []), ("identity", ["dlib-resnet"])])
+def test_who_only_chooses_a_decoder_is_no_network_of_the_training(loss: str, own: list[str]) -> None:
+    """Unless a loss asks it; a generator that paints from the embedding has always seen it."""
+    losses = json.dumps([{"use": loss}])
+    assert _own_identity(Recipe.load("deepfakes", [f"stages.0.losses={losses}"])) == own
+    assert _own_identity(Recipe.load("smoke")) == ["dlib-resnet"]
+
+
+def test_figures_say_that_people_were_seen() -> None:
+    metrics: dict[str, Any] = {"benchmarks": {}, "pairs": 3, "own_network": [], "seen_people": True}
+    console = Console(width=200)
+    with console.capture() as captured:
+        console.print(table(metrics))
+    assert "Seen people" in captured.get()
+    with console.capture() as captured:
+        console.print(table(metrics | {"seen_people": False}))
+    assert "Seen people" not in captured.get()

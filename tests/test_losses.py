@@ -273,3 +273,41 @@ def test_landmarks_are_where_the_detector_sees_them_and_move_with_the_face(swapp
     apart.backward()
     assert moved.grad is not None and moved.grad.abs().sum() > 0
     assert not any(p.requires_grad for p in landmarks.parameters())  # else it would be trained as a critic
+
+
+def heads(count: int) -> Tensor:
+    """ORL faces as a batch."""
+    faces = part("datasets", "orl").build(64, part("detectors", "mtcnn"), "train")
+    faces.load()
+    return to_tensor(np.stack([faces[place].image for place in np.linspace(0, 299, count).astype(int)]))
+
+
+def test_the_eyes_network_learns_landmarks_and_then_asks(swapper: Swapper) -> None:
+    eyes = loss("eyes", learn=40)
+    eyes.load()
+    images = heads(32)
+    faces = Faces.of(images)
+    batch = Batch.of(faces, faces)
+    turned = images.flip(3).requires_grad_()
+    result = SwapResult(turned, turned, torch.zeros(32, 3))
+    optimizer = torch.optim.Adam(eyes.net.parameters(), 2e-3)
+    costs = []
+    for step in range(60):
+        asked = eyes(batch, result, swapper)
+        assert (asked.item() == 0) == (step < 40)
+        optimizer.zero_grad()
+        term = eyes.critic(batch, result)
+        term.backward()
+        optimizer.step()
+        costs.append(term.item())
+    assert costs[-1] < 0.3 * costs[0] and costs[-1] < 0.08  # in units of the side
+    eyes(batch, result, swapper).backward()
+    assert turned.grad is not None and turned.grad.abs().sum() > 0
+    kept = loss("eyes", learn=40)
+    kept.load_state_dict(eyes.state_dict())
+    assert int(kept.steps) == 60  # a run that goes on does not begin to learn again
+
+
+def test_the_eyes_teacher_must_find_landmarks() -> None:
+    with pytest.raises(ValueError, match="teacher: pnp gives pose_deg, not landmarks68"):
+        loss("eyes", teacher={"use": "pnp"})

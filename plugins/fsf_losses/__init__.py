@@ -1,6 +1,7 @@
 """Losses that more than one method uses."""
 
 from fsf_losses.dssim import Dssim
+from fsf_losses.eyes import Eyes
 from fsf_losses.hinge_gan import HingeGan
 from fsf_losses.identity import Identity
 from fsf_losses.margin import Margin
@@ -11,4 +12,4 @@ from fsframework.components import Loss
 
 @hookimpl
 def register_losses() -> list[type[Loss]]:
-    return [Dssim, HingeGan, Identity, Margin, Reconstruction]
+    return [Dssim, Eyes, HingeGan, Identity, Margin, Reconstruction]
