@@ -55,15 +55,15 @@ def compare(
     UserError
         A method cannot be loaded, swaps nothing, or cannot be measured in this way.
     """
-    first = models.load(wheres[0], device, sets)
+    methods = [models.load(where, device, () if number else sets) for number, where in enumerate(wheres)]
+    first = methods[0]
     plan = plan_of(first.recipe)
     rows: list[dict[str, Any]] = []
     pictures: dict[str, list[np.ndarray]] = {}
-    pairs = None
-    for number, where in enumerate(wheres):
-        trained = models.load(where, device) if number else first
+    for where, trained in zip(wheres, methods, strict=True):
         if trained.recipe.networks.generator is None:
             raise UserError(f"{where}: is a recogniser and swaps nothing; leave it out")
+    for where, trained in zip(wheres, methods, strict=True):
         shown = first.recipe.model_copy(update={"size": trained.recipe.size})
         pairs = pairs_of(shown, plan, dataset_of(shown, plan.data))
         metrics, _ = measure(trained, plan, pairs, shown)
@@ -84,7 +84,6 @@ def compare(
                 "metrics": metrics,
             }
         )
-    assert pairs is not None
     _write(folder, pictures)
     return {
         "methods": rows,
