@@ -10,8 +10,8 @@ from torch.nn import functional as F
 from fsframework.components import ComponentOptions, Generator
 from fsframework.errors import UserError
 
-# Cosine to a person's mean from which a face is taken for that person's. By dlib-resnet, with eight people of ORL: their
-# new pictures had 0.68 or more, nine in ten of the other 32 people's 0.52 or less, all of LFW's 0.49 or less.
+# Cosine to a person's mean from which a face is taken for that person's. By dlib-resnet, with eight people of ORL,
+# their new pictures had 0.68 or more, nine in ten of the other 32 people's 0.52 or less, all of LFW's 0.49 or less.
 KNOWN = 0.5
 
 
