@@ -10,6 +10,9 @@ from torch.nn import functional as F
 
 from fsframework.errors import UserError
 from fsframework.plugins import part
+from fsframework.recipe import Recipe
+from fsframework.runs import Run
+from fsframework.training import train
 from fsframework.types import Faces
 from fsframework.weights import save_state
 
@@ -70,3 +73,18 @@ def test_margins_are_the_published_ones(kind: str) -> None:
         logits[row, who] = cosines[row, who] - 0.3 if kind == "cosface" else torch.cos(angle + 0.3)
     expected = F.cross_entropy(10 * logits, person)
     torch.testing.assert_close(loss.term(embedding, person), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_recogniser_recipe_trains_it(tmp_path: Path) -> None:
+    sets = [
+        "size=32",
+        "data={use: orl, people: [1, 2], test_people: [2]}",
+        "networks.identity={use: iresnet, layers: 18}",
+    ]
+    sets += ["stages.0.losses=[{use: margin, kind: arcface, people: 4, dim: 512}]", "stages.0.steps=2"]
+    run = Run.open(Recipe.load("recogniser", [*sets, "stages.0.batch_size=4"]), tmp_path / "run", device="cpu")
+    train(run)
+    file = run.weights_file(run.recipe.stages[0])
+    read = build(weights=str(file))
+    read.load()
+    assert read(Faces.of(torch.zeros(1, 3, 32, 32))).shape == (1, 512)

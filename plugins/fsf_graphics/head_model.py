@@ -3,8 +3,8 @@
 The model is linear: mean + sum of coefficients times modes, in units of the distance of the outer eye corners, x to the
 viewer's right, y down, z away. The camera is orthographic with one scale (weak perspective). `fsf_graphics.learn_head`
 made the numbers by structure from motion over the landmarks of LFW's training people, in crops of 64 px: of 1042 faces
-left out, 1.4 % of the eye corners' distance is not explained by 20 modes, 5.8 % by the mean alone. Depth is the weakest:
-photographs show few profiles.
+left out, 1.4 % of the eye corners' distance is not explained by 20 modes, 5.8 % by the mean alone. Depth is known
+worst, as photographs show few profiles.
 """
 
 from dataclasses import dataclass
