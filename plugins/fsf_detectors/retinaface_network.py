@@ -8,7 +8,6 @@ not, the box, five landmarks. The paper's mesh decoder is left out, as there.
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.models import resnet50  # type: ignore[import-untyped]
 
 ANCHORS = 2  # at each place
 MOBILE_STAGES = [  # of MobileNet v1 at a quarter of its width: inputs, outputs, stride of each separable convolution
@@ -59,6 +58,8 @@ class ResNetBody(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
+        from torchvision.models import resnet50  # type: ignore[import-untyped]  # takes a second
+
         whole = resnet50()
         for name, module in whole.named_children():
             if name not in ("avgpool", "fc"):
