@@ -22,7 +22,7 @@ from fsframework.evaluation_samples import spread
 from fsframework.images import to_images, write_image
 from fsframework.models import Trained
 from fsframework.pairs import EvaluationPairs
-from fsframework.runs import pick_device
+from fsframework.types import Batch
 
 TIMED, WARM = 10, 2  # swaps of one pair whose median time counts, after some that do not
 SIDE = 128  # pixels of a picture in the grid
@@ -89,7 +89,7 @@ def compare(
         "methods": rows,
         "pairs": len(pairs.pairs),
         "evaluation": plan.model_dump(mode="json"),
-        **{"manifest": environment(pick_device(device))},
+        "manifest": environment(first.device),
     }
 
 
@@ -102,7 +102,7 @@ def _free(name: str, taken: Sequence[str]) -> str:
     return name
 
 
-def _few(pairs: EvaluationPairs) -> Any:
+def _few(pairs: EvaluationPairs) -> Batch:
     """Some pairs, spread over the list, as one batch."""
     places = spread(len(pairs.pairs))
     (batch,) = replace(pairs, pairs=[pairs.pairs[place] for place in places], batch_size=len(places))
