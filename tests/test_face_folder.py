@@ -490,3 +490,17 @@ def test_lfw(shared: Path) -> None:
     source = sources.open_source(shared / "data/lfw/val.zip")
     assert len(source.pictures) == 1266 and source.pictures[0].person == "Aaron_Eckhart"
     assert source.read(source.pictures[0]).shape == (192, 192, 3)
+
+
+def test_pictures_of_everybody_can_be_held_out(tmp_path: Path) -> None:
+    for person in range(3):
+        for number in range(12):
+            save(tmp_path / "ours" / f"p{person}" / f"{number}.png", face())
+    options: dict[str, Any] = {"hold_out": "pictures", "test_share": 0.3}
+    train, test = (opened(tmp_path / "ours", split, **options) for split in ("train", "test"))
+    assert train.seen and set(train.people()) == set(test.people()) == {"p0", "p1", "p2"}
+    assert not set(train.names()) & set(test.names()) and len(train) + len(test) == 36
+    assert not opened(tmp_path / "ours").seen
+    save(tmp_path / "others" / "p1" / "new.png", face())
+    apart = opened(tmp_path / "ours", "test", test_root=tmp_path / "others", hold_out="pictures")
+    assert apart.names() == ["p1/new.png"] and apart.seen

@@ -32,7 +32,12 @@ class FaceFolder(Dataset):
         root: Path = Field(description="Folder or zip file of pictures: person/picture.jpg, or pictures only.")
         test_root: Path | None = Field(None, description="Folder or zip file of the people for tests, if kept apart.")
         test_share: float = Field(
-            0.1, ge=0, le=1, description="Share of the people held out for tests, where there is no test_root."
+            0.1, ge=0, le=1, description="Share of what is held out for tests, where there is no test_root."
+        )
+        hold_out: Literal["people", "pictures"] = Field(
+            "people",
+            description="Whether people are for tests or, for methods that paint only people they have seen, pictures "
+            "of everybody: a test_share of them, or those in test_root.",
         )
         layout: Literal["raw", "aligned"] = Field(
             "raw", description="raw: find and align the faces. aligned: pictures are whole-head crops already."
@@ -47,7 +52,7 @@ class FaceFolder(Dataset):
         Raises
         ------
         UserError
-            There are no usable pictures, or nobody in this split, or a person is in both root and test_root.
+            There are no usable pictures, or nobody in this split, or a person who is held out is in root and test_root.
         """
         options = self.options
         self.skipped: list[tuple[str, str]] = []
@@ -55,7 +60,8 @@ class FaceFolder(Dataset):
         sources = {"train": open_source(options.root.expanduser())}
         if options.test_root is not None:
             sources["test"] = open_source(options.test_root.expanduser())
-            _check_apart(sources["train"], sources["test"])
+            if not self.seen:
+                _check_apart(sources["train"], sources["test"])
         for part, source in sources.items():
             if options.test_root is None or self.split in (part, "all"):
                 faces = self._aligned(source)
@@ -68,8 +74,14 @@ class FaceFolder(Dataset):
     def _belongs(self, faces: AlignedFaces, place: int) -> bool:
         if self.options.test_root is not None or self.split == "all":
             return True
-        held_out = is_held_out(faces.people[place] or faces.names[place], self.options.test_share)
+        person = None if self.seen else faces.people[place]
+        held_out = is_held_out(person or faces.names[place], self.options.test_share)
         return held_out == (self.split == "test")
+
+    @property
+    def seen(self) -> bool:
+        """Whether pictures, not people, are held out."""
+        return self.options.hold_out == "pictures"
 
     def _aligned(self, source: Source) -> AlignedFaces:
         detector = self.detector if self.options.layout == "raw" else None
