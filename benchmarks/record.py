@@ -44,9 +44,9 @@ def main(run: Path | None, name: str | None, command: str | None, note: str, pic
     files = sorted((HERE / "results").glob("*.json"))
     results = {file.stem: json.loads(file.read_text()) for file in files}
     runs = [show(name, kept) for name, kept in results.items() if "metrics" in kept]
-    compared = [show_comparison(name, kept) for name, kept in results.items() if "methods" in kept]
+    comparisons = [show_comparison(name, kept) for name, kept in results.items() if "methods" in kept]
     others = [show_other(name, kept) for name, kept in results.items() if not kept.keys() & {"metrics", "methods"}]
-    shown_first = compared + runs
+    shown_first = comparisons + runs
     for place, shown in ((HERE.parent / "README.md", shown_first), (HERE / "README.md", shown_first + others)):
         text = "\n\n".join(shown)
         before, _, rest = place.read_text().partition(BEGIN)
@@ -95,11 +95,10 @@ def show(name: str, kept: dict[str, Any]) -> str:
         for key in figures
         if key in SHOWN and key in metrics["benchmarks"][label]
     ]
-    arrows = {"higher": "↑", "lower": "↓"}
-    heads = [f"{label}: {key} {arrows[metrics['figures'][label][key]['better']]}" for label, key in columns]
+    heads = [f"{label}: {key} {ARROWS[metrics['figures'][label][key]['better']]}" for label, key in columns]
     rows = []
     for way, figures in ways.items():
-        rows.append(" | ".join(["", way, *(cell(figures[label], key) for label, key in columns), ""]))
+        rows.append(" | ".join(["", way, *(kept_cell(figures[label], key) for label, key in columns), ""]))
     trained = ", ".join(
         f"{stage}: {values['images']} images at {values['images_per_s']:.0f} a second"
         for stage, values in kept.get("stages", {}).items()
@@ -122,6 +121,11 @@ def show(name: str, kept: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def kept_cell(figures: dict[str, Any], key: str) -> str:
+    """A figure of metrics.json."""
+    return cell(figures.get(key), figures.get(f"{key}_low"), figures.get(f"{key}_high"), key)
+
+
 def show_comparison(name: str, kept: dict[str, Any]) -> str:
     """What `fsf compare` saved as Markdown: a column for each method."""
     manifest, methods = kept["manifest"], list(rows(kept))
@@ -131,21 +135,16 @@ def show_comparison(name: str, kept: dict[str, Any]) -> str:
     lines.append("|---" * (len(methods) + 1) + "|")
     for number, column in enumerate(columns(kept)):
         if column.key in SHOWN:
-            cells = [compared_cell(row.cells[number], column.key) for row in methods]
+            cells = [compared(row.cells[number], column.key) for row in methods]
             lines.append(f"| {column.benchmark}: {column.key} {ARROWS[column.better]} | {' | '.join(cells)} |")
     for heading, costs in zip(COSTS, zip(*map(costs_of, methods), strict=True), strict=True):
         lines.append(f"| {heading} ↓ | {' | '.join(costs)} |")
     return "\n".join([*lines, "", *(escaped(note) for note in notes(kept))])
 
 
-def compared_cell(cell: Cell, key: str) -> str:
-    """A figure of a comparison with its interval."""
-    digits = SHOWN[key]
-    if cell.value is None:
-        return "-"
-    low, high = cell.low, cell.high
-    interval = "" if low is None or high is None or low == high else f" ({low:.{digits}f} to {high:.{digits}f})"
-    return f"{cell.value:.{digits}f}{escaped('*') if cell.own else ''}{interval}"
+def compared(found: Cell, key: str) -> str:
+    """A figure of a comparison."""
+    return cell(found.value, found.low, found.high, key, escaped("*") if found.own else "")
 
 
 def escaped(text: str) -> str:
@@ -175,14 +174,13 @@ def show_other(name: str, kept: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def cell(figures: dict[str, Any], key: str) -> str:
+def cell(value: float | None, low: float | None, high: float | None, key: str, mark: str = "") -> str:
     """A figure with its interval."""
-    if figures.get(key) is None:
+    if value is None:
         return "-"
-    low, high = figures.get(f"{key}_low"), figures.get(f"{key}_high")
     digits = SHOWN[key]
     interval = "" if low is None or high is None or low == high else f" ({low:.{digits}f} to {high:.{digits}f})"
-    return f"{figures[key]:.{digits}f}{interval}"
+    return f"{value:.{digits}f}{mark}{interval}"
 
 
 if __name__ == "__main__":

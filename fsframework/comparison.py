@@ -18,11 +18,10 @@ from fsframework import models
 from fsframework.environment import environment
 from fsframework.errors import UserError
 from fsframework.evaluation import dataset_of, measure, pairs_of, plan_of
-from fsframework.evaluation_samples import spread
+from fsframework.evaluation_samples import clear, few
 from fsframework.images import to_images, write_image
 from fsframework.models import Trained
 from fsframework.pairs import EvaluationPairs
-from fsframework.types import Batch
 
 TIMED, WARM = 10, 2  # swaps of one pair whose median time counts, after some that do not
 SIDE = 128  # pixels of a picture in the grid
@@ -68,7 +67,7 @@ def compare(
         pairs = pairs_of(shown, plan, dataset_of(shown, plan.data))
         metrics, _ = measure(trained, plan, pairs, shown)
         name = _free(trained.recipe.name, [row["name"] for row in rows])
-        batch = _few(pairs)
+        batch = few(pairs)
         if not pictures:
             pictures = {"source": list(to_images(batch.source.image)), "target": list(to_images(batch.target.image))}
         with torch.no_grad():
@@ -102,13 +101,6 @@ def _free(name: str, taken: Sequence[str]) -> str:
     return name
 
 
-def _few(pairs: EvaluationPairs) -> Batch:
-    """Some pairs, spread over the list, as one batch."""
-    places = spread(len(pairs.pairs))
-    (batch,) = replace(pairs, pairs=[pairs.pairs[place] for place in places], batch_size=len(places))
-    return batch
-
-
 @torch.no_grad()
 def _seconds(trained: Trained, pairs: EvaluationPairs) -> float:
     """Median time of a swap of one aligned crop, from the two pictures on; the source is not known before."""
@@ -122,12 +114,7 @@ def _seconds(trained: Trained, pairs: EvaluationPairs) -> float:
 
 
 def _write(folder: Path, pictures: dict[str, list[np.ndarray]]) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for old in folder.glob("[0-9][0-9][0-9]_*.png"):
-            old.unlink()
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be used: {error.strerror or error}; choose another with --out") from error
+    clear(folder, "choose another with --out")
     for name, images in pictures.items():
         for row, image in enumerate(images):
             write_image(folder / f"{row:03}_{name}.png", image, synthetic=name not in ("source", "target"))

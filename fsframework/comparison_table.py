@@ -9,12 +9,12 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from fsframework.evaluation_table import ARROWS
+from fsframework.evaluation_table import decimals, heading
 from fsframework.report_html import Html, join, page, scrolling, section, tag
+from fsframework.report_metrics import BOUNDS
 
 OWN = "*: the judge is a network that the method was trained against, which it may merely fool."
 SEEN = "\N{DAGGER}: paints only people it was trained on; the pictures are new, their people are not."
-BOUNDS = ("copy-target", "copy-source")
 COSTS = ("ms a swap", "million parameters")
 Comparison = dict[str, Any]
 
@@ -27,6 +27,11 @@ class Column(NamedTuple):
     key: str
     unit: str
     better: str
+
+    @property
+    def figure(self) -> str:
+        """The key with its unit and arrow."""
+        return heading(self.key, self.unit, self.better)
 
 
 class Cell(NamedTuple):
@@ -118,33 +123,24 @@ def table(found: Comparison) -> RenderableType:
     """For the terminal, without intervals: a column for each method."""
     methods = list(rows(found))
     grid = Table()
-    for heading in ("benchmark", "figure"):
-        grid.add_column(heading)
+    grid.add_column("benchmark")
+    grid.add_column("figure")
     for row in methods:
         grid.add_column(Text(row.name), justify="right")
     last = None
     for number, column in enumerate(columns(found)):
         cells = [_number(row.cells[number], column.unit) for row in methods]
-        grid.add_row(column.benchmark if column.place != last else "", _head(column), *cells)
+        grid.add_row(column.benchmark if column.place != last else "", column.figure, *cells)
         last = column.place
-    for heading, costs in zip(COSTS, zip(*map(costs_of, methods), strict=True), strict=True):
-        grid.add_row("cost" if heading == COSTS[0] else "", f"{heading} ↓", *costs)
+    for cost, costs in zip(COSTS, zip(*map(costs_of, methods), strict=True), strict=True):
+        grid.add_row("cost" if cost == COSTS[0] else "", f"{cost} ↓", *costs)
     return Group(grid, Text("\n".join(notes(found)), style="dim"))
-
-
-def _head(column: Column) -> str:
-    unit = f" {column.unit}" if column.unit and not column.key.endswith(f"_{column.unit}") else ""
-    return f"{column.key}{unit} {ARROWS[column.better]}"
 
 
 def _number(cell: Cell, unit: str) -> str:
     if cell.value is None:
         return "-"
-    return f"{cell.value:.{_digits(unit)}f}{'*' if cell.own else ''}"
-
-
-def _digits(unit: str) -> int:
-    return 1 if unit == "%" else 2
+    return f"{cell.value:.{decimals(unit)}f}{'*' if cell.own else ''}"
 
 
 def costs_of(row: Row) -> list[str]:
@@ -161,10 +157,16 @@ def write_page(found: Comparison, folder: Path) -> str:
     body = []
     for number, column in enumerate(columns(found)):
         cells = [_html(row.cells[number], column.unit) for row in methods]
-        body.append(tag("tr", tag("th", f"{column.benchmark}: {_head(column)}", scope="row"), cells))
-    for heading, costs in zip(COSTS, zip(*map(costs_of, methods), strict=True), strict=True):
+        body.append(
+            tag(
+                "tr",
+                tag("th", f"{column.benchmark}: {column.figure}", scope="row"),
+                cells,
+            )
+        )
+    for cost, costs in zip(COSTS, zip(*map(costs_of, methods), strict=True), strict=True):
         cells = [tag("td", text, class_="number") for text in costs]
-        body.append(tag("tr", tag("th", f"{heading} ↓", scope="row"), cells))
+        body.append(tag("tr", tag("th", f"{cost} ↓", scope="row"), cells))
     head = tag("tr", tag("td"), heads)
     figures = scrolling(tag("table", tag("thead", head), tag("tbody", body)), "Figures of all methods")
     picture = base64.b64encode((folder / "grid.png").read_bytes()).decode()
@@ -186,6 +188,6 @@ def write_page(found: Comparison, folder: Path) -> str:
 def _html(cell: Cell, unit: str) -> Html:
     interval = ""
     if cell.low is not None and cell.high is not None:
-        digits = _digits(unit)
+        digits = decimals(unit)
         interval = tag("small", f"{cell.low:.{digits}f} to {cell.high:.{digits}f}")
     return tag("td", _number(cell, unit), interval, class_="number")

@@ -12,6 +12,7 @@ from fsframework.components import Swapper
 from fsframework.errors import UserError
 from fsframework.images import to_images, write_image
 from fsframework.pairs import EvaluationPairs
+from fsframework.types import Batch
 
 ROWS = 8
 
@@ -27,14 +28,8 @@ def write_samples(folder: Path, pairs: EvaluationPairs, swapper: Swapper, device
     UserError
         A file cannot be written.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for old in folder.glob("[0-9][0-9][0-9]_*.png"):
-            old.unlink()
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be used: {error.strerror or error}; check its permissions") from error
-    rows = spread(len(pairs.pairs))
-    (batch,) = replace(pairs, pairs=[pairs.pairs[row] for row in rows], batch_size=len(rows))
+    clear(folder, "check its permissions")
+    batch = few(pairs)
     with torch.no_grad():
         result = swapper(batch.to(device))
         maps = swapper.generator.maps(result.z_id, result.z_att)
@@ -47,6 +42,23 @@ def write_samples(folder: Path, pairs: EvaluationPairs, swapper: Swapper, device
     for kind, images in (given | made).items():
         for row, image in enumerate(images):
             write_image(folder / f"{row:03}_{kind}.png", image, synthetic=kind in made)
+
+
+def clear(folder: Path, remedy: str) -> None:
+    """Make a folder, or remove the numbered pictures in it. Raises UserError, with what to do, if that fails."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for old in folder.glob("[0-9][0-9][0-9]_*.png"):
+            old.unlink()
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be used: {error.strerror or error}; {remedy}") from error
+
+
+def few(pairs: EvaluationPairs) -> Batch:
+    """Up to 8 pairs, spread over the list, as one batch."""
+    places = spread(len(pairs.pairs))
+    (batch,) = replace(pairs, pairs=[pairs.pairs[place] for place in places], batch_size=len(places))
+    return batch
 
 
 def spread(count: int) -> Sequence[int]:

@@ -27,8 +27,7 @@ def _one(metrics: dict[str, Any], label: str) -> Table:
     grid = Table(title=Text(label), title_justify="left", title_style="bold")
     grid.add_column("")
     for key, figure in figures.items():
-        unit = f" {figure['unit']}" if figure["unit"] and not key.endswith(f"_{figure['unit']}") else ""
-        grid.add_column(f"{key}{unit} {ARROWS[figure['better']]}", justify="right")
+        grid.add_column(heading(key, figure["unit"], figure["better"]), justify="right")
     grid.add_column("failed", justify="right")
     ways = {"method": (metrics["method"], metrics["benchmarks"])}
     ways |= {way: (way, found) for way, found in metrics["baselines"].items()}
@@ -38,8 +37,18 @@ def _one(metrics: dict[str, Any], label: str) -> Table:
     return grid
 
 
+def heading(key: str, unit: str, better: str) -> str:
+    """A figure's name with its unit, unless the name ends in it, and an arrow to where it is better."""
+    return f"{key}{f' {unit}' if unit and not key.endswith(f'_{unit}') else ''} {ARROWS[better]}"
+
+
+def decimals(unit: str) -> int:
+    """How many a figure is shown with."""
+    return 1 if unit == "%" else 2
+
+
 def _cell(numbers: dict[str, float | None], key: str, unit: str) -> str:
-    digits = 1 if unit == "%" else 2
+    digits = decimals(unit)
     value, low, high = numbers[key], numbers.get(f"{key}_low"), numbers.get(f"{key}_high")
     if value is None:
         return "-"

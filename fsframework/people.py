@@ -1,5 +1,6 @@
 """Generators that paint only the people they were trained on, such as an autoencoder with a decoder for each person."""
 
+from collections.abc import Callable
 from typing import Annotated
 
 import torch
@@ -45,6 +46,12 @@ class PeopleGenerator(Generator):
     def knows(self, z_id: Tensor) -> Tensor:
         """Which embeddings (B, D) are near a person's: (B,) bool."""
         return self.likeness(z_id).amax(dim=1) >= KNOWN
+
+    def by_person(self, z_id: Tensor, paint: Callable[[int, Tensor], Tensor]) -> Tensor:
+        """What `paint` makes of each person, given the number and the rows (n,), in the order of the batch (B, ...)."""
+        people = self.people_of(z_id)
+        painted = torch.cat([paint(person, rows) for person, rows in people])
+        return painted[torch.cat([rows for _, rows in people]).argsort()]
 
     def people_of(self, z_id: Tensor) -> list[tuple[int, Tensor]]:
         """The people nearest to embeddings (B, D): each person's number and the rows (n,) that are theirs.

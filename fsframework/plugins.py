@@ -160,6 +160,13 @@ class Part:
         """The component, allocated and not loaded; `args` are what its kind takes after the options."""
         return component(self.kind, self.name)(self.options, *args)  # type: ignore[call-arg]
 
+    def build_estimator(self, quantity: str, option: str) -> Any:
+        """The estimator, built; `option` is where it is named. Raises ValueError if it gives another quantity."""
+        built = self.build()
+        if built.quantity != quantity:
+            raise ValueError(f"{option}: {self.name} gives {built.quantity}, not {quantity}")
+        return built
+
     def dump(self) -> dict[str, Any]:
         """The mapping that a recipe would hold, with every option written out."""
         return {"use": self.name, **self.options.model_dump(mode="json")}

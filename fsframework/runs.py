@@ -23,7 +23,7 @@ from fsframework.environment import environment
 from fsframework.errors import UserError
 from fsframework.files import write_text
 from fsframework.recipe import Recipe, Stage, build_swapper
-from fsframework.weights import fill, load_metadata, load_state, save_state
+from fsframework.weights import below, fill, load_metadata, load_state, save_state
 
 KEPT_STATES = 2  # the newest states of a stage that stay on disk
 
@@ -204,8 +204,7 @@ def load_weights(swapper: Swapper, file: Path, sha256: str | None = None, keep: 
     if not named <= parts.keys():
         raise UserError(f"{file}: holds weights for {', '.join(sorted(named - parts.keys()))}, which the recipe lacks")
     for name in named - set(keep):
-        own = {key.partition(".")[2]: value for key, value in state.items() if key.startswith(f"{name}.")}
-        fill(parts[name], own, f"{file}: does not fit the recipe's {name}")
+        fill(parts[name], below(name, state), f"{file}: does not fit the recipe's {name}")
     return named
 
 

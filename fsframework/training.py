@@ -34,7 +34,7 @@ from fsframework.signals import stop_asked
 from fsframework.training_pairs import TrainingPairs
 from fsframework.training_state import pack_optimizer, unpack_optimizer
 from fsframework.types import Batch, SwapResult
-from fsframework.weights import load_state, save_state
+from fsframework.weights import below, load_state, save_state
 
 
 def train(run: Run) -> None:
@@ -317,10 +317,10 @@ class StageTrainer:
         if found is None:
             return 0
         step, state = found
-        self.parts.load_state_dict(_below("model", state))
-        self.critics.load_state_dict(_below("critic", state))
+        self.parts.load_state_dict(below("model", state))
+        self.critics.load_state_dict(below("critic", state))
         if self.average is not None:
-            self.average.load_state_dict(_below("average", state))
+            self.average.load_state_dict(below("average", state))
         unpack_optimizer("optimizer", state, self.optimizer)
         if self.critic_optimizer is not None:
             unpack_optimizer("critic_optimizer", state, self.critic_optimizer)
@@ -375,9 +375,5 @@ def _detached(output: SwapResult) -> SwapResult:
     return SwapResult(output.image.detach(), output.draft.detach(), output.z_id, [], mask)
 
 
-def _below(prefix: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {key.removeprefix(f"{prefix}."): value for key, value in state.items() if key.startswith(f"{prefix}.")}
-
-
 def _data_state(state: dict[str, Tensor]) -> dict[str, np.ndarray]:
-    return {key: value.numpy() for key, value in _below("data", state).items()}
+    return {key: value.numpy() for key, value in below("data", state).items()}

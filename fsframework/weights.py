@@ -10,7 +10,7 @@ import itertools
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import safetensors.torch
 import torch
@@ -21,6 +21,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from fsframework.errors import UserError
 from fsframework.files import replacing
 
+Value = TypeVar("Value")
 AGAIN = "it is incomplete or of another kind; get it again"
 
 
@@ -80,12 +81,18 @@ def fill(module: nn.Module, state: Mapping[str, Tensor], wrong: str) -> None:
         raise UserError(f"{wrong}: {str(error).splitlines()[-1].strip()}") from error
 
 
+def below(prefix: str, state: Mapping[str, Value]) -> dict[str, Value]:
+    """What stands under `prefix.` in a state, by the names that follow it."""
+    return {key.removeprefix(f"{prefix}."): value for key, value in state.items() if key.startswith(f"{prefix}.")}
+
+
 def fill_published(module: nn.Module, state: Mapping[str, Tensor], wrong: str) -> None:
     """Put somebody else's tensors by name into a module; names that it lacks are left out.
 
     Raises UserError, `wrong` and the reason, if one that it has is missing or has another shape. Batch norms' counters
-    may be missing.
+    may be missing, and every name may begin with `module.`, as trainings on several GPUs leave it.
     """
+    state = {name.removeprefix("module."): value for name, value in state.items()}
     own = {name: value for name, value in module.state_dict().items() if not name.endswith("num_batches_tracked")}
     for name, value in own.items():
         if name not in state or state[name].shape != value.shape:

@@ -29,7 +29,7 @@ LAYERS = [
     {"convolution"},
     {"components"},
     {"plugins", "people"},
-    {"weights", "wrapping", "images", "alignment", "environment"},
+    {"backbones", "weights", "wrapping", "images", "alignment", "environment"},
     {"pairs"},
     {"recipe"},
     {"reference", "runs", "testing"},
@@ -43,6 +43,7 @@ LAYERS = [
 ]
 OPEN_TO_PLUGINS = {
     "alignment",
+    "backbones",
     "components",
     "convolution",
     "environment",

@@ -55,11 +55,7 @@ class PersonDecoders(PeopleGenerator):
     def forward(self, z_id: Tensor, z_att: list[Tensor]) -> Tensor:
         """The face of the person nearest to each source, (B, 3, S, S), or with a mask (B, 4, S, S)."""
         (shared,) = z_att
-        painted, order = [], []
-        for person, rows in self.people_of(z_id):
-            painted.append(self.decoders[person](shared[rows]).float())
-            order.append(rows)
-        image = torch.cat(painted)[torch.cat(order).argsort()]
+        image = self.by_person(z_id, lambda person, rows: self.decoders[person](shared[rows]).float())
         if self.options.mask:
             return torch.cat([torch.tanh(image[:, :3]), torch.sigmoid(image[:, 3:])], dim=1)
         return torch.tanh(image)

@@ -105,10 +105,6 @@ class _Dfl(PeopleGenerator):
         numbers = scaled(BOTTLENECK, self.options.width)
         return Inter(inputs, self.size // FACTOR, numbers, numbers)
 
-    def sorted_back(self, painted: list[Tensor], rows: list[Tensor]) -> Tensor:
-        """What was painted person by person, in the order of the batch."""
-        return torch.cat(painted)[torch.cat(rows).argsort()]
-
 
 class DflDf(_Dfl):
     """DF: one bottleneck for all, a decoder for each person (section 3.2, figure 3)."""
@@ -124,9 +120,7 @@ class DflDf(_Dfl):
     def forward(self, z_id: Tensor, z_att: list[Tensor]) -> Tensor:
         """Face and mask of the person nearest to each source, (B, 4, S, S)."""
         code = self.shared(z_att[0])
-        people = self.people_of(z_id)
-        painted = [self.decoders[person](code[rows]) for person, rows in people]
-        return self.sorted_back(painted, [rows for _, rows in people])
+        return self.by_person(z_id, lambda person, rows: self.decoders[person](code[rows]))
 
 
 class DflLiae(_Dfl):
@@ -148,6 +142,5 @@ class DflLiae(_Dfl):
         """Face and mask of the person nearest to each source, (B, 4, S, S)."""
         (shared,) = z_att
         common = self.common(shared)
-        people = self.people_of(z_id)
-        own = [self.own[person - 1](shared[rows]) if person else common[rows] for person, rows in people]
-        return cast(Tensor, self.decoder(torch.cat([self.sorted_back(own, [r for _, r in people]), common], dim=1)))
+        own = self.by_person(z_id, lambda person, rows: self.own[person - 1](shared[rows]) if person else common[rows])
+        return cast(Tensor, self.decoder(torch.cat([own, common], dim=1)))

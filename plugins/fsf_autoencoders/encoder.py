@@ -1,5 +1,7 @@
 """The encoder that all people share."""
 
+from itertools import pairwise
+
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -36,7 +38,7 @@ class SharedEncoder(AttributeEncoder):
         halvings = (size // COARSEST).bit_length() - 1
         widths = [scaled(min(128 * 2**level, 1024), options.width) for level in range(halvings)]
         layers: list[nn.Module] = []
-        for number, (before, after) in enumerate(zip([3, *widths], widths, strict=False)):
+        for number, (before, after) in enumerate(pairwise([3, *widths])):
             layers.append(down(before, after))
             if options.attention and number in (1, 2):
                 layers.append(SelfAttention(after))

@@ -1,5 +1,6 @@
 """Blending a painted face into its target."""
 
+from collections.abc import Callable
 from typing import Annotated, Literal
 
 import cv2
@@ -40,9 +41,9 @@ class Blend(Refiner):
 
     def __init__(self, options: Options, size: int) -> None:
         super().__init__(options, size)
-        self.mask: Estimator | None = None if options.mask is None else options.mask.build()
-        if self.mask is not None and self.mask.quantity != "mask":
-            raise ValueError(f"mask: {self.mask.name} gives {self.mask.quantity}, not mask")
+        self.mask: Estimator | None = None
+        if options.mask is not None:
+            self.mask = options.mask.build_estimator("mask", "mask")
         self.learns = any(parameter.requires_grad for parameter in self.parameters())
 
     def load(self) -> None:
@@ -59,11 +60,9 @@ class Blend(Refiner):
             return torch.empty_like(painted)
         mask = self._mask(draft, batch)
         if self.options.colour == "mean-std":
-            pictures = zip(to_images(painted), to_images(target), _arrays(mask), strict=True)
-            painted = to_tensor(np.stack([recoloured(*each) for each in pictures])).to(painted)
+            painted = _each(recoloured, painted, target, mask)
         if self.options.poisson:
-            pictures = zip(to_images(painted), to_images(target), _arrays(mask), strict=True)
-            return to_tensor(np.stack([cloned(*each) for each in pictures])).to(painted)
+            return _each(cloned, painted, target, mask)
         return mask * painted + (1 - mask) * target
 
     def _mask(self, draft: SwapResult, batch: Batch) -> Tensor:
@@ -75,8 +74,13 @@ class Blend(Refiner):
         return mask
 
 
-def _arrays(mask: Tensor) -> np.ndarray:
-    return mask[:, 0].detach().float().cpu().numpy()
+def _each(
+    work: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray], painted: Tensor, target: Tensor, mask: Tensor
+) -> Tensor:
+    """What `work` makes of each painted picture, target and mask, as `painted` (B, 3, S, S); no gradients pass."""
+    masks = mask[:, 0].detach().float().cpu().numpy()
+    pictures = zip(to_images(painted), to_images(target), masks, strict=True)
+    return to_tensor(np.stack([work(*each) for each in pictures])).to(painted)
 
 
 def recoloured(image: np.ndarray, target: np.ndarray, mask: np.ndarray) -> np.ndarray:

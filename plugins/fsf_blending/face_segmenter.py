@@ -1,20 +1,19 @@
 """A small network that says which pixels are face and not what lies in front of it."""
 
 from pathlib import Path
-from typing import Any
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fsframework.backbones import timm_network
 from fsframework.components import ComponentOptions, Estimator
 from fsframework.convolution import Conv2d
-from fsframework.errors import UserError
 from fsframework.types import Faces
-from fsframework.weights import fill, load_state
+from fsframework.weights import below, fill, load_state
 
-INSIDE = "refiner.mask."  # where a run of a `blend` with this mask keeps the weights
+INSIDE = "refiner.mask"  # where a run of a `blend` with this mask keeps the weights
 
 
 def mixed(inputs: int, outputs: int) -> nn.Sequential:
@@ -49,13 +48,8 @@ class FaceSegmenter(Estimator):
 
     def __init__(self, options: Options) -> None:
         super().__init__(options)
-        import timm  # takes a second, which swaps without this network need not wait
-
-        if not timm.is_model(options.backbone):
-            raise UserError(f"backbone: timm knows no {options.backbone}; see timm.list_models()")
-        self.backbone = timm.create_model(options.backbone, pretrained=False, features_only=True)
-        info: Any = self.backbone.feature_info
-        channels = [3, *info.channels()]  # of the picture, and of maps from fine to coarse
+        self.backbone = timm_network(options.backbone, features_only=True)
+        channels = [3, *self.backbone.feature_info.channels()]  # of the picture, and of maps from fine to coarse
         widths = [min(options.width * 2**level, 128) for level in range(len(channels))]
         self.head = nn.ModuleList()
         deeper = channels[-1]
@@ -72,8 +66,7 @@ class FaceSegmenter(Estimator):
         if path is None:
             return
         state = load_state(path, self.options.sha256)
-        own = {name.removeprefix(INSIDE): value for name, value in state.items() if name.startswith(INSIDE)}
-        fill(self, own, f"{path}: is no face-segmenter of {self.options.backbone}")
+        fill(self, below(INSIDE, state), f"{path}: is no face-segmenter of {self.options.backbone}")
 
     def forward(self, faces: Faces) -> Tensor:
         """Masks (B, 1, S, S) in [0, 1]."""

@@ -42,9 +42,7 @@ class HullMask(Estimator):
 
     def __init__(self, options: Options) -> None:
         super().__init__(options)
-        self.landmarks: Estimator = options.landmarks.build()
-        if self.landmarks.quantity != "landmarks68":
-            raise ValueError(f"landmarks: {self.landmarks.name} gives {self.landmarks.quantity}, not landmarks68")
+        self.landmarks: Estimator = options.landmarks.build_estimator("landmarks68", "landmarks")
 
     def load(self) -> None:
         """Load the landmarks' estimator."""

@@ -47,9 +47,7 @@ class MaskLoss(Loss):
 
     def __init__(self, options: Options) -> None:
         super().__init__(options)
-        self.mask: Estimator = options.mask.build()
-        if self.mask.quantity != "mask":
-            raise ValueError(f"mask: {self.mask.name} gives {self.mask.quantity}, not mask")
+        self.mask: Estimator = options.mask.build_estimator("mask", "mask")
         self.mask.requires_grad_(False)
 
     def load(self) -> None:

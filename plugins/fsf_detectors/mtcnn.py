@@ -6,7 +6,6 @@ scores: see benchmarks/detector_agreement.py.
 """
 
 import io
-from collections import defaultdict
 from typing import Annotated, NamedTuple, Self
 
 import joblib  # type: ignore[import-untyped]
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 
 from fsf_detectors import boxes as rules
 from fsf_detectors import summed_area
+from fsf_detectors.frames import by_size
 from fsframework.components import ComponentOptions, Detector
 from fsframework.files import package_file
 from fsframework.types import Face
@@ -102,11 +102,8 @@ class MTCNN(Detector):
             (H, W, 3) uint8 RGB each; sizes may differ. Frames of one size are worked on together.
         """
         device = next(self.parameters()).device
-        places: dict[tuple[int, ...], list[int]] = defaultdict(list)
-        for place, frame in enumerate(frames):
-            places[frame.shape].append(place)
         found: list[list[Face]] = [[] for _ in frames]
-        for group in places.values():
+        for group in by_size(frames):
             border = round(self.options.border * min(frames[group[0]].shape[:2]))
             faces = self._detect(summed_area.tables([frames[place] for place in group], border, device), border)
             for box, score, owner, points in zip(*(value.cpu().numpy() for value in faces), strict=True):

@@ -1,6 +1,5 @@
 """RetinaFace: faces of all sizes in one pass. Deng et al., arXiv:1905.00641."""
 
-from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
@@ -12,6 +11,7 @@ from pydantic import Field
 from torch import Tensor
 
 from fsf_detectors import boxes as rules
+from fsf_detectors.frames import by_size
 from fsf_detectors.retinaface_network import ANCHORS, mobilenet, resnet
 from fsframework.components import ComponentOptions, Detector
 from fsframework.types import Face
@@ -78,7 +78,6 @@ class RetinaFace(Detector):
         """
         path = self.options.weights
         state = load_state(path, self.options.sha256, below="state_dict")
-        state = {name.removeprefix("module."): value for name, value in state.items()}
         fill_published(self.network, state, f"{path}: is no RetinaFace of the layout {self.options.layout}")
         fold_norms(self.network)
         self.to(memory_format=torch.channels_last)
@@ -92,11 +91,8 @@ class RetinaFace(Detector):
         frames:
             (H, W, 3) uint8 RGB each; sizes may differ. Frames of one size are worked on together.
         """
-        places: dict[tuple[int, ...], list[int]] = defaultdict(list)
-        for place, frame in enumerate(frames):
-            places[frame.shape].append(place)
         found: list[list[Face]] = [[] for _ in frames]
-        for group in places.values():
+        for group in by_size(frames):
             together = max(1, BATCH_PIXELS // max(1, int(np.prod(frames[group[0]].shape[:2]))))
             for start in range(0, len(group), together):
                 part = group[start : start + together]
@@ -117,16 +113,17 @@ class RetinaFace(Detector):
         logits, moves, points = self.network(images.contiguous(memory_format=torch.channels_last))
         scores = logits.softmax(dim=2)[..., 1]  # (B, N)
         owners, which = (scores > self.options.threshold).nonzero(as_tuple=True)
+        scores = scores[owners, which]
         anchors = anchors_of(height, width, self.sides).to(images.device)[which]
         corners = boxes_of(anchors, moves[owners, which])
-        kept = rules.best(rules.by_union, corners, scores[owners, which], owners, self.options.overlap)
+        kept = rules.best(rules.by_union, corners, scores, owners, self.options.overlap)
         landmarks = points_of(anchors, points[owners, which])
         # Coordinates count from the corner of the first pixel; ours from its centre, in the frame before it shrank.
         shown = zip(
             owners[kept].tolist(),
             (corners[kept] / scale - 0.5).cpu().numpy(),
             (landmarks[kept] / scale - 0.5).cpu().numpy(),
-            scores[owners, which][kept].tolist(),
+            scores[kept].tolist(),
             strict=True,
         )
         found: list[list[Face]] = [[] for _ in frames]

@@ -137,16 +137,21 @@ class AadBlock(nn.Module):
         att = self.attribute_affine(z_att, h.shape[-1])
         identities = identity.to(att[0].dtype).chunk(self.affine_layers, dim=1)
         h_in = instance_norm(h)
-        a, masks = h, [h.new_empty(len(h), 0, *h.shape[2:])]
+        a, masks = h, []
         for number, place in enumerate(PLACES[: self.layers]):
             normal = h_in if number == 0 else instance_norm(a)
-            if self.integration == "aad":
-                masks.append(torch.sigmoid(self.get_submodule(f"mask_{place}")(normal)))
-            a = self._painted(f"conv_{place}", normal, att[number], identities[number], masks[-1][:, :1])
+            mask = self._mask(place, normal)
+            masks.append(mask)
+            a = self._painted(f"conv_{place}", normal, att[number], identities[number], mask[:, :1])
         if self.shortcut is not None:
-            first = masks[min(1, len(masks) - 1)]
-            h = self._painted("shortcut", h_in, att[-1], identities[-1], first[:, 1:])
+            h = self._painted("shortcut", h_in, att[-1], identities[-1], masks[0][:, 1:])
         return a + h, torch.cat(masks, dim=1)
+
+    def _mask(self, place: str, h: Tensor) -> Tensor:
+        """M of the layers that see this h, (B, 1 or 2, H, W); of no layer where attributes are joined without."""
+        if self.integration != "aad":
+            return h.new_empty(len(h), 0, *h.shape[2:])
+        return torch.sigmoid(self.get_submodule(f"mask_{place}")(h))
 
     def _painted(self, name: str, h: Tensor, att: Tensor, identity: Tensor, mask: Tensor) -> Tensor:
         made: Tensor = self.get_submodule(name)(joined(self.integration, h.to(att.dtype), att, identity, mask))

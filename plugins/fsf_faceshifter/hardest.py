@@ -10,10 +10,11 @@ from fsframework.components import Dataset, Swapper
 from fsframework.images import to_tensor
 from fsframework.progress import progress
 from fsframework.types import Batch, Faces, Sample
+from fsframework.weights import below
 from fsframework.wrapping import Wrapping
 
 BATCH = 32
-INNER = "data."  # before the names of what the inner data set prepared
+INNER = "data"  # before the names of what the inner data set prepared
 
 
 class Hardest(Wrapping):
@@ -67,7 +68,7 @@ class Hardest(Wrapping):
         error = heuristic_errors(self.inner, swapper)
         count = min(max(round(self.options.share * len(error)), 2), len(error))
         index = np.sort(np.argsort(-error, kind="stable")[:count]).astype(np.int64)
-        state = {"index": index, "error": error, **{INNER + key: value for key, value in inner.items()}}
+        state = {"index": index, "error": error, **{f"{INNER}.{key}": value for key, value in inner.items()}}
         self.chosen = index
         return state
 
@@ -81,7 +82,7 @@ class Hardest(Wrapping):
         """
         if len(state["error"]) != len(self.inner):
             raise ValueError(f"prepared for {len(state['error'])} faces, but there are {len(self.inner)}")
-        self.inner.restore({key.removeprefix(INNER): value for key, value in state.items() if key.startswith(INNER)})
+        self.inner.restore(below(INNER, state))
         self.chosen = np.asarray(state["index"], np.int64)
 
     def _place(self, index: int) -> int:

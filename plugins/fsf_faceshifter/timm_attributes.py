@@ -1,7 +1,6 @@
 """An attribute encoder on one of timm's networks, such as a ResNet, which GHOST offers beside the U-Net."""
 
 from itertools import pairwise
-from typing import Any
 
 import torch
 from pydantic import Field
@@ -9,6 +8,7 @@ from torch import Tensor, nn
 
 from fsf_faceshifter.aei_net import level_count
 from fsf_faceshifter.blocks import down_block, up_block
+from fsframework.backbones import timm_network
 from fsframework.components import AttributeEncoder, ComponentOptions
 from fsframework.convolution import scaled
 from fsframework.errors import UserError
@@ -36,15 +36,11 @@ class TimmAttributes(AttributeEncoder):
 
     def __init__(self, options: Options, size: int) -> None:
         super().__init__(options, size)
-        import timm  # takes a second, which swaps without this network need not wait
-
         levels = level_count(size)
         if size < 2 * STRIDE:
             raise ValueError(f"size {size} is too small; use {2 * STRIDE} or more")
-        if not timm.is_model(options.backbone):
-            raise UserError(f"backbone: timm knows no {options.backbone}; see timm.list_models()")
-        self.backbone = timm.create_model(options.backbone, pretrained=False, features_only=True)
-        info: Any = self.backbone.feature_info
+        self.backbone = timm_network(options.backbone, features_only=True)
+        info = self.backbone.feature_info
         if list(info.reduction()) != [2, 4, 8, 16, STRIDE]:
             raise UserError(f"backbone: {options.backbone} has no maps at strides 2, 4, 8, 16, 32; choose another")
         channels = list(info.channels())

@@ -47,9 +47,7 @@ class FaceMesh(Generator):
         side = ((id_dim - 2 * POINTS) / 3) ** 0.5
         if id_dim <= 2 * POINTS or side != round(side) or att_channels != [3]:
             raise ValueError("paints with pictures: use the identity encoder face-texture and the attributes picture")
-        self.landmarks: Estimator = options.landmarks.build()
-        if self.landmarks.quantity != "landmarks68":
-            raise ValueError(f"landmarks: {self.landmarks.name} gives {self.landmarks.quantity}, not landmarks68")
+        self.landmarks: Estimator = options.landmarks.build_estimator("landmarks68", "landmarks")
 
     def load(self) -> None:
         """Load the landmarks' estimator."""

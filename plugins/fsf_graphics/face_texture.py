@@ -34,9 +34,7 @@ class FaceTexture(IdentityEncoder):
 
     def __init__(self, options: Options) -> None:
         super().__init__(options)
-        self.landmarks: Estimator = options.landmarks.build()
-        if self.landmarks.quantity != "landmarks68":
-            raise ValueError(f"landmarks: {self.landmarks.name} gives {self.landmarks.quantity}, not landmarks68")
+        self.landmarks: Estimator = options.landmarks.build_estimator("landmarks68", "landmarks")
         self.dim = 3 * options.side**2 + 2 * POINTS
 
     def load(self) -> None:

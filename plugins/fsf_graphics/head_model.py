@@ -28,6 +28,10 @@ class HeadModel:
     modes: np.ndarray
     spread: np.ndarray
 
+    def shape(self, coefficients: np.ndarray) -> np.ndarray:
+        """The head (68, 3) of coefficients (K,)."""
+        return self.mean + np.tensordot(coefficients, self.modes, axes=1)
+
 
 @dataclass(frozen=True)
 class Fit:
@@ -56,10 +60,10 @@ def fit(model: HeadModel, landmarks: np.ndarray) -> Fit:
     """The head that explains landmarks (68, 2) in pixels best: pose by least squares, coefficients by ridge."""
     coefficients = np.zeros(len(model.modes))
     for _ in range(ROUNDS):
-        shape = model.mean + np.tensordot(coefficients, model.modes, axes=1)
+        shape = model.shape(coefficients)
         matrix, shift = pose(shape, landmarks)
         coefficients = deformation(model, matrix, landmarks - shift)
-    shape = model.mean + np.tensordot(coefficients, model.modes, axes=1)
+    shape = model.shape(coefficients)
     matrix, shift = pose(shape, landmarks)
     return Fit(shape, matrix, shift, coefficients)
 

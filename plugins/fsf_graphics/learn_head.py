@@ -93,7 +93,7 @@ def improve(shape: np.ndarray, landmarks: np.ndarray, modes: int) -> HeadModel:
         for points in landmarks:
             matrix, shift = pose(model.mean, points)
             found = deformation(model, matrix, points - shift, WEAK)
-            matrix, shift = pose(model.mean + np.tensordot(found, model.modes, axes=1), points)
+            matrix, shift = pose(model.shape(found), points)
             found = deformation(model, matrix, points - shift, WEAK)
             cameras.append(matrix[:2])
             rests.append(points - shift)

@@ -97,7 +97,7 @@ class IResNet(IdentityEncoder):
         if path is None:
             return
         state = load_state(path, self.options.sha256, below="state_dict")
-        state = {name.removeprefix("module.").removeprefix("identity."): value for name, value in state.items()}
+        state = {name.removeprefix("identity."): value for name, value in state.items()}
         fill_published(self, state, f"{path}: is no iresnet of {self.options.layers} layers")
         self.requires_grad_(False)
 

@@ -9,10 +9,11 @@ from torch.nn import functional as F
 
 from fsf_identity.fixed_crop import FixedCrop
 from fsf_identity.precision import without_autocast
+from fsframework.backbones import timm_network
 from fsframework.components import ComponentOptions, IdentityEncoder
 from fsframework.errors import UserError
 from fsframework.types import Faces
-from fsframework.weights import fill, load_state
+from fsframework.weights import below, fill, load_state
 
 BOX = (0.2, 0.27, 0.6)  # left, top and width of the face in a whole-head crop: brows to chin
 SIDE = 96  # of the input, in pixels
@@ -45,13 +46,9 @@ class TimmRecogniser(IdentityEncoder):
 
     def __init__(self, options: Options) -> None:
         super().__init__(options)
-        import timm  # takes a second, which swaps without this network need not wait
-
-        if not timm.is_model(options.backbone):
-            raise UserError(f"backbone: timm knows no {options.backbone}; see timm.list_models()")
         self.crop = FixedCrop(BOX, (SIDE, SIDE))
         try:
-            self.network = timm.create_model(options.backbone, pretrained=False, num_classes=DIM, **options.arguments)
+            self.network = timm_network(options.backbone, num_classes=DIM, **options.arguments)
         except (TypeError, ValueError, RuntimeError) as error:
             raise UserError(f"arguments: timm makes no {options.backbone} of them: {error}") from None
         self.norm = nn.BatchNorm1d(DIM, affine=False)  # as ArcFace has it; without, all embeddings fell on one point
@@ -62,11 +59,7 @@ class TimmRecogniser(IdentityEncoder):
         path = self.options.weights
         if path is None:
             return
-        state = {
-            name.removeprefix("identity."): value
-            for name, value in load_state(path, self.options.sha256).items()
-            if name.startswith("identity.")
-        }
+        state = below("identity", load_state(path, self.options.sha256))
         fill(self, state, f"{path}: is no {self.options.backbone} of a recogniser's recipe")
         self.requires_grad_(False)
 

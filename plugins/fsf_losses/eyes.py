@@ -7,8 +7,8 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
+from fsframework.backbones import timm_network
 from fsframework.components import Estimator, Loss, Swapper
-from fsframework.errors import UserError
 from fsframework.plugins import Part, use
 from fsframework.types import Batch, Faces, SwapResult
 
@@ -39,15 +39,9 @@ class Eyes(Loss):
 
     def __init__(self, options: Options) -> None:
         super().__init__(options)
-        import timm  # takes a second, which trainings without this loss need not wait
-
-        self.teacher: Estimator = options.teacher.build()
-        if self.teacher.quantity != "landmarks68":
-            raise ValueError(f"teacher: {self.teacher.name} gives {self.teacher.quantity}, not landmarks68")
+        self.teacher: Estimator = options.teacher.build_estimator("landmarks68", "teacher")
         self.teacher.requires_grad_(False)
-        if not timm.is_model(options.backbone):
-            raise UserError(f"backbone: timm knows no {options.backbone}; see timm.list_models()")
-        self.net = timm.create_model(options.backbone, pretrained=False, num_classes=2 * POINTS)
+        self.net = timm_network(options.backbone, num_classes=2 * POINTS)
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
 
     def load(self) -> None:
