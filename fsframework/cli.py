@@ -27,6 +27,9 @@ SETS = click.option(
 )
 DEVICE = click.option("--device", metavar="NAME", help="cpu, cuda or cuda:N. By default the GPU, if there is one.")
 FILE = click.Path(path_type=Path)
+PROTOCOL = click.option(
+    "--protocol", metavar="NAME|FILE", help="Measure as a protocol says, such as orl or lfw, instead of the recipe."
+)
 MODEL = "a run's folder, a model's file, or the name of an installed model"
 
 
@@ -98,6 +101,7 @@ def run(
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 @click.option("--model", "--run", "model", metavar="MODEL", help=f"What is measured: {MODEL}. By default the last.")
 @click.option("--pairs", metavar="CSV|N", help="A list of pairs, or how many to draw; in place of the recipe's.")
+@PROTOCOL
 @SETS
 @click.option("--against", metavar="COMMIT", help="With speed: time that commit's code beside today's.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
@@ -108,6 +112,7 @@ def bench(
     names: tuple[str, ...],
     model: str | None,
     pairs: str | None,
+    protocol: str | None,
     sets: tuple[str, ...],
     against: str | None,
     as_json: bool,
@@ -126,21 +131,23 @@ def bench(
     from fsframework.evaluation_alone import measure, rows_table
     from fsframework.files import write_text
     from fsframework.models import DEFAULT
+    from fsframework.protocols import Protocol
     from fsframework.recipe import is_alone
 
     _warn_of_broken_plugins()
     command = {"command": shlex.join(["fsf", *sys.argv[1:]])}
     shown: Callable[[dict[str, Any]], RenderableType]
     if model is None and len(names) == 1 and is_alone(names[0]):
-        if pairs is not None or details is not None:
-            raise click.UsageError("--pairs and --details go with benchmarks that measure a method.")
+        if pairs is not None or details is not None or protocol is not None:
+            raise click.UsageError("--pairs, --protocol and --details go with benchmarks that measure a method.")
         asked = list(sets) + ([f"against={json.dumps(against)}"] if against else [])
         found = command | measure(names[0], asked, device)
         kept, shown = found, rows_table
     else:
         if against is not None:
             raise click.UsageError("--against goes with speed.")
-        found = bench(model or DEFAULT, list(names), _with_pairs(sets, pairs), device, details)
+        chosen = None if protocol is None else Protocol.load(protocol)
+        found = bench(model or DEFAULT, list(names), _with_pairs(sets, pairs), device, details, chosen)
         kept, shown = command | described(found, device), table
     if save is not None:
         write_text(save, json.dumps(kept, indent=2) + "\n")
@@ -153,12 +160,19 @@ def bench(
 @fsf.command()
 @click.argument("methods", nargs=-1, required=True, metavar="MODEL...")
 @click.option("--pairs", metavar="CSV|N", help="A list of pairs, or how many to draw; in place of the recipe's.")
+@PROTOCOL
 @SETS
 @click.option("--out", metavar="DIR", type=FILE, default=Path("comparison"), show_default=True, help="For the results.")
 @click.option("--save", metavar="FILE", type=FILE, help="Write the JSON to another file, too.")
 @DEVICE
 def compare(
-    methods: tuple[str, ...], pairs: str | None, sets: tuple[str, ...], out: Path, save: Path | None, device: str | None
+    methods: tuple[str, ...],
+    pairs: str | None,
+    protocol: str | None,
+    sets: tuple[str, ...],
+    out: Path,
+    save: Path | None,
+    device: str | None,
 ) -> None:
     """Measure several methods beside each other.
 
@@ -173,9 +187,11 @@ def compare(
     from fsframework.comparison import compare
     from fsframework.comparison_table import table, write_page
     from fsframework.files import write_text
+    from fsframework.protocols import Protocol
 
     _warn_of_broken_plugins()
-    found = compare(methods, out, _with_pairs(sets, pairs), device)
+    chosen = None if protocol is None else Protocol.load(protocol)
+    found = compare(methods, out, _with_pairs(sets, pairs), device, chosen)
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     kept = {"command": shlex.join(["fsf", *sys.argv[1:]]), "date": now, **found}
     for file in filter(None, [out / "comparison.json", save]):

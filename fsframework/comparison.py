@@ -22,6 +22,7 @@ from fsframework.evaluation_samples import clear, few
 from fsframework.images import to_images, write_image
 from fsframework.models import Trained
 from fsframework.pairs import EvaluationPairs
+from fsframework.protocols import Protocol
 
 TIMED, WARM = 10, 2  # swaps of one pair whose median time counts, after some that do not
 SIDE = 128  # pixels of a picture in the grid
@@ -29,7 +30,11 @@ HEAD = 22  # pixels of the line of names above it
 
 
 def compare(
-    wheres: Sequence[str | Path], folder: Path, sets: Sequence[str] = (), device: str | None = None
+    wheres: Sequence[str | Path],
+    folder: Path,
+    sets: Sequence[str] = (),
+    device: str | None = None,
+    protocol: Protocol | None = None,
 ) -> dict[str, Any]:
     """Measure methods beside each other, and write their pictures to `folder`.
 
@@ -43,6 +48,8 @@ def compare(
         Overrides of the first method's recipe, such as `evaluation.pairs=100`.
     device:
         As torch names it; None: the GPU if there is one.
+    protocol:
+        Takes the place of the first recipe's evaluation; the overrides come after it.
 
     Returns
     -------
@@ -54,7 +61,8 @@ def compare(
     UserError
         A method cannot be loaded, swaps nothing, or cannot be measured in this way.
     """
-    methods = [models.load(where, device, () if number else sets) for number, where in enumerate(wheres)]
+    plans = [*(protocol.sets() if protocol else []), *sets]
+    methods = [models.load(where, device, () if number else plans) for number, where in enumerate(wheres)]
     first = methods[0]
     plan = plan_of(first.recipe)
     rows: list[dict[str, Any]] = []
@@ -88,6 +96,7 @@ def compare(
         "methods": rows,
         "pairs": len(pairs.pairs),
         "evaluation": plan.model_dump(mode="json"),
+        **({"protocol": protocol.described(sets)} if protocol else {}),
         "manifest": environment(first.device),
     }
 

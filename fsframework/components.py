@@ -265,6 +265,7 @@ class Benchmark(Network):
 
     figures: ClassVar[dict[str, Figure]]  # by the keys of what a call returns
     alone: ClassVar[bool] = False  # it measures the code or the machine by `measure`, not a run's swaps
+    fails: ClassVar[str] = "A figure of the pair is no finite number."  # what it means that a pair failed
     itself: ClassVar[bool] = False  # it is shown each target swapped onto itself, instead of the recipe's pairs
 
     def forward(self, swaps: Iterable[tuple[Batch, SwapResult]], faces: Dataset) -> dict[str, np.ndarray | float]:

@@ -18,18 +18,20 @@ from fsframework import models
 from fsframework.components import Benchmark, Dataset
 from fsframework.environment import environment
 from fsframework.errors import UserError
+from fsframework.evaluation_benchmarks import loaded
 from fsframework.evaluation_samples import write_samples
-from fsframework.evaluation_swaps import METHOD, Swapped, swap_all
+from fsframework.evaluation_swaps import COPY, METHOD, Swapped, swap_all
 from fsframework.evaluation_table import table
 from fsframework.files import write_text
 from fsframework.models import Trained
 from fsframework.pairs import EvaluationPairs, draw_pairs, pairs_file, pairs_text, person_numbers, read_pairs
-from fsframework.people import PeopleGenerator
 from fsframework.plugins import Part, component
 from fsframework.progress import progress
+from fsframework.protocols import Protocol
 from fsframework.recipe import Evaluation, Recipe, is_alone
 from fsframework.runs import Run, pick_device
 from fsframework.statistics import Values, failed, summarize
+from fsframework.weights import digest
 
 __all__ = ["bench", "dataset_of", "described", "evaluate", "measure", "pairs_of", "plan_of", "table"]
 
@@ -58,7 +60,12 @@ def evaluate(run: Run) -> dict[str, Any]:
 
 
 def bench(
-    model: str | Path, names: list[str], sets: list[str], device: str | None = None, details: Path | None = None
+    model: str | Path,
+    names: list[str],
+    sets: list[str],
+    device: str | None = None,
+    details: Path | None = None,
+    protocol: Protocol | None = None,
 ) -> dict[str, Any]:
     """Measure a trained method, perhaps in another way than its recipe says.
 
@@ -75,13 +82,15 @@ def bench(
         Where to compute; None: the GPU if there is one.
     details:
         A CSV file to write: a line for each pair and way (the method, its baselines), a column for each figure.
+    protocol:
+        Takes the place of the recipe's evaluation; the overrides come after it.
 
     Raises
     ------
     UserError
         As `evaluate`, or there is no such model or benchmark, or the file cannot be written.
     """
-    trained = models.load(model, device, sets)
+    trained = models.load(model, device, [*(protocol.sets() if protocol else []), *sets])
     plan = plan_of(trained.recipe)
     if names:
         plan = plan.model_copy(update={"benchmarks": [part for name in names for part in _named(name, plan)]})
@@ -89,6 +98,8 @@ def bench(
     metrics, values = measure(trained, plan, pairs, trained.recipe)
     if details is not None:
         write_text(details, _details(pairs, values))
+    if protocol is not None:
+        metrics["protocol"] = protocol.described(sets)
     return metrics
 
 
@@ -143,7 +154,7 @@ def measure(
     `shown` is the recipe whose data are swapped: the method's own, or another's at the method's size.
     """
     recipe = trained.recipe
-    benchmarks = _benchmarks(plan, trained)
+    benchmarks = loaded(plan, trained)
     views = [_view(label, benchmark, pairs, shown, plan) for label, (benchmark, _) in benchmarks.items()]
     made = [(view, swap_all(view, trained.swapper, trained.device)) for view in _different(views)]
     metrics: dict[str, Any] = {
@@ -153,9 +164,12 @@ def measure(
         "pairs": len(pairs.pairs),
         "seen_people": recipe.data.build(recipe.size, recipe.detector, "test").seen,
         "failures": {},
+        "why": {},
         "compared": {},
         "own_network": [label for label, (_, own) in benchmarks.items() if own],
         "figures": {},
+        "weights": {"method": digest(trained.swapper)},
+        "cost": made[0][1].cost(),
     }
     everything = {}
     for (label, (benchmark, _)), view in zip(benchmarks.items(), views, strict=True):
@@ -167,8 +181,11 @@ def measure(
         for way, numbers in summary.items():
             metrics["baselines"][way][label] = numbers
         metrics["failures"][label] = {way: int(lost.sum()) for way, lost in losers.items()}
+        both = int((losers[METHOD] & losers[COPY]).sum())
+        metrics["why"][label] = {"what": benchmark.fails, "target_fails_too": both}
         metrics["compared"][label] = int((~np.logical_or.reduce(list(losers.values()))).sum())
         metrics["figures"][label] = {key: figure._asdict() for key, figure in benchmark.figures.items()}
+        metrics["weights"][label] = digest(benchmark)
     return metrics, everything
 
 
@@ -215,43 +232,6 @@ def _sources(pairs: EvaluationPairs) -> np.ndarray:
 def _different(views: list[EvaluationPairs]) -> list[EvaluationPairs]:
     """Each once: equal pairs of one data set are swapped together."""
     return [view for place, view in enumerate(views) if view not in views[:place]]
-
-
-def _benchmarks(plan: Evaluation, trained: Trained) -> dict[str, tuple[Benchmark, bool]]:
-    """The benchmarks, loaded, by heading; and whether the method was trained against what they measure with."""
-    against = dict.fromkeys(_own_identity(trained.recipe))  # in order, each once
-    for part in (part for stage in trained.recipe.stages for part in stage.losses):
-        against |= dict.fromkeys(_judges(part))
-    found: dict[str, tuple[Benchmark, bool]] = {}
-    for part in plan.benchmarks:
-        benchmark: Benchmark = part.build()
-        benchmark.load()
-        benchmark.to(trained.device).eval().requires_grad_(False)
-        heading = benchmark.label(None)
-        own = next((label for name in against if (label := benchmark.label(name)) != heading), None)
-        heading = wanted = own or heading
-        number = 1
-        while heading in found:
-            number += 1
-            heading = f"{wanted} {number}"
-        found[heading] = benchmark, own is not None
-    return found
-
-
-def _own_identity(recipe: Recipe) -> list[str]:
-    """The identity encoder that swaps are made from or trained by; none where it only says whose decoder paints."""
-    generator = recipe.networks.generator
-    only_chooses = generator is not None and issubclass(component(generator.kind, generator.name), PeopleGenerator)
-    losses = [component(part.kind, part.name) for stage in recipe.stages for part in stage.losses]
-    asked = any(loss.asks_identity for loss in losses)  # type: ignore[attr-defined]
-    return [] if only_chooses and not asked else [recipe.networks.identity.name]
-
-
-def _judges(loss: Part) -> list[str]:
-    """Whose networks a loss judges by: the identity encoders among its options, and its own `network`."""
-    encoders = [v.name for _, v in loss.options if isinstance(v, Part) and v.kind == "identity-encoders"]
-    own: str | None = component("losses", loss.name).network  # type: ignore[attr-defined]
-    return encoders if own is None else [*encoders, own]
 
 
 def _values(label: str, benchmark: Benchmark, swapped: Swapped) -> dict[str, Values]:

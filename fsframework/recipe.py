@@ -34,11 +34,13 @@ def is_alone(benchmark: str) -> bool:
     return bool(getattr(component("benchmarks", benchmark), "alone", False))
 
 
-class _Keys(BaseModel):
+class Keys(BaseModel):
+    """Base of everything that is read from YAML: unknown keys are errors, values do not change."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
-class Networks(_Keys):
+class Networks(Keys):
     """The four parts of a swapper; in a recipe that trains a recogniser only the first."""
 
     identity: Annotated[Part, use("identity-encoders")] = Field(
@@ -51,7 +53,7 @@ class Networks(_Keys):
     refiner: Annotated[Part, use("refiners")] | None = Field(default=None, description="Improves the generator's swap.")
 
 
-class Pairs(_Keys):
+class Pairs(Keys):
     """How sources are chosen for targets in training."""
 
     same: Share = Field(default=0.2, description="Share of pairs whose source is the target's own picture.")
@@ -70,7 +72,7 @@ class Pairs(_Keys):
         return self
 
 
-class Optimizer(_Keys):
+class Optimizer(Keys):
     """Adam; with weight decay, AdamW."""
 
     lr: float = Field(gt=0, description="Learning rate.")
@@ -85,7 +87,7 @@ class Optimizer(_Keys):
     )
 
 
-class Schedule(_Keys):
+class Schedule(Keys):
     """How the learning rate changes."""
 
     kind: Literal["constant", "cosine"] = Field(
@@ -94,7 +96,7 @@ class Schedule(_Keys):
     warmup: int = Field(default=0, ge=0, description="Steps in which the rate first rises linearly from 0.")
 
 
-class Stage(_Keys):
+class Stage(Keys):
     """One training: which networks, against which losses, for how long."""
 
     name: Name = Field(description="Lower-case words joined by dashes; checkpoints are called so.")
@@ -148,7 +150,7 @@ class Stage(_Keys):
         return train
 
 
-class Evaluation(_Keys):
+class Evaluation(Keys):
     """How the trained swapper is measured."""
 
     data: Annotated[Part, use("datasets")] | None = Field(
@@ -170,7 +172,7 @@ class Evaluation(_Keys):
         return benchmarks
 
 
-class Recipe(_Keys):
+class Recipe(Keys):
     """A whole recipe. Size, detector and data stand once; a stage or the evaluation may narrow the data."""
 
     name: Name = Field(description="Lower-case words joined by dashes; the run's folder is called so.")

@@ -112,6 +112,18 @@ def fold_norms(module: nn.Module) -> None:
     module.requires_grad_(False)
 
 
+def digest(module: nn.Module) -> str | None:
+    """SHA-256 of a module's tensors in single precision, by name, as hexadecimal digits; None where it has none.
+
+    It names the weights that a figure belongs to, whatever file they came from.
+    """
+    found, state = hashlib.sha256(), module.state_dict()
+    for name in sorted(state):
+        found.update(name.encode())
+        found.update(state[name].detach().float().cpu().contiguous().numpy().tobytes())
+    return found.hexdigest() if state else None
+
+
 def load_metadata(path: str | Path) -> dict[str, str]:
     """What `save_state` was given as metadata; empty if nothing. Raises UserError as `load_state` does."""
     try:

@@ -20,7 +20,8 @@ from torch import Tensor
 
 from fsframework.components import Benchmark, ComponentOptions, Dataset, Figure
 from fsframework.errors import UserError
-from fsframework.evaluation import _judges, _own_identity, bench, evaluate, table
+from fsframework.evaluation import bench, evaluate, table
+from fsframework.evaluation_benchmarks import judges, own_identity
 from fsframework.images import is_marked, read_image, to_tensor, write_image
 from fsframework.pairs import (
     EvaluationPairs,
@@ -370,7 +371,7 @@ def test_encoders_of_losses_are_own_networks_too(tmp_path: Path, listed: str) ->
 
 
 def test_points_of_the_landmark_loss_are_its_own_network() -> None:
-    assert _judges(part("losses", "landmarks")) == ["mtcnn"]
+    assert judges(part("losses", "landmarks")) == ["mtcnn"]
     measure = part("benchmarks", "pose-error").build()
     assert measure.label("mtcnn") == "pose-error (own network)"
     assert measure.label("dlib-resnet") == measure.label(None) == "pose-error"
@@ -532,8 +533,8 @@ def test_bench_needs_options_for_what_the_recipe_lacks(untrained: Path) -> None:
 def test_who_only_chooses_a_decoder_is_no_network_of_the_training(loss: str, own: list[str]) -> None:
     """Unless a loss asks it; a generator that paints from the embedding has always seen it."""
     losses = json.dumps([{"use": loss}])
-    assert _own_identity(Recipe.load("deepfakes", [f"stages.0.losses={losses}"])) == own
-    assert _own_identity(Recipe.load("smoke")) == ["dlib-resnet"]
+    assert own_identity(Recipe.load("deepfakes", [f"stages.0.losses={losses}"])) == own
+    assert own_identity(Recipe.load("smoke")) == ["dlib-resnet"]
 
 
 def test_figures_say_that_people_were_seen() -> None:

@@ -1,6 +1,7 @@
 """Identity retrieval: hits and misses by a judge that reads a face's mean colour, and a real judge on real faces."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -68,7 +69,7 @@ FACES = Painted(("r", RED), ("r", PINK), ("g", GREEN), ("g", LIME), ("b", BLUE),
 
 def benchmark(judge: type[IdentityEncoder] = Colours, name: str = "colours") -> IdentityRetrieval:
     judges = Installed("identity-encoders", name, judge.Options(), judge)
-    built = IdentityRetrieval(IdentityRetrieval.Options(judge=judges, batch_size=4))
+    built = IdentityRetrieval(IdentityRetrieval.Options(judge=judges))
     built.load()
     return built
 
@@ -120,14 +121,36 @@ def test_somebody_unknown_is_only_like_the_same_picture() -> None:
     assert found["top1"].tolist() == [100, 0]  # type: ignore[union-attr]
 
 
-def test_the_gallery_is_embedded_once_for_a_data_set() -> None:
+@pytest.fixture(autouse=True)
+def _no_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
+
+def test_the_gallery_is_embedded_once_for_its_pictures() -> None:
     measure = benchmark()
     swaps = swapped([(0, 2), (2, 0), (4, 0)], [RED, GREEN, BLUE])
     measure(iter(swaps), FACES)
     measure(iter(swaps), FACES)
     assert measure.judge.seen == len(FACES) + 2 * 3  # type: ignore[attr-defined]
-    measure(iter(swaps), Painted(*FACES.faces))
-    assert measure.judge.seen == 2 * len(FACES) + 3 * 3  # type: ignore[attr-defined]
+    measure(iter(swaps), Painted(*FACES.faces))  # the same pictures
+    assert measure.judge.seen == len(FACES) + 3 * 3  # type: ignore[attr-defined]
+    measure(iter(swaps), Painted(*FACES.faces[:-1], ("n", RED)))
+    assert measure.judge.seen == 2 * len(FACES) + 4 * 3  # type: ignore[attr-defined]
+    assert benchmark()(iter(swaps), FACES)["cosine"] == pytest.approx(measure(iter(swaps), FACES)["cosine"])
+
+
+def test_damaged_vectors_are_computed_again(tmp_path: Path) -> None:
+    swaps = swapped([(0, 2), (2, 0), (4, 0)], [RED, GREEN, BLUE])
+    whole = benchmark()(iter(swaps), FACES)
+    (file,) = (tmp_path / "fsframework").glob("vectors-*.npy")
+    for content in (b"", b"junk", file.read_bytes()[:-7]):
+        file.write_bytes(content)
+        assert benchmark()(iter(swaps), FACES)["top1"].tolist() == whole["top1"].tolist()  # type: ignore[union-attr]
+
+
+def test_an_empty_gallery_is_one_line() -> None:
+    with pytest.raises(UserError, match=r"^id-retrieval: the gallery is empty; add pictures to the data$"):
+        benchmark()(iter(swapped([(0, 2)], [RED])), Painted())
 
 
 def test_heading_says_whether_the_judge_was_trained_against() -> None:

@@ -17,7 +17,11 @@ PLUGINS = sorted(
     for folder in (ROOT / parent).glob("fsf_*")
     if (folder / "__init__.py").is_file()
 )
-DATA = {"fsf_recipes": "recipes", "fsf_pairs": "benchmarks/pairs"}  # packages that hold no code
+DATA = {
+    "fsf_recipes": "recipes",
+    "fsf_pairs": "benchmarks/pairs",
+    "fsf_protocols": "benchmarks/protocols",
+}  # packages that hold no code
 
 # Imports go down only. A module belongs to the layer of its name, or of what stands before the first `_`; within a
 # layer only modules of one family, such as `training` and `training_pairs`, may import each other.
@@ -32,7 +36,7 @@ LAYERS = [
     {"backbones", "weights", "wrapping", "images", "alignment", "environment"},
     {"pairs"},
     {"recipe"},
-    {"reference", "runs", "testing"},
+    {"reference", "runs", "testing", "protocols"},
     {"models"},
     {"training"},
     {"evaluation", "conversion"},

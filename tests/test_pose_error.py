@@ -190,7 +190,7 @@ def test_targets_are_measured_once() -> None:
     pairs = [(0, 1), (2, 1), (1, 2)]
     measured(measure, faces, pairs, "source")
     measured(measure, faces, pairs, "target")
-    assert measure.estimator.seen == 2 * 3 + 2 * 2  # swaps of two calls; two targets and their mirrors
+    assert measure.estimator.seen == 2 * 3 + 3 * 2  # swaps of two calls; two targets, their mirrors and smaller crops
     other = Painted((50, 1, 1), (2, 2, 2), (3, 3, 90))
     assert measured(measure, other, [(0, 2)], "source")["pose_deg"][0] > 90  # nothing is left of the first data set
 

@@ -1,22 +1,42 @@
-"""Benchmarks: is it the source's face, are pose and occluders the target's, does a picture come back; the estimators of
-pose; what a judge is worth; and how fast the code is."""
+"""Benchmarks: is it the source's face, are pose, expression, gaze and occluders the target's, does a picture come back;
+the estimators that they ask; what a judge is worth; and how fast the code is."""
 
+from fsf_benchmarks.background import Background
+from fsf_benchmarks.expression_error import ExpressionError
+from fsf_benchmarks.frechet import Frechet
+from fsf_benchmarks.gaze_error import GazeError
 from fsf_benchmarks.identity_retrieval import IdentityRetrieval
 from fsf_benchmarks.occlusion import Occlusion
+from fsf_benchmarks.perceptual import Perceptual
 from fsf_benchmarks.pnp import PnP
 from fsf_benchmarks.pose_error import PoseError
+from fsf_benchmarks.pupils import Pupils
 from fsf_benchmarks.reconstruction import Reconstruction
+from fsf_benchmarks.sharpness import Sharpness
 from fsf_benchmarks.speed import Speed
-from fsf_benchmarks.threed_dfa import ThreeDDFA
+from fsf_benchmarks.threed_dfa import ThreeDDFA, ThreeDDFAExpression
 from fsf_benchmarks.verification import Verification
 from fsframework import hookimpl
 
 
 @hookimpl
 def register_benchmarks():
-    return [IdentityRetrieval, Occlusion, PoseError, Reconstruction, Speed, Verification]
+    return [
+        Background,
+        ExpressionError,
+        Frechet,
+        GazeError,
+        IdentityRetrieval,
+        Occlusion,
+        Perceptual,
+        PoseError,
+        Reconstruction,
+        Sharpness,
+        Speed,
+        Verification,
+    ]
 
 
 @hookimpl
 def register_estimators():
-    return [PnP, ThreeDDFA]
+    return [PnP, Pupils, ThreeDDFA, ThreeDDFAExpression]

@@ -12,11 +12,11 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from fsf_benchmarks.gallery import Gallery
 from fsframework.components import Benchmark, ComponentOptions, Dataset, Figure, IdentityEncoder
 from fsframework.errors import UserError
-from fsframework.pairs import collate, person_numbers
+from fsframework.pairs import person_numbers
 from fsframework.plugins import Part, use
-from fsframework.progress import progress
 from fsframework.types import Batch, Faces, SwapResult
 
 NEAREST = 5
@@ -31,6 +31,7 @@ class IdentityRetrieval(Benchmark):
     """
 
     name = "id-retrieval"
+    fails = "The judge could not embed the swap, which counts as a miss, or an original picture."
     figures: ClassVar = {
         "top1": Figure("%", "higher", "Swaps whose nearest original picture shows the source's person."),
         "top5": Figure("%", "higher", "Swaps with the source's person among the five nearest original pictures."),
@@ -42,7 +43,6 @@ class IdentityRetrieval(Benchmark):
         judge: Annotated[Part, use("identity-encoders")] = Field(
             description="Decides who is who; not the encoder that the method was trained against."
         )
-        batch_size: int = Field(32, ge=1, description="Original pictures that are embedded at once.")
 
     options: Options
 
@@ -51,7 +51,7 @@ class IdentityRetrieval(Benchmark):
         self.judge: IdentityEncoder = options.judge.build()
         if not self.judge.metric:
             raise UserError(f"{self.name}: judge {options.judge.name}: cannot compare faces; choose another encoder")
-        self._gallery: tuple[Dataset, Tensor, Tensor] | None = None
+        self.gallery = Gallery(self.judge, self.name)
 
     def load(self) -> None:
         """Read the judge's weights."""
@@ -67,13 +67,14 @@ class IdentityRetrieval(Benchmark):
         return {key: torch.cat([part[key] for part in found]).double().cpu().numpy() for key in self.figures}
 
     def _judge(self, batch: Batch, swap: SwapResult, faces: Dataset) -> dict[str, Tensor]:
-        gallery, people = self._embedded(faces, swap.image.device)
+        device = swap.image.device
+        gallery, people = self.gallery.vectors(faces, device), self._people(faces).to(device)
         vectors = self.judge(Faces.of(swap.image)).float()  # (B, D)
         cosines = vectors @ gallery.T  # (B, N)
         nearest = cosines.nan_to_num(-torch.inf).topk(min(NEAREST, len(gallery)), dim=1).indices
         hits = people[nearest] == people[batch.source.index][:, None]  # (B, 5)
         hits &= vectors.isfinite().all(dim=1, keepdim=True)
-        rows = torch.arange(len(vectors), device=vectors.device)
+        rows = torch.arange(len(vectors), device=device)
         return {
             "top1": 100 * hits[:, 0],
             "top5": 100 * hits.any(dim=1),
@@ -81,19 +82,7 @@ class IdentityRetrieval(Benchmark):
             "cosine_target": cosines[rows, batch.target.index],
         }
 
-    def _embedded(self, faces: Dataset, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Embeddings (N, D) of all original pictures, and who they show (N,); computed once for a data set."""
-        if self._gallery is None or self._gallery[0] is not faces:
-            numbers = person_numbers(faces)
-            size = self.options.batch_size
-            vectors = []
-            with progress(f"{self.name}: gallery", len(faces), "faces") as ticker:
-                for start in range(0, len(faces), size):
-                    places = range(start, min(start + size, len(faces)))
-                    samples = collate([faces[place] for place in places], places, numbers)
-                    vectors.append(self.judge(samples.to(device)).float())
-                    ticker.advance(len(places))
-            alone = -1 - np.arange(len(numbers))  # somebody unknown is like nobody else
-            people = torch.from_numpy(np.where(numbers < 0, alone, numbers)).to(device)
-            self._gallery = faces, torch.cat(vectors), people
-        return self._gallery[1], self._gallery[2]
+    def _people(self, faces: Dataset) -> Tensor:
+        """Who every picture shows (N,), on the CPU; somebody unknown is like nobody else."""
+        numbers = person_numbers(faces)
+        return torch.from_numpy(np.where(numbers < 0, -1 - np.arange(len(numbers)), numbers))

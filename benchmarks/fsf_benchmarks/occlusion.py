@@ -24,6 +24,7 @@ class Occlusion(Benchmark):
     """
 
     name = "occlusion"
+    fails = "No occluder fits onto the target."
     figures: ClassVar = {
         "error": Figure("", "lower", "Mean absolute difference in the occluders' pixels, in grey levels (0 to 255)."),
         "error_rest": Figure("", "lower", "The same everywhere else: much of it is the new face, as it should be."),

@@ -1,5 +1,5 @@
-"""Head pose by 3DDFA_V2's small network (Guo et al., "Towards Fast, Accurate and Stable 3D Dense Face Alignment",
-ECCV 2020, arXiv:2009.09960): a MobileNet of half width that reads 62 numbers of a 3D morphable model from a crop.
+"""Head pose and expression by 3DDFA_V2's small network (Guo et al., "Towards Fast, Accurate and Stable 3D Dense Face
+Alignment", ECCV 2020, arXiv:2009.09960): a MobileNet of half width that reads 62 numbers of a 3D morphable model.
 
 No weights come with it. The state dict and the file of means and deviations are those of 3DDFA_V2 (MIT licence).
 """
@@ -18,7 +18,8 @@ from fsframework.types import Faces
 from fsframework.weights import fill, load_state
 
 SIDE = 120  # of the input, in pixels
-NUMBERS = 62  # 12 of the pose (a 3x4 matrix), 40 of the shape, 10 of the expression
+POSE, SHAPE, EXPRESSION = 12, 40, 10  # numbers of each, in this order; the pose is a 3x4 matrix
+NUMBERS = POSE + SHAPE + EXPRESSION
 # Left, top and width of what it sees, in units of the aligned crop's side. The crop that it was trained on (1.58 times
 # a detector's box) would be (0.01, 0.16, 0.97) and reach below the aligned crop; this smaller one lies inside, and on
 # 200 pictures of LFW at 64 px the poses of a picture and its mirror are 2.4 degrees apart instead of 3.1.
@@ -103,18 +104,32 @@ class ThreeDDFA(Estimator):
         self.mean.copy_(_statistic(self.options.statistics, "mean"))
         self.std.copy_(_statistic(self.options.statistics, "std"))
 
-    def numbers(self, images: Tensor) -> Tensor:
-        """The 62 numbers (B, 62) of aligned crops (B, 3, S, S) in [-1, 1]."""
+    def deviations(self, images: Tensor) -> Tensor:
+        """The 62 numbers (B, 62) of aligned crops (B, 3, S, S) in [-1, 1], in deviations of the training's."""
         x = crop_box(images.float(), BOX, (SIDE, SIDE)).flip(1) * (127.5 / 128)  # BGR, (0..255 - 127.5) / 128
         x = torch.relu(self.bn1(self.conv1(x)))  # (B, 16, 60, 60)
         for layer in self.layers.values():
             x = layer(x)  # at last (B, 512, 4, 4)
-        return self.fc_param(x.mean(dim=(2, 3))) * self.std + self.mean
+        return self.fc_param(x.mean(dim=(2, 3)))
 
     def forward(self, faces: Faces) -> Tensor:
         """Poses (B, 3) in degrees, float64 on the images' device."""
-        pose = self.numbers(faces.image)[:, :12].double().reshape(-1, 3, 4)
-        return angles(pose[:, :, :3])
+        numbers = self.deviations(faces.image) * self.std + self.mean
+        return angles(numbers[:, :POSE].double().reshape(-1, 3, 4)[:, :, :3])
+
+
+class ThreeDDFAExpression(ThreeDDFA):
+    """Ten expression coefficients of a morphable head, by 3DDFA_V2 with weights of your own, as for `3ddfa`.
+
+    Each is in deviations of the network's training data, so that all weigh alike.
+    """
+
+    name = "3ddfa-expression"
+    quantity = "expression"
+
+    def forward(self, faces: Faces) -> Tensor:
+        """Coefficients (B, 10), float64 on the images' device."""
+        return self.deviations(faces.image)[:, -EXPRESSION:].double()
 
 
 def angles(matrices: Tensor) -> Tensor:

@@ -6,15 +6,14 @@ import numpy as np
 import torch
 from pydantic import Field
 
+from fsf_benchmarks.gallery import Gallery
 from fsframework.components import Benchmark, ComponentOptions, Dataset, IdentityEncoder
 from fsframework.environment import environment
 from fsframework.errors import UserError
-from fsframework.pairs import collate, person_numbers
+from fsframework.pairs import person_numbers
 from fsframework.plugins import Part, use
-from fsframework.progress import progress
 
 FOLDS = 10
-BATCH = 64
 
 
 class Verification(Benchmark):
@@ -72,14 +71,7 @@ def embed(judge: Part, faces: Dataset, device: torch.device) -> np.ndarray:
     encoder: IdentityEncoder = judge.build()
     encoder.load()
     encoder.to(device).eval()
-    people, found = person_numbers(faces), []
-    with torch.no_grad(), progress("verification: embeddings", len(faces), "faces") as ticker:
-        for start in range(0, len(faces), BATCH):
-            places = range(start, min(start + BATCH, len(faces)))
-            samples = collate([faces[place] for place in places], places, people)
-            found.append(encoder(samples.to(device)).double().cpu().numpy())
-            ticker.advance(len(places))
-    return np.concatenate(found)
+    return Gallery(encoder, "verification").vectors(faces, device).double().cpu().numpy()
 
 
 def pairs_of(people: np.ndarray, count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

@@ -1,0 +1,65 @@
+"""Fréchet distance between swaps and real pictures (Heusel et al., arXiv:1706.08500, section 2)."""
+
+from collections.abc import Iterable
+from typing import Annotated, ClassVar
+
+import numpy as np
+import torch
+from pydantic import Field
+
+from fsf_benchmarks.gallery import Gallery
+from fsframework.components import Benchmark, ComponentOptions, Dataset, Figure, IdentityEncoder
+from fsframework.plugins import Part, use
+from fsframework.types import Batch, Faces, SwapResult
+
+
+class Frechet(Benchmark):
+    """How far the swaps, as a crowd, are from the data set's pictures; lower is better.
+
+    The distance of two normal distributions of vectors. Not FID, whose network this project may not ship: vectors are
+    an encoder's of your choice, so figures compare under one encoder only. Few pictures make it large, the fewer the
+    larger: compare methods on equally many pairs.
+    """
+
+    name = "frechet"
+    figures: ClassVar = {"frechet": Figure("", "lower", "Fréchet distance of the vectors of swaps and real pictures.")}
+
+    class Options(ComponentOptions):
+        extractor: Annotated[Part, use("identity-encoders")] = Field(
+            default={"use": "lfw-recogniser"}, validate_default=True, description="Turns pictures into vectors."
+        )
+
+    options: Options
+
+    def __init__(self, options: Options) -> None:
+        super().__init__(options)
+        self.extractor: IdentityEncoder = options.extractor.build()
+        self.gallery = Gallery(self.extractor, self.name)
+
+    def load(self) -> None:
+        """Read the extractor's weights."""
+        self.extractor.load()
+
+    def label(self, trained_against: str | None) -> str:
+        own = self.options.extractor.name == trained_against
+        return f"{self.name} (own network)" if own else self.name
+
+    @torch.no_grad()
+    def forward(self, swaps: Iterable[tuple[Batch, SwapResult]], faces: Dataset) -> dict[str, np.ndarray | float]:
+        made = torch.cat([self.extractor(Faces.of(swap.image)).double().cpu() for _, swap in swaps]).numpy()
+        real = self.gallery.vectors(faces, next(self.extractor.parameters()).device).double().cpu().numpy()
+        return {"frechet": distance(made[np.isfinite(made).all(axis=1)], real[np.isfinite(real).all(axis=1)])}
+
+
+def distance(one: np.ndarray, other: np.ndarray) -> float:
+    """|m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)) of samples (n, D) and (m, D); NaN with fewer than two of either."""
+    if min(len(one), len(other)) < 2:
+        return float("nan")
+    apart = one.mean(axis=0) - other.mean(axis=0)
+    first, second = np.cov(one, rowvar=False), np.cov(other, rowvar=False)
+    values, vectors = np.linalg.eigh(np.atleast_2d(first))
+    root = (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
+    # C1 C2 has the eigenvalues of C1^(1/2) C2 C1^(1/2), which is symmetric.
+    shared = np.linalg.eigvalsh(root @ np.atleast_2d(second) @ root)
+    total = np.trace(np.atleast_2d(first)) + np.trace(np.atleast_2d(second))
+    return float(apart @ apart + total - 2 * np.sqrt(np.maximum(shared, 0)).sum())
