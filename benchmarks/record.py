@@ -144,7 +144,7 @@ def show_comparison(name: str, kept: dict[str, Any]) -> str:
 
 def compared(found: Cell, key: str) -> str:
     """A figure of a comparison."""
-    return cell(found.value, found.low, found.high, key, escaped("*") if found.own else "")
+    return cell(found.value, found.low, found.high, key, escaped(found.marks))
 
 
 def escaped(text: str) -> str:

@@ -17,12 +17,14 @@ import torch
 from fsframework import models
 from fsframework.environment import environment
 from fsframework.errors import UserError
-from fsframework.evaluation import dataset_of, measure, pairs_of, plan_of
+from fsframework.evaluation import Measured, dataset_of, measure, pairs_of, plan_of
 from fsframework.evaluation_samples import clear, few
+from fsframework.evaluation_swaps import METHOD
 from fsframework.images import to_images, write_image
 from fsframework.models import Trained
 from fsframework.pairs import EvaluationPairs
 from fsframework.protocols import Protocol
+from fsframework.statistics import differences
 
 TIMED, WARM = 10, 2  # swaps of one pair whose median time counts, after some that do not
 SIDE = 128  # pixels of a picture in the grid
@@ -53,8 +55,9 @@ def compare(
 
     Returns
     -------
-    {"methods": [{"name", "model", "size", "parameters", "seconds", "metrics"}, ...], "pairs", ...}; `metrics` as
-    metrics.json has them, `seconds` of one swap of one aligned crop, `parameters` of all networks.
+    {"methods": [{"name", "model", "size", "parameters", "seconds", "metrics", "from_first"}, ...], "pairs", ...};
+    `metrics` as metrics.json has them, `from_first` the differences from the first method, benchmark by benchmark,
+    `seconds` of one swap of one aligned crop, `parameters` of all networks.
 
     Raises
     ------
@@ -66,6 +69,7 @@ def compare(
     first = methods[0]
     plan = plan_of(first.recipe)
     rows: list[dict[str, Any]] = []
+    first_measured: Measured | None = None
     pictures: dict[str, list[np.ndarray]] = {}
     for where, trained in zip(wheres, methods, strict=True):
         if trained.recipe.networks.generator is None:
@@ -73,8 +77,9 @@ def compare(
     for where, trained in zip(wheres, methods, strict=True):
         shown = first.recipe.model_copy(update={"size": trained.recipe.size})
         pairs = pairs_of(shown, plan, dataset_of(shown, plan.data))
-        metrics, _ = measure(trained, plan, pairs, shown)
+        measured = measure(trained, plan, pairs, shown)
         name = _free(trained.recipe.name, [row["name"] for row in rows])
+        first_measured = first_measured or measured
         batch = few(pairs)
         if not pictures:
             pictures = {"source": list(to_images(batch.source.image)), "target": list(to_images(batch.target.image))}
@@ -88,7 +93,8 @@ def compare(
                 "size": trained.recipe.size,
                 "parameters": sum(parameter.numel() for parameter in trained.swapper.parameters()),
                 "seconds": _seconds(trained, pairs),
-                "metrics": metrics,
+                "metrics": measured.metrics,
+                "from_first": _apart(measured, first_measured),
             }
         )
     _write(folder, pictures)
@@ -99,6 +105,15 @@ def compare(
         **({"protocol": protocol.described(sets)} if protocol else {}),
         "manifest": environment(first.device),
     }
+
+
+def _apart(measured: Measured, first: Measured) -> list[dict[str, dict[str, float | None]]]:
+    """The differences of a method's figures from the first method's, a mapping for each benchmark in order."""
+    ours, theirs = (list(each.values.values()) for each in (measured, first))  # headings differ where judges are own
+    return [
+        differences(own[METHOD], other[METHOD], people)
+        for own, other, people in zip(ours, theirs, first.people.values(), strict=True)
+    ]
 
 
 def _free(name: str, taken: Sequence[str]) -> str:

@@ -15,6 +15,7 @@ from fsframework.report_metrics import BOUNDS
 
 OWN = "*: the judge is a network that the method was trained against, which it may merely fool."
 SEEN = "\N{DAGGER}: paints only people it was trained on; the pictures are new, their people are not."
+ALIKE = "\N{ALMOST EQUAL TO}"
 COSTS = ("ms a swap", "million parameters")
 Comparison = dict[str, Any]
 
@@ -34,6 +35,19 @@ class Column(NamedTuple):
         return heading(self.key, self.unit, self.better)
 
 
+class Apart(NamedTuple):
+    """The difference from the first method's figure on the same pairs, with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+    @property
+    def is_told(self) -> bool:
+        """Whether the interval leaves 0 out."""
+        return self.low > 0 or self.high < 0
+
+
 class Cell(NamedTuple):
     """A number with its 95 % interval, where there is one, and whether the judge is the method's own network."""
 
@@ -41,6 +55,13 @@ class Cell(NamedTuple):
     low: float | None
     high: float | None
     own: bool
+    apart: Apart | None = None  # of every method but the first
+
+    @property
+    def marks(self) -> str:
+        """What the notes explain."""
+        alike = self.apart is not None and not self.apart.is_told
+        return ("*" if self.own else "") + (ALIKE if alike else "")
 
 
 class Row(NamedTuple):
@@ -82,7 +103,10 @@ def rows(found: Comparison) -> Iterator[Row]:
     for method in found["methods"]:
         metrics = method["metrics"]
         name = method["name"] + ("\N{DAGGER}" if metrics["seen_people"] else "")
-        yield Row(name, _cells(metrics, metrics["benchmarks"], shown), method["seconds"], method["parameters"])
+        cells = _cells(metrics, metrics["benchmarks"], shown)
+        if method is not found["methods"][0]:
+            cells = [_beside(*each, method.get("from_first")) for each in zip(cells, shown, strict=True)]
+        yield Row(name, cells, method["seconds"], method["parameters"])
     for way in BOUNDS:
         of_all = [
             _cells(method["metrics"] | {"own_network": []}, method["metrics"]["baselines"][way], shown)
@@ -102,6 +126,14 @@ def _cells(metrics: dict[str, Any], figures: dict[str, Any], shown: list[Column]
     return cells
 
 
+def _beside(cell: Cell, column: Column, apart: list[dict[str, Any]] | None) -> Cell:
+    """A cell with its difference from the first method's, where one was measured."""
+    numbers = apart[column.place].get(column.key) if apart else None
+    if numbers is None or None in numbers.values():
+        return cell
+    return cell._replace(apart=Apart(numbers["difference"], numbers["low"], numbers["high"]))
+
+
 def notes(found: Comparison) -> list[str]:
     """What a reader must know."""
     lines = [f"{found['pairs']} pairs; means with 95 % intervals by bootstrap over source people."]
@@ -110,6 +142,9 @@ def notes(found: Comparison) -> list[str]:
         lines.append(OWN)
     if any(metrics["seen_people"] for metrics in every):
         lines.append(SEEN)
+    if any(method.get("from_first") for method in found["methods"]):
+        first = found["methods"][0]["name"]
+        lines.append(f"{ALIKE}: not told apart from {first} by the differences on the same pairs (95 %, as above).")
     failed = {
         row["name"]: sum(ways["method"] for ways in row["metrics"]["failures"].values()) for row in found["methods"]
     }
@@ -140,7 +175,7 @@ def table(found: Comparison) -> RenderableType:
 def _number(cell: Cell, unit: str) -> str:
     if cell.value is None:
         return "-"
-    return f"{cell.value:.{decimals(unit)}f}{'*' if cell.own else ''}"
+    return f"{cell.value:.{decimals(unit)}f}{cell.marks}"
 
 
 def costs_of(row: Row) -> list[str]:
@@ -186,8 +221,11 @@ def write_page(found: Comparison, folder: Path) -> str:
 
 
 def _html(cell: Cell, unit: str) -> Html:
-    interval = ""
+    said = []
+    digits = decimals(unit)
     if cell.low is not None and cell.high is not None:
-        digits = decimals(unit)
-        interval = tag("small", f"{cell.low:.{digits}f} to {cell.high:.{digits}f}")
-    return tag("td", _number(cell, unit), interval, class_="number")
+        said.append(tag("small", f"{cell.low:.{digits}f} to {cell.high:.{digits}f}"))
+    if cell.apart is not None:
+        low, value, high = (f"{number:+.{digits}f}" for number in (cell.apart.low, cell.apart.value, cell.apart.high))
+        said.append(tag("small", f"{value} from the first: {low} to {high}"))
+    return tag("td", _number(cell, unit), said, class_="number")

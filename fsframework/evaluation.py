@@ -9,7 +9,7 @@ import io
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -52,7 +52,7 @@ def evaluate(run: Run) -> dict[str, Any]:
     dataset = dataset_of(run.recipe, plan.data)
     pairs = pairs_of(run.recipe, plan, dataset)
     swapper = run.load_swapper()
-    metrics, _ = measure(Trained(run.recipe, swapper, run.device), plan, pairs, run.recipe)
+    metrics = measure(Trained(run.recipe, swapper, run.device), plan, pairs, run.recipe).metrics
     write_samples(run.path / "samples", pairs, swapper, run.device)
     write_text(run.path / "pairs.csv", pairs_text(pairs.pairs, dataset))
     write_text(run.path / "metrics.json", json.dumps(metrics, indent=2, allow_nan=False) + "\n")
@@ -95,9 +95,10 @@ def bench(
     if names:
         plan = plan.model_copy(update={"benchmarks": [part for name in names for part in _named(name, plan)]})
     pairs = pairs_of(trained.recipe, plan, dataset_of(trained.recipe, plan.data))
-    metrics, values = measure(trained, plan, pairs, trained.recipe)
+    measured = measure(trained, plan, pairs, trained.recipe)
+    metrics = measured.metrics
     if details is not None:
-        write_text(details, _details(pairs, values))
+        write_text(details, _details(pairs, measured.values))
     if protocol is not None:
         metrics["protocol"] = protocol.described(sets)
     return metrics
@@ -146,10 +147,16 @@ def pairs_of(recipe: Recipe, plan: Evaluation, dataset: Dataset) -> EvaluationPa
     return EvaluationPairs(dataset, pairs, plan.batch_size)
 
 
-def measure(
-    trained: Trained, plan: Evaluation, pairs: EvaluationPairs, shown: Recipe
-) -> tuple[dict[str, Any], dict[str, dict[str, Values]]]:
-    """What metrics.json holds; and the values of each pair by heading, way and figure.
+class Measured(NamedTuple):
+    """What was measured: the summary, and by heading what it is made of."""
+
+    metrics: dict[str, Any]  # what metrics.json holds
+    values: dict[str, dict[str, Values]]  # of each pair by heading, way and figure
+    people: dict[str, np.ndarray]  # by heading, who the source of each pair is (n,)
+
+
+def measure(trained: Trained, plan: Evaluation, pairs: EvaluationPairs, shown: Recipe) -> Measured:
+    """Swap all pairs and ask every benchmark.
 
     `shown` is the recipe whose data are swapped: the method's own, or another's at the method's size.
     """
@@ -171,12 +178,14 @@ def measure(
         "weights": {"method": digest(trained.swapper)},
         "cost": made[0][1].cost(),
     }
-    everything = {}
+    everything: dict[str, dict[str, Values]] = {}
+    people = {}
     for (label, (benchmark, _)), view in zip(benchmarks.items(), views, strict=True):
         swapped = next(swapped for known, swapped in made if known == view)
         everything[label] = values = _values(label, benchmark, swapped)
         losers = {way: failed(found, len(view.pairs)) for way, found in values.items()}
-        summary = summarize(values, _sources(view))
+        people[label] = _sources(view)
+        summary = summarize(values, people[label])
         metrics["benchmarks"][label] = summary.pop(METHOD)
         for way, numbers in summary.items():
             metrics["baselines"][way][label] = numbers
@@ -186,7 +195,7 @@ def measure(
         metrics["compared"][label] = int((~np.logical_or.reduce(list(losers.values()))).sum())
         metrics["figures"][label] = {key: figure._asdict() for key, figure in benchmark.figures.items()}
         metrics["weights"][label] = digest(benchmark)
-    return metrics, everything
+    return Measured(metrics, everything, people)
 
 
 def _details(pairs: EvaluationPairs, values: dict[str, dict[str, Values]]) -> str:

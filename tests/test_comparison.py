@@ -69,11 +69,23 @@ def test_figures_of_different_headings_stand_in_one_row(found: tuple[dict[str, A
     assert listed["copy-source"].cells[0].value == 100
 
 
+def test_differences_are_of_the_same_pairs(found: tuple[dict[str, Any], Path]) -> None:
+    first, two, again = (row for row in rows(found[0]) if row.name.startswith(("small", "deepfakes")))
+    assert all(cell.apart is None for cell in first.cells)
+    for cell in again.cells:  # the same method
+        assert cell.apart is not None and cell.apart == (0, 0, 0) and cell.marks.endswith("≈")
+    ssim = [column.key for column in columns(found[0])].index("ssim")
+    apart, ours, other = two.cells[ssim].apart, two.cells[ssim].value, first.cells[ssim].value
+    assert apart is not None and ours is not None and other is not None
+    assert apart.value == pytest.approx(ours - other) and apart.low <= apart.value <= apart.high
+
+
 def test_the_table_says_what_a_reader_must_know(found: tuple[dict[str, Any], Path]) -> None:
     console = Console(width=200)
     with console.capture() as captured:
         console.print(table(found[0]))
     text = captured.get()
+    assert "≈: not told apart from small by" in text
     assert "small-2" in text and "ms a swap" in text and "100.0" in text
     assert "may merely fool" in text and "paints only people it was trained on" in text
 

@@ -35,7 +35,7 @@ from fsframework.pairs import (
 from fsframework.plugins import Part, part
 from fsframework.recipe import Evaluation, Recipe, build_swapper
 from fsframework.runs import Run
-from fsframework.statistics import bootstrap, failed, summarize
+from fsframework.statistics import bootstrap, differences, failed, summarize
 from fsframework.types import Batch, Sample, SwapResult
 
 PEOPLE: list[str | None] = ["b", "a", "b", None, "c", "a", None]
@@ -546,3 +546,28 @@ def test_figures_say_that_people_were_seen() -> None:
     with console.capture() as captured:
         console.print(table(metrics | {"seen_people": False}))
     assert "Seen people" not in captured.get()
+
+
+# Differences ------------------------------------------------------------------------------------------------------
+
+
+def test_a_paired_difference_sees_what_two_intervals_hide() -> None:
+    rng = np.random.default_rng(0)
+    hard = rng.normal(0, 10, 200)  # what makes a pair hard for both
+    ours, theirs = hard + 1 + rng.normal(0, 0.5, 200), hard + rng.normal(0, 0.5, 200)
+    people = np.arange(200) // 2
+    apart = differences({"x": ours}, {"x": theirs}, people)["x"]
+    assert apart["difference"] == pytest.approx((ours - theirs).mean())
+    assert 0.7 < apart["low"] < 1 < apart["high"] < 1.3  # type: ignore[operator]
+    low, high = bootstrap(ours, people)  # type: ignore[misc]
+    assert low < theirs.mean() < high
+    interval = bootstrap(ours - theirs, people)
+    assert interval == (apart["low"], apart["high"])
+
+
+def test_differences_are_over_pairs_that_both_solved() -> None:
+    ours, theirs = np.array([1.0, np.nan, 3.0, 5.0]), np.array([0.0, 1.0, np.nan, 2.0])
+    found = differences({"x": ours, "one": 3.0}, {"x": theirs, "one": 4.0}, np.arange(4))
+    assert list(found) == ["x"] and found["x"]["difference"] == 2
+    nothing = differences({"x": ours}, {"x": np.full(4, np.nan)}, np.arange(4))["x"]
+    assert nothing == {"difference": None, "low": None, "high": None}
