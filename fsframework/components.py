@@ -222,6 +222,14 @@ class Dataset(Component):
         """`Sample.person` of every face, in order, without reading images where that can be avoided."""
         return [self[index].person for index in range(len(self))]
 
+    def pairs(self) -> list[tuple[int, int]]:
+        """The data set's own pairs, places of source and target, for `evaluation.pairs: data`; none by default."""
+        return []
+
+    def neighbour(self, index: int) -> int | None:
+        """The frame of the same video that follows a frame, or precedes the last one; None for a picture."""
+        return None
+
     def target(self, index: int, rng: np.random.Generator) -> Sample:
         """The face as a training target. Data sets that alter targets (occluders) override this."""
         return self[index]

@@ -28,7 +28,7 @@ from fsframework.pairs import EvaluationPairs, draw_pairs, pairs_file, pairs_tex
 from fsframework.plugins import Part, component
 from fsframework.progress import progress
 from fsframework.protocols import Protocol
-from fsframework.recipe import Evaluation, Recipe, is_alone
+from fsframework.recipe import OWN_PAIRS, Evaluation, Recipe, is_alone
 from fsframework.runs import Run, pick_device
 from fsframework.statistics import Values, failed, summarize
 from fsframework.weights import digest
@@ -141,6 +141,10 @@ def pairs_of(recipe: Recipe, plan: Evaluation, dataset: Dataset) -> EvaluationPa
     """The pairs that an evaluation names. Raises UserError if there are none."""
     if isinstance(plan.pairs, int):
         pairs = draw_pairs(dataset, plan.pairs, recipe.seed)
+    elif plan.pairs == OWN_PAIRS:
+        pairs = dataset.pairs()
+        if not pairs:
+            raise UserError(f"evaluation.pairs: {OWN_PAIRS}: the data set has no pairs of its own; name a list")
     else:
         beside = recipe.relative(plan.pairs)
         pairs = read_pairs(beside if beside.is_file() else pairs_file(plan.pairs), dataset)

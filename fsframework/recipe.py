@@ -26,6 +26,7 @@ from fsframework.recipe_source import Source
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
 Share = Annotated[float, Field(ge=0, le=1)]
 Beta = Annotated[float, Field(ge=0, lt=1)]
+OWN_PAIRS = "data"  # the list of pairs that a data set brings
 DEFAULT_DETECTOR = {"use": "mtcnn"}
 
 
@@ -158,7 +159,7 @@ class Evaluation(Keys):
     )
     pairs: str | Annotated[int, Field(ge=1)] = Field(
         description="Who is swapped with whom: the name of a list in benchmarks/pairs, a CSV file with the columns "
-        "source and target, or a number of pairs to draw from the seed."
+        "source and target, a number of pairs to draw from the seed, or `data` for the data set's own pairs."
     )
     benchmarks: list[Annotated[Part, use("benchmarks")]] = Field(min_length=1, description="What is measured.")
     batch_size: int = Field(default=32, ge=1, description="Pairs that are swapped at once.")

@@ -69,7 +69,7 @@ FACES = Painted(("r", RED), ("r", PINK), ("g", GREEN), ("g", LIME), ("b", BLUE),
 
 def benchmark(judge: type[IdentityEncoder] = Colours, name: str = "colours") -> IdentityRetrieval:
     judges = Installed("identity-encoders", name, judge.Options(), judge)
-    built = IdentityRetrieval(IdentityRetrieval.Options(judge=judges))
+    built = IdentityRetrieval(IdentityRetrieval.Options(judge=judges, batch_size=4))
     built.load()
     return built
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fsf_data.locate import Located
-from fsf_data.orl import BORDER, Orl, OrlFolder, fill_in
+from fsf_data.locate import Located, fill_in
+from fsf_data.orl import BORDER, Orl, OrlFolder
 from fsf_data.sources import Picture
 
 from fsframework.alignment import template

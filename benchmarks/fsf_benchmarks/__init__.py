@@ -14,6 +14,7 @@ from fsf_benchmarks.pupils import Pupils
 from fsf_benchmarks.reconstruction import Reconstruction
 from fsf_benchmarks.sharpness import Sharpness
 from fsf_benchmarks.speed import Speed
+from fsf_benchmarks.stability import Stability
 from fsf_benchmarks.threed_dfa import ThreeDDFA, ThreeDDFAExpression
 from fsf_benchmarks.verification import Verification
 from fsframework import hookimpl
@@ -33,6 +34,7 @@ def register_benchmarks():
         Reconstruction,
         Sharpness,
         Speed,
+        Stability,
         Verification,
     ]
 

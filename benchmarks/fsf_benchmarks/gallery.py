@@ -16,7 +16,6 @@ from fsframework.pairs import collate, person_numbers
 from fsframework.progress import progress
 from fsframework.weights import digest
 
-BATCH = 64
 FORMAT = 1  # changes when the same encoder would make other vectors of the same pictures
 
 
@@ -32,10 +31,12 @@ class Gallery:
         Loaded before anything is asked.
     label:
         Stands before the progress.
+    batch:
+        Pictures that are embedded at once.
     """
 
-    def __init__(self, encoder: IdentityEncoder, label: str) -> None:
-        self._encoder, self._label = encoder, label
+    def __init__(self, encoder: IdentityEncoder, label: str, batch: int = 64) -> None:
+        self._encoder, self._label, self._batch = encoder, label, batch
         self._held: tuple[Dataset, Tensor] | None = None
 
     @torch.no_grad()
@@ -65,8 +66,8 @@ class Gallery:
     def _embed(self, faces: Dataset, device: torch.device) -> np.ndarray:
         people, found = person_numbers(faces), []
         with progress(f"{self._label}: gallery", len(faces), "faces") as ticker:
-            for start in range(0, len(faces), BATCH):
-                places = range(start, min(start + BATCH, len(faces)))
+            for start in range(0, len(faces), self._batch):
+                places = range(start, min(start + self._batch, len(faces)))
                 samples = collate([faces[place] for place in places], places, people)
                 found.append(self._encoder(samples.to(device)).float().cpu().numpy())
                 ticker.advance(len(places))

@@ -44,6 +44,8 @@ class IdentityRetrieval(Benchmark):
             description="Decides who is who; not the encoder that the method was trained against."
         )
 
+        batch_size: int = Field(32, ge=1, description="Original pictures that are embedded at once.")
+
     options: Options
 
     def __init__(self, options: Options) -> None:
@@ -51,7 +53,7 @@ class IdentityRetrieval(Benchmark):
         self.judge: IdentityEncoder = options.judge.build()
         if not self.judge.metric:
             raise UserError(f"{self.name}: judge {options.judge.name}: cannot compare faces; choose another encoder")
-        self.gallery = Gallery(self.judge, self.name)
+        self.gallery = Gallery(self.judge, self.name, options.batch_size)
 
     def load(self) -> None:
         """Read the judge's weights."""

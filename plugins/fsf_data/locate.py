@@ -1,7 +1,7 @@
 """From pictures to aligned crops of the one face that each picture is of."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from fsframework.types import Face
 
 BATCH = 32  # frames given to the detector at once, if their sizes are equal
 BATCH_PIXELS = 8_000_000  # of all frames given at once
+GUESSED = "no face was found; aligned by other pictures' landmarks"
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,6 +95,26 @@ def main_face(faces: list[Face], shape: tuple[int, ...]) -> Face | None:
         return float(min(right_bottom - left_top) * max(1 - distance, 0) * face.score)
 
     return max(faces, key=weight, default=None)
+
+
+def fill_in(found: list[Located]) -> list[Located]:
+    """The same, where pictures without a face get the median landmarks of their person, or else of everybody."""
+    everybody = [item.face.landmarks for item in found if item.face is not None]
+    if not everybody:
+        return found
+    filled = []
+    for item in found:
+        if item.face is None and item.frame is not None:
+            same = [
+                other.face.landmarks
+                for other in found
+                if other.face is not None and other.picture.person == item.picture.person
+            ]
+            landmarks = np.median(same or everybody, axis=0)
+            box = np.concatenate([landmarks.min(axis=0), landmarks.max(axis=0)])
+            item = replace(item, face=Face(box=box, landmarks=landmarks, score=0.0), reason=GUESSED)
+        filled.append(item)
+    return filled
 
 
 def cut(found: Iterable[Located], size: int) -> Iterator[Row]:

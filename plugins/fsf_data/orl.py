@@ -10,18 +10,17 @@ import numpy as np
 from pydantic import Field
 
 from fsf_data.aligned_cache import AlignedFaces, Row, cached
-from fsf_data.locate import Located, cut, fingerprint, locate
+from fsf_data.locate import cut, fill_in, fingerprint, locate
 from fsf_data.sources import Folder, Picture
 from fsframework.components import ComponentOptions, Dataset
 from fsframework.errors import UserError
 from fsframework.files import package_file
 from fsframework.progress import tracked
-from fsframework.types import Face, Sample
+from fsframework.types import Sample
 
 PEOPLE, PICTURES = 40, 10
 BORDER = 40  # pixels put around a picture: the heads fill it, while crops and detectors want something around them
 BLUR = 8.0  # standard deviation, in pixels, of the border's blur, so that repeated pixels leave no streaks
-GUESSED = "no face was found; aligned by other pictures' landmarks"
 
 
 class Orl(Dataset):
@@ -115,23 +114,3 @@ class OrlFolder(Folder):
         wide = cv2.GaussianBlur(wide, (0, 0), BLUR)
         wide[BORDER:-BORDER, BORDER:-BORDER] = frame
         return wide
-
-
-def fill_in(found: list[Located]) -> list[Located]:
-    """The same, where pictures without a face get the median landmarks of their person, or else of everybody."""
-    everybody = [item.face.landmarks for item in found if item.face is not None]
-    if not everybody:
-        return found
-    filled = []
-    for item in found:
-        if item.face is None and item.frame is not None:
-            same = [
-                other.face.landmarks
-                for other in found
-                if other.face is not None and other.picture.person == item.picture.person
-            ]
-            landmarks = np.median(same or everybody, axis=0)
-            box = np.concatenate([landmarks.min(axis=0), landmarks.max(axis=0)])
-            item = replace(item, face=Face(box=box, landmarks=landmarks, score=0.0), reason=GUESSED)
-        filled.append(item)
-    return filled
