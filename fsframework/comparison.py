@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 
@@ -18,8 +17,10 @@ from fsframework import models
 from fsframework.environment import environment
 from fsframework.errors import UserError
 from fsframework.evaluation import Measured, dataset_of, measure, pairs_of, plan_of
+from fsframework.evaluation_explained import INTERPOLATION, explain
 from fsframework.evaluation_samples import clear, few
 from fsframework.evaluation_swaps import METHOD
+from fsframework.grids import grid
 from fsframework.images import to_images, write_image
 from fsframework.models import Trained
 from fsframework.pairs import EvaluationPairs
@@ -27,8 +28,6 @@ from fsframework.protocols import Protocol
 from fsframework.statistics import differences
 
 TIMED, WARM = 10, 2  # swaps of one pair whose median time counts, after some that do not
-SIDE = 128  # pixels of a picture in the grid
-HEAD = 22  # pixels of the line of names above it
 
 
 def compare(
@@ -45,7 +44,8 @@ def compare(
     wheres:
         What `models.load` takes, two or more.
     folder:
-        Gets NNN_source.png, NNN_target.png, NNN_NAME.png for up to 8 pairs, and grid.png with all of them.
+        Gets NNN_source.png, NNN_target.png, NNN_NAME.png for up to 8 pairs, grid.png with all of them, and what
+        `fsframework.evaluation_explained` draws of each method, NAME_interpolation.png and NAME_attributes.png.
     sets:
         Overrides of the first method's recipe, such as `evaluation.pairs=100`.
     device:
@@ -71,6 +71,7 @@ def compare(
     rows: list[dict[str, Any]] = []
     first_measured: Measured | None = None
     pictures: dict[str, list[np.ndarray]] = {}
+    explained: dict[str, np.ndarray] = {}
     for where, trained in zip(wheres, methods, strict=True):
         if trained.recipe.networks.generator is None:
             raise UserError(f"{where}: is a recogniser and swaps nothing; leave it out")
@@ -97,7 +98,12 @@ def compare(
                 "from_first": _apart(measured, first_measured),
             }
         )
+        explained |= {
+            f"{name}_{kind}": image for kind, image in explain(trained.swapper, pairs, trained.device).items()
+        }
     _write(folder, pictures)
+    for kind, image in explained.items():
+        write_image(folder / f"{kind}.png", image, synthetic=kind.endswith(INTERPOLATION))
     return {
         "methods": rows,
         "pairs": len(pairs.pairs),
@@ -143,16 +149,3 @@ def _write(folder: Path, pictures: dict[str, list[np.ndarray]]) -> None:
         for row, image in enumerate(images):
             write_image(folder / f"{row:03}_{name}.png", image, synthetic=name not in ("source", "target"))
     write_image(folder / "grid.png", grid(pictures))
-
-
-def grid(pictures: dict[str, list[np.ndarray]]) -> np.ndarray:
-    """Pictures (S, S, 3) uint8 by the name of their column, which stands above it; a row for each pair."""
-    columns = []
-    for name, images in pictures.items():
-        head = np.full((HEAD, SIDE + 4, 3), 255, np.uint8)
-        scale = min(0.45, 0.45 * (SIDE / cv2.getTextSize(name, cv2.FONT_HERSHEY_SIMPLEX, 0.45, 1)[0][0]))
-        cv2.putText(head, name, (2, HEAD - 7), cv2.FONT_HERSHEY_SIMPLEX, scale, (0, 0, 0), 1, cv2.LINE_AA)
-        large = [cv2.resize(image, (SIDE, SIDE), interpolation=cv2.INTER_CUBIC) for image in images]
-        padded = [np.pad(image, ((2, 2), (2, 2), (0, 0)), constant_values=255) for image in large]
-        columns.append(np.vstack([head, *padded]))
-    return np.hstack(columns)

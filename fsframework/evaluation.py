@@ -19,10 +19,12 @@ from fsframework.components import Benchmark, Dataset
 from fsframework.environment import environment
 from fsframework.errors import UserError
 from fsframework.evaluation_benchmarks import loaded
+from fsframework.evaluation_explained import INTERPOLATION, explain
 from fsframework.evaluation_samples import write_samples
 from fsframework.evaluation_swaps import COPY, METHOD, Swapped, swap_all
 from fsframework.evaluation_table import table
 from fsframework.files import write_text
+from fsframework.images import write_image
 from fsframework.models import Trained
 from fsframework.pairs import EvaluationPairs, draw_pairs, pairs_file, pairs_text, person_numbers, read_pairs
 from fsframework.plugins import Part, component
@@ -54,6 +56,8 @@ def evaluate(run: Run) -> dict[str, Any]:
     swapper = run.load_swapper()
     metrics = measure(Trained(run.recipe, swapper, run.device), plan, pairs, run.recipe).metrics
     write_samples(run.path / "samples", pairs, swapper, run.device)
+    for kind, image in explain(swapper, pairs, run.device).items():
+        write_image(run.path / "samples" / f"{kind}.png", image, synthetic=kind == INTERPOLATION)
     write_text(run.path / "pairs.csv", pairs_text(pairs.pairs, dataset))
     write_text(run.path / "metrics.json", json.dumps(metrics, indent=2, allow_nan=False) + "\n")
     return metrics

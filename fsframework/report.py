@@ -16,7 +16,7 @@ from fsframework.errors import UserError
 from fsframework.files import write_text
 from fsframework.report_html import Html, join, page, plain, section, tag
 from fsframework.report_metrics import figures
-from fsframework.report_pictures import mask_maps, pair_names, pictures, sample_rows
+from fsframework.report_pictures import explained, mask_maps, pair_names, pictures, sample_rows
 from fsframework.report_training import Progress, duration, progress_of, training
 from fsframework.runs import Run
 
@@ -46,6 +46,7 @@ def write_report(run: Run) -> Path:
                 pictures(rows, names, run.recipe),
                 figures(_metrics(run)),
                 masks,
+                explained(run.path / "samples"),
                 training(stages),
                 _environment(manifest),
                 _recipe(run),

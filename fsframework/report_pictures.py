@@ -9,10 +9,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from fsframework.evaluation_explained import ATTRIBUTES, INTERPOLATION
 from fsframework.evaluation_samples import spread
 from fsframework.images import is_marked, read_image, write_image
 from fsframework.recipe import Recipe
-from fsframework.report_html import Html, section, tag
+from fsframework.report_html import Html, join, section, tag
 
 LARGEST = 384  # pixels; larger pictures are shown smaller, so that a report stays small
 KINDS = ("source", "target", "draft", "swap")
@@ -88,6 +89,30 @@ def mask_maps(rows: Sequence[Row], names: Sequence[str]) -> Html:
         legend,
         tag("div", [_levels(row, name, levels) for row, name in mapped], class_="stack"),
     )  # fmt: skip
+
+
+def explained(folder: Path) -> Html:
+    """The sections with what `fsframework.evaluation_explained` drew; nothing where it drew nothing."""
+    meanings = {
+        INTERPOLATION: (
+            "Between two people",
+            "Each target, swapped with people between two sources: their embeddings are interpolated on the sphere. "
+            "All but the sources and the targets are synthetic images.",
+        ),
+        ATTRIBUTES: (
+            "Who is shown alike",
+            "Beside each target, for every level of the attribute maps from coarse to fine, the other face of the data "
+            "set whose map is nearest. Coarse levels should agree in pose and outline, fine ones in colour and light. "
+            "All are real pictures.",
+        ),
+    }
+    sections = []
+    for kind, (title, text) in meanings.items():
+        file = folder / f"{kind}.png"
+        if file.is_file():
+            source = f"data:image/png;base64,{base64.b64encode(file.read_bytes()).decode()}"
+            sections.append(section(kind, title, tag("p", text), tag("img", src=source, alt=title)))
+    return join(sections)
 
 
 def _levels(row: Row, name: str, levels: int) -> Html:

@@ -11,9 +11,10 @@ from click.testing import CliRunner
 from rich.console import Console
 
 from fsframework.cli import fsf
-from fsframework.comparison import compare, grid
+from fsframework.comparison import compare
 from fsframework.comparison_table import columns, rows, table, write_page
 from fsframework.errors import UserError
+from fsframework.grids import grid
 from fsframework.images import is_marked, read_image
 from fsframework.recipe import Recipe
 from fsframework.runs import Run
@@ -95,7 +96,10 @@ def test_pictures_and_page(found: tuple[dict[str, Any], Path]) -> None:
     names = sorted(file.name for file in folder.glob("000_*"))
     assert names == ["000_deepfakes.png", "000_small-2.png", "000_small.png", "000_source.png", "000_target.png"]
     assert is_marked(folder / "000_small.png") and not is_marked(folder / "000_source.png")
-    assert is_marked(folder / "grid.png")
+    assert is_marked(folder / "grid.png") and is_marked(folder / "small_interpolation.png")
+    assert read_image(folder / "small_attributes.png").shape[1] == 132 * (1 + 5)  # 32 px has five levels
+    assert not is_marked(folder / "small_attributes.png")  # real pictures
+    assert not (folder / "deepfakes_interpolation.png").exists()  # two decoders have nothing between them
     assert (read_image(folder / "000_small.png") == read_image(folder / "000_small-2.png")).all()
     page = write_page(found[0], folder)
     assert "deepfakes†" in page and "data:image/png;base64," in page and "<script" not in page

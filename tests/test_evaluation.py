@@ -5,7 +5,7 @@ import io
 import json
 import zipfile
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from types import SimpleNamespace
@@ -22,6 +22,7 @@ from fsframework.components import Benchmark, ComponentOptions, Dataset, Figure
 from fsframework.errors import UserError
 from fsframework.evaluation import bench, evaluate, table
 from fsframework.evaluation_benchmarks import judges, own_identity
+from fsframework.evaluation_explained import _between, neighbours
 from fsframework.images import is_marked, read_image, to_tensor, write_image
 from fsframework.pairs import (
     EvaluationPairs,
@@ -34,6 +35,7 @@ from fsframework.pairs import (
 )
 from fsframework.plugins import Part, part
 from fsframework.recipe import Evaluation, Recipe, build_swapper
+from fsframework.report import write_report
 from fsframework.runs import Run
 from fsframework.statistics import bootstrap, differences, failed, summarize
 from fsframework.types import Batch, Sample, SwapResult
@@ -236,6 +238,8 @@ class Brighter(torch.nn.Module):
         super().__init__()
         self.refiner = torch.nn.Identity() if refines else None
         self.generator = SimpleNamespace(maps=self.maps)
+        self.identity = SimpleNamespace(metric=False)
+        self.attributes = SimpleNamespace(channels=[3])
         self.seen: list[int] = []
 
     def maps(self, z_id: Tensor, z_att: list[Tensor]) -> list[Tensor]:
@@ -571,3 +575,40 @@ def test_differences_are_over_pairs_that_both_solved() -> None:
     assert list(found) == ["x"] and found["x"]["difference"] == 2
     nothing = differences({"x": ours}, {"x": np.full(4, np.nan)}, np.arange(4))["x"]
     assert nothing == {"difference": None, "low": None, "high": None}
+
+
+# Explained --------------------------------------------------------------------------------------------------------
+
+
+def test_identities_go_on_the_sphere_from_one_end_to_the_other() -> None:
+    one, other = torch.eye(3)[:1], torch.eye(3)[1:2]
+    assert torch.allclose(_between(one, other, 0.0), one) and torch.allclose(_between(one, other, 1.0), other)
+    middle = _between(one, other, 0.5)
+    assert torch.allclose(middle, torch.tensor([[0.5**0.5, 0.5**0.5, 0]])) and torch.allclose(
+        _between(one, one, 0.3), one
+    )
+
+
+def test_a_run_shows_what_is_between_people_and_who_is_shown_alike(
+    tmp_path: Path, untrained_run: Callable[..., Any]
+) -> None:
+    plan = {"pairs": 3, "benchmarks": [{"use": "reconstruction"}]}
+    run = untrained_run(tmp_path / "run", evaluation=plan)
+    evaluate(run)
+    samples = run.path / "samples"
+    between, alike = read_image(samples / "interpolation.png"), read_image(samples / "attributes.png")
+    assert between.shape == (22 + 3 * 132, (5 + 3) * 132, 3) and alike.shape == (22 + 3 * 132, (1 + 5) * 132, 3)
+    assert is_marked(samples / "interpolation.png") and not is_marked(samples / "attributes.png")
+    page = write_report(run).read_text()
+    assert "Between two people" in page and "Who is shown alike" in page
+
+
+def test_the_nearest_attributes_are_those_of_the_likest_picture() -> None:
+    class Greys(torch.nn.Module):
+        def forward(self, faces: Any) -> list[torch.Tensor]:
+            return [faces.image.mean(dim=(1, 2, 3), keepdim=True), -faces.image]
+
+    faces = Painted()
+    columns = neighbours(SimpleNamespace(attributes=Greys()), EvaluationPairs(faces, [(0, 6)], 1), torch.device("cpu"))  # type: ignore[arg-type]
+    middles = columns[22 + 66, [66, 132 + 66, 264 + 66], 0]
+    assert middles.tolist() == [60, 50, 50]  # picture 6, and picture 5 at both levels

@@ -27,7 +27,7 @@ DATA = {
 # layer only modules of one family, such as `training` and `training_pairs`, may import each other.
 LAYERS = [
     {"errors"},
-    {"files", "types", "hookspecs", "signals", "progress", "statistics", "safe_yaml"},
+    {"files", "types", "hookspecs", "signals", "progress", "statistics", "safe_yaml", "grids"},
     {"native", "memory", "optimizers"},
     {"winograd", "instance_norm"},
     {"convolution"},
