@@ -22,6 +22,7 @@ from fsframework.evaluation_samples import clear, few
 from fsframework.images import to_images, write_image
 from fsframework.models import Trained
 from fsframework.pairs import EvaluationPairs
+from fsframework.recipe import Evaluation, Recipe
 
 TIMED, WARM = 10, 2  # swaps of one pair whose median time counts, after some that do not
 SIDE = 128  # pixels of a picture in the grid
@@ -54,19 +55,14 @@ def compare(
     UserError
         A method cannot be loaded, swaps nothing, or cannot be measured in this way.
     """
-    methods = [models.load(where, device, () if number else sets) for number, where in enumerate(wheres)]
+    methods = load_methods(wheres, sets, device)
     first = methods[0]
     plan = plan_of(first.recipe)
     rows: list[dict[str, Any]] = []
     pictures: dict[str, list[np.ndarray]] = {}
-    for where, trained in zip(wheres, methods, strict=True):
-        if trained.recipe.networks.generator is None:
-            raise UserError(f"{where}: is a recogniser and swaps nothing; leave it out")
-    for where, trained in zip(wheres, methods, strict=True):
-        shown = first.recipe.model_copy(update={"size": trained.recipe.size})
-        pairs = pairs_of(shown, plan, dataset_of(shown, plan.data))
+    for where, name, trained in zip(wheres, names_of(methods), methods, strict=True):
+        shown, pairs = at_size(first.recipe, plan, trained.recipe.size)
         metrics, _ = measure(trained, plan, pairs, shown)
-        name = _free(trained.recipe.name, [row["name"] for row in rows])
         batch = few(pairs)
         if not pictures:
             pictures = {"source": list(to_images(batch.source.image)), "target": list(to_images(batch.target.image))}
@@ -92,13 +88,37 @@ def compare(
     }
 
 
-def _free(name: str, taken: Sequence[str]) -> str:
-    """A name that nobody has: with a number behind it, if need be."""
-    number, wanted = 1, name
-    while name in taken:
-        number += 1
-        name = f"{wanted}-{number}"
-    return name
+def load_methods(wheres: Sequence[str | Path], sets: Sequence[str] = (), device: str | None = None) -> list[Trained]:
+    """Methods to swap with; `sets` changes the first one's recipe.
+
+    Raises
+    ------
+    UserError
+        One cannot be loaded, or swaps nothing.
+    """
+    methods = [models.load(where, device, () if number else sets) for number, where in enumerate(wheres)]
+    for where, trained in zip(wheres, methods, strict=True):
+        if trained.recipe.networks.generator is None:
+            raise UserError(f"{where}: is a recogniser and swaps nothing; leave it out")
+    return methods
+
+
+def names_of(methods: Sequence[Trained]) -> list[str]:
+    """The names of the methods' recipes, with a number behind one that was there before."""
+    names: list[str] = []
+    for trained in methods:
+        number, name = 1, trained.recipe.name
+        while name in names:
+            number += 1
+            name = f"{trained.recipe.name}-{number}"
+        names.append(name)
+    return names
+
+
+def at_size(recipe: Recipe, plan: Evaluation, size: int) -> tuple[Recipe, EvaluationPairs]:
+    """A recipe, and the pairs of its evaluation, as crops of another size. Raises UserError if there are none."""
+    shown = recipe.model_copy(update={"size": size})
+    return shown, pairs_of(shown, plan, dataset_of(shown, plan.data))
 
 
 @torch.no_grad()
