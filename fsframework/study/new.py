@@ -12,7 +12,7 @@ import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -46,7 +46,7 @@ QUESTIONS = [
 ]
 
 
-class _Shown(NamedTuple):
+class Shown(NamedTuple):
     """A trial's pictures, (S, S, 3) uint8, and the options that an attentive person may choose, by question."""
 
     pair: tuple[str, str]
@@ -97,33 +97,52 @@ def make(
     names, first = names_of(methods), methods[0]
     plan = plan_of(first.recipe)
     size = max(trained.recipe.size for trained in methods)
-    side = max(size, SIDE)
     _, pairs = at_size(first.recipe, plan, size)
     asked, checks = _draw(pairs, trials, seed)
     swaps = {name: _swaps(trained, first, plan, asked) for name, trained in zip(names, methods, strict=True)}
     shown = [*_trials(asked, swaps), *_checks(checks, len(methods))]
+    described = [_described(*each) for each in zip(names, wheres, methods, strict=True)]
+    about = {"command": command, "evaluation": plan.model_dump(mode="json"), "manifest": environment(first.device)}
+    return write(folder, described, shown, seed, about)
+
+
+def write(folder: Path, methods: Sequence[Method], trials: Sequence[Shown], seed: int, about: dict[str, Any]) -> Study:
+    """Write a study of pictures that are made already, in one step.
+
+    Parameters
+    ----------
+    folder:
+        A new or an empty one.
+    methods:
+        What is compared.
+    trials:
+        Each with an option for every method, in their order, or for an attention check as many others.
+    seed:
+        Of the orders that participants see.
+    about:
+        `command`, `evaluation` and `manifest` of study.json.
+
+    Raises
+    ------
+    UserError
+        The folder holds something, or cannot be written.
+    """
+    side = max(SIDE, *(method.size for method in methods))
     with making(folder) as temporary:
         (temporary / PICTURES).mkdir()
         study = Study(
             id=secrets.token_hex(8),
             date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            command=command,
             seed=seed,
             side=side,
-            methods=[_described(*each) for each in zip(names, wheres, methods, strict=True)],
+            methods=list(methods),
             questions=QUESTIONS,
-            trials=[_written(trial, temporary / PICTURES, side) for trial in shown],
-            evaluation=plan.model_dump(mode="json"),
-            manifest=environment(first.device),
+            trials=[_written(trial, temporary / PICTURES, side) for trial in trials],
+            **about,
         )
         write_text(temporary / PLAN, study.model_dump_json(indent=2) + "\n")
-        write_text(temporary / CONSENT, default_consent())
+        write_text(temporary / CONSENT, Path(__file__).with_name(CONSENT).read_text(encoding="utf-8"))
     return study
-
-
-def default_consent() -> str:
-    """The text that people agree to, unless somebody edits consent.txt."""
-    return Path(__file__).with_name(CONSENT).read_text(encoding="utf-8")
 
 
 def _draw(pairs: EvaluationPairs, trials: int, seed: int) -> tuple[EvaluationPairs, EvaluationPairs]:
@@ -161,18 +180,18 @@ def _pictures(pairs: EvaluationPairs) -> Iterator[tuple[tuple[str, str], np.ndar
             yield (names[source], names[target]), one, other
 
 
-def _trials(asked: EvaluationPairs, swaps: dict[str, list[np.ndarray]]) -> Iterator[_Shown]:
+def _trials(asked: EvaluationPairs, swaps: dict[str, list[np.ndarray]]) -> Iterator[Shown]:
     for number, (pair, source, target) in enumerate(_pictures(asked)):
-        yield _Shown(pair, source, target, [(name, images[number]) for name, images in swaps.items()], {})
+        yield Shown(pair, source, target, [(name, images[number]) for name, images in swaps.items()], {})
 
 
-def _checks(pairs: EvaluationPairs, count: int) -> Iterator[_Shown]:
+def _checks(pairs: EvaluationPairs, count: int) -> Iterator[Shown]:
     """Attention checks with so many options."""
     for pair, source, target in _pictures(pairs):
         options = [("source", source), ("target", target)]
         options += [("degraded", in_squares(target, SQUARES + number)) for number in range(count - len(options))]
         right = {"identity": [0], "attributes": [1]} | ({"realism": [0, 1]} if count > 2 else {})
-        yield _Shown(pair, source, target, options, right)
+        yield Shown(pair, source, target, options, right)
 
 
 def in_squares(image: np.ndarray, count: int) -> np.ndarray:
@@ -181,7 +200,7 @@ def in_squares(image: np.ndarray, count: int) -> np.ndarray:
     return cv2.resize(coarse, image.shape[1::-1], interpolation=cv2.INTER_NEAREST)
 
 
-def _written(trial: _Shown, folder: Path, side: int) -> Trial:
+def _written(trial: Shown, folder: Path, side: int) -> Trial:
     """A trial whose pictures are in the folder; only a method's are marked as synthetic."""
 
     def write(image: np.ndarray, synthetic: bool = False) -> str:

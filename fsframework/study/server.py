@@ -35,7 +35,11 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
-SENTENCES = {404: "There is no such page.", 405: "This address takes no such request."}
+SENTENCES = {
+    400: "The body cannot be read; send JSON.",
+    404: "There is no such page.",
+    405: "This address takes no such request.",
+}
 
 
 class Agreement(BaseModel):
