@@ -285,6 +285,92 @@ def check(context: click.Context, recipes: tuple[str, ...], sets: tuple[str, ...
     context.exit(1 if failed else 0)
 
 
+@fsf.group()
+def study() -> None:
+    """Ask people which method is best.
+
+    As in FaceShifter's user study, people choose among the results of several methods: which looks most like the
+    source, which is most like the target in pose, expression and lighting, and which is most realistic.
+    """
+
+
+@study.command("new")
+@click.argument("methods", nargs=-1, required=True, metavar="MODEL...")
+@click.option("-o", "folder", metavar="DIR", type=FILE, required=True, help="The study's folder, which is made.")
+@click.option(
+    "--trials", type=click.IntRange(1), default=30, show_default=True, help="Pairs to ask about, besides the checks."
+)
+@click.option("--pairs", metavar="CSV|N", help="A list of pairs, or how many to draw; in place of the recipe's.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the pairs and all orders.")
+@SETS
+@DEVICE
+def new_study(
+    methods: tuple[str, ...],
+    folder: Path,
+    trials: int,
+    pairs: str | None,
+    seed: int,
+    sets: tuple[str, ...],
+    device: str | None,
+) -> None:
+    """Swap pairs by all methods and write what a study needs.
+
+    Each MODEL is a run's folder, a model's file, or the name of an installed model. All swap the same pairs, those of
+    the first one's recipe, which --set changes. DIR gets the pictures, study.json, and consent.txt: what people agree
+    to before they begin, to be edited.
+    """
+    from fsframework.study.new import make
+
+    _warn_of_broken_plugins()
+    command = shlex.join(["fsf", *sys.argv[1:]])
+    made = make(methods, folder, trials, seed, _with_pairs(sets, pairs), device, command)
+    checks = sum(trial.is_check for trial in made.trials)
+    click.echo(f"study: {folder} ({trials} trials, {checks} attention checks)")
+    click.echo(f"next: edit {folder / 'consent.txt'}, then: fsf study serve {folder}")
+
+
+@study.command("serve")
+@click.argument("folder", metavar="DIR", type=FILE)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen; others reach it at 0.0.0.0.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="Where to listen.")
+def serve_study(folder: Path, host: str, port: int) -> None:
+    """Show a study to people and keep their answers.
+
+    DIR is what `fsf study new` made. The page is for browsers, large and small. Every answer is on the disk before it
+    is confirmed, so the server may be stopped and started again at any time.
+    """
+    try:
+        from fsframework.study.server import serve
+    except ModuleNotFoundError as error:
+        if error.name not in ("fastapi", "starlette", "uvicorn"):
+            raise
+        raise UserError('fsf study serve needs FastAPI: pip install "fsframework[study]"') from None
+
+    serve(folder, host, port, click.echo)
+
+
+@study.command("results")
+@click.argument("folder", metavar="DIR", type=FILE)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+@click.option("--csv", "csv", metavar="FILE", type=FILE, help="Write every answer to a file, too.")
+def study_results(folder: Path, as_json: bool, csv: Path | None) -> None:
+    """Show what people chose.
+
+    DIR is a study's folder, which may be served meanwhile. Of each question the share of each method is shown with its
+    95 % interval, and how far people agree. Those who fail the attention checks are left out, and counted.
+    """
+    from fsframework.files import write_text
+    from fsframework.study.results import answers_text, results, table
+
+    found = results(folder)
+    if csv is not None:
+        write_text(csv, answers_text(folder))
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+    else:
+        _console().print(table(found))
+
+
 @fsf.command()
 def schema() -> None:
     """Print the JSON Schema of recipes, for editors.

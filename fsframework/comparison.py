@@ -25,6 +25,7 @@ from fsframework.images import to_images, write_image
 from fsframework.models import Trained
 from fsframework.pairs import EvaluationPairs
 from fsframework.protocols import Protocol
+from fsframework.recipe import Evaluation, Recipe
 from fsframework.statistics import differences
 
 TIMED, WARM = 10, 2  # swaps of one pair whose median time counts, after some that do not
@@ -64,22 +65,16 @@ def compare(
     UserError
         A method cannot be loaded, swaps nothing, or cannot be measured in this way.
     """
-    plans = [*(protocol.sets() if protocol else []), *sets]
-    methods = [models.load(where, device, () if number else plans) for number, where in enumerate(wheres)]
+    methods = load_methods(wheres, [*(protocol.sets() if protocol else []), *sets], device)
     first = methods[0]
     plan = plan_of(first.recipe)
     rows: list[dict[str, Any]] = []
     first_measured: Measured | None = None
     pictures: dict[str, list[np.ndarray]] = {}
     explained: dict[str, np.ndarray] = {}
-    for where, trained in zip(wheres, methods, strict=True):
-        if trained.recipe.networks.generator is None:
-            raise UserError(f"{where}: is a recogniser and swaps nothing; leave it out")
-    for where, trained in zip(wheres, methods, strict=True):
-        shown = first.recipe.model_copy(update={"size": trained.recipe.size})
-        pairs = pairs_of(shown, plan, dataset_of(shown, plan.data))
+    for where, name, trained in zip(wheres, names_of(methods), methods, strict=True):
+        shown, pairs = at_size(first.recipe, plan, trained.recipe.size)
         measured = measure(trained, plan, pairs, shown)
-        name = _free(trained.recipe.name, [row["name"] for row in rows])
         first_measured = first_measured or measured
         batch = few(pairs)
         if not pictures:
@@ -122,13 +117,37 @@ def _apart(measured: Measured, first: Measured) -> list[dict[str, dict[str, floa
     ]
 
 
-def _free(name: str, taken: Sequence[str]) -> str:
-    """A name that nobody has: with a number behind it, if need be."""
-    number, wanted = 1, name
-    while name in taken:
-        number += 1
-        name = f"{wanted}-{number}"
-    return name
+def load_methods(wheres: Sequence[str | Path], sets: Sequence[str] = (), device: str | None = None) -> list[Trained]:
+    """Methods to swap with; `sets` changes the first one's recipe.
+
+    Raises
+    ------
+    UserError
+        One cannot be loaded, or swaps nothing.
+    """
+    methods = [models.load(where, device, () if number else sets) for number, where in enumerate(wheres)]
+    for where, trained in zip(wheres, methods, strict=True):
+        if trained.recipe.networks.generator is None:
+            raise UserError(f"{where}: is a recogniser and swaps nothing; leave it out")
+    return methods
+
+
+def names_of(methods: Sequence[Trained]) -> list[str]:
+    """The names of the methods' recipes, with a number behind one that was there before."""
+    names: list[str] = []
+    for trained in methods:
+        number, name = 1, trained.recipe.name
+        while name in names:
+            number += 1
+            name = f"{trained.recipe.name}-{number}"
+        names.append(name)
+    return names
+
+
+def at_size(recipe: Recipe, plan: Evaluation, size: int) -> tuple[Recipe, EvaluationPairs]:
+    """A recipe, and the pairs of its evaluation, as crops of another size. Raises UserError if there are none."""
+    shown = recipe.model_copy(update={"size": size})
+    return shown, pairs_of(shown, plan, dataset_of(shown, plan.data))
 
 
 @torch.no_grad()

@@ -1,6 +1,8 @@
 """Files that are never half-written, and files that other installed packages carry."""
 
 import os
+import secrets
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -41,6 +43,41 @@ def replacing(path: str | Path) -> Iterator[Path]:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def check_new(folder: Path) -> None:
+    """Raise UserError if there is something in a folder's place, other than an empty folder."""
+    try:
+        if folder.is_symlink() or (folder.exists() and (not folder.is_dir() or any(folder.iterdir()))):
+            raise UserError(f"{folder}: exists and holds something; choose another folder, or remove it")
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be used: {error.strerror or error}; choose another folder") from error
+
+
+@contextmanager
+def making(folder: Path) -> Iterator[Path]:
+    """Give a temporary folder beside `folder`; when the block ends well, it takes that name in one step.
+
+    Raises
+    ------
+    UserError
+        Something is there already (see `check_new`), or the folder cannot be made.
+    """
+    check_new(folder)
+    temporary = folder.parent / f".{folder.name}.{secrets.token_hex(4)}"
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        check_new(folder)
+        sync_folder(temporary)
+        if folder.exists():
+            folder.rmdir()
+        temporary.rename(folder)
+        sync_folder(folder.parent)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be made: {error.strerror or error}; choose another folder") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def cache_folder() -> Path:

@@ -73,6 +73,14 @@ def find(where: str | Path) -> Model:
     raise UserError(f"{where}: no such model; name a run's folder, a model's file, or one of: {known}")
 
 
+def weights_files(where: str | Path) -> list[Path]:
+    """The files that hold a method's weights: a model's, or those of a run's finished stages. Raises UserError."""
+    if not Path(where).is_dir():
+        return [find(where).file]
+    run = Run.load(Path(where), "cpu")
+    return [run.weights_file(stage) for stage in run.recipe.stages if run.finished(stage)]
+
+
 def recipe_of(model: Model, sets: Sequence[str] = ()) -> Recipe:
     """The recipe that a model was made by. Raises UserError if the file holds none."""
     text = load_metadata(model.file).get("recipe")

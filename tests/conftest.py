@@ -1,7 +1,12 @@
 """Fixtures that more than one test file uses."""
 
 import os
-from collections.abc import Callable
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -64,3 +69,56 @@ def untrained_run(small_recipe: Callable[..., Any]) -> Callable[..., Any]:
         return run
 
     return make
+
+
+@pytest.fixture(scope="session")
+def toy_study() -> Callable[..., Any]:
+    """Writes a study of plain pictures, methods a, b, c, ...: so many trials, then so many attention checks."""
+    import numpy as np
+
+    from fsframework.study.new import Shown, write
+    from fsframework.study.plan import Method
+
+    def make(folder: Path, methods: int = 3, trials: int = 4, checks: int = 2, seed: int = 0) -> Any:
+        def grey(level: int) -> Any:
+            return np.full((8, 8, 3), level, np.uint8)
+
+        names = "abcdefghi"[:methods]
+        made = [
+            Method(name=name, model=name, recipe_sha256="", weights_sha256={}, size=8, known_people=False)
+            for name in names
+        ]
+        shown = [
+            Shown((f"s{number}", f"t{number}"), grey(0), grey(255), [(name, grey(number)) for name in names], {})
+            for number in range(trials)
+        ]
+        others = ["source", "target", *["degraded"] * (methods - 2)]
+        right = {"identity": [0], "attributes": [1], "realism": [0, 1]}
+        shown += [Shown(("s", "t"), grey(0), grey(255), [(other, grey(9)) for other in others], right)] * checks
+        return write(folder, made, shown, seed, {"command": "", "evaluation": {}, "manifest": {}})
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def serving() -> Callable[..., AbstractContextManager[tuple[str, subprocess.Popen[str]]]]:
+    """Runs `fsf study serve` on a folder, at a free port or a given one, and stops it: its address, and its process."""
+
+    @contextmanager
+    def serve(folder: Path, port: int = 0) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+        command = [sys.executable, "-m", "fsframework", "study", "serve", str(folder), "--port", str(port)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            try:
+                assert process.stdout is not None
+                address = next((found[0] for line in process.stdout if (found := re.search(r"http://\S+", line))), None)
+                assert address is not None, "the server did not start"
+                yield address, process
+            finally:
+                process.send_signal(signal.SIGTERM)
+                try:
+                    process.wait(20)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    raise
+
+    return serve

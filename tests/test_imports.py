@@ -1,6 +1,7 @@
 """Rules that hold for all source files, read from their syntax: who imports whom, what is packed, no unpickling."""
 
 import ast
+import re
 import sys
 import tomllib
 from fnmatch import fnmatch
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-FRAMEWORK = sorted((ROOT / "fsframework").glob("*.py"))
+FRAMEWORK = sorted((ROOT / "fsframework").rglob("*.py"))
 PLUGINS = sorted(
     folder
     for parent in ("plugins", "benchmarks")
@@ -23,8 +24,9 @@ DATA = {
     "fsf_protocols": "benchmarks/protocols",
 }  # packages that hold no code
 
-# Imports go down only. A module belongs to the layer of its name, or of what stands before the first `_`; within a
-# layer only modules of one family, such as `training` and `training_pairs`, may import each other.
+# Imports go down only. A module belongs to the layer of its name, or of what stands before the first `_` or `.`; within
+# a layer only modules of one family, such as `training` and `training_pairs` or those of a package, may import each
+# other.
 LAYERS = [
     {"errors"},
     {"files", "types", "hookspecs", "signals", "progress", "statistics", "safe_yaml", "grids"},
@@ -42,6 +44,7 @@ LAYERS = [
     {"evaluation", "conversion"},
     {"report"},
     {"comparison"},
+    {"study"},
     {"cli"},
     {"__main__"},
 ]
@@ -89,39 +92,44 @@ def imports(file: Path) -> set[str]:
 
 
 def of_framework(file: Path) -> set[str]:
-    return {name.split(".")[1] for name in imports(file) if name.startswith("fsframework.")}
+    return {name.removeprefix("fsframework.") for name in imports(file) if name.startswith("fsframework.")}
+
+
+def module(file: Path) -> str:
+    """The name of a file of the framework, as `of_framework` says it: `types`, `study.store`."""
+    return ".".join(file.relative_to(ROOT / "fsframework").with_suffix("").parts)
 
 
 def family(module: str) -> str:
     known = set().union(*LAYERS)
-    return module if module in known else module.partition("_")[0]
+    return module if module in known else re.split(r"[_.]", module)[0]
 
 
 def layer(module: str) -> int:
     found = [number for number, names in enumerate(LAYERS) if family(module) in names]
-    assert found, f"fsframework/{module}.py stands in no layer; add it to LAYERS"
+    assert found, f"fsframework.{module} stands in no layer; add it to LAYERS"
     return found[0]
 
 
-@pytest.mark.parametrize("file", FRAMEWORK, ids=lambda file: file.stem)
+@pytest.mark.parametrize("file", FRAMEWORK, ids=module)
 def test_imports_go_down(file: Path) -> None:
     if file.stem == "__init__":
         assert not of_framework(file)
         return
     for name in of_framework(file) - {"hookimpl"}:
-        down = layer(name) < layer(file.stem)
-        assert down or family(name) == family(file.stem), f"{file.stem} imports {name}, which is not below it"
+        down = layer(name) < layer(module(file))
+        assert down or family(name) == family(module(file)), f"{module(file)} imports {name}, which is not below it"
 
 
 def test_no_circles() -> None:
-    below = {file.stem: of_framework(file) for file in FRAMEWORK}
+    below = {module(file): of_framework(file) for file in FRAMEWORK}
     while leaves := [name for name, used in below.items() if not used & below.keys()]:
         for name in leaves:
             del below[name]
     assert not below, "these modules import each other in a circle"
 
 
-@pytest.mark.parametrize("file", FRAMEWORK, ids=lambda file: file.stem)
+@pytest.mark.parametrize("file", FRAMEWORK, ids=module)
 def test_framework_imports_no_plugin(file: Path) -> None:
     assert not {name for name in imports(file) if name.startswith("fsf_")}
 
@@ -146,11 +154,12 @@ def test_entry_points_and_packages_equal_the_folders() -> None:
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     folders = {folder.name: folder.relative_to(ROOT).as_posix() for folder in PLUGINS}
     assert settings["project"]["entry-points"]["fsframework"] == {name: name for name in folders}
-    packages = {"fsframework": "fsframework", **folders, **DATA}
+    packages = {"fsframework": "fsframework", "fsframework.study": "fsframework/study", **folders, **DATA}
     assert settings["tool"]["setuptools"]["package-dir"] == packages
     assert sorted(settings["tool"]["setuptools"]["packages"]) == sorted(packages)
     nested = [file.parent for folder in packages.values() for file in (ROOT / folder).glob("*/__init__.py")]
-    assert not [folder for folder in nested if folder not in PLUGINS], "packages inside packages would not be packed"
+    left_out = [folder for folder in nested if folder.relative_to(ROOT).as_posix() not in packages.values()]
+    assert not left_out, "these packages inside packages would not be packed"
 
 
 def test_data_files_get_into_the_wheel() -> None:
