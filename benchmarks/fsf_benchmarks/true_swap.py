@@ -1,0 +1,101 @@
+"""True swap: how far a swap is from the right one, where that is known because everything is rendered."""
+
+from collections.abc import Iterable
+from typing import Annotated, ClassVar
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from fsf_benchmarks.pnp import PnP
+from fsf_benchmarks.pose_error import QUANTITY
+from fsf_benchmarks.reconstruction import similarity
+from fsframework.components import Benchmark, ComponentOptions, Dataset, Estimator, Figure
+from fsframework.errors import UserError
+from fsframework.images import to_images
+from fsframework.plugins import Part, use
+from fsframework.types import Batch, Faces, SwapResult
+
+
+class TrueSwap(Benchmark):
+    """How far swaps are from the true ones, in grey levels, degrees and pixels; needs data that know them.
+
+    `evaluation.data` must be such a data set: `rendered-heads`. A perfect method has `error` and `error_rest` 0. Pose
+    and landmarks are measured by estimators on the swap, and compared with what is known; what the same estimators make
+    of the true swap stands beside, as `pose_own_deg` and `landmarks_own`, and a perfect method has just these.
+    """
+
+    name = "true-swap"
+    figures: ClassVar = {
+        "error": Figure("", "lower", "Mean absolute difference to the true swap in its face, in grey levels."),
+        "error_rest": Figure("", "lower", "The same everywhere else: hair, neck, background."),
+        "psnr": Figure("dB", "higher", "Peak signal-to-noise ratio in the face; 60 where it is the true swap's."),
+        "ssim": Figure("", "higher", "Structural similarity to the true swap, of the whole crop; at most 1."),
+        QUANTITY: Figure("deg", "lower", "L2 distance of the swap's estimated pose and the known one."),
+        "pose_own_deg": Figure("deg", "lower", "The same of the true swap: the estimator's own error."),
+        "landmarks": Figure(
+            "", "lower", "Mean distance of the swap's five landmarks and those known, in % of the side."
+        ),
+        "landmarks_own": Figure("", "lower", "The same of the true swap: the detector's own error."),
+    }
+
+    class Options(ComponentOptions):
+        estimator: Annotated[Part, use("estimators")] = Field(
+            default={"use": "pnp"}, validate_default=True, description="Measures the pose in degrees."
+        )
+        landmarks: Annotated[Part, use("detectors")] = Field(
+            default={"use": "mtcnn", "min_face": 60}, validate_default=True, description="Finds the five landmarks."
+        )
+
+    options: Options
+
+    def __init__(self, options: Options) -> None:
+        super().__init__(options)
+        try:
+            self.estimator: Estimator = options.estimator.build_estimator(QUANTITY, "estimator")
+        except ValueError as error:
+            raise UserError(f"{self.name}: {error}; choose another") from None
+        self.finder = PnP(PnP.Options(detector=options.landmarks))
+
+    def load(self) -> None:
+        """Read the weights of the estimator and the detector."""
+        self.estimator.load()
+        self.finder.load()
+
+    @torch.no_grad()
+    def forward(self, swaps: Iterable[tuple[Batch, SwapResult]], faces: Dataset) -> dict[str, np.ndarray | float]:
+        found: dict[str, list[np.ndarray]] = {key: [] for key in self.figures}
+        for batch, swap in swaps:
+            pairs = list(zip(batch.source.index.tolist(), batch.target.index.tolist(), strict=True))
+            inside = torch.from_numpy(np.stack([self._known(faces, "mask", *pair) for pair in pairs])).to(batch.known)
+            difference = (swap.image - batch.truth) * 127.5  # (B, 3, S, S)
+            levels = difference.abs().mean(dim=1, keepdim=True)
+            squares = difference.square().mean(dim=1, keepdim=True)
+            found["error"].append(mean(levels, inside))
+            found["error_rest"].append(mean(levels, 1 - inside))
+            found["psnr"].append(np.minimum(60, 20 * np.log10(255 / np.sqrt(mean(squares, inside).clip(min=1e-9)))))
+            images, truths = to_images(swap.image), to_images(batch.truth)
+            found["ssim"].append(np.array([similarity(*both) for both in zip(images, truths, strict=True)]))
+            poses = np.stack([self._known(faces, QUANTITY, *pair) for pair in pairs])
+            points = np.stack([sample.landmarks for pair in pairs if (sample := faces.swapped(*pair))])
+            for own, image, pixels in (("", swap.image, images), ("_own", batch.truth, truths)):
+                pose = self.estimator(Faces.of(image)).double().cpu().numpy()
+                found[f"pose{own}_deg"].append(np.linalg.norm(pose - poses, axis=1))
+                away = np.linalg.norm(self.finder.landmarks(pixels) - points, axis=2).mean(axis=1)
+                found[f"landmarks{own}"].append(100 * away / pixels.shape[1])
+        return {key: np.concatenate(values) for key, values in found.items()}
+
+    def _known(self, faces: Dataset, quantity: str, source: int, target: int) -> np.ndarray:
+        """What is known of a true swap. Raises UserError if nothing is."""
+        value = faces.expected(quantity, source, target)
+        if value is None or faces.swapped(source, target) is None:
+            remedy = "evaluate with --set 'evaluation.data={use: rendered-heads}' --set evaluation.pairs=200"
+            raise UserError(f"{self.name}: these data know no true swaps; {remedy}")
+        return value
+
+
+def mean(values: Tensor, where: Tensor) -> np.ndarray:
+    """The mean of each image's values (B, 1, S, S) where a mask of the same shape is 1: (B,), NaN if nowhere."""
+    total = (values * where).sum(dim=(1, 2, 3)).double() / where.sum(dim=(1, 2, 3)).double()
+    return total.cpu().numpy()
