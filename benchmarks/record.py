@@ -29,6 +29,7 @@ SHOWN = {
     "pose_deg": 1,
     "ssim": 3,
     "error": 1,
+    "error_toned": 1,
     "pose_own_deg": 1,
     "landmarks": 1,
     "landmarks_own": 1,

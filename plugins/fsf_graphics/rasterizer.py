@@ -11,7 +11,7 @@ def rasterize(points: np.ndarray, triangles: np.ndarray, size: int) -> tuple[np.
     points:
         (V, 3) x, y in pixels, where (0, 0) is the centre of the first pixel, and depth, larger farther away.
     triangles:
-        (T, 3) places in `points`.
+        (T, 3) places in `points`. Those that run anticlockwise in the picture are seen from behind, and left out.
     size:
         The picture's side in pixels.
 

@@ -17,7 +17,7 @@ from fsframework.types import Sample
 # is, is convention, and others have it lower: where that head has 0, pnp reads 2.4 and 3ddfa 1.5 on rendered heads, and
 # 3ddfa 2.1 on 521 photographs of LFW, against the head model's fit.
 AHEAD = 2.0
-TEST = 4  # every so manyth person is for tests
+TEST = 4  # of so many people one is for tests
 HAIRS = np.array([[22, 18, 17], [45, 32, 26], [75, 52, 38], [140, 112, 75], [125, 122, 118]])  # levels
 ROLL = 8.0  # degrees, the standard deviation before the crop is turned upright
 

@@ -17,7 +17,7 @@ GRID = 65  # vertices of the head in both directions
 HAIR = 0.07  # thickness of hair, in units of the head model
 BLUR = 0.06  # of the background, in units of the side
 COARSE = 64  # pixels in which it is blurred
-SHOULDERS = 1.13  # how far down their middle lies, likewise
+SHOULDERS = 1.13  # how far down their middle lies, in units of the side
 FINE = 256  # pixels that a picture has at least before it is made smaller
 FACE = slice(17, 68)  # landmarks that lie on the same point of the skin in every pose
 
