@@ -22,7 +22,18 @@ from fsframework.files import write_text
 from fsframework.images import read_image, write_image
 from fsframework.runs import Run
 
-SHOWN = {"top1": 1, "cosine": 2, "pose_deg": 1, "ssim": 3, "error": 1}  # figures in tables, and their decimals
+# Figures in tables, and their decimals.
+SHOWN = {
+    "top1": 1,
+    "cosine": 2,
+    "pose_deg": 1,
+    "ssim": 3,
+    "error": 1,
+    "error_toned": 1,
+    "pose_own_deg": 1,
+    "landmarks": 1,
+    "landmarks_own": 1,
+}
 HERE = Path(__file__).parent
 BEGIN, END = "<!-- results -->", "<!-- /results -->"
 

@@ -234,6 +234,20 @@ class Dataset(Component):
         """The face as a training target. Data sets that alter targets (occluders) override this."""
         return self[index]
 
+    def swapped(self, source: int, target: int) -> Sample | None:
+        """The right swap: the target's picture with the source's face; None where nobody knows, as with photographs.
+
+        Of a picture and itself it is the picture.
+        """
+        return None
+
+    def expected(self, quantity: str, source: int, target: int) -> np.ndarray | None:
+        """What a perfect estimator of a quantity says of `swapped(source, target)`, one row of its answer.
+
+        None where it is not known.
+        """
+        return None
+
     def prepare(self, swapper: "Swapper") -> dict[str, np.ndarray]:
         """Work done once when a stage starts, such as measuring every face. What it returns is saved with the run."""
         return {}

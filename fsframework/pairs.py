@@ -4,7 +4,7 @@ import csv
 import io
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path, PurePosixPath
 
@@ -67,7 +67,8 @@ def paired(source: Faces, target: Faces, samples: Sequence[Sample]) -> Batch:
 class EvaluationPairs:
     """A list of pairs as batches, in order. It can be walked many times; images are read at each walk.
 
-    Targets are as the data set alters them (`Dataset.target`), with randomness from the pair's place in the list.
+    Targets are as the data set alters them (`Dataset.target`), with randomness from the pair's place in the list. Where
+    the data set knows the right swaps (`Dataset.swapped`), they are `Batch.truth`, known everywhere.
     """
 
     dataset: Dataset
@@ -83,7 +84,7 @@ class EvaluationPairs:
         for start in range(0, len(self.pairs), self.batch_size):
             sources, targets = zip(*self.pairs[start : start + self.batch_size], strict=True)
             rngs = (np.random.default_rng(start + row) for row in range(len(targets)))
-            samples = [self.dataset.target(place, rng) for place, rng in zip(targets, rngs, strict=True)]
+            samples = [self._target(*each) for each in zip(sources, targets, rngs, strict=True)]
             target = collate(samples, targets, persons)
             alone = [
                 sample if source == target else self.dataset[source]
@@ -91,6 +92,13 @@ class EvaluationPairs:
             ]
             source = collate(alone, sources, persons)
             yield paired(source, target, samples)
+
+    def _target(self, source: int, target: int, rng: np.random.Generator) -> Sample:
+        """A target as it is shown, with the right swap where the data set knows it."""
+        sample, right = self.dataset.target(target, rng), self.dataset.swapped(source, target)
+        if right is None:
+            return sample
+        return replace(sample, truth=right.image, known=np.ones(right.image.shape[:2], bool))
 
 
 def pairs_file(where: str) -> Path:

@@ -50,6 +50,14 @@ class Wrapping(Dataset):
         """The inner data set's."""
         return self.inner.people()
 
+    def swapped(self, source: int, target: int) -> Sample | None:
+        """The inner data set's."""
+        return self.inner.swapped(source, target)
+
+    def expected(self, quantity: str, source: int, target: int) -> np.ndarray | None:
+        """The inner data set's."""
+        return self.inner.expected(quantity, source, target)
+
     def prepare(self, swapper: Swapper) -> dict[str, np.ndarray]:
         """The inner data set's."""
         return self.inner.prepare(swapper)

@@ -1,11 +1,12 @@
-"""Benchmarks: is it the source's face, are pose, expression, gaze and occluders the target's, does a picture come back;
-the estimators that they ask; what a judge is worth; and how fast the code is."""
+"""Benchmarks: is it the source's face, are pose, expression, gaze and occluders the target's, does a picture come back,
+how far is the true swap; the estimators that they ask, and their errors; what a judge is worth; how fast the code is."""
 
 from fsf_benchmarks.background import Background
 from fsf_benchmarks.expression_error import ExpressionError
 from fsf_benchmarks.frechet import Frechet
 from fsf_benchmarks.gaze_error import GazeError
 from fsf_benchmarks.identity_retrieval import IdentityRetrieval
+from fsf_benchmarks.known_pose import KnownPose
 from fsf_benchmarks.occlusion import Occlusion
 from fsf_benchmarks.perceptual import Perceptual
 from fsf_benchmarks.pnp import PnP
@@ -16,6 +17,7 @@ from fsf_benchmarks.sharpness import Sharpness
 from fsf_benchmarks.speed import Speed
 from fsf_benchmarks.stability import Stability
 from fsf_benchmarks.threed_dfa import ThreeDDFA, ThreeDDFAExpression
+from fsf_benchmarks.true_swap import TrueSwap
 from fsf_benchmarks.verification import Verification
 from fsframework import hookimpl
 
@@ -28,6 +30,7 @@ def register_benchmarks():
         Frechet,
         GazeError,
         IdentityRetrieval,
+        KnownPose,
         Occlusion,
         Perceptual,
         PoseError,
@@ -35,6 +38,7 @@ def register_benchmarks():
         Sharpness,
         Speed,
         Stability,
+        TrueSwap,
         Verification,
     ]
 

@@ -77,6 +77,9 @@ class Occluded(Wrapping):
         covered = self._cover(sample, rng)
         return self._cover(covered, rng) if rng.random() < self.options.both else covered
 
+    def swapped(self, source: int, target: int) -> None:
+        """Not known: the inner data set's has no occluder."""
+
     def _cover(self, sample: Sample, rng: np.random.Generator) -> Sample:
         """The sample with one occluder more, unless it would hide too much of the face."""
         if self.source is None:

@@ -1,7 +1,8 @@
-"""Face swapping by computer graphics: a head model, its fit, and a renderer."""
+"""Face swapping by computer graphics: a head model, its fit, and a renderer; and rendered heads to measure with."""
 
 from fsf_graphics.face_mesh import FaceMesh
 from fsf_graphics.face_texture import FaceTexture, Picture
+from fsf_graphics.rendered_heads import RenderedHeads
 from fsframework import hookimpl
 
 
@@ -18,3 +19,8 @@ def register_attribute_encoders():
 @hookimpl
 def register_generators():
     return [FaceMesh]
+
+
+@hookimpl
+def register_datasets():
+    return [RenderedHeads]

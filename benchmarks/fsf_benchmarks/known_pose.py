@@ -1,0 +1,103 @@
+"""Known pose: how far estimators of head pose are from the truth, where heads are rendered."""
+
+from itertools import pairwise
+from typing import Annotated, Any, ClassVar
+
+import numpy as np
+import torch
+from pydantic import Field
+
+from fsf_benchmarks.pose_error import QUANTITY
+from fsframework.components import Benchmark, ComponentOptions, Dataset, Estimator, Figure
+from fsframework.environment import environment
+from fsframework.errors import UserError
+from fsframework.images import to_tensor
+from fsframework.plugins import Part, use
+from fsframework.progress import progress
+from fsframework.types import Faces
+
+BANDS = (0, 10, 20, 30, 40, 90)  # degrees of yaw, to either side
+BATCH = 32
+
+
+class KnownPose(Benchmark):
+    """Errors of pose estimators on heads of known pose, by how far they are turned. Needs no run.
+
+    `fsf bench known-pose --set 'estimators=[{use: pnp}]'`. A row for each band of yaw has the mean absolute errors of
+    yaw, pitch and roll in degrees, of the faces that the estimator found. `slope` and `zero` are those of the straight
+    line from true to estimated angles: another scale, or another idea of what looking ahead is, is not noise.
+    """
+
+    name = "known-pose"
+    alone = True
+    figures: ClassVar[dict[str, Figure]] = {}
+
+    class Options(ComponentOptions):
+        estimators: tuple[Annotated[Part, use("estimators")], ...] = Field(
+            default=({"use": "pnp"},), validate_default=True, description="Those that are measured."
+        )
+        data: Annotated[Part, use("datasets")] = Field(
+            default={"use": "rendered-heads"}, validate_default=True, description="Heads whose pose is known."
+        )
+        detector: Annotated[Part, use("detectors")] = Field(
+            default={"use": "mtcnn"}, validate_default=True, description="Finds faces, if the data are pictures."
+        )
+        size: int = Field(64, ge=16, description="Side of the crops in pixels.")
+
+    options: Options
+
+    def __init__(self, options: Options) -> None:
+        super().__init__(options)
+        try:
+            self.estimators = [part.build_estimator(QUANTITY, "estimators") for part in options.estimators]
+        except ValueError as error:
+            raise UserError(f"{self.name}: {error}; choose another") from None
+
+    def measure(self, device: torch.device) -> dict[str, Any]:
+        options = self.options
+        faces: Dataset = options.data.build(options.size, options.detector, "all")
+        faces.load()
+        known = [faces.expected(QUANTITY, place, place) for place in range(len(faces))]
+        if any(pose is None for pose in known):
+            raise UserError(f"{self.name}: data: {options.data.name} knows no poses; choose rendered-heads")
+        truth = np.stack([pose for pose in known if pose is not None])  # (N, 3)
+        rows = []
+        for estimator in self.estimators:
+            estimator.load()
+            found = estimates(estimator.to(device).eval(), faces, device)
+            rows += [{"estimator": estimator.name, **row} for row in by_yaw(found, truth)]
+        return {"rows": rows, **environment(device)}
+
+
+@torch.no_grad()
+def estimates(estimator: Estimator, faces: Dataset, device: torch.device) -> np.ndarray:
+    """What an estimator says (N, 3) of all faces."""
+    found = []
+    with progress(f"known-pose: {estimator.name}", len(faces), "faces") as ticker:
+        for start in range(0, len(faces), BATCH):
+            places = range(start, min(start + BATCH, len(faces)))
+            images = to_tensor(np.stack([faces[place].image for place in places]))
+            found.append(estimator(Faces.of(images.to(device))).double().cpu().numpy())
+            ticker.advance(len(places))
+    return np.concatenate(found)
+
+
+def by_yaw(found: np.ndarray, truth: np.ndarray) -> list[dict[str, Any]]:
+    """Rows of a table, from estimated and true poses (N, 3): one for each band of yaw that has faces, one for all."""
+    solved = np.isfinite(found).all(axis=1)
+    turned = np.abs(truth[:, 0])
+    bands = {f"{low} to {high}": (turned >= low) & (turned < high) for low, high in pairwise(BANDS)}
+    rows = []
+    for label, chosen in {**bands, "all": np.ones(len(truth), bool)}.items():
+        if not chosen.any():
+            continue
+        row: dict[str, Any] = {"yaw_deg": label, "faces": int(chosen.sum()), "not_found": int((chosen & ~solved).sum())}
+        errors = np.abs(found - truth)[chosen & solved]
+        for name, values in zip(("yaw", "pitch", "roll"), errors.T, strict=True):
+            row[f"{name}_error_deg"] = round(float(values.mean()), 2) if len(values) else None
+        rows.append(row)
+    for place, name in enumerate(("yaw", "pitch")):
+        if solved.any() and np.ptp(truth[solved, place]) > 0:
+            slope, zero = np.polyfit(truth[solved, place], found[solved, place], 1)
+            rows[-1] |= {f"{name}_slope": round(float(slope), 3), f"{name}_zero_deg": round(float(zero), 2)}
+    return rows

@@ -1,0 +1,32 @@
+"""Make docs/true_swaps.png: rendered heads of the benchmark true-swap, and their true swaps.
+
+    python docs/true_swaps.py
+
+In each column a source, a target, and the right swap of them. Nobody in it exists.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from fsframework.images import to_images, write_image
+from fsframework.pairs import EvaluationPairs, draw_pairs
+from fsframework.plugins import part
+
+SIDE = 96  # of a picture, in pixels
+COLUMNS = 9
+GAP = 2
+
+
+def main() -> None:
+    """Render and write."""
+    faces = part("datasets", "rendered-heads").build(SIDE, None, "test")
+    faces.load()
+    (batch,) = EvaluationPairs(faces, draw_pairs(faces, COLUMNS, 0), COLUMNS)
+    rows = [to_images(images) for images in (batch.source.image, batch.target.image, batch.truth)]
+    framed = np.pad(np.stack(rows), ((0, 0), (0, 0), (GAP, GAP), (GAP, GAP), (0, 0)), constant_values=255)
+    write_image(Path(__file__).with_suffix(".png"), np.concatenate(list(np.concatenate(list(framed), axis=1)), axis=1))
+
+
+if __name__ == "__main__":
+    main()
