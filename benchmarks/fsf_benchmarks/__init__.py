@@ -1,5 +1,5 @@
 """Benchmarks: is it the source's face, are pose, expression, gaze and occluders the target's, does a picture come back,
-how far is the true swap; the estimators that they ask, and their errors; what a judge is worth; how fast the code is."""
+how far is the true swap; the estimators that they ask, and their errors; what a judge is worth; how fast code is."""
 
 from fsf_benchmarks.background import Background
 from fsf_benchmarks.expression_error import ExpressionError

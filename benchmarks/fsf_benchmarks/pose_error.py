@@ -8,6 +8,8 @@ from fsf_benchmarks.estimator_error import EstimatorError
 from fsframework.components import ComponentOptions, Figure
 from fsframework.plugins import Part, use
 
+QUANTITY = "pose_deg"
+
 
 class PoseError(EstimatorError):
     """How far the swap's head pose is from the target's, in degrees; lower is better.
@@ -19,11 +21,11 @@ class PoseError(EstimatorError):
     """
 
     name = "pose-error"
-    quantity = "pose_deg"
+    quantity = QUANTITY
     noises = ("noise_deg", "noise_crop_deg")
     mirrored = (-1.0, 1.0, -1.0)
     figures: ClassVar = {
-        "pose_deg": Figure("deg", "lower", "L2 distance of the head poses (yaw, pitch, roll) of swap and target."),
+        QUANTITY: Figure("deg", "lower", "L2 distance of the head poses (yaw, pitch, roll) of swap and target."),
         "noise_deg": Figure("deg", "lower", "The estimator's own: distance of the poses of a target and its mirror."),
         "noise_crop_deg": Figure("deg", "lower", "The same of a target and a crop of 96 % of its side."),
     }
