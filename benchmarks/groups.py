@@ -1,9 +1,9 @@
 """Figures by group: how far the target's head is turned, and how light the faces are.
 
-    fsf bench --set ... --details details.csv
-    python benchmarks/groups.py details.csv --set ... --save groups_lfw
+    fsf bench --protocol lfw --details details.csv
+    python benchmarks/groups.py details.csv --protocol lfw --save groups_lfw
 
-The same --set as for `fsf bench`. Turned is the yaw of the target by the estimator of the recipe's pose-error.
+The same --protocol and --set as for `fsf bench`. Turned is the yaw of the target by the estimator of the recipe's pose-error.
 Lightness is the mean CIELAB L* of the source's cheeks and nose; it mixes skin and light, so a difference between its
 thirds is a reason to look, not a measure of fairness by itself.
 """
@@ -26,6 +26,7 @@ from fsframework.components import Dataset
 from fsframework.environment import environment
 from fsframework.files import write_text
 from fsframework.images import to_tensor
+from fsframework.protocols import Protocol
 from fsframework.recipe import Recipe
 from fsframework.types import Faces
 
@@ -38,13 +39,15 @@ TURNED = (15.0, 30.0)  # degrees of yaw between the groups
 @click.command()
 @click.argument("details", type=click.Path(path_type=Path, exists=True))
 @click.option("--model", default=models.DEFAULT)
+@click.option("--protocol")
 @click.option("--set", "sets", multiple=True)
 @click.option("--save", metavar="NAME", help="Name of the result in benchmarks/results.")
-def main(details: Path, model: str, sets: tuple[str, ...], save: str | None) -> None:
+def main(details: Path, model: str, protocol: str | None, sets: tuple[str, ...], save: str | None) -> None:
     """Print the means of the method's figures in DETAILS by group."""
     with details.open(encoding="utf-8") as file:
         lines = [line for line in csv.DictReader(file) if line.pop("way") == "method"]
-    recipe = models.recipe_of(models.find(model), sets)
+    plan = Protocol.load(protocol).sets() if protocol else []
+    recipe = models.recipe_of(models.find(model), [*plan, *sets])
     faces = dataset(recipe)
     places = {name: place for place, name in enumerate(faces.names())}
     turned = np.abs(yaws(recipe, faces, [places[line["target"]] for line in lines]))
