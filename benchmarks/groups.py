@@ -3,7 +3,7 @@
     fsf bench --protocol lfw --details details.csv
     python benchmarks/groups.py details.csv --protocol lfw --save groups_lfw
 
-The same --protocol and --set as for `fsf bench`. Turned is the yaw of the target by the estimator of the recipe's pose-error.
+The same --protocol and --set as for `fsf bench`. Turned is the yaw of the target by the estimator of pose-error.
 Lightness is the mean CIELAB L* of the source's cheeks and nose; it mixes skin and light, so a difference between its
 thirds is a reason to look, not a measure of fairness by itself.
 """
