@@ -214,3 +214,56 @@ def test_a_real_judge_tells_real_people_apart() -> None:
     # Darker and shifted by a pixel, sources are still themselves and not only the same file.
     changed = results(0.8 * source.roll(1, dims=3) - 0.2)
     assert changed["top1"].mean() > 90 and changed["cosine"].mean() > 0.7
+
+
+# Against brute force, and chance ------------------------------------------------------------------------------------
+
+
+def many(people: int = 20, pictures: int = 4) -> Painted:
+    """People of one colour each; their pictures differ a little."""
+    rng = np.random.default_rng(0)
+    colours = rng.integers(40, 256, (people, 3))
+    return Painted(
+        *[
+            (f"p{who}", tuple(np.clip(colours[who] + rng.integers(-6, 7, 3), 0, 255).tolist()))
+            for who in range(people)
+            for _ in range(pictures)
+        ]
+    )
+
+
+def shown(faces: Painted, pairs: list[tuple[int, int]], images: list[np.ndarray]) -> list[tuple[Batch, SwapResult]]:
+    swaps = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 127.5 - 1
+    batch = next(iter(EvaluationPairs(faces, pairs, len(pairs))))
+    return [(batch, SwapResult(swaps, swaps, torch.zeros(len(pairs), 1)))]
+
+
+def test_retrieval_equals_brute_force() -> None:
+    faces, rng = many(), np.random.default_rng(1)
+    pairs = [(int(a), int(b)) for a, b in rng.integers(0, len(faces), (60, 2))]
+    mixed = [faces[a].image * 0.6 + faces[b].image * 0.4 for a, b in pairs]
+    found = benchmark()(shown(faces, pairs, mixed), faces)
+    top1, top5 = [], []
+    for (source, _), image in zip(pairs, mixed, strict=True):
+        own = image.mean(axis=(0, 1))
+        cosines = []
+        for place in range(len(faces)):
+            other = faces[place].image.mean(axis=(0, 1))
+            cosines.append(own @ other / np.linalg.norm(own) / np.linalg.norm(other))
+        order = np.argsort(cosines)[::-1]
+        hits = [faces[int(place)].person == faces[source].person for place in order]
+        top1.append(100 * hits[0])
+        top5.append(100 * any(hits[:5]))
+    assert 0 < np.mean(top1) < np.mean(top5) < 100  # it says something
+    assert found["top1"].tolist() == top1 and found["top5"].tolist() == top5  # type: ignore[union-attr]
+
+
+def test_shuffled_sources_fall_to_chance() -> None:
+    faces, rng = many(), np.random.default_rng(2)
+    sources = np.repeat(np.arange(len(faces)), 5)
+    pairs = [(int(source), 0) for source in rng.permutation(sources)]
+    copies = [faces[int(source)].image for source in sources]  # perfect swaps of somebody else
+    found = benchmark()(shown(faces, pairs, copies), faces)
+    right = benchmark()(shown(faces, [(int(s), 0) for s in sources], copies), faces)
+    assert np.mean(right["top1"]) == 100  # type: ignore[arg-type]
+    assert np.mean(found["top1"]) == pytest.approx(100 / 20, abs=4)  # one of twenty people  # type: ignore[arg-type]
