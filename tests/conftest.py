@@ -106,7 +106,11 @@ def serving() -> Callable[..., AbstractContextManager[tuple[str, subprocess.Pope
 
     @contextmanager
     def serve(folder: Path, port: int = 0) -> Iterator[tuple[str, subprocess.Popen[str]]]:
-        command = [sys.executable, "-m", "fsframework", "study", "serve", str(folder), "--port", str(port)]
+        start = (
+            "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # background jobs start without
+            "from fsframework.cli import main; main()"
+        )
+        command = [sys.executable, "-c", start, "study", "serve", str(folder), "--port", str(port)]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
             try:
                 assert process.stdout is not None

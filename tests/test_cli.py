@@ -127,7 +127,7 @@ def test_help_texts_are_whole_sentences() -> None:
         (["run", "x", "--resume", "--overwrite"], "--resume and --overwrite exclude each other."),
         (["run", "x", "--nothing"], "No such option"),
         (["check"], "Missing argument"),
-        (["bench", "speed", "--pairs", "3"], "--pairs and --details go with benchmarks that measure"),
+        (["bench", "speed", "--pairs", "3"], "--pairs, --protocol and --details go with benchmarks that"),
         (["bench", "--model", "d", "--against", "HEAD"], "--against goes with speed."),
         (["swap", "a.png", "b.png"], "Give SOURCE TARGET OUT, or --pairs"),
         (["export", "runs/x"], "Missing argument 'FILE'"),
@@ -257,7 +257,7 @@ def test_bench_passes_on_what_it_is_given(
     status, out, _ = fsf("bench", "pose-error", "--run", "runs/x", "--json", "--device", "cpu", *arguments)
     assert status == 0
     assert json.loads(out) == {"benchmarks": {"x": 1.5}}
-    assert given == [("runs/x", ["pose-error"], changes, "cpu", None)]
+    assert given == [("runs/x", ["pose-error"], changes, "cpu", None, None)]
     assert fsf("bench", "--json")[0] == 0
     assert given[1:] == [(DEFAULT, [], [], None, None)]
 
