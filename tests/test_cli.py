@@ -259,7 +259,7 @@ def test_bench_passes_on_what_it_is_given(
     assert json.loads(out) == {"benchmarks": {"x": 1.5}}
     assert given == [("runs/x", ["pose-error"], changes, "cpu", None, None)]
     assert fsf("bench", "--json")[0] == 0
-    assert given[1:] == [(DEFAULT, [], [], None, None)]
+    assert given[1:] == [(DEFAULT, [], [], None, None, None)]
 
 
 def test_bench_keeps_figures_with_command_and_machine(
