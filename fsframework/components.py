@@ -289,6 +289,7 @@ class Benchmark(Network):
     alone: ClassVar[bool] = False  # it measures the code or the machine by `measure`, not a run's swaps
     fails: ClassVar[str] = "A figure of the pair is no finite number."  # what it means that a pair failed
     itself: ClassVar[bool] = False  # it is shown each target swapped onto itself, instead of the recipe's pairs
+    partners: ClassVar[bool] = False  # it is shown each target with another picture of its person, or itself if alone
 
     def forward(self, swaps: Iterable[tuple[Batch, SwapResult]], faces: Dataset) -> dict[str, np.ndarray | float]:
         """Figures by name: arrays (n,), one value for each pair in order, NaN where a pair failed; or numbers.

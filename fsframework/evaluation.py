@@ -26,7 +26,15 @@ from fsframework.evaluation_table import table
 from fsframework.files import write_text
 from fsframework.images import write_image
 from fsframework.models import Trained
-from fsframework.pairs import EvaluationPairs, draw_pairs, pairs_file, pairs_text, person_numbers, read_pairs
+from fsframework.pairs import (
+    EvaluationPairs,
+    draw_pairs,
+    pairs_file,
+    pairs_text,
+    person_numbers,
+    read_pairs,
+    with_partners,
+)
 from fsframework.plugins import Part, component
 from fsframework.progress import progress
 from fsframework.protocols import Protocol
@@ -237,7 +245,11 @@ def _view(
         if altered.names() != pairs.dataset.names():
             raise UserError(f"{label}: data: holds other faces than the evaluation; wrap those: {{use: {data.name}}}")
         pairs = replace(pairs, dataset=altered)
-    return replace(pairs, pairs=[(target, target) for _, target in pairs.pairs]) if benchmark.itself else pairs
+    if benchmark.itself:
+        return replace(pairs, pairs=[(target, target) for _, target in pairs.pairs])
+    if benchmark.partners:
+        return replace(pairs, pairs=with_partners(pairs.dataset, [target for _, target in pairs.pairs]))
+    return pairs
 
 
 def _sources(pairs: EvaluationPairs) -> np.ndarray:

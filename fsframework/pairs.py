@@ -215,6 +215,17 @@ def draw_pairs(dataset: Dataset, count: int, seed: int) -> list[tuple[int, int]]
     return pairs[:count]
 
 
+def with_partners(dataset: Dataset, targets: Sequence[int]) -> list[tuple[int, int]]:
+    """Pairs of each target and another picture of its person, the next one in turn; with itself where there is none."""
+    persons = person_numbers(dataset)
+    pairs = []
+    for target in targets:
+        same = np.flatnonzero(persons == persons[target]) if persons[target] >= 0 else np.array([target])
+        place = int(np.flatnonzero(same == target)[0])
+        pairs.append((int(same[(place + 1) % len(same)]), target))
+    return pairs
+
+
 def _turns(group: np.ndarray, rng: np.random.Generator) -> Iterator[int]:
     """The places of a person's pictures for ever, each once before any comes again."""
     while True:

@@ -15,12 +15,14 @@ from fsf_benchmarks.frechet import Frechet, distance
 from fsf_benchmarks.gaze_error import GazeError
 from fsf_benchmarks.perceptual import Perceptual
 from fsf_benchmarks.pupils import TALL, WIDE, gaze, place, upright
+from fsf_benchmarks.same_person import SamePerson
 from fsf_benchmarks.sharpness import Sharpness, edges
 from skimage.data import astronaut
 
 from fsframework.components import Dataset
 from fsframework.errors import UserError
 from fsframework.images import to_tensor
+from fsframework.pairs import with_partners
 from fsframework.plugins import part
 from fsframework.types import Batch, Faces, Sample, SwapResult
 
@@ -234,3 +236,30 @@ def test_frechet_of_the_data_sets_own_pictures_is_nothing(monkeypatch: pytest.Mo
     own = np.stack([faces[place].image for place in range(4)])
     assert benchmark(shown(own, own), faces)["frechet"] == pytest.approx(0, abs=1e-4)
     assert benchmark(shown(own, 255 - own), faces)["frechet"] > 0.1
+
+
+# Same person ------------------------------------------------------------------------------------------------------
+
+
+def test_partners_are_other_pictures_of_the_person() -> None:
+    class Named(Shown):
+        def people(self) -> list[str | None]:
+            return ["a", "b", "a", None, "a", "b"]
+
+    assert with_partners(Named(6), [0, 1, 2, 3, 4, 5]) == [(2, 0), (5, 1), (4, 2), (3, 3), (0, 4), (1, 5)]
+
+
+def test_same_person_wants_the_target_back() -> None:
+    benchmark = SamePerson(SamePerson.Options())
+    benchmark.load()
+    targets = np.stack([CROP, CROP, CROP])
+    goal = to_tensor(targets)
+    places = torch.arange(3)
+    target = Faces(goal, torch.zeros(3, dtype=torch.int64), places, torch.zeros(3, 5, 2))
+    source = Faces(goal.flip(3), target.person, torch.tensor([1, 2, 2]), target.landmarks)  # the last one is alone
+    swaps = to_tensor(np.stack([CROP, CROP // 2, CROP]))
+    pair = Batch.of(source, target), SwapResult(swaps, swaps, torch.zeros(3, 1))
+    found = benchmark([pair], Shown(3))
+    assert found["error"][0] == 0 and found["ssim"][0] == pytest.approx(1)  # type: ignore[index]
+    assert 20 < found["error"][1] < 127 and found["ssim"][1] < 0.9  # type: ignore[index]
+    assert np.isnan(found["error"][2]) and np.isnan(found["ssim"][2])  # type: ignore[index]

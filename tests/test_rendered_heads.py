@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 from fsf_graphics import head_model, learn_skin, skin_model
 from fsf_graphics.dense_head import grid, normals
-from fsf_graphics.head_pose import angles, rotation
+from fsf_graphics.head_pose import AHEAD, angles, rotation
+from fsf_graphics.landmark_pose import pose
 from fsf_graphics.learn_skin import Seen, filled, folded, scatter, unlit
 from fsf_graphics.light import brightness, harmonics, lamp, sky
 from fsf_graphics.rasterizer import rasterize
-from fsf_graphics.rendered_heads import AHEAD, RenderedHeads
+from fsf_graphics.rendered_heads import RenderedHeads
 from fsf_graphics.scene import FACE, five, placed, render, shape_of
 from fsf_graphics.skin_model import MOST, SIDE, draw, face, skin
 
@@ -269,3 +270,11 @@ def test_skins_are_learned_from_pictures(tmp_path: Path, monkeypatch: pytest.Mon
         assert held["modes"].shape == (3, SIDE, SIDE // 2, 3) and held["people"].shape == (20, 20)
         away = np.abs(held["mean"].astype(float) - skin_model.shipped().mean)
     assert away[face()[:, : SIDE // 2] > 0.9].mean() < 40  # a face again: eight people's mean, not another picture
+
+
+def test_pose_is_read_from_landmarks() -> None:
+    assert np.isnan(pose(np.full((68, 2), np.nan))).all()
+    model = head_model.shipped()
+    for turned in ((0.0, 0.0, 0.0), (25.0, 8.0, -6.0), (-35.0, -10.0, 4.0)):
+        points = 60 * (model.mean @ rotation(*turned).T)[:, :2] + 100
+        assert pose(points) - [0, AHEAD, 0] == pytest.approx(turned, abs=1.5)

@@ -13,6 +13,7 @@ from fsf_benchmarks.pnp import PnP
 from fsf_benchmarks.pose_error import PoseError
 from fsf_benchmarks.pupils import Pupils
 from fsf_benchmarks.reconstruction import Reconstruction
+from fsf_benchmarks.same_person import SamePerson
 from fsf_benchmarks.sharpness import Sharpness
 from fsf_benchmarks.speed import Speed
 from fsf_benchmarks.stability import Stability
@@ -35,6 +36,7 @@ def register_benchmarks():
         Perceptual,
         PoseError,
         Reconstruction,
+        SamePerson,
         Sharpness,
         Speed,
         Stability,

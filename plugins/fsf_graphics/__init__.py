@@ -2,6 +2,7 @@
 
 from fsf_graphics.face_mesh import FaceMesh
 from fsf_graphics.face_texture import FaceTexture, Picture
+from fsf_graphics.landmark_pose import LandmarkPose
 from fsf_graphics.rendered_heads import RenderedHeads
 from fsframework import hookimpl
 
@@ -19,6 +20,11 @@ def register_attribute_encoders():
 @hookimpl
 def register_generators():
     return [FaceMesh]
+
+
+@hookimpl
+def register_estimators():
+    return [LandmarkPose]
 
 
 @hookimpl

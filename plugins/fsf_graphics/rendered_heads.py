@@ -6,17 +6,13 @@ import numpy as np
 from pydantic import Field
 
 from fsf_graphics import head_model
-from fsf_graphics.head_pose import angles, rotation
+from fsf_graphics.head_pose import AHEAD, angles, rotation
 from fsf_graphics.light import lamp, sky
 from fsf_graphics.scene import Person, Picture, Setting, five, placed, render
 from fsf_graphics.skin_model import GAMMA, draw, shipped
 from fsframework.components import ComponentOptions, Dataset
 from fsframework.types import Sample
 
-# Degrees of pitch of a head that the head model calls upright, with the nasion straight above the lower lip. Where zero
-# is, is convention, and others have it lower: where that head has 0, pnp reads 2.4 and 3ddfa 1.5 on rendered heads, and
-# 3ddfa 2.1 on 521 photographs of LFW, against the head model's fit.
-AHEAD = 2.0
 TEST = 4  # of so many people one is for tests
 HAIRS = np.array([[22, 18, 17], [45, 32, 26], [75, 52, 38], [140, 112, 75], [125, 122, 118]])  # levels
 ROLL = 8.0  # degrees, the standard deviation before the crop is turned upright

@@ -1,0 +1,61 @@
+"""Same person: a swap whose right answer is a photograph."""
+
+from collections.abc import Iterable
+from typing import Annotated, ClassVar
+
+import numpy as np
+import torch
+from pydantic import Field
+
+from fsf_benchmarks.reconstruction import similarity
+from fsframework.components import Benchmark, ComponentOptions, Dataset, Estimator, Figure
+from fsframework.images import to_images
+from fsframework.plugins import Part, use
+from fsframework.types import Batch, SwapResult
+
+
+class SamePerson(Benchmark):
+    """How far a target is from itself after a swap with another photograph of its own person.
+
+    The right swap is the target, so its face must come back, pixel by pixel, though the source is another picture:
+    what is left is what the method takes from the source beside identity (light, age, glasses), and what it loses.
+    Targets whose person has no second picture fail. Copying the target has 0 and 1; copying the source has what two
+    photographs of one person differ by.
+    """
+
+    name = "same-person"
+    partners = True
+    fails = "The target's person has no other picture, or no face was found in the target."
+    figures: ClassVar = {
+        "error": Figure("", "lower", "Mean absolute difference of swap and target in the face (0 to 255)."),
+        "ssim": Figure("", "higher", "Structural similarity of swap and target, whole crops; at most 1."),
+    }
+
+    class Options(ComponentOptions):
+        mask: Annotated[Part, use("estimators")] = Field(
+            default={"use": "hull-mask"}, validate_default=True, description="Says where the target's face is."
+        )
+
+    options: Options
+
+    def __init__(self, options: Options) -> None:
+        super().__init__(options)
+        self.mask: Estimator = options.mask.build_estimator("mask", "mask")
+
+    def load(self) -> None:
+        """Load the masks' estimator."""
+        self.mask.load()
+
+    @torch.no_grad()
+    def forward(self, swaps: Iterable[tuple[Batch, SwapResult]], faces: Dataset) -> dict[str, np.ndarray | float]:
+        errors, ssim = [], []
+        for batch, swap in swaps:
+            alone = (batch.source.index == batch.target.index).cpu().numpy()  # nobody else to swap with
+            mask = self.mask(batch.target).double()
+            levels = (swap.image - batch.target.image).abs().mean(dim=1, keepdim=True).double() * 127.5
+            error = ((levels * mask).sum(dim=(1, 2, 3)) / mask.sum(dim=(1, 2, 3))).cpu().numpy()
+            pictures = zip(to_images(swap.image), to_images(batch.target.image), strict=True)
+            alike = np.array([similarity(image, target) for image, target in pictures])
+            errors.append(np.where(alone, np.nan, error))
+            ssim.append(np.where(alone, np.nan, alike))
+        return {"error": np.concatenate(errors), "ssim": np.concatenate(ssim)}
