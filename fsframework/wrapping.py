@@ -50,6 +50,14 @@ class Wrapping(Dataset):
         """The inner data set's."""
         return self.inner.people()
 
+    def pairs(self) -> list[tuple[int, int]]:
+        """The inner data set's."""
+        return self.inner.pairs()
+
+    def neighbour(self, index: int) -> int | None:
+        """The inner data set's."""
+        return self.inner.neighbour(index)
+
     def swapped(self, source: int, target: int) -> Sample | None:
         """The inner data set's."""
         return self.inner.swapped(source, target)

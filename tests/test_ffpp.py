@@ -83,6 +83,13 @@ def test_close_frames_come_from_the_middle(root: Path, tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+def test_wrapping_data_sets_pass_pairs_and_neighbours_on(root: Path, tmp_path: Path) -> None:
+    inner = part("datasets", "ffpp", root=root, cache=tmp_path, frames=2)
+    covered = part("datasets", "occluded", data=inner).build(64, part("detectors", "mtcnn"), "test")
+    covered.load()
+    assert covered.pairs() == loaded(root, tmp_path, frames=2).pairs() and covered.neighbour(0) == 1
+
+
 def test_people_can_be_grouped(root: Path, tmp_path: Path) -> None:
     file = tmp_path / "people.csv"
     file.write_text("video,person\n000,a\n007,a\n")
