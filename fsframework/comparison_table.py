@@ -15,7 +15,7 @@ from fsframework.report_metrics import BOUNDS
 
 OWN = "*: the judge is a network that the method was trained against, which it may merely fool."
 SEEN = "\N{DAGGER}: paints only people it was trained on; the pictures are new, their people are not."
-ALIKE = "\N{ALMOST EQUAL TO}"
+ALIKE, DELTA = "\N{ALMOST EQUAL TO}", "\N{GREEK CAPITAL LETTER DELTA}"
 COSTS = ("ms a swap", "million parameters")
 Comparison = dict[str, Any]
 
@@ -206,6 +206,7 @@ def write_page(found: Comparison, folder: Path) -> str:
     figures = scrolling(tag("table", tag("thead", head), tag("tbody", body)), "Figures of all methods")
     picture = base64.b64encode((folder / "grid.png").read_bytes()).decode()
     names = ", ".join(method["name"] for method in found["methods"])
+    explained = f"{DELTA}: the 95 % interval of the difference from {found['methods'][0]['name']} on the same pairs."
     inside = [
         section(
             "pictures",
@@ -214,7 +215,7 @@ def write_page(found: Comparison, folder: Path) -> str:
                 "evenly over the evaluation's list; nobody picked the good ones."),
             tag("img", src=f"data:image/png;base64,{picture}", alt=f"Source, target and the swaps by {names}"),
         ),
-        section("figures", "Figures", [tag("p", note) for note in notes(found)], figures),
+        section("figures", "Figures", [tag("p", note) for note in [*notes(found), explained]], figures),
     ]  # fmt: skip
     header = tag("header", tag("h1", "Methods compared"), tag("p", names, class_="lead"))
     return page("Methods compared", join([header, tag("main", inside)]))
@@ -226,6 +227,5 @@ def _html(cell: Cell, unit: str) -> Html:
     if cell.low is not None and cell.high is not None:
         said.append(tag("small", f"{cell.low:.{digits}f} to {cell.high:.{digits}f}"))
     if cell.apart is not None:
-        low, value, high = (f"{number:+.{digits}f}" for number in (cell.apart.low, cell.apart.value, cell.apart.high))
-        said.append(tag("small", f"{value} from the first: {low} to {high}"))
+        said.append(tag("small", f"{DELTA} {cell.apart.low:+.{digits}f} to {cell.apart.high:+.{digits}f}"))
     return tag("td", _number(cell, unit), said, class_="number")

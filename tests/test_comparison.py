@@ -102,6 +102,7 @@ def test_pictures_and_page(found: tuple[dict[str, Any], Path]) -> None:
     assert not (folder / "deepfakes_interpolation.png").exists()  # two decoders have nothing between them
     assert (read_image(folder / "000_small.png") == read_image(folder / "000_small-2.png")).all()
     page = write_page(found[0], folder)
+    assert "Δ: the 95 % interval of the difference from small" in page
     assert "deepfakes†" in page and "data:image/png;base64," in page and "<script" not in page
 
 
