@@ -65,12 +65,13 @@ class IdentityRetrieval(Benchmark):
 
     @torch.no_grad()
     def forward(self, swaps: Iterable[tuple[Batch, SwapResult]], faces: Dataset) -> dict[str, np.ndarray | float]:
-        found = [self._judge(batch, swap, faces) for batch, swap in swaps]
+        people = self._people(faces)
+        found = [self._judge(batch, swap, faces, people) for batch, swap in swaps]
         return {key: torch.cat([part[key] for part in found]).double().cpu().numpy() for key in self.figures}
 
-    def _judge(self, batch: Batch, swap: SwapResult, faces: Dataset) -> dict[str, Tensor]:
+    def _judge(self, batch: Batch, swap: SwapResult, faces: Dataset, people: Tensor) -> dict[str, Tensor]:
         device = swap.image.device
-        gallery, people = self.gallery.vectors(faces, device), self._people(faces).to(device)
+        gallery, people = self.gallery.vectors(faces, device), people.to(device)
         vectors = self.judge(Faces.of(swap.image)).float()  # (B, D)
         cosines = vectors @ gallery.T  # (B, N)
         nearest = cosines.nan_to_num(-torch.inf).topk(min(NEAREST, len(gallery)), dim=1).indices

@@ -114,14 +114,18 @@ class FaceForensics(Dataset):
 
     def __getitem__(self, index: int) -> Sample:
         sample = self.faces[index]
-        return Sample(sample.image, sample.name, self.people()[index], sample.landmarks)
+        return Sample(sample.image, sample.name, self._shows(sample.name), sample.landmarks)
 
     def names(self) -> list[str]:
         return self.faces.names
 
     def people(self) -> list[str | None]:
-        videos = [name.rpartition("/")[0] for name in self.faces.names]
-        return [self._person.get(video, video) for video in videos]
+        return [self._shows(name) for name in self.faces.names]
+
+    def _shows(self, name: str) -> str:
+        """The person of a frame, by the frame's name."""
+        video = name.rpartition("/")[0]
+        return self._person.get(video, video)
 
 
 def _whole_videos(found: Iterator[Located]) -> Iterator[Located]:
