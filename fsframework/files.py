@@ -4,9 +4,9 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from importlib import metadata
+from importlib import metadata, resources
 from pathlib import Path
 
 from fsframework.errors import UserError
@@ -100,6 +100,21 @@ def write_text(path: str | Path, text: str) -> None:
     """Write a UTF-8 file in one step. Raises UserError as `replacing` does."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def packed(package: str, suffix: str) -> dict[str, Path]:
+    """The files of a package that hold data, such as recipes, by name without the suffix."""
+    return {file.stem: file for file in sorted(Path(str(resources.files(package))).glob(f"*{suffix}"))}
+
+
+def named(where: str, known: Mapping[str, Path], what: str, kind: str) -> Path:
+    """The file that a path, or else a name, means. Raises UserError if there is neither."""
+    path = Path(where)
+    if path.is_file():
+        return path
+    if where in known:
+        return known[where]
+    raise UserError(f"{where}: no such {what}; name a {kind} file, or one of: {', '.join(known) or 'none'}")
 
 
 def package_file(distribution: str, ending: str) -> Path:

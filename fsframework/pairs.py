@@ -5,7 +5,6 @@ import io
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from importlib import resources
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -13,6 +12,7 @@ import torch
 
 from fsframework.components import Dataset
 from fsframework.errors import UserError
+from fsframework.files import named, packed
 from fsframework.images import to_tensor
 from fsframework.types import Batch, Faces, Sample
 
@@ -109,14 +109,7 @@ def pairs_file(where: str) -> Path:
     UserError
         There is neither such a file nor such a list.
     """
-    path = Path(where)
-    if path.is_file():
-        return path
-    folder = Path(str(resources.files("fsf_pairs")))
-    shipped = {file.stem: file for file in sorted(folder.glob("*.csv"))}
-    if where not in shipped:
-        raise UserError(f"{where}: no such list of pairs; name a CSV file, or one of: {', '.join(shipped) or 'none'}")
-    return shipped[where]
+    return named(where, packed("fsf_pairs", ".csv"), "list of pairs", "CSV")
 
 
 def read_pairs(path: str | Path, dataset: Dataset) -> list[tuple[int, int]]:

@@ -6,14 +6,13 @@ A protocol takes the place of a recipe's `evaluation`. Its digest changes with a
 import hashlib
 import json
 from collections.abc import Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field, ValidationError
 
 from fsframework import safe_yaml
-from fsframework.errors import UserError
+from fsframework.files import named, packed
 from fsframework.recipe import Evaluation, Keys, Name
 from fsframework.recipe_source import Source
 
@@ -37,7 +36,7 @@ class Protocol(Keys):
         UserError
             There is none, or it is wrong: one line for each mistake.
         """
-        path = find(path_or_name)
+        path = named(path_or_name, shipped(), "protocol", "YAML")
         source = Source(safe_yaml.load(path), str(path), {})
         try:
             return cls.model_validate(source.data)
@@ -62,14 +61,4 @@ class Protocol(Keys):
 
 def shipped() -> dict[str, Path]:
     """The protocols that come with the framework, by name."""
-    return {file.stem: file for file in sorted(Path(str(resources.files("fsf_protocols"))).glob("*.yaml"))}
-
-
-def find(path_or_name: str) -> Path:
-    """The file of a protocol. Raises UserError if there is neither such a file nor such a name."""
-    path = Path(path_or_name)
-    if path.is_file():
-        return path
-    if path_or_name in (known := shipped()):
-        return known[path_or_name]
-    raise UserError(f"{path_or_name}: no such protocol; name a YAML file, or one of: {', '.join(known)}")
+    return packed("fsf_protocols", ".yaml")

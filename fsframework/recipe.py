@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -20,6 +19,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from fsframework import safe_yaml
 from fsframework.components import Swapper
 from fsframework.errors import UserError
+from fsframework.files import named, packed
 from fsframework.plugins import Part, component, use
 from fsframework.recipe_source import Source
 
@@ -295,18 +295,12 @@ def _problem(place: tuple[str | int, ...], what: str) -> InitErrorDetails:
 
 def shipped() -> dict[str, Path]:
     """The recipes that come with the framework, by name."""
-    folder = Path(str(resources.files("fsf_recipes")))
-    return {file.stem: file for file in sorted(folder.glob("*.yaml"))}
+    return packed("fsf_recipes", ".yaml")
 
 
 def find(path_or_name: str) -> Path:
     """The file of a recipe. Raises UserError if there is neither such a file nor such a name."""
-    path = Path(path_or_name)
-    if path.is_file():
-        return path
-    if path_or_name in (known := shipped()):
-        return known[path_or_name]
-    raise UserError(f"{path_or_name}: no such recipe; name a YAML file, or one of: {', '.join(known) or 'none'}")
+    return named(path_or_name, shipped(), "recipe", "YAML")
 
 
 def build_swapper(recipe: Recipe) -> Swapper:
