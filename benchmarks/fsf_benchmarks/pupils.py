@@ -2,17 +2,13 @@
 Gradients", VISAPP 2011): the point from which most strong edges of the eye point straight away, and which is dark.
 """
 
-from typing import Annotated
-
 import cv2
 import numpy as np
 import torch
-from pydantic import Field
 from torch import Tensor
 
-from fsframework.components import ComponentOptions, Estimator
 from fsframework.images import to_images
-from fsframework.plugins import Part, use
+from fsframework.landmarks import FromLandmarks
 from fsframework.types import Faces
 
 EYES = (slice(36, 42), slice(42, 48))  # of the 68 landmarks: contours that begin at the corner on the viewer's left
@@ -21,7 +17,7 @@ WIDE, TALL = 36, 18  # pixels of the upright patch in which a pupil is looked fo
 SPAN = 1.2  # its width in units of the eye's
 
 
-class Pupils(Estimator):
+class Pupils(FromLandmarks):
     """Both pupils' mean place between the corners of their eyes, (B, 2) in eye widths, right and down; 0 is halfway.
 
     From 68 landmarks and the picture, without weights of its own. The paper weighs the edges' directions by darkness;
@@ -31,25 +27,10 @@ class Pupils(Estimator):
     name = "pupils"
     quantity = "gaze"
 
-    class Options(ComponentOptions):
-        landmarks: Annotated[Part, use("estimators")] = Field(
-            default={"use": "dlib-landmarks"}, validate_default=True, description="Finds the 68 landmarks."
-        )
-
-    options: Options
-
-    def __init__(self, options: Options) -> None:
-        super().__init__(options)
-        self.landmarks: Estimator = options.landmarks.build_estimator("landmarks68", "landmarks")
-
-    def load(self) -> None:
-        """Load the landmarks' estimator."""
-        self.landmarks.load()
-
     def forward(self, faces: Faces) -> Tensor:
         """Places (B, 2), float64 on the images' device; NaN where there are no landmarks."""
-        points = self.landmarks(faces).double().cpu().numpy()
-        rows = [gaze(image, each) for image, each in zip(to_images(faces.image), points, strict=True)]
+        pictures = zip(to_images(faces.image), self.points(faces), strict=True)
+        rows = [gaze(image, points) for image, points in pictures]
         return torch.from_numpy(np.stack(rows)).to(faces.image.device)
 
 

@@ -1,22 +1,19 @@
 """The region of a face as the hull of its landmarks."""
 
-from typing import Annotated
-
 import cv2
 import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from fsframework.components import ComponentOptions, Estimator
-from fsframework.plugins import Part, use
+from fsframework.landmarks import FromLandmarks
 from fsframework.types import Faces
 
 BROWS = slice(17, 27)  # of the 68 landmarks
 CHIN, BRIDGE = 8, 27
 
 
-class HullMask(Estimator):
+class HullMask(FromLandmarks):
     """The convex hull of 68 landmarks with some forehead above the brows, (B, 1, S, S) in [0, 1].
 
     The landmarks end at the brows. The hull reaches above them by `forehead` times the distance from the nose's
@@ -26,10 +23,7 @@ class HullMask(Estimator):
     name = "hull-mask"
     quantity = "mask"
 
-    class Options(ComponentOptions):
-        landmarks: Annotated[Part, use("estimators")] = Field(
-            default={"use": "dlib-landmarks"}, validate_default=True, description="Finds the 68 landmarks."
-        )
+    class Options(FromLandmarks.Options):
         forehead: float = Field(0.3, ge=0, le=1, description="Height of forehead above the brows.")
         shrink: float = Field(
             0.0, ge=0, le=0.2, description="Width of the border that is cut off, in units of the crop's side."
@@ -40,18 +34,9 @@ class HullMask(Estimator):
 
     options: Options
 
-    def __init__(self, options: Options) -> None:
-        super().__init__(options)
-        self.landmarks: Estimator = options.landmarks.build_estimator("landmarks68", "landmarks")
-
-    def load(self) -> None:
-        """Load the landmarks' estimator."""
-        self.landmarks.load()
-
     def forward(self, faces: Faces) -> Tensor:
         """Masks (B, 1, S, S); NaN where there are no landmarks."""
-        points = self.landmarks(faces).double().cpu().numpy()
-        masks = np.stack([self.mask(each, faces.image.shape[-1]) for each in points])
+        masks = np.stack([self.mask(each, faces.image.shape[-1]) for each in self.points(faces)])
         return torch.from_numpy(masks)[:, None].to(faces.image)
 
     def mask(self, points: np.ndarray, size: int) -> np.ndarray:

@@ -1,20 +1,16 @@
 """Head pose from 68 landmarks and a head that deforms: perspective-n-point under a weak-perspective camera."""
 
-from typing import Annotated
-
 import numpy as np
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from fsf_graphics.head_model import fit, shipped
 from fsf_graphics.head_pose import AHEAD, angles
-from fsframework.components import ComponentOptions, Estimator
-from fsframework.plugins import Part, use
+from fsframework.landmarks import FromLandmarks
 from fsframework.types import Faces
 
 
-class LandmarkPose(Estimator):
+class LandmarkPose(FromLandmarks):
     """Yaw, pitch and roll in degrees from 68 landmarks, by fitting the head model of `fsf_graphics`.
 
     Shape and expression are fitted beside the pose (twenty modes), so another nose need not be another pitch, as it is
@@ -25,25 +21,9 @@ class LandmarkPose(Estimator):
     name = "pnp68"
     quantity = "pose_deg"
 
-    class Options(ComponentOptions):
-        landmarks: Annotated[Part, use("estimators")] = Field(
-            default={"use": "dlib-landmarks"}, validate_default=True, description="Finds the 68 landmarks."
-        )
-
-    options: Options
-
-    def __init__(self, options: Options) -> None:
-        super().__init__(options)
-        self.landmarks: Estimator = options.landmarks.build_estimator("landmarks68", "landmarks")
-
-    def load(self) -> None:
-        """Load the landmarks' estimator."""
-        self.landmarks.load()
-
     def forward(self, faces: Faces) -> Tensor:
         """Poses (B, 3) in degrees, float64 on the images' device; NaN where there are no landmarks."""
-        points = self.landmarks(faces).double().cpu().numpy()
-        return torch.from_numpy(np.stack([pose(each) for each in points])).to(faces.image.device)
+        return torch.from_numpy(np.stack([pose(points) for points in self.points(faces)])).to(faces.image.device)
 
 
 def pose(points: np.ndarray) -> np.ndarray:
