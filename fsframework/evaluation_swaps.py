@@ -35,15 +35,11 @@ class Swapped:
     results: list[SwapResult]  # by batch; no images, no z_att
     seconds: float  # that it took, without reading faces
 
-    def cost(self) -> dict[str, float]:
+    def cost(self) -> dict[str, float | None]:
         """Seconds a swap of aligned crops, in batches; and the most memory that the process, or the GPU, has held."""
-        if self.device.type == "cuda":
-            held = torch.cuda.max_memory_allocated(self.device)
-        else:
-            import resource  # which Windows lacks
-
-            held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-        return {"seconds_a_swap": self.seconds / len(self.pairs.pairs), "peak_memory_gb": held / 1e9}
+        held = _most_held(self.device)
+        seconds = self.seconds / len(self.pairs.pairs)
+        return {"seconds_a_swap": seconds, "peak_memory_gb": None if held is None else held / 1e9}
 
     def ways(self) -> dict[str, Way]:
         """What is measured, the method first."""
@@ -61,6 +57,17 @@ class Swapped:
             image = way(batch, number)
             yield batch.to(self.device), replace(self.results[number], image=image, draft=image).to(self.device)
             done()
+
+
+def _most_held(device: torch.device) -> int | None:
+    """Bytes that the GPU, or else the process, has held at most; None where the system does not say."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 @torch.no_grad()
