@@ -14,6 +14,7 @@ import click
 import numpy as np
 
 from fsf_graphics.head_model import FILE, INNER, HeadModel, deformation, fit, pose
+from fsframework.components import Dataset
 from fsframework.files import replacing
 from fsframework.plugins import part
 from fsframework.progress import tracked
@@ -136,16 +137,22 @@ def unexplained(model: HeadModel, landmarks: np.ndarray) -> float:
     return float(np.sqrt(np.mean(np.sum(rests, axis=2))))
 
 
+def aligned(faces: Path, size: int) -> Dataset:
+    """All faces of a folder or a zip file, as crops with sides of `size` pixels."""
+    data: Dataset = part("datasets", "face-folder", root=str(faces), test_share=0.0).build(
+        size, part("detectors", "mtcnn"), "train"
+    )
+    data.load()
+    return data
+
+
 @click.command(help=__doc__)
 @click.argument("faces", type=click.Path(exists=True, path_type=Path))
 @click.option("--size", default=128, show_default=True, help="Side of the aligned crops that landmarks are sought in.")
 @click.option("--modes", default=20, show_default=True, help="How many ways a head can differ from the mean.")
 @click.option("--out", default=FILE, show_default=True, type=click.Path(path_type=Path))
 def main(faces: Path, size: int, modes: int, out: Path) -> None:
-    data = part("datasets", "face-folder", root=str(faces), test_share=0.0).build(
-        size, part("detectors", "mtcnn"), "train"
-    )
-    data.load()
+    data = aligned(faces, size)
     finder = part("estimators", "dlib-landmarks").build()
     finder.load()
     places = tracked(range(len(data)), "landmarks", len(data), "faces")

@@ -28,7 +28,7 @@ import torch
 from fsf_graphics import head_model
 from fsf_graphics.dense_head import grid, normals
 from fsf_graphics.head_model import Fit, fit
-from fsf_graphics.learn_head import MIRROR
+from fsf_graphics.learn_head import MIRROR, aligned
 from fsf_graphics.light import KEPT, harmonics
 from fsf_graphics.skin_model import FILE, GAMMA, SIDE, face
 from fsframework.components import Dataset
@@ -165,10 +165,7 @@ def mirrored(found: Fit) -> np.ndarray:
 @click.option("--modes", default=48, show_default=True, help="How many ways a skin can differ from the mean.")
 @click.option("--out", default=FILE, show_default=True, type=click.Path(path_type=Path))
 def main(faces: Path, size: int, modes: int, out: Path) -> None:
-    data = part("datasets", "face-folder", root=str(faces), test_share=0.0).build(
-        size, part("detectors", "mtcnn"), "train"
-    )
-    data.load()
+    data = aligned(faces, size)
     found = fitted(data)
     chosen = [place for place, head in enumerate(found) if abs(yaw(head)) < TURNED]
     people = np.array(data.people())[chosen]
