@@ -1,18 +1,17 @@
 """Background: what is not face must stay as it was."""
 
 from collections.abc import Iterable
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
-from pydantic import Field
 
-from fsframework.components import Benchmark, ComponentOptions, Dataset, Estimator, Figure
-from fsframework.plugins import Part, use
+from fsf_benchmarks.masked import MaskedBenchmark, mean_where
+from fsframework.components import Dataset, Figure
 from fsframework.types import Batch, SwapResult
 
 
-class Background(Benchmark):
+class Background(MaskedBenchmark):
     """How much the swap changes outside the target's face, in grey levels; lower is better.
 
     The face is what an estimator of masks says, in the target. Hair and neck count as background, and a method that
@@ -25,26 +24,11 @@ class Background(Benchmark):
         "background": Figure("", "lower", "Mean absolute difference of swap and target outside the face (0 to 255)."),
     }
 
-    class Options(ComponentOptions):
-        mask: Annotated[Part, use("estimators")] = Field(
-            default={"use": "hull-mask"}, validate_default=True, description="Says where the target's face is."
-        )
-
-    options: Options
-
-    def __init__(self, options: Options) -> None:
-        super().__init__(options)
-        self.mask: Estimator = options.mask.build_estimator("mask", "mask")
-
-    def load(self) -> None:
-        """Load the masks' estimator."""
-        self.mask.load()
-
     @torch.no_grad()
     def forward(self, swaps: Iterable[tuple[Batch, SwapResult]], faces: Dataset) -> dict[str, np.ndarray | float]:
         found = []
         for batch, swap in swaps:
             outside = 1 - self.mask(batch.target).double()  # (B, 1, S, S)
             levels = (swap.image - batch.target.image).abs().mean(dim=1, keepdim=True).double() * 127.5
-            found.append((levels * outside).sum(dim=(1, 2, 3)) / outside.sum(dim=(1, 2, 3)))
+            found.append(mean_where(levels, outside))
         return {"background": torch.cat(found).cpu().numpy()}

@@ -1,16 +1,17 @@
 """How far what an estimator reads from the swap is from what it reads from the target, and its own noise beside it."""
 
 from collections.abc import Iterable
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from fsframework.alignment import crop_box
 from fsframework.components import Benchmark, ComponentOptions, Dataset, Estimator
 from fsframework.errors import UserError
-from fsframework.plugins import Part
+from fsframework.plugins import Part, use
 from fsframework.types import Batch, Faces, SwapResult
 
 CROP = 0.96  # of the side: the smaller crop, around the centre, of which the estimator should read the same
@@ -29,12 +30,17 @@ class EstimatorError(Benchmark):
     mirrored: ClassVar[tuple[float, ...]]  # factors that turn a mirror image's numbers back; one for all, or one each
     fails = "The estimator found no face in the swap, in the target, or in the target's mirror image or smaller crop."
 
-    def __init__(self, options: ComponentOptions, part: Part) -> None:
+    class Options(ComponentOptions):
+        estimator: Annotated[Part, use("estimators")] = Field(description="Measures the quantity.")
+
+    options: Options
+
+    def __init__(self, options: Options) -> None:
         super().__init__(options)
-        self.estimator: Estimator = part.build()
+        self.estimator: Estimator = options.estimator.build()
         if self.estimator.quantity != self.quantity:
             raise UserError(
-                f"{self.name}: estimator {part.name}: measures {self.estimator.quantity}; "
+                f"{self.name}: estimator {options.estimator.name}: measures {self.estimator.quantity}; "
                 f"choose one that measures {self.quantity}"
             )
         self._faces: Dataset | None = None
@@ -45,8 +51,7 @@ class EstimatorError(Benchmark):
         self.estimator.load()
 
     def label(self, trained_against: str | None) -> str:
-        part = getattr(self.options, "estimator", None)
-        inner = [value.name for _, value in part.options if isinstance(value, Part)] if isinstance(part, Part) else []
+        inner = [value.name for _, value in self.options.estimator.options if isinstance(value, Part)]
         return f"{self.name} (own network)" if trained_against in inner else self.name
 
     @torch.no_grad()

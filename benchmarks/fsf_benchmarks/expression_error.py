@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from fsf_benchmarks.estimator_error import EstimatorError
-from fsframework.components import ComponentOptions, Figure
+from fsframework.components import Figure
 from fsframework.plugins import Part, use
 
 
@@ -25,10 +25,5 @@ class ExpressionError(EstimatorError):
         "noise_crop": Figure("", "lower", "The same of a target and a crop of 96 % of its side."),
     }
 
-    class Options(ComponentOptions):
+    class Options(EstimatorError.Options):
         estimator: Annotated[Part, use("estimators")] = Field(description="Measures the expression.")
-
-    options: Options
-
-    def __init__(self, options: Options) -> None:
-        super().__init__(options, options.estimator)

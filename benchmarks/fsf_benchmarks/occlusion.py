@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from pydantic import Field
 
+from fsf_benchmarks.masked import mean_where
 from fsframework.components import Benchmark, ComponentOptions, Dataset, Figure
 from fsframework.plugins import Part, use
 from fsframework.types import Batch, SwapResult
@@ -43,11 +44,6 @@ class Occlusion(Benchmark):
         inside, outside = [], []
         for batch, swap in swaps:
             levels = (swap.image - batch.target.image).abs().mean(dim=1, keepdim=True) * 127.5  # (B, 1, S, S)
-            inside.append(_mean(levels, batch.known))
-            outside.append(_mean(levels, 1 - batch.known))
+            inside.append(mean_where(levels, batch.known))
+            outside.append(mean_where(levels, 1 - batch.known))
         return {"error": torch.cat(inside).cpu().numpy(), "error_rest": torch.cat(outside).cpu().numpy()}
-
-
-def _mean(values: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
-    """The mean of each image's values (B, 1, S, S) where a mask of the same shape is 1: (B,), NaN if nowhere."""
-    return (values * where).sum(dim=(1, 2, 3)).double() / where.sum(dim=(1, 2, 3)).double()

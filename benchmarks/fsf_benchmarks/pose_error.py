@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from fsf_benchmarks.estimator_error import EstimatorError
-from fsframework.components import ComponentOptions, Figure
+from fsframework.components import Figure
 from fsframework.plugins import Part, use
 
 QUANTITY = "pose_deg"
@@ -30,12 +30,7 @@ class PoseError(EstimatorError):
         "noise_crop_deg": Figure("deg", "lower", "The same of a target and a crop of 96 % of its side."),
     }
 
-    class Options(ComponentOptions):
+    class Options(EstimatorError.Options):
         estimator: Annotated[Part, use("estimators")] = Field(
             default={"use": "pnp"}, validate_default=True, description="Measures the pose in degrees."
         )
-
-    options: Options
-
-    def __init__(self, options: Options) -> None:
-        super().__init__(options, options.estimator)

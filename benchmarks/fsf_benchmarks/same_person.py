@@ -1,20 +1,19 @@
 """Same person: a swap whose right answer is a photograph."""
 
 from collections.abc import Iterable
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
-from pydantic import Field
 
+from fsf_benchmarks.masked import MaskedBenchmark, mean_where
 from fsf_benchmarks.reconstruction import similarity
-from fsframework.components import Benchmark, ComponentOptions, Dataset, Estimator, Figure
+from fsframework.components import Dataset, Figure
 from fsframework.images import to_images
-from fsframework.plugins import Part, use
 from fsframework.types import Batch, SwapResult
 
 
-class SamePerson(Benchmark):
+class SamePerson(MaskedBenchmark):
     """How far a target is from itself after a swap with another photograph of its own person.
 
     The right swap is the target, so its face must come back, pixel by pixel, though the source is another picture:
@@ -31,21 +30,6 @@ class SamePerson(Benchmark):
         "ssim": Figure("", "higher", "Structural similarity of swap and target, whole crops; at most 1."),
     }
 
-    class Options(ComponentOptions):
-        mask: Annotated[Part, use("estimators")] = Field(
-            default={"use": "hull-mask"}, validate_default=True, description="Says where the target's face is."
-        )
-
-    options: Options
-
-    def __init__(self, options: Options) -> None:
-        super().__init__(options)
-        self.mask: Estimator = options.mask.build_estimator("mask", "mask")
-
-    def load(self) -> None:
-        """Load the masks' estimator."""
-        self.mask.load()
-
     @torch.no_grad()
     def forward(self, swaps: Iterable[tuple[Batch, SwapResult]], faces: Dataset) -> dict[str, np.ndarray | float]:
         errors, ssim = [], []
@@ -53,7 +37,7 @@ class SamePerson(Benchmark):
             alone = (batch.source.index == batch.target.index).cpu().numpy()  # nobody else to swap with
             mask = self.mask(batch.target).double()
             levels = (swap.image - batch.target.image).abs().mean(dim=1, keepdim=True).double() * 127.5
-            error = ((levels * mask).sum(dim=(1, 2, 3)) / mask.sum(dim=(1, 2, 3))).cpu().numpy()
+            error = mean_where(levels, mask).cpu().numpy()
             pictures = zip(to_images(swap.image), to_images(batch.target.image), strict=True)
             alike = np.array([similarity(image, target) for image, target in pictures])
             errors.append(np.where(alone, np.nan, error))

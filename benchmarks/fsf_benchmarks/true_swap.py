@@ -8,6 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from fsf_benchmarks.masked import mean_where
 from fsf_benchmarks.pnp import PnP
 from fsf_benchmarks.pose_error import QUANTITY
 from fsf_benchmarks.reconstruction import similarity
@@ -127,5 +128,4 @@ def toned(images: Tensor, truths: Tensor, where: Tensor) -> Tensor:
 
 def mean(values: Tensor, where: Tensor) -> np.ndarray:
     """The mean of each image's values (B, C, S, S) where a mask (B, 1, S, S) is 1: (B,), NaN if nowhere."""
-    total = (values.mean(dim=1, keepdim=True) * where).sum(dim=(1, 2, 3)).double()
-    return (total / where.sum(dim=(1, 2, 3)).double()).cpu().numpy()
+    return mean_where(values.mean(dim=1, keepdim=True), where).cpu().numpy()
