@@ -1,7 +1,9 @@
 """The plugin host: entry points to components, and `Part`, the type of an option that names a component."""
 
 import difflib
+import inspect
 import os
+import traceback
 from collections import Counter
 from dataclasses import dataclass
 from functools import cache
@@ -83,9 +85,9 @@ def registry() -> Registry:
             brought, shipped = _brought_by(entry)
             _check_free(brought, found)
             if taken := models.keys() & shipped.keys():
-                raise ValueError(f"the model {min(taken)} is already brought by another plugin")
+                raise _Refused(f"the model {min(taken)} is already brought by another plugin; rename yours")
         except Exception as error:  # a plugin may fail in any way; the others still work
-            problems.append(f"{entry.name}: this plugin is left out: {type(error).__name__}: {error}".splitlines()[0])
+            problems.append(f"{entry.name}: this plugin is left out: {_reason(entry, error)}")
             continue
         models |= shipped
         for kind, classes in brought.items():
@@ -94,35 +96,109 @@ def registry() -> Registry:
     return Registry(found, models, distributions, problems)
 
 
+class _Refused(Exception):
+    """What a plugin brings is not what hooks return. The message says what, and what to do."""
+
+
 def _brought_by(entry: metadata.EntryPoint) -> tuple[dict[str, list[type[bases.Component]]], dict[str, Model]]:
-    """Import one plugin and ask all its hooks. Raises whatever the plugin raises, or TypeError with the reason."""
+    """Import one plugin and ask all its hooks. Raises whatever the plugin raises, or _Refused."""
     manager = pluggy.PluginManager(GROUP)
     manager.add_hookspecs(hookspecs)
-    manager.register(entry.load(), name=entry.name)
-    manager.check_pending()  # a hook that does not exist
+    loaded = entry.load()
+    manager.register(loaded, name=entry.name)
+    _check_hooks(loaded)
     brought: dict[str, list[type[bases.Component]]] = {}
     for kind, base in KINDS.items():
-        answers = getattr(manager.hook, f"register_{kind.replace('-', '_')}")()
-        brought[kind] = [cls for answer in answers for cls in answer]
-        for cls in brought[kind]:
-            if not (isinstance(cls, type) and issubclass(cls, base)):
-                raise TypeError(f"register_{kind.replace('-', '_')} must return {base.__name__} classes, got {cls!r}")
-            if not isinstance(getattr(cls, "name", None), str):
-                raise TypeError(f"{cls.__name__} has no name")
-    models = [model for answer in manager.hook.register_models() for model in answer]
+        hook = f"register_{kind.replace('-', '_')}"
+        brought[kind] = []
+        for answer in getattr(manager.hook, hook)():
+            where = _place(getattr(loaded, hook))
+            if not isinstance(answer, list | tuple):
+                raise _Refused(f"{where}: {hook} must return a list of {base.__name__} classes, and returns {answer!r}")
+            for cls in answer:
+                _check_class(cls, base, hook, where)
+            brought[kind] += answer
+    models: list[Model] = []
+    for answer in manager.hook.register_models():
+        models += answer
     if wrong := [model for model in models if not isinstance(model, Model)]:
-        raise TypeError(f"register_models must return Model values, got {wrong[0]!r}")
+        raise _Refused(f"{_place(loaded)}: register_models must return Model values, and returns {wrong[0]!r}")
     return brought, {model.name: model for model in models}
+
+
+def _check_hooks(loaded: Any) -> None:
+    """Raise _Refused unless a plugin implements hooks that exist, and marks them."""
+    hooks = [name for name in vars(hookspecs) if name.startswith("register_")]
+    marked = [name for name in dir(loaded) if getattr(getattr(loaded, name), f"{GROUP}_impl", None)]
+    for name in marked:
+        if name not in hooks:
+            raise _Refused(f"{_place(getattr(loaded, name))}: there is no hook {name}; {_meant(name, hooks)}")
+    for name in hooks:
+        if name not in marked and callable(getattr(loaded, name, None)):
+            raise _Refused(f"{_place(getattr(loaded, name))}: {name} is not marked; write @hookimpl above it")
+    if not marked:
+        raise _Refused(f"{_place(loaded)}: it implements no hook; write one, such as {hooks[0]}, with @hookimpl above")
+
+
+def _check_class(cls: Any, base: type[bases.Component], hook: str, where: str) -> None:
+    """Raise _Refused unless a hook's answer is a class of its kind with a name."""
+    if not isinstance(cls, type):
+        raise _Refused(f"{where}: {hook} must return classes, not instances of them, and returns {cls!r}")
+    if not issubclass(cls, base):
+        raise _Refused(
+            f"{_place(cls)}: {cls.__name__} is no {base.__name__}, which {hook} must return; derive it from "
+            f"fsframework.components.{base.__name__}"
+        )
+    if not isinstance(getattr(cls, "name", None), str):
+        raise _Refused(f'{_place(cls)}: {cls.__name__} has no name; give it one, such as name = "my-component"')
+
+
+def _meant(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {close[0]}?" if close else f"the hooks are {', '.join(known)}"
+
+
+def _place(thing: Any) -> str:
+    """`file.py:7`, where a class, a function or a module begins."""
+    try:
+        file, line = inspect.getsourcefile(thing), inspect.getsourcelines(thing)[1]
+        return f"{Path(file or '').name}:{max(line, 1)}"
+    except (OSError, TypeError):
+        return str(getattr(thing, "__name__", thing))
+
+
+def _reason(entry: metadata.EntryPoint, error: Exception) -> str:
+    """Why a plugin is left out, in one line: where, what, and what to do."""
+    if isinstance(error, _Refused):
+        return str(error)
+    said = f"{type(error).__name__}: {error}".splitlines()[0]
+    remedy = f"mend it, or leave it out: FSF_BLOCK_PLUGINS={entry.name}"
+    if isinstance(error, ModuleNotFoundError):
+        remedy = "install it, and name it among the plugin's dependencies"
+        if error.name == entry.module:
+            remedy = "the entry point names a module that is not packed; mend the plugin's pyproject.toml"
+    if isinstance(error, SyntaxError):
+        return f"{Path(error.filename or entry.module).name}:{error.lineno}: SyntaxError: {error.msg}; {remedy}"
+    root = entry.module.partition(".")[0]
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if root in (Path(frame.filename).stem, *Path(frame.filename).parent.parts)
+    ]
+    where = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}: " if frames else ""
+    return f"{where}{said}; {remedy}"
 
 
 def _check_free(brought: dict[str, list[type[bases.Component]]], found: dict[str, dict[str, Registered]]) -> None:
     for kind, classes in brought.items():
         for name, count in Counter(cls.name for cls in classes).items():
+            places = " and ".join(_place(cls) for cls in classes if cls.name == name)
             if count > 1:
-                raise ValueError(f"it brings {count} {kind} called {name}")
+                raise _Refused(f"{places}: it brings {count} {kind} called {name}; give each its own name")
             if name in found[kind]:
-                raise ValueError(
-                    f"the {SINGULAR[kind]} {name} is already brought by the plugin {found[kind][name].plugin}"
+                raise _Refused(
+                    f"{places}: the {SINGULAR[kind]} {name} is already brought by the plugin "
+                    f"{found[kind][name].plugin}; rename yours, or leave one out by FSF_BLOCK_PLUGINS"
                 )
 
 

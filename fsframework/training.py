@@ -103,8 +103,7 @@ class StageTrainer:
         self.critic_optimizer = self._optimizer(critics, critic_lr) if len(critics) else None
         self.schedules = [self._schedule(o) for o in (self.optimizer, self.critic_optimizer) if o is not None]
         if stage.compile:
-            for part in self.parts.values():
-                part.compile()
+            self._compile()
 
     def _seed(self, step: int) -> int:
         """The seed of one step; -1 stands for the stage's start."""
@@ -117,6 +116,15 @@ class StageTrainer:
             slow = f"{self.stage.name}: this {device.type} has no bfloat16 and emulates it, which is very slow"
             print(f"note: {slow}; precision: auto avoids that", file=sys.stderr)
         return asked == "bf16" or (asked == "auto" and device.type == "cuda" and has_bf16(device))
+
+    def _compile(self) -> None:
+        """Compile the networks that say they can be; say which are left as they are."""
+        for name, part in self.parts.items():
+            if getattr(part, "traceable", False):
+                part.compile()
+            else:
+                kept = f"the {name} {getattr(part, 'name', '')} is not traceable and stays as it is"
+                print(f"note: {self.stage.name}: compile: {kept}", file=sys.stderr)
 
     def _optimizer(self, module: nn.Module, lr: float) -> torch.optim.Optimizer:
         settings = self.stage.optimizer

@@ -1,5 +1,6 @@
 """Fixtures that more than one test file uses."""
 
+import itertools
 import os
 import re
 import signal
@@ -20,6 +21,38 @@ def shared() -> Path:
     if not (folder / "data").is_dir():
         pytest.skip(f"needs the folder {folder} with data/lfw and weights")
     return folder
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., str]]:
+    """Lays a distribution with one plugin on the path, a folder with a dist-info, and returns the plugin's name."""
+    from fsframework.plugins import registry
+
+    monkeypatch.delenv("FSF_BLOCK_PLUGINS", raising=False)
+    numbers = itertools.count()
+    names = set()
+
+    def lay(source: str, plugin: str | None = None, module: str | None = None) -> str:
+        number = next(numbers)
+        module = module or f"fsf_try_{tmp_path.name}_{number}"
+        folder = tmp_path / str(number)
+        (folder / f"try_{number}-1.{number}.dist-info").mkdir(parents=True)
+        (folder / f"{module}.py").write_text(source, encoding="utf-8")
+        (folder / f"try_{number}-1.{number}.dist-info" / "METADATA").write_text(
+            f"Metadata-Version: 2.1\nName: try-{number}\nVersion: 1.{number}\n", encoding="utf-8"
+        )
+        (folder / f"try_{number}-1.{number}.dist-info" / "entry_points.txt").write_text(
+            f"[fsframework]\n{plugin or module} = {module}\n", encoding="utf-8"
+        )
+        monkeypatch.syspath_prepend(str(folder))
+        names.add(module)
+        registry.cache_clear()
+        return plugin or module
+
+    yield lay
+    registry.cache_clear()
+    for name in names:
+        sys.modules.pop(name, None)
 
 
 @pytest.fixture(scope="session")

@@ -39,7 +39,7 @@ LAYERS = [
     {"pairs"},
     {"recipe"},
     {"reference", "runs", "testing", "protocols"},
-    {"models"},
+    {"models", "pytest", "scaffold"},
     {"training"},
     {"evaluation", "conversion"},
     {"report"},

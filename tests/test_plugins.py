@@ -1,8 +1,6 @@
-"""The plugin host, with plugins that are as if installed: a folder on the path with a dist-info."""
+"""The plugin host, with plugins that are as if installed (`install`)."""
 
-import itertools
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -28,36 +26,6 @@ def register_losses():
 Install = Callable[..., str]
 
 
-@pytest.fixture
-def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
-    """Lays a distribution with one plugin on the path and returns the plugin's name."""
-    monkeypatch.delenv("FSF_BLOCK_PLUGINS", raising=False)
-    numbers = itertools.count()
-    names = set()
-
-    def lay(source: str, plugin: str | None = None) -> str:
-        number = next(numbers)
-        module = f"fsf_try_{tmp_path.name}_{number}"
-        folder = tmp_path / str(number)
-        (folder / f"try_{number}-1.{number}.dist-info").mkdir(parents=True)
-        (folder / f"{module}.py").write_text(source, encoding="utf-8")
-        (folder / f"try_{number}-1.{number}.dist-info" / "METADATA").write_text(
-            f"Metadata-Version: 2.1\nName: try-{number}\nVersion: 1.{number}\n", encoding="utf-8"
-        )
-        (folder / f"try_{number}-1.{number}.dist-info" / "entry_points.txt").write_text(
-            f"[fsframework]\n{plugin or module} = {module}\n", encoding="utf-8"
-        )
-        monkeypatch.syspath_prepend(str(folder))
-        names.add(module)
-        registry.cache_clear()
-        return plugin or module
-
-    yield lay
-    registry.cache_clear()
-    for name in names:
-        sys.modules.pop(name, None)
-
-
 def test_plugin_is_found(install: Install) -> None:
     plugin = install(GOOD.replace("NAME", "good"))
     assert registry().components["losses"]["good"].plugin == plugin
@@ -71,12 +39,6 @@ def test_plugin_is_found(install: Install) -> None:
         ("import a_module_that_is_missing", "ModuleNotFoundError: No module named 'a_module_that_is_missing'"),
         ("raise RuntimeError('first\\nsecond')", "RuntimeError: first"),
         ("1 +", "SyntaxError"),
-        (GOOD.replace("register_losses", "register_loses"), "unknown hook 'register_loses'"),
-        (GOOD.replace("return [Good]", "return [Good()]"), "TypeError"),
-        (GOOD.replace("return [Good]", "return [dict]"), "register_losses must return Loss classes"),
-        (GOOD.replace("return [Good]", "return [Good, Good]"), "it brings 2 losses called NAME"),
-        (GOOD.replace("return [Good]", "return 3"), "TypeError"),
-        (GOOD.replace('    name = "NAME"', "    pass"), "Good has no name"),
         (GOOD.replace("register_losses", "register_models"), "register_models must return Model values"),
     ],
 )
@@ -117,7 +79,7 @@ def test_unknown_component(install: Install) -> None:
     broken = install("raise RuntimeError('broken')")
     assert "no loss is called hinge-gn; did you mean hinge-gan?" in unknown("losses", "hinge-gn")
     assert "no loss is called zzz; installed: attribute, " in unknown("losses", "zzz")
-    with pytest.raises(UserError, match=f"; {broken}: this plugin is left out: RuntimeError: broken"):
+    with pytest.raises(UserError, match=f"; {broken}: this plugin is left out: {broken}.py:1: RuntimeError: broken"):
         component("losses", "zzz")
 
 
@@ -145,5 +107,5 @@ def test_command_line_warns_of_a_broken_plugin(
     broken = install("raise RuntimeError('broken')")
     cli.list_components.main(["loss"], standalone_mode=False)
     out, err = capsys.readouterr()
-    assert err == f"warning: {broken}: this plugin is left out: RuntimeError: broken\n"
+    assert err.startswith(f"warning: {broken}: this plugin is left out: {broken}.py:1: RuntimeError: broken; mend it")
     assert "hinge-gan" in out

@@ -70,6 +70,7 @@ class DflEncoder(AttributeEncoder):
     """DeepFaceLab's encoder: four halving convolutions 5x5 to 64, 128, 256 and 512 channels."""
 
     name = "dfl-encoder"
+    traceable = True
 
     class Options(ComponentOptions):
         width: float = Field(1.0, gt=0, le=2, description="Factor of the numbers of channels.")

@@ -22,6 +22,7 @@ class SharedEncoder(AttributeEncoder):
     """
 
     name = "shared-encoder"
+    traceable = True
 
     class Options(ComponentOptions):
         width: float = Field(1.0, gt=0, le=2, description="Factor of the numbers of channels and of the bottleneck.")

@@ -42,6 +42,7 @@ class AeiAttributes(AttributeEncoder):
     """
 
     name = "aei-attributes"
+    traceable = True
 
     class Options(ComponentOptions):
         width: float = Field(1.0, gt=0, le=2, description="Factor of the numbers of channels; 1 is the paper's.")
@@ -166,6 +167,7 @@ class AadGenerator(Generator):
     """
 
     name = "aad-generator"
+    traceable = True
 
     class Options(ComponentOptions):
         width: float = Field(1.0, gt=0, le=2, description="Factor of the numbers of channels; 1 is the paper's.")

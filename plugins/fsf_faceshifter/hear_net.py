@@ -26,6 +26,7 @@ class HearNet(Refiner):
     """
 
     name = "hear-net"
+    traceable = True
 
     class Options(ComponentOptions):
         width: float = Field(1.0, gt=0, le=2, description="Factor of the numbers of channels.")

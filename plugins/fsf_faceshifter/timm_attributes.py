@@ -25,6 +25,7 @@ class TimmAttributes(AttributeEncoder):
     """
 
     name = "timm-attributes"
+    traceable = True
 
     class Options(ComponentOptions):
         backbone: str = Field("resnet18", description="The network's name in timm; maps at strides 2 to 32.")

@@ -53,6 +53,7 @@ class IResNet(IdentityEncoder):
     """
 
     name = "iresnet"
+    traceable = True
     dim = DIM
     trainable = True
 

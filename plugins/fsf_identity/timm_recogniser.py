@@ -27,6 +27,7 @@ class TimmRecogniser(IdentityEncoder):
     """
 
     name = "timm-recogniser"
+    traceable = True
     dim = DIM
     trainable = True
 
