@@ -78,7 +78,7 @@ def registry() -> Registry:
     found: dict[str, dict[str, Registered]] = {kind: {} for kind in KINDS}
     models: dict[str, Model] = {}
     distributions = {}
-    for entry in unique.values():
+    for entry in sorted(unique.values(), key=_rank):
         if times[entry.name] > 1:
             continue
         try:
@@ -94,6 +94,11 @@ def registry() -> Registry:
             found[kind].update({cls.name: Registered(cls, entry.name) for cls in classes})
         distributions[entry.name] = f"{entry.dist.name} {entry.dist.version}" if entry.dist else "unknown"
     return Registry(found, models, distributions, problems)
+
+
+def _rank(entry: metadata.EntryPoint) -> tuple[bool, str]:
+    """Our own plugins come first, so that no other takes a name from them; the others by name."""
+    return entry.dist is None or entry.dist.name != GROUP, entry.name
 
 
 class _Refused(Exception):

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from fsframework.components import Loss
 from fsframework.errors import UserError
 from fsframework.plugins import KINDS, SINGULAR
-from fsframework.testing_subject import Check, Subject, options_of, shapes
+from fsframework.testing_subject import Check, ContractError, Subject, options_of, shapes
 from fsframework.weights import fill, load_state, save_state
 
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
@@ -28,11 +28,10 @@ def base(subject: Subject) -> None:
     """The class derives from its kind's base class."""
     wanted = KINDS[subject.kind]
     if not (isinstance(subject.cls, type) and issubclass(subject.cls, wanted)):
-        noun = SINGULAR[subject.kind]
         bases = ", ".join(each.__name__ for each in subject.cls.__bases__)
         raise subject.broken(
-            f"{noun} classes must derive from fsframework.components.{wanted.__name__}",
-            f"this one derives from {bases}",
+            f"{SINGULAR[subject.kind]}: the class must derive from fsframework.components.{wanted.__name__}",
+            f"it derives from {bases}",
         )
 
 
@@ -210,7 +209,7 @@ def batch_of_one(subject: Subject) -> None:
     for one, all_rows in zip(subject.called(subject.component, (1,)), subject.outputs, strict=True):
         if not same(one, all_rows[1:2]):
             raise subject.broken(
-                "a batch of one must give what the same row of a larger batch gives",
+                "a batch of one must give what the same row of a larger batch gives; take no means over the batch",
                 f"they are {apart(one, all_rows[1:2])} apart",
             )
 
@@ -221,7 +220,7 @@ def order(subject: Subject) -> None:
     for one, all_rows in zip(subject.called(subject.component, turned), subject.outputs, strict=True):
         if not same(one, all_rows[list(turned)]):
             raise subject.broken(
-                "each row of the output must follow from the same row of the input",
+                "each row of the output must follow from the same row of the input alone",
                 f"with the batch in another order, rows are {apart(one, all_rows[list(turned)])} apart",
             )
 
@@ -231,9 +230,16 @@ def traced(subject: Subject) -> None:
     if not getattr(subject.cls, "traceable", False):
         return
     torch.compiler.reset()
-    with subject.running("traceable is True, so one graph by torch.compile(..., fullgraph=True)"):
+    try:
         outputs = subject.called(torch.compile(subject.component, backend="eager", fullgraph=True))
-    torch.compiler.reset()
+    except ContractError as error:
+        raise subject.broken(
+            "the class says traceable, so torch.compile must capture forward in one graph; take branches on values out "
+            "of it, or leave traceable out",
+            str(error).partition("; ")[2],
+        ) from error.__cause__
+    finally:
+        torch.compiler.reset()
     if not all(map(same, outputs, subject.outputs)):
         raise subject.broken("the compiled forward must give the same", "it gives something else")
 

@@ -163,7 +163,7 @@ class Subject:
 
     def broken(self, contract: str, seen: str, line: int | None = None) -> ContractError:
         """The error that says what must hold and what was seen."""
-        return ContractError(f"{self.name} ({place(self.cls, line)}): {contract}; {seen}")
+        return ContractError(re.sub(r"\s+", " ", f"{self.name} ({place(self.cls, line)}): {contract}; {seen}"))
 
 
 def place(cls: type[Any], line: int | None = None) -> str:
