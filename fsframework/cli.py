@@ -22,6 +22,8 @@ from fsframework.errors import UserError
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
+    from fsframework.recipe import Recipe
+
 SETS = click.option(
     "--set", "sets", metavar="KEY=VALUE", multiple=True, help="Change one value, such as stages.0.batch_size=8."
 )
@@ -89,6 +91,7 @@ def run(
     _warn_of_broken_plugins()
     loaded = Recipe.load(recipe, sets)
     opened = Run.open(loaded, out or Path("runs") / loaded.name, resume=resume, overwrite=overwrite, device=device)
+    click.echo(f"components from {_providers(loaded)}")
     train(opened)
     metrics = evaluate(opened) if loaded.evaluation is not None else None
     report = write_report(opened)
@@ -455,6 +458,17 @@ def _warn_of_broken_plugins() -> None:
 
     for problem in registry().problems:
         click.echo(f"warning: {problem}", err=True)
+
+
+def _providers(recipe: "Recipe") -> str:
+    """The distributions whose code a recipe runs; of others than ours, what they bring."""
+    from fsframework.plugins import GROUP, providers
+
+    shown = [
+        distribution if distribution.partition(" ")[0] == GROUP else f"{distribution} ({', '.join(brought)})"
+        for distribution, brought in providers(recipe).items()
+    ]
+    return "; ".join(shown)
 
 
 def _console() -> "Console":

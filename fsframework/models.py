@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from packaging.requirements import Requirement
 
 from fsframework.components import Swapper
 from fsframework.errors import UserError
-from fsframework.plugins import Model, registry
+from fsframework.plugins import GROUP, Model, providers, registry
 from fsframework.recipe import Recipe, build_swapper
 from fsframework.runs import Run, load_weights, pick_device
 from fsframework.weights import load_metadata, save_state
@@ -115,4 +116,12 @@ def export(folder: Path, out: Path, sets: Sequence[str] = ()) -> None:
         for name, part in swapper.trained_parts()
         for key, value in part.state_dict().items()
     }
-    save_state(out, state, {"recipe": run.recipe.dump_yaml()})
+    save_state(out, state, {"recipe": _requiring(run.recipe).dump_yaml()})
+
+
+def _requiring(recipe: Recipe) -> Recipe:
+    """The recipe, which requires the distributions that bring its components, other than ours."""
+    known = {Requirement(each).name for each in recipe.requires}
+    brought = [distribution.split(" ") for distribution in providers(recipe)]
+    more = [f"{name}>={version}" for name, version in brought if name not in known | {GROUP}]
+    return recipe.model_copy(update={"requires": [*recipe.requires, *more]})

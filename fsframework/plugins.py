@@ -5,6 +5,7 @@ import inspect
 import os
 import traceback
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
@@ -12,7 +13,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pluggy
-from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+from packaging.requirements import InvalidRequirement, Requirement
+from pydantic import BaseModel, GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
@@ -251,6 +253,45 @@ class Part:
     def dump(self) -> dict[str, Any]:
         """The mapping that a recipe would hold, with every option written out."""
         return {"use": self.name, **self.options.model_dump(mode="json")}
+
+
+def parts(value: Any) -> Iterator[Part]:
+    """Every component that a recipe, or any value in one, names, at any depth, outer before inner."""
+    if isinstance(value, Part):
+        yield value
+        yield from parts(value.options)
+    elif isinstance(value, BaseModel):
+        for _, entry in value:
+            yield from parts(entry)
+    elif isinstance(value, list | tuple):
+        for entry in value:
+            yield from parts(entry)
+
+
+def providers(value: Any) -> dict[str, list[str]]:
+    """Which components a recipe takes from which distribution: {"fsf-x 0.2": ["loss x", ...], ...}, ours first."""
+    installed = registry()
+    found: dict[str, list[str]] = {}
+    for part in parts(value):
+        plugin = installed.components[part.kind][part.name].plugin
+        found.setdefault(installed.distributions[plugin], []).append(f"{SINGULAR[part.kind]} {part.name}")
+    ordered = sorted(found, key=lambda distribution: (distribution.partition(" ")[0] != GROUP, distribution))
+    return {distribution: list(dict.fromkeys(found[distribution])) for distribution in ordered}
+
+
+def unmet(requirement: str) -> str | None:
+    """Why a requirement, such as `fsf-x>=0.2`, is not met, and what to do; None if it is."""
+    try:
+        wanted = Requirement(requirement)
+    except InvalidRequirement:
+        return f"{requirement} is no requirement; write one as for pip, such as fsf-x>=0.2"
+    try:
+        version = metadata.version(wanted.name)
+    except metadata.PackageNotFoundError:
+        return f'{wanted.name} is not installed; pip install "{requirement}"'
+    if wanted.specifier.contains(version, prereleases=True):
+        return None
+    return f'{wanted.name} {version} is installed, and {requirement} is needed; pip install "{requirement}"'
 
 
 def part(kind: str, name: str, /, **options: Any) -> Part:

@@ -109,6 +109,7 @@ def _checks(session: pytest.Session, plugin: str, uses: dict[tuple[str, str], An
 def _uses(recipes: list[str]) -> dict[tuple[str, str], Any]:
     """Options, and networks beside it, of every component that recipes name; the first use counts."""
     from fsframework.errors import UserError
+    from fsframework.plugins import parts
     from fsframework.recipe import Recipe
 
     found: dict[tuple[str, str], Any] = {}
@@ -118,24 +119,7 @@ def _uses(recipes: list[str]) -> dict[tuple[str, str], Any]:
         except UserError as error:
             raise pytest.UsageError(str(error)) from None
         networks = {name: part for name, part in recipe.networks if part is not None}
-        for part in _parts(recipe):
+        for part in parts(recipe):
             options = {key: value for key, value in part.options if value is not None}
             found.setdefault((part.kind, part.name), (options, networks))
     return found
-
-
-def _parts(value: Any) -> Iterator[Any]:
-    """Every component that is named in a value of a recipe, at any depth."""
-    from pydantic import BaseModel
-
-    from fsframework.plugins import Part
-
-    if isinstance(value, Part):
-        yield value
-        yield from _parts(value.options)
-    elif isinstance(value, BaseModel):
-        for _, each in value:
-            yield from _parts(each)
-    elif isinstance(value, list | tuple):
-        for each in value:
-            yield from _parts(each)

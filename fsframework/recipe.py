@@ -20,7 +20,7 @@ from fsframework import safe_yaml
 from fsframework.components import Swapper
 from fsframework.errors import UserError
 from fsframework.files import named, packed
-from fsframework.plugins import Part, component, use
+from fsframework.plugins import Part, component, unmet, use
 from fsframework.recipe_source import Source
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
@@ -178,6 +178,11 @@ class Recipe(Keys):
 
     name: Name = Field(description="Lower-case words joined by dashes; the run's folder is called so.")
     seed: int = Field(default=0, ge=0, lt=2**32, description="Of everything that is drawn at random.")
+    requires: list[str] = Field(
+        default=[],
+        description="Distributions that bring the components, as for pip, such as fsf-x>=0.2; without them the recipe "
+        "is refused.",
+    )
     size: Literal[32, 64, 128, 256, 512, 1024] = Field(description="Side of the aligned crops in pixels.")
     detector: Annotated[Part, use("detectors")] = Field(
         default=DEFAULT_DETECTOR, validate_default=True, description="Finds faces in pictures."
@@ -191,6 +196,16 @@ class Recipe(Keys):
     evaluation: Evaluation | None = Field(default=None, description="How the result is measured; null: not at all.")
 
     _folder: Path = PrivateAttr(default=Path())
+
+    @field_validator("requires")
+    @classmethod
+    def _are_installed(cls, requires: list[str]) -> list[str]:
+        problems = [
+            _problem((place,), what) for place, requirement in enumerate(requires) if (what := unmet(requirement))
+        ]
+        if problems:
+            raise ValidationError.from_exception_data("Recipe", problems)
+        return requires
 
     @model_validator(mode="after")
     def _stages_fit(self) -> Self:

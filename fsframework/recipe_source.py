@@ -10,7 +10,7 @@ from pydantic_core import ErrorDetails
 
 from fsframework import safe_yaml
 from fsframework.errors import UserError
-from fsframework.plugins import component, use
+from fsframework.plugins import component, unmet, use
 from fsframework.safe_yaml import Marks, Place
 
 
@@ -101,9 +101,17 @@ class Source:
         message = entry["msg"]
         for words in ("Value error, ", "Input ", "String "):
             message = message.removeprefix(words)
+        if entry["type"] == "component":
+            return message + self._missing()
         given = entry["input"]
         is_plain = entry["type"] not in _OWN and isinstance(given, str | int | float | None)
         return f"{message}, not {safe_yaml.inline(given)}" if is_plain else message
+
+    def _missing(self) -> str:
+        """What to install, where the recipe requires something that is not there."""
+        required = self.data.get("requires")
+        names = [each for each in required if isinstance(each, str)] if isinstance(required, list) else []
+        return "".join(f"; {what}" for name in names if (what := unmet(name)))
 
 
 _MESSAGES = {

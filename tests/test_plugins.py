@@ -1,15 +1,19 @@
 """The plugin host, with plugins that are as if installed (`install`)."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
-from fsframework import cli, hookspecs
+from fsframework import cli, hookspecs, models
 from fsframework.components import Loss
 from fsframework.errors import UserError
-from fsframework.plugins import KINDS, component, components, part, registry, unknown
+from fsframework.plugins import KINDS, component, components, part, providers, registry, unknown
+from fsframework.recipe import Recipe, build_swapper
+from fsframework.runs import Run
+from fsframework.weights import load_metadata
 
 GOOD = """\
 from fsframework import hookimpl
@@ -81,6 +85,86 @@ def test_unknown_component(install: Install) -> None:
     assert "no loss is called zzz; installed: attribute, " in unknown("losses", "zzz")
     with pytest.raises(UserError, match=f"; {broken}: this plugin is left out: {broken}.py:1: RuntimeError: broken"):
         component("losses", "zzz")
+
+
+SMALL = """\
+name: small
+requires: REQUIRES
+size: 32
+data: {use: orl, people: [1, 2]}
+networks:
+  identity: {use: dlib-resnet}
+  attributes: {use: aei-attributes, width: 0.125}
+  generator: {use: aad-generator, width: 0.125}
+stages:
+  - name: one
+    train: [generator]
+    losses: [{use: reconstruction}, {use: LOSS}]
+    optimizer: {lr: 1.0e-4}
+    steps: 1
+    batch_size: 2
+"""
+
+
+def small(folder: Path, requires: str, loss: str) -> str:
+    """A recipe's file."""
+    file = folder / "small.yaml"
+    file.write_text(SMALL.replace("REQUIRES", requires).replace("LOSS", loss))
+    return str(file)
+
+
+def test_recipe_says_who_provides_its_components(install: Install, tmp_path: Path) -> None:
+    install(GOOD.replace("NAME", "good"))
+    recipe = Recipe.load(small(tmp_path, "[try-0>=0.9, fsframework]", "good"))
+    ours, theirs = providers(recipe).items()
+    assert ours[0].startswith("fsframework ") and "detector mtcnn" in ours[1] and "generator aad-generator" in ours[1]
+    assert theirs == ("try-0 1.0", ["loss good"])
+
+
+@pytest.mark.parametrize(
+    ("requires", "line"),
+    [
+        ("[try-0>=2]", 'requires.0: try-0 1.0 is installed, and try-0>=2 is needed; pip install "try-0>=2"'),
+        ("[numpy, fsf-film]", 'requires.1: fsf-film is not installed; pip install "fsf-film"'),
+        ("['>=2']", "requires.0: >=2 is no requirement; write one as for pip, such as fsf-x>=0.2"),
+    ],
+)
+def test_recipe_is_refused_without_what_it_requires(install: Install, tmp_path: Path, requires: str, line: str) -> None:
+    install(GOOD.replace("NAME", "good"))
+    file = small(tmp_path, requires, "good")
+    with pytest.raises(UserError) as error:
+        Recipe.load(file)
+    assert str(error.value) == f"{file}: line 2: {line}"
+
+
+def test_missing_component_is_named_with_what_to_install(tmp_path: Path) -> None:
+    file = small(tmp_path, "[fsf-film>=0.2]", "film-grain")
+    with pytest.raises(UserError) as error:
+        Recipe.load(file)
+    assert re.search(
+        r"line 12: stages\.0\.losses\.1: no loss is called film-grain; .*; fsf-film is not installed; "
+        r'pip install "fsf-film>=0\.2"',
+        str(error.value),
+    )
+
+
+def test_run_names_distributions_before_it_starts(
+    install: Install, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    install(GOOD.replace("NAME", "good"))
+    with pytest.raises(NotImplementedError):  # the loss has no forward: its training has begun
+        cli.run.main([small(tmp_path, "[]", "good"), "--out", str(tmp_path / "run")], standalone_mode=False)
+    assert re.match(r"components from fsframework \S+; try-0 1\.0 \(loss good\)\n", capsys.readouterr().out)
+
+
+def test_model_requires_what_its_components_came_from(install: Install, tmp_path: Path) -> None:
+    install(GOOD.replace("NAME", "good"))
+    run = Run.open(Recipe.load(small(tmp_path, "[]", "good")), tmp_path / "run", device="cpu")
+    parts = dict(build_swapper(run.recipe).trained_parts())
+    run.finish(run.recipe.stages[0], {f"generator.{key}": v for key, v in parts["generator"].state_dict().items()})
+    models.export(tmp_path / "run", tmp_path / "model.safetensors")
+    kept = load_metadata(tmp_path / "model.safetensors")["recipe"]
+    assert Recipe.parse(kept, "model").requires == ["try-0>=1.0"]
 
 
 def test_part_checks_its_options() -> None:

@@ -168,7 +168,7 @@ def test_errors_come_all_at_once_with_their_lines(tmp_path: Path) -> None:
         (["networks.idenity={use: toy-identity}"], "networks.idenity: there is no such key; did you mean identity?"),
         (["data.data.data=1"], "data.data.data: there is no such key; the keys are use, count"),
         (["stages=3"], "stages: should be a list"),
-        (["zzz=3"], "zzz: there is no such key; the keys are name, seed, size"),
+        (["zzz=3"], "zzz: there is no such key; the keys are name, seed, requires, size"),
     ],
 )
 def test_wrong_values(file: Path, sets: list[str], message: str) -> None:
