@@ -52,7 +52,8 @@ def invert(matrix: np.ndarray) -> np.ndarray:
 
 def transform(points: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     """Points (N, 2) taken through a (2, 3) matrix."""
-    return points @ matrix[:, :2].T + matrix[:, 2]
+    moved: np.ndarray = points @ matrix[:, :2].T + matrix[:, 2]
+    return moved
 
 
 def align(frame: np.ndarray, face: Face, size: int) -> AlignedFace:
@@ -133,7 +134,8 @@ def soft_mask(size: int) -> np.ndarray:
     y, x = (np.mgrid[:size, :size] + 0.5) / size
     radius = np.hypot((x - 0.504) / 0.33, (y - 0.60) / 0.38)
     ramp = np.clip((1 - radius) / 0.25, 0, 1)
-    return (ramp * ramp * (3 - 2 * ramp)).astype(np.float32)  # no kink, which an eye would see, at either end
+    soft: np.ndarray = (ramp * ramp * (3 - 2 * ramp)).astype(np.float32)  # no kink, which an eye would see
+    return soft
 
 
 def resampling_matrix(start: float, length: float, source: int, size: int) -> Tensor:

@@ -388,7 +388,35 @@ def schema() -> None:
 
 @fsf.group()
 def plugins() -> None:
-    """Show the components that plugins bring."""
+    """Show the components that plugins bring, and write new plugins."""
+
+
+@plugins.command("new")
+@click.argument("name")
+@click.option(
+    "--kind",
+    "kinds",
+    metavar="KIND[,KIND]...",
+    multiple=True,
+    required=True,
+    help="What it brings: detector, identity-encoder, attribute-encoder, generator, refiner, loss, dataset, estimator, "
+    "benchmark.",
+)
+@click.option("--out", "folder", metavar="DIR", type=FILE, help="The package's folder. By default its name.")
+def new_plugin(name: str, kinds: tuple[str, ...], folder: Path | None) -> None:
+    """Write a new plugin NAME, such as fsf-demo.
+
+    It is a Python package with a working component of each KIND, with tests, a README, and a recipe that uses it.
+    Nothing is overwritten.
+    """
+    from fsframework.scaffold import write
+
+    wanted = list(dict.fromkeys(_kind(word.strip(), "--kind") for words in kinds for word in words.split(",")))
+    folder = folder or Path(name)
+    for file in write(name, wanted, folder):
+        click.echo(f"  {folder / file}")
+    quoted = shlex.quote(str(folder))
+    click.echo(f"next: pip install -e {quoted} && pytest {quoted} && fsf run {quoted}/recipe.yaml")
 
 
 @plugins.command("list")
@@ -433,7 +461,7 @@ def show_component(kind: str, name: str) -> None:
     _console().print(table if table.row_count else "No options.")
 
 
-def _kind(word: str) -> str:
+def _kind(word: str, place: str = "KIND") -> str:
     """A kind by its plural or singular. Raises click.BadParameter with a hint."""
     from fsframework.plugins import KINDS, SINGULAR
 
@@ -443,7 +471,7 @@ def _kind(word: str) -> str:
         return known[plain]
     close = difflib.get_close_matches(plain, known, n=1)
     hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(KINDS)}."
-    raise click.BadParameter(f"no kind is called {word}; {hint}", param_hint="KIND")
+    raise click.BadParameter(f"no kind is called {word}; {hint}", param_hint=place)
 
 
 def _with_pairs(sets: tuple[str, ...], pairs: str | None) -> list[str]:

@@ -6,6 +6,7 @@ constructor only allocates, so that everything builds on the meta device; `load(
 """
 
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple, cast
 
 import numpy as np
@@ -312,6 +313,14 @@ class Benchmark(Network):
     def label(self, trained_against: str | None) -> str:
         """The heading of its figures, given the name of a component whose network was trained against."""
         return self.name
+
+
+class Model(NamedTuple):
+    """A trained method in one file, as `fsf export` writes it. No component: plugins bring it by `register_models`."""
+
+    name: str
+    file: Path
+    sha256: str | None  # 64 hexadecimal digits; None: it is not known
 
 
 class _Missing(nn.Module):

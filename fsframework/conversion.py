@@ -71,7 +71,7 @@ class Converter:
     def find(self, frame: np.ndarray, name: str) -> list[Face]:
         """The faces of a frame (H, W, 3) uint8, best first. Raises UserError, with `name`, if there is none."""
         with torch.inference_mode():
-            faces = self.detector([frame])[0]
+            faces: list[Face] = self.detector([frame])[0]
         if not faces:
             raise UserError(f"{name}: no face was found; use a picture that shows a whole face, upright and not small")
         return faces
@@ -151,7 +151,8 @@ def match_edge(image: np.ndarray, target: np.ndarray, mask: np.ndarray) -> np.nd
     if not fading.any():
         return image
     shift = np.median(target[fading].astype(np.float32) - image[fading], axis=0)
-    return np.rint(np.clip(image + shift, 0, 255)).astype(np.uint8)
+    toned: np.ndarray = np.rint(np.clip(image + shift, 0, 255)).astype(np.uint8)
+    return toned
 
 
 def _area(face: Face) -> float:

@@ -11,7 +11,7 @@ from typing import IO, Any
 
 import numpy as np
 import torch
-from PIL import Image, PngImagePlugin
+from PIL import Image, PngImagePlugin, UnidentifiedImageError
 from torch import Tensor
 
 from fsframework.errors import UserError
@@ -75,7 +75,7 @@ def read_image(path_or_file: str | Path | IO[bytes], name: str | None = None) ->
                 return _to_rgb(upright)
     except UserError:
         raise
-    except Image.UnidentifiedImageError:
+    except UnidentifiedImageError:
         raise UserError(f"{name}: is not a picture in a format that can be read; give {_formats()}") from None
     except Image.DecompressionBombError:
         raise UserError(f"{name}: has more than {MAX_PIXELS:,} pixels; make it smaller") from None

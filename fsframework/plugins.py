@@ -20,6 +20,7 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from fsframework import components as bases
 from fsframework import hookspecs
+from fsframework.components import Model as Model  # what `register_models` returns
 from fsframework.errors import UserError
 
 GROUP = "fsframework"  # of the entry points
@@ -44,14 +45,6 @@ class Registered(NamedTuple):
 
     cls: type[bases.Component]
     plugin: str
-
-
-class Model(NamedTuple):
-    """A trained method in one file, as `fsf export` writes it."""
-
-    name: str
-    file: Path
-    sha256: str | None  # 64 hexadecimal digits; None: it is not known
 
 
 @dataclass(frozen=True)

@@ -100,4 +100,5 @@ def differences(ours: Values, theirs: Values, clusters: np.ndarray) -> dict[str,
 def failed(values: Values, count: int) -> np.ndarray:
     """The pairs (count,) bool in which any of a benchmark's values is missing."""
     arrays = [value for value in values.values() if np.ndim(value) == 1]
-    return ~np.logical_and.reduce([np.isfinite(array) for array in arrays] or [np.ones(count, dtype=bool)])
+    missing: np.ndarray = ~np.logical_and.reduce([np.isfinite(a) for a in arrays] or [np.ones(count, dtype=bool)])
+    return missing

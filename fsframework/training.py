@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from timm.scheduler import CosineLRScheduler, StepLRScheduler
+from timm.scheduler.cosine_lr import CosineLRScheduler
 from timm.scheduler.scheduler import Scheduler
+from timm.scheduler.step_lr import StepLRScheduler
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -90,7 +91,7 @@ class StageTrainer:
         self.parts = nn.ModuleDict({name: part for name, part in swapper.trained_parts() if name in stage.train})
         if stage.channels_last:
             for module in (swapper, *self.losses):
-                module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+                module.to(memory_format=torch.channels_last)
         self.bf16 = self._wants_bf16()
         self.paints = "identity" not in stage.train  # else faces are recognised, and none is swapped
         swapper.eval().requires_grad_(False)

@@ -133,7 +133,7 @@ def load_metadata(path: str | Path) -> dict[str, str]:
             header = file.read(length) if length <= size - 8 else b""
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
-    return _header(path, header).get("__metadata__", {})
+    return dict(_header(path, header).get("__metadata__", {}))
 
 
 def save_state(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:

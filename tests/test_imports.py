@@ -16,8 +16,12 @@ PLUGINS = sorted(
     folder
     for parent in ("plugins", "benchmarks")
     for folder in (ROOT / parent).glob("fsf_*")
-    if (folder / "__init__.py").is_file()
+    if (folder / "__init__.py").is_file() and folder.name != "fsf_template"
 )
+TEMPLATE = {  # what `fsf plugins new` copies: packed, and no plugin
+    "fsf_template": "plugins/fsf_template",
+    "fsf_template.tests": "plugins/fsf_template/tests",
+}
 DATA = {
     "fsf_recipes": "recipes",
     "fsf_pairs": "benchmarks/pairs",
@@ -29,11 +33,12 @@ DATA = {
 # other.
 LAYERS = [
     {"errors"},
-    {"files", "types", "hookspecs", "signals", "progress", "statistics", "safe_yaml", "grids"},
+    {"files", "types", "signals", "progress", "statistics", "safe_yaml", "grids"},
     {"native", "memory", "optimizers"},
     {"winograd", "instance_norm"},
     {"convolution"},
     {"components"},
+    {"hookspecs"},
     {"plugins", "people"},
     {"backbones", "landmarks", "weights", "wrapping", "images", "alignment", "environment"},
     {"pairs"},
@@ -155,7 +160,7 @@ def test_entry_points_and_packages_equal_the_folders() -> None:
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     folders = {folder.name: folder.relative_to(ROOT).as_posix() for folder in PLUGINS}
     assert settings["project"]["entry-points"]["fsframework"] == {name: name for name in folders}
-    packages = {"fsframework": "fsframework", "fsframework.study": "fsframework/study", **folders, **DATA}
+    packages = {"fsframework": "fsframework", "fsframework.study": "fsframework/study", **folders, **DATA, **TEMPLATE}
     assert settings["tool"]["setuptools"]["package-dir"] == packages
     assert sorted(settings["tool"]["setuptools"]["packages"]) == sorted(packages)
     nested = [file.parent for folder in packages.values() for file in (ROOT / folder).glob("*/__init__.py")]

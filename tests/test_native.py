@@ -1,6 +1,7 @@
 """C kernels: compiled once, and everything works without them."""
 
 import ctypes
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -30,7 +31,7 @@ def library(source: Path) -> ctypes.CDLL | None:
 
 @pytest.fixture
 def compiler() -> None:
-    if not any(map(native.shutil.which, native.COMPILERS)):
+    if not any(map(shutil.which, native.COMPILERS)):
         pytest.skip("needs a C compiler")
 
 

@@ -9,6 +9,7 @@ from fsf_identity import lfw_recogniser
 from skimage import data
 
 from fsframework import models
+from fsframework.components import Model
 from fsframework.conversion import Converter
 from fsframework.errors import UserError
 from fsframework.evaluation import bench
@@ -31,14 +32,14 @@ def test_the_default_is_there_and_all_are_small() -> None:
 
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: model.name)
-def test_files_are_what_their_hashes_and_the_card_say(model: models.Model) -> None:
+def test_files_are_what_their_hashes_and_the_card_say(model: Model) -> None:
     assert model.sha256 is not None
     verify(model.file, model.sha256)
     assert model.name in CARD and model.sha256 in CARD
 
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: model.name)
-def test_its_recipe_names_no_place_of_the_machine_that_trained_it(model: models.Model) -> None:
+def test_its_recipe_names_no_place_of_the_machine_that_trained_it(model: Model) -> None:
     recipe = models.recipe_of(model)
     assert not Path(recipe.data.dump().get("root", "")).is_absolute()
     assert recipe.name == model.name and recipe.evaluation is not None

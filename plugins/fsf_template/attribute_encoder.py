@@ -1,0 +1,36 @@
+"""An attribute encoder that halves the picture again and again."""
+
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fsframework.components import AttributeEncoder, ComponentOptions
+from fsframework.types import Faces
+
+
+class TemplateAttributeEncoder(AttributeEncoder):
+    """A convolution for each side from the crop's own down to 2; each one's output is a map."""
+
+    name = "template-attribute-encoder"
+    traceable = True
+
+    class Options(ComponentOptions):
+        channels: int = Field(32, ge=1, description="Channels of each map.")
+
+    options: Options
+
+    def __init__(self, options: Options, size: int) -> None:
+        super().__init__(options, size)
+        levels = size.bit_length() - 1  # sides 2, 4, ..., size
+        self.channels = levels * [options.channels]
+        self.first = nn.Conv2d(3, options.channels, 3, padding=1)
+        self.down = nn.ModuleList(
+            nn.Conv2d(options.channels, options.channels, 4, stride=2, padding=1) for _ in range(levels - 1)
+        )
+
+    def forward(self, faces: Faces) -> list[Tensor]:
+        """Maps (B, channels, 2, 2) to (B, channels, S, S)."""
+        maps = [F.leaky_relu(self.first(faces.image), 0.1)]
+        for layer in self.down:
+            maps.append(F.leaky_relu(layer(maps[-1]), 0.1))
+        return maps[::-1]

@@ -1,0 +1,32 @@
+"""An identity encoder that compares small grey pictures."""
+
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional as F
+
+from fsframework.components import ComponentOptions, IdentityEncoder
+from fsframework.types import Faces
+
+
+class TemplateIdentityEncoder(IdentityEncoder):
+    """The middle of the face as a small grey picture, without its mean and contrast."""
+
+    name = "template-identity-encoder"
+
+    class Options(ComponentOptions):
+        side: int = Field(16, ge=4, le=32, description="Side of the small picture, in pixels.")
+
+    options: Options
+
+    def __init__(self, options: Options) -> None:
+        super().__init__(options)
+        self.dim = options.side**2  # numbers of an embedding
+
+    def forward(self, faces: Faces) -> Tensor:
+        """Embeddings (B, dim) of unit length."""
+        size = faces.image.shape[-1]
+        middle = faces.image[..., size // 4 : size * 7 // 8, size // 4 : size * 3 // 4]
+        small = F.interpolate(middle, size=(self.options.side, self.options.side), mode="bilinear", antialias=True)
+        grey = small.mean(dim=1).flatten(1)  # (B, dim)
+        return F.normalize(grey - torch.mean(grey, dim=1, keepdim=True), dim=1)

@@ -1,0 +1,25 @@
+"""A loss on colours."""
+
+from typing import Literal
+
+from pydantic import Field
+from torch import Tensor
+
+from fsframework.components import Loss, Swapper
+from fsframework.types import Batch, SwapResult
+
+
+class TemplateLoss(Loss):
+    """How far the mean colour of the swap is from the target's."""
+
+    name = "template-loss"
+
+    class Options(Loss.Options):
+        distance: Literal["squared", "absolute"] = Field("squared", description="How the difference is counted.")
+
+    options: Options
+
+    def forward(self, batch: Batch, output: SwapResult, swapper: Swapper) -> Tensor:
+        """The loss without its weight, a scalar."""
+        difference = (output.image - batch.target.image).float().mean(dim=(2, 3))  # (B, 3)
+        return difference.square().mean() if self.options.distance == "squared" else difference.abs().mean()

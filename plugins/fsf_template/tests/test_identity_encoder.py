@@ -1,0 +1,17 @@
+import torch
+
+from fsf_template.identity_encoder import TemplateIdentityEncoder
+from fsframework.testing import check_identity_encoder
+from fsframework.testing_samples import batch_of
+from fsframework.types import Faces
+
+
+def test_contract() -> None:
+    check_identity_encoder(TemplateIdentityEncoder)
+
+
+def test_light_does_not_matter() -> None:
+    encoder = TemplateIdentityEncoder(TemplateIdentityEncoder.Options())
+    image = batch_of([0, 1, 2]).source.image
+    darker = encoder(Faces.of(0.5 * image - 0.2))
+    torch.testing.assert_close(encoder(Faces.of(image)), darker, atol=1e-5, rtol=0)

@@ -1,0 +1,17 @@
+import torch
+
+from fsf_template.refiner import TemplateRefiner
+from fsframework.components import Swapper
+from fsframework.testing import check_refiner
+from fsframework.testing_samples import SmallIdentity, batch_of
+from fsframework.types import SwapResult
+
+
+def test_contract() -> None:
+    check_refiner(TemplateRefiner)
+
+
+def test_it_starts_from_the_draft() -> None:
+    refiner, batch = TemplateRefiner(TemplateRefiner.Options(), 64), batch_of([0, 1])
+    draft = SwapResult(batch.source.image, batch.source.image, torch.zeros(2, 1))
+    assert torch.equal(refiner(draft, batch, Swapper(SmallIdentity())), draft.image)
