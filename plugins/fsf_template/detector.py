@@ -8,8 +8,9 @@ from skimage.feature import Cascade
 from fsframework.components import ComponentOptions, Detector
 from fsframework.types import Face
 
-# Eye, eye, nose, mouth corner, mouth corner, in a box of side 1: a cascade finds boxes, and no points inside them.
-LANDMARKS = np.array([[0.32, 0.34], [0.68, 0.34], [0.5, 0.57], [0.34, 0.73], [0.66, 0.73]])
+# Eye, eye, nose, mouth corner, mouth corner, in a box of side 1: a cascade finds boxes, and no points inside them. The
+# median of 200 pictures of LFW, from which mtcnn's landmarks were off by 12 % of the distance between the eyes.
+LANDMARKS = np.array([[0.31, 0.39], [0.69, 0.38], [0.50, 0.61], [0.34, 0.79], [0.67, 0.78]])
 LARGEST = 512  # side, in pixels, of the frame that is searched: larger ones are thinned out
 
 
