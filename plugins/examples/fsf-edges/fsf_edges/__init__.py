@@ -1,0 +1,10 @@
+"""A plugin for fsframework: a loss on outlines."""
+
+from fsf_edges.edges import Edges
+from fsframework import hookimpl
+from fsframework.components import Loss
+
+
+@hookimpl
+def register_losses() -> list[type[Loss]]:
+    return [Edges]

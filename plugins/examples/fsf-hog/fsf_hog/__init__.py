@@ -1,0 +1,10 @@
+"""A plugin for fsframework: dlib's HOG detector."""
+
+from fsf_hog.hog import Hog
+from fsframework import hookimpl
+from fsframework.components import Detector
+
+
+@hookimpl
+def register_detectors() -> list[type[Detector]]:
+    return [Hog]

@@ -1,0 +1,10 @@
+"""A plugin for fsframework: a generator that modulates weights by the identity."""
+
+from fsf_modulated.modulated import ModulatedGenerator
+from fsframework import hookimpl
+from fsframework.components import Generator
+
+
+@hookimpl
+def register_generators() -> list[type[Generator]]:
+    return [ModulatedGenerator]
