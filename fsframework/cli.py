@@ -453,7 +453,8 @@ def show_component(kind: str, name: str) -> None:
     _warn_of_broken_plugins()
     plural = _kind(kind)
     cls = component(plural, name)
-    click.echo(f"{name} ({plural}, plugin {registry().components[plural][name].plugin})\n")
+    plugin = registry().components[plural][name].plugin
+    click.echo(f"{name} ({plural}, plugin {plugin} of {registry().distributions[plugin]})\n")
     click.echo(f"{inspect.cleandoc(cls.__doc__ or '')}\n")
     table = Table("option", "value", "default", "meaning", box=None, pad_edge=False)
     for row in rows(cls.Options):
