@@ -208,7 +208,7 @@ def test_kinds_in_the_singular(kind: str) -> None:
 def test_show_one_component(fsf: Command) -> None:
     status, out, err = fsf("plugins", "show", "dataset", "toy-wrapper")
     assert (status, err) == (0, "")
-    assert "toy-wrapper (datasets, plugin toy_parts)\n\nAnother data set.\n" in out
+    assert "toy-wrapper (datasets, plugin toy_parts of toy-parts 1.0)\n\nAnother data set.\n" in out
     rows = [re.split(r" {2,}", line.strip()) for line in out.splitlines()]
     assert ["data", "a dataset", "required", "What is wrapped."] in rows
     assert ["share", "number > 0, ≤ 1", "0.1", "How much of it."] in rows
