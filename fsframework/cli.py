@@ -84,12 +84,14 @@ def run(
         raise click.UsageError("--resume and --overwrite exclude each other.")
     from fsframework.evaluation import evaluate, table
     from fsframework.recipe import Recipe
+    from fsframework.recipe_check import check_file
     from fsframework.report import write_report
     from fsframework.runs import Run
     from fsframework.training import train
 
     _warn_of_broken_plugins()
     loaded = Recipe.load(recipe, sets)
+    check_file(recipe, sets)  # networks that do not fit are found before anything is trained
     opened = Run.open(loaded, out or Path("runs") / loaded.name, resume=resume, overwrite=overwrite, device=device)
     click.echo(f"components from {_providers(loaded)}")
     train(opened)
@@ -427,7 +429,7 @@ def new_plugin(name: str, kinds: tuple[str, ...], folder: Path | None) -> None:
     for file in write(name, wanted, folder):
         click.echo(f"  {folder / file}")
     quoted = shlex.quote(str(folder))
-    click.echo(f"next: pip install -e {quoted} && pytest {quoted} && fsf run {quoted}/recipe.yaml")
+    click.echo(f'next: pip install -e "{folder}[test]" && pytest {quoted} && fsf run {quoted}/recipe.yaml')
 
 
 @plugins.command("list")

@@ -24,6 +24,7 @@ from fsframework.components import Model as Model  # what `register_models` retu
 from fsframework.errors import UserError
 
 GROUP = "fsframework"  # of the entry points
+BLOCK = "FSF_BLOCK_PLUGINS"  # environment variable: plugins that are left out, by commas
 
 KINDS: dict[str, type[bases.Component]] = {
     "detectors": bases.Detector,
@@ -60,7 +61,7 @@ class Registry:
 @cache
 def registry() -> Registry:
     """Load the plugins, once a process. A plugin that fails is left out and named in `problems`."""
-    blocked = {name.strip() for name in os.environ.get("FSF_BLOCK_PLUGINS", "").split(",")}
+    blocked = {name.strip() for name in os.environ.get(BLOCK, "").split(",")}
     entries = [entry for entry in metadata.entry_points(group=GROUP) if entry.name not in blocked]
     # An editable install can list one distribution twice; that is not a clash.
     unique = {(entry.name, entry.value, entry.dist.name if entry.dist else ""): entry for entry in entries}
@@ -110,20 +111,24 @@ def _brought_by(entry: metadata.EntryPoint) -> tuple[dict[str, list[type[bases.C
     brought: dict[str, list[type[bases.Component]]] = {}
     for kind, base in KINDS.items():
         hook = f"register_{kind.replace('-', '_')}"
-        brought[kind] = []
-        for answer in getattr(manager.hook, hook)():
-            where = _place(getattr(loaded, hook))
-            if not isinstance(answer, list | tuple):
-                raise _Refused(f"{where}: {hook} must return a list of {base.__name__} classes, and returns {answer!r}")
-            for cls in answer:
-                _check_class(cls, base, hook, where)
-            brought[kind] += answer
-    models: list[Model] = []
-    for answer in manager.hook.register_models():
-        models += answer
+        brought[kind] = _answer(loaded, hook, f"{base.__name__} classes")
+        for cls in brought[kind]:
+            _check_class(cls, base, hook, place_of(getattr(loaded, hook)))
+    models: list[Model] = _answer(loaded, "register_models", "Model values")
     if wrong := [model for model in models if not isinstance(model, Model)]:
-        raise _Refused(f"{_place(loaded)}: register_models must return Model values, and returns {wrong[0]!r}")
+        raise _Refused(f"{place_of(loaded)}: register_models must return Model values, and returns {wrong[0]!r}")
     return brought, {model.name: model for model in models}
+
+
+def _answer(loaded: Any, hook: str, what: str) -> list[Any]:
+    """What a plugin's hook returns; nothing if it has none. Raises _Refused unless it is a list."""
+    if not hasattr(loaded, hook):
+        return []
+    answer = getattr(loaded, hook)()  # asked for directly, because pluggy takes None for no answer
+    if not isinstance(answer, list | tuple):
+        where = place_of(getattr(loaded, hook))
+        raise _Refused(f"{where}: {hook} must return a list of {what}, and returns {answer!r}")
+    return list(answer)
 
 
 def _check_hooks(loaded: Any) -> None:
@@ -132,12 +137,12 @@ def _check_hooks(loaded: Any) -> None:
     marked = [name for name in dir(loaded) if getattr(getattr(loaded, name), f"{GROUP}_impl", None)]
     for name in marked:
         if name not in hooks:
-            raise _Refused(f"{_place(getattr(loaded, name))}: there is no hook {name}; {_meant(name, hooks)}")
+            raise _Refused(f"{place_of(getattr(loaded, name))}: there is no hook {name}; {_meant(name, hooks)}")
     for name in hooks:
         if name not in marked and callable(getattr(loaded, name, None)):
-            raise _Refused(f"{_place(getattr(loaded, name))}: {name} is not marked; write @hookimpl above it")
+            raise _Refused(f"{place_of(getattr(loaded, name))}: {name} is not marked; write @hookimpl above it")
     if not marked:
-        raise _Refused(f"{_place(loaded)}: it implements no hook; write one, such as {hooks[0]}, with @hookimpl above")
+        raise _Refused(f"{place_of(loaded)}: it implements no hook; write one, with @hookimpl above it")
 
 
 def _check_class(cls: Any, base: type[bases.Component], hook: str, where: str) -> None:
@@ -146,11 +151,15 @@ def _check_class(cls: Any, base: type[bases.Component], hook: str, where: str) -
         raise _Refused(f"{where}: {hook} must return classes, not instances of them, and returns {cls!r}")
     if not issubclass(cls, base):
         raise _Refused(
-            f"{_place(cls)}: {cls.__name__} is no {base.__name__}, which {hook} must return; derive it from "
+            f"{place_of(cls)}: {cls.__name__} is no {base.__name__}, which {hook} must return; derive it from "
             f"fsframework.components.{base.__name__}"
         )
     if not isinstance(getattr(cls, "name", None), str):
-        raise _Refused(f'{_place(cls)}: {cls.__name__} has no name; give it one, such as name = "my-component"')
+        raise _Refused(f'{place_of(cls)}: {cls.__name__} has no name; give it one, such as name = "my-component"')
+    wanted = bases.Loss.Options if base is bases.Loss else bases.ComponentOptions
+    if not (isinstance(cls.Options, type) and issubclass(cls.Options, wanted)):
+        parent = "Loss.Options, which has weight and start" if base is bases.Loss else "ComponentOptions"
+        raise _Refused(f"{place_of(cls)}: {cls.__name__}.Options must derive from {parent} (fsframework.components)")
 
 
 def _meant(name: str, known: list[str]) -> str:
@@ -158,7 +167,7 @@ def _meant(name: str, known: list[str]) -> str:
     return f"did you mean {close[0]}?" if close else f"the hooks are {', '.join(known)}"
 
 
-def _place(thing: Any) -> str:
+def place_of(thing: Any) -> str:
     """`file.py:7`, where a class, a function or a module begins."""
     try:
         file, line = inspect.getsourcefile(thing), inspect.getsourcelines(thing)[1]
@@ -167,12 +176,22 @@ def _place(thing: Any) -> str:
         return str(getattr(thing, "__name__", thing))
 
 
+def line_of(error: BaseException, cls: type[Any]) -> str:
+    """`file.py:33`, the last line of a class's file on the way to an error, or else where the class begins."""
+    try:
+        file = inspect.getsourcefile(cls)
+    except TypeError:
+        return place_of(cls)
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
+    return f"{Path(file or '').name}:{lines[-1]}" if lines else place_of(cls)
+
+
 def _reason(entry: metadata.EntryPoint, error: Exception) -> str:
     """Why a plugin is left out, in one line: where, what, and what to do."""
     if isinstance(error, _Refused):
         return str(error)
     said = f"{type(error).__name__}: {error}".splitlines()[0]
-    remedy = f"mend it, or leave it out: FSF_BLOCK_PLUGINS={entry.name}"
+    remedy = f"mend it, or leave it out: {BLOCK}={entry.name}"
     if isinstance(error, ModuleNotFoundError):
         remedy = "install it, and name it among the plugin's dependencies"
         if error.name == entry.module:
@@ -192,7 +211,7 @@ def _reason(entry: metadata.EntryPoint, error: Exception) -> str:
 def _check_free(brought: dict[str, list[type[bases.Component]]], found: dict[str, dict[str, Registered]]) -> None:
     for kind, classes in brought.items():
         for name, count in Counter(cls.name for cls in classes).items():
-            places = " and ".join(_place(cls) for cls in classes if cls.name == name)
+            places = " and ".join(place_of(cls) for cls in classes if cls.name == name)
             if count > 1:
                 raise _Refused(f"{places}: it brings {count} {kind} called {name}; give each its own name")
             if name in found[kind]:
@@ -213,6 +232,8 @@ def unknown(kind: str, name: str) -> str:
     close = difflib.get_close_matches(name, names, n=1)
     hint = f"did you mean {close[0]}?" if close else f"installed: {', '.join(names) or 'none'}"
     broken = "".join(f"; {problem}" for problem in registry().problems)
+    if blocked := os.environ.get(BLOCK):
+        broken += f"; {BLOCK} leaves out {blocked}"
     return f"no {SINGULAR[kind]} is called {name}; {hint}{broken}"
 
 

@@ -20,7 +20,7 @@ from fsframework import safe_yaml
 from fsframework.components import Swapper
 from fsframework.errors import UserError
 from fsframework.files import named, packed
-from fsframework.plugins import Part, component, unmet, use
+from fsframework.plugins import GROUP, Part, component, line_of, registry, unmet, use
 from fsframework.recipe_source import Source
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
@@ -348,5 +348,15 @@ def blaming(place: str, part: Part) -> Iterator[None]:
     except UserError as error:
         raise UserError(f"{place}: {part.name}: {error}") from error
     except Exception as error:
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        raise UserError(f"{place}: {part.name} does not fit here: {reason}") from error
+        cls = component(part.kind, part.name)
+        said = str(error).partition("\n")[0]
+        reason = said if isinstance(error, ValueError) else f"{type(error).__name__}: {said}".rstrip(": ")
+        who = f"{place}: {part.name} ({line_of(error, cls)})"
+        raise UserError(f"{who} does not work here: {reason}{_more(part)}") from error
+
+
+def _more(part: Part) -> str:
+    """How to learn more of what fails in somebody's plugin; nothing for ours."""
+    plugin = registry().components[part.kind][part.name].plugin
+    ours = registry().distributions[plugin].partition(" ")[0] == GROUP
+    return "" if ours else f"; pytest --fsf-plugin {plugin} says more"

@@ -102,7 +102,8 @@ class Source:
         for words in ("Value error, ", "Input ", "String "):
             message = message.removeprefix(words)
         if entry["type"] == "component":
-            return message + self._missing()
+            missing = self._missing()
+            return message.partition("; ")[0] + missing if missing else message
         given = entry["input"]
         is_plain = entry["type"] not in _OWN and isinstance(given, str | int | float | None)
         return f"{message}, not {safe_yaml.inline(given)}" if is_plain else message

@@ -5,13 +5,16 @@
 
 import inspect
 import re
+from dataclasses import fields
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from fsframework import hookspecs
+from fsframework import hookspecs, testing, testing_samples, types
 from fsframework.components import Component, Network
 from fsframework.plugins import KINDS, SINGULAR
+from fsframework.testing import CHECKS
+from fsframework.testing_data import ALONE
 
 
 def sections() -> str:
@@ -112,6 +115,45 @@ def _models() -> str:
             "",
         ]
     )
+
+
+def values() -> str:
+    """The values that travel between components, as tables of their fields."""
+    parts = []
+    for cls in (types.Face, types.AlignedFace, types.Sample, types.Faces, types.Batch, types.SwapResult):
+        meanings = dict(re.findall(r"^    (\w+): [^#\n]+?  # (.+)$", inspect.getsource(cls), re.MULTILINE))
+        first = (cls.__doc__ or "").partition("\n")[0]
+        parts += [f"**{cls.__name__}**: {first}", "", "| field | what it is |", "|---|---|"]
+        parts += [f"| `{entry.name}` | {meanings.get(entry.name, '')} |" for entry in fields(cls)]
+        parts.append("")
+    return "\n".join(parts).rstrip("\n")
+
+
+def checks_table() -> str:
+    """What each check of a contract looks for, and for which kinds."""
+    found: dict[str, tuple[str, list[str]]] = {}
+    for kind, checks in {**CHECKS, "benchmarks": (*CHECKS["benchmarks"], *ALONE)}.items():
+        for check in checks:
+            meaning = (check.run.__doc__ or "").partition("\n")[0]
+            found.setdefault(f"{check.name}: {meaning}", (check.name, []))[1].append(kind)
+    lines = ["| check | what must hold | for |", "|---|---|---|"]
+    for key, (name, kinds) in found.items():
+        whom = "all" if len(set(kinds)) == len(KINDS) else ", ".join(dict.fromkeys(kinds))
+        lines.append(f"| `{name}` | {key.partition(': ')[2]} | {whom} |")
+    return "\n".join(lines)
+
+
+def helpers() -> str:
+    """What tests of plugins may use, as bullets."""
+    lines = []
+    for module in (testing, testing_samples):
+        for name, value in vars(module).items():
+            own = getattr(value, "__module__", "") == module.__name__ and not name.startswith("_")
+            if own and (inspect.isfunction(value) or inspect.isclass(value)):
+                shown = f"{name}{_arguments(value)}" if inspect.isfunction(value) else name
+                first = inspect.cleandoc(value.__doc__ or "").partition("\n")[0]
+                lines.append(f"* `{module.__name__}.{shown}`: {first}")
+    return "\n".join(lines)
 
 
 def common() -> str:

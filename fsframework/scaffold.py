@@ -19,6 +19,7 @@ from fsframework.files import making
 from fsframework.plugins import KINDS, SINGULAR
 
 NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
+IGNORED = ("__pycache__/", "*.egg-info/", "build/", "dist/", "runs/", ".venv/")  # by git
 WIDTH = 120  # of lines
 PREFIX = "fsf-"  # of the names of most plugins; components are called without it
 
@@ -67,6 +68,7 @@ def write(name: str, kinds: Sequence[str], folder: Path) -> list[str]:
     files |= {f"tests/test_{each}.py": template / "tests" / f"test_{each}.py" for each in singular}
     texts = {place: file.read_text(encoding="utf-8") for place, file in files.items()}
     texts |= {"fsf_template/__init__.py": _hooks(kinds), "fsf_template/py.typed": "", "recipe.yaml": _recipe(kinds)}
+    texts[".gitignore"] = "".join(f"{name}\n" for name in IGNORED)
     with making(folder) as temporary:
         for place, text in texts.items():
             file = temporary / _renamed(place, names)

@@ -5,6 +5,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,9 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from fsframework.components import Loss
 from fsframework.errors import UserError
 from fsframework.plugins import KINDS, SINGULAR
-from fsframework.testing_subject import Check, ContractError, Subject, options_of, shapes
+from fsframework.testing_subject import Check, ContractError, Subject, shapes
 from fsframework.weights import fill, load_state, save_state
 
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
@@ -58,12 +58,8 @@ def docstring(subject: Subject) -> None:
 
 
 def options(subject: Subject) -> None:
-    """Options derive from ours, each is described, and a run's recipe can hold them."""
-    model = options_of(subject.cls)
-    if issubclass(subject.cls, Loss) and not issubclass(model, Loss.Options):
-        raise subject.broken(
-            "a loss's Options must derive from Loss.Options, which has weight and start", "they derive from another"
-        )
+    """Each option is described, and a run's recipe can hold them."""
+    model = subject.cls.Options
     bare = [key for key, field in model.model_fields.items() if not field.description]
     if bare:
         raise subject.broken(
@@ -82,7 +78,7 @@ def options(subject: Subject) -> None:
 
 def missing_options(cls: type[Any], given: Any) -> list[str]:
     """Required options that are not given."""
-    return [key for key, field in options_of(cls).model_fields.items() if field.is_required() and key not in given]
+    return [key for key, field in cls.Options.model_fields.items() if field.is_required() and key not in given]
 
 
 def allocates(subject: Subject) -> None:
@@ -145,6 +141,10 @@ def seed(subject: Subject) -> None:
         )
     if not all(map(same, subject.called(one), subject.called(other))):
         raise subject.broken("instances of one seed must give the same", "two of them give different values")
+    if subject.kind != "losses" and not all(map(same, subject.called(one), subject.called(one, seed=2))):
+        raise subject.broken(
+            "forward must draw nothing at random in eval mode", "with another seed it gives different values"
+        )
 
 
 def state(subject: Subject) -> None:
@@ -193,7 +193,7 @@ def device(subject: Subject) -> None:
 
 
 def meta(subject: Subject) -> None:
-    """It runs on the meta device, where `fsf check` finds out whether networks fit together."""
+    """It runs on the meta device, where `fsf check` finds out whether networks fit together; at twice the size, too."""
     with META:
         made = subject.build()
     outputs = subject.called(made, device=META)
@@ -202,6 +202,44 @@ def meta(subject: Subject) -> None:
             "on the meta device, where `fsf check` runs it, forward must return the same shapes",
             f"it returns {shapes(outputs)}, and {shapes(subject.outputs)} otherwise",
         )
+    larger = type(subject)(subject.cls, subject.given, subject.networks)
+    larger.size = 2 * subject.size
+    try:
+        with META:
+            made = larger.build()
+    except ContractError as error:
+        if isinstance(error.__cause__, ValueError):  # it says that it does not come in this size
+            return
+        raise
+    sides = [tensor.shape[-1] for tensor in larger.called(made, device=META)]
+    if subject.kind != "attribute-encoders" and sides != [larger.size]:
+        raise subject.broken(
+            "the size must be what the constructor is given, or a ValueError say which sizes there are",
+            f"at {larger.size} px the picture is {sides[0]} px wide",
+        )
+
+
+def untouched(subject: Subject) -> None:
+    """It leaves its inputs as they are."""
+    inputs = subject.inputs(tuple(range(3)), torch.device("cpu"))
+    tensors = list(_tensors(inputs))
+    before = [tensor.clone() for tensor in tensors]
+    with torch.no_grad(), subject.running("forward"):
+        subject.component(*inputs)
+    if not all(torch.equal(one.nan_to_num(), other.nan_to_num()) for one, other in zip(tensors, before, strict=True)):
+        raise subject.broken("forward must not change its inputs in place; clone() them", "one of them is changed")
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    """The tensors in inputs: in tuples, lists and the values that travel, not in networks."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, list | tuple):
+        for each in value:
+            yield from _tensors(each)
+    elif is_dataclass(value):
+        for entry in fields(value):
+            yield from _tensors(getattr(value, entry.name))
 
 
 def batch_of_one(subject: Subject) -> None:
@@ -287,6 +325,7 @@ NETWORK = (
     Check("state", state),
     Check("precision", precision),
     Check("device", device),
+    Check("untouched", untouched),
 )
 ROWWISE = (Check("batch-of-one", batch_of_one), Check("order", order))
 TRACED = Check("traced", traced)

@@ -202,6 +202,9 @@ def measures(subject: Subject) -> None:
         seen = f"it returns {', '.join(sorted(undeclared))} besides" if undeclared else "it returns none"
         raise subject.broken(f"forward must return the declared figures, {', '.join(subject.cls.figures)}", seen)
     for key, value in found.items():
+        if np.isinf(np.asarray(value, dtype=np.float64)).any():
+            raise subject.broken("figures must be finite, or NaN where a pair failed", f"{key} is {value}")
+    for key, value in found.items():
         if isinstance(value, float | int):
             continue
         if not isinstance(value, np.ndarray) or value.shape != (len(PAIRS),):

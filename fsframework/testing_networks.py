@@ -14,7 +14,7 @@ from fsframework.components import Loss, Swapper
 from fsframework.people import PeopleGenerator
 from fsframework.testing_checks import COMPONENT, META_RUN, NETWORK, ROWWISE, TRACED, gradients
 from fsframework.testing_samples import LANDMARKS, SIZE, SmallIdentity, batch_of, portrait
-from fsframework.testing_subject import ROWS, Check, Subject, Where, shapes
+from fsframework.testing_subject import CPU, ROWS, Check, Subject, shapes
 from fsframework.types import Batch, Face, SwapResult
 
 NEAR = 0.35  # of the distance between the eyes: how far a detector's landmarks may be from mtcnn's, on average
@@ -75,7 +75,7 @@ class DetectorSubject(Subject):
 
     kind = "detectors"
 
-    def call(self, component: Any, rows: Sequence[int], where: Where) -> list[Tensor]:
+    def call(self, component: Any, rows: Sequence[int], device: torch.device) -> list[Tensor]:
         """The landmarks of the best face, for each row."""
         frames = [(portrait(), portrait()[:, ::-1].copy(), portrait()[:300].copy())[row] for row in rows]
         found = [faces[0].landmarks if faces else np.full((5, 2), np.nan) for faces in component(frames)]
@@ -134,9 +134,9 @@ class IdentitySubject(Subject):
 
     kind = "identity-encoders"
 
-    def call(self, component: Any, rows: Sequence[int], where: Where) -> list[Tensor]:
-        """The embeddings."""
-        return [component(batch_of(rows, where.dtype).source.to(where.device))]
+    def inputs(self, rows: Sequence[int], device: torch.device) -> tuple[Any, ...]:
+        """The faces."""
+        return (batch_of(rows, self.size).source.to(device),)
 
 
 def encodes(subject: Subject) -> None:
@@ -180,11 +180,15 @@ class AttributeSubject(Subject):
 
     def arguments(self) -> tuple[int]:
         """The crops' side."""
-        return (SIZE,)
+        return (self.size,)
 
-    def call(self, component: Any, rows: Sequence[int], where: Where) -> Any:
+    def inputs(self, rows: Sequence[int], device: torch.device) -> tuple[Any, ...]:
+        """The faces."""
+        return (batch_of(rows, self.size).target.to(device),)
+
+    def call(self, component: Any, rows: Sequence[int], device: torch.device) -> Any:
         """The maps."""
-        return component(batch_of(rows, where.dtype).target.to(where.device))
+        return component(*self.inputs(rows, device))
 
 
 def paints(subject: Subject) -> None:
@@ -214,7 +218,7 @@ def shows_maps(subject: Subject) -> None:
     """Attention maps, where there are any, are pictures of one channel; `knows` answers for every row."""
     made = subject.component
     assert isinstance(subject, GeneratorSubject)
-    z_id, z_att = subject.inputs(ROWS, Where())
+    z_id, z_att = subject.inputs(ROWS, CPU)
     with torch.no_grad(), subject.running("maps or knows"):
         maps, known = made.maps(z_id, z_att), made.knows(z_id)
     for level in maps:
@@ -234,7 +238,7 @@ class GeneratorSubject(Subject):
     def arguments(self) -> tuple[int, int, list[int]]:
         """The crops' side, and what the encoders beside it declare."""
         identity, attributes = self.beside
-        return SIZE, identity.dim, list(attributes.channels)
+        return self.size, identity.dim, list(attributes.channels)
 
     @cached_property
     def beside(self) -> tuple[Any, Any]:
@@ -244,25 +248,20 @@ class GeneratorSubject(Subject):
     def loaded(self, seed: int = 0) -> Any:
         """A new one that has met the people of the samples."""
         made = super().loaded(seed)
-        z_id, _ = self.inputs(range(3), Where())
+        z_id, _ = self.inputs(range(3), CPU)
         with torch.no_grad(), self.running("enrol"):
             made.enrol(z_id, torch.arange(3))
         return made
 
     @torch.no_grad()
-    def inputs(self, rows: Sequence[int], where: Where) -> tuple[Tensor, list[Tensor]]:
+    def inputs(self, rows: Sequence[int], device: torch.device) -> tuple[Tensor, list[Tensor]]:
         """Embeddings of sources and maps of targets; of the embeddings, the length and not the direction is real."""
         identity, attributes = self.beside
-        batch = batch_of(rows)
+        batch = batch_of(rows, self.size)
         z_id = identity(batch.source)
         if identity.metric:  # the three people are one woman
             z_id = torch.eye(3, identity.dim)[list(rows)]
-        maps = [level.to(where.device, where.dtype) for level in attributes(batch.target)]
-        return z_id.to(where.device, where.dtype), maps
-
-    def call(self, component: Any, rows: Sequence[int], where: Where) -> list[Tensor]:
-        """The pictures."""
-        return [component(*self.inputs(rows, where))]
+        return z_id.to(device), [level.to(device) for level in attributes(batch.target)]
 
 
 def refines(subject: Subject) -> None:
@@ -284,14 +283,13 @@ class RefinerSubject(Subject):
 
     def arguments(self) -> tuple[int]:
         """The crops' side."""
-        return (SIZE,)
+        return (self.size,)
 
-    def call(self, component: Any, rows: Sequence[int], where: Where) -> list[Tensor]:
-        """The refined pictures."""
-        batch, swapper = placed(self, rows, where)
+    def inputs(self, rows: Sequence[int], device: torch.device) -> tuple[Any, ...]:
+        """Drafts, pairs, and the swapper."""
+        batch, swapper = placed(self, rows, device)
         with torch.no_grad():
-            draft = swapper.draft(batch)
-        return [component(draft, batch, swapper)]
+            return swapper.draft(batch), batch, swapper
 
 
 def judges(subject: Subject) -> None:
@@ -313,7 +311,7 @@ def teaches(subject: Subject) -> None:
     """Gradients reach the swap, its mask, or what the swapper trains."""
     made = subject.loaded()
     made.requires_grad_(False)
-    batch, swapper = placed(subject, ROWS, Where())
+    batch, swapper = placed(subject, ROWS, CPU)
     swapper.requires_grad_(True)
     output = swapper(batch)
     with subject.running("forward"):
@@ -331,7 +329,7 @@ def criticises(subject: Subject) -> None:
     weights = {name: weight for name, weight in made.named_parameters() if weight.requires_grad}
     if not weights:
         return
-    batch, swapper = placed(subject, ROWS, Where())
+    batch, swapper = placed(subject, ROWS, CPU)
     with torch.no_grad():
         output: SwapResult = swapper(batch)
         made(batch, output, swapper)
@@ -355,7 +353,7 @@ def sums_over(subject: Subject) -> None:
         raise subject.broken("the loss of a batch of one must be a finite scalar", f"it is {_kind(one)}")
     torch.manual_seed(9)
     with torch.no_grad(), subject.running("forward"):
-        again = subject.call(subject.component, ROWS, Where())
+        again = subject.call(subject.component, ROWS, CPU)
     if not torch.equal(again[0], subject.outputs[0]):
         return  # it draws at random, so the order cannot be told from chance
     (turned,) = subject.called(subject.component, (2, 0, 1))
@@ -371,20 +369,19 @@ class LossSubject(Subject):
 
     kind = "losses"
 
-    def call(self, component: Any, rows: Sequence[int], where: Where) -> list[Tensor]:
-        """The number."""
-        batch, swapper = placed(self, rows, where)
+    def inputs(self, rows: Sequence[int], device: torch.device) -> tuple[Any, ...]:
+        """Pairs, swaps, and the swapper."""
+        batch, swapper = placed(self, rows, device)
         with torch.no_grad():
-            output = swapper(batch)
-        return [component(batch, output, swapper)]
+            return batch, swapper(batch), swapper
 
 
-def placed(subject: Subject, rows: Sequence[int], where: Where) -> tuple[Batch, Swapper]:
-    """Pairs and a swapper on a device, in a precision. Recognisers seldom run on the meta device; there a small one."""
+def placed(subject: Subject, rows: Sequence[int], device: torch.device) -> tuple[Batch, Swapper]:
+    """Pairs and a swapper on a device. Recognisers seldom run on the meta device; there a small one."""
     swapper = subject.swapper()
-    if where.device.type == "meta":
+    if device.type == "meta":
         swapper.identity = SmallIdentity()
-    return batch_of(rows, where.dtype).to(where.device), swapper.to(where.device, where.dtype)
+    return batch_of(rows, subject.size).to(device), swapper.to(device)
 
 
 def estimates(subject: Subject) -> None:
@@ -408,9 +405,9 @@ class EstimatorSubject(Subject):
 
     kind = "estimators"
 
-    def call(self, component: Any, rows: Sequence[int], where: Where) -> list[Tensor]:
-        """The quantity."""
-        return [component(batch_of(rows, where.dtype).target.to(where.device))]
+    def inputs(self, rows: Sequence[int], device: torch.device) -> tuple[Any, ...]:
+        """The faces."""
+        return (batch_of(rows, self.size).target.to(device),)
 
 
 def _kind(value: Any) -> str:
@@ -451,4 +448,4 @@ LOSS = (
     *NETWORK,
     Check("batch", sums_over),
 )
-ESTIMATOR = (*COMPONENT, Check("quantity", estimates), *NETWORK[:2], *ROWWISE)
+ESTIMATOR = (*COMPONENT, Check("quantity", estimates), *NETWORK[:2], NETWORK[-1], *ROWWISE)

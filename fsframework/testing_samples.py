@@ -4,7 +4,6 @@ The photograph is Eileen Collins's official portrait, which scikit-image carries
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -62,6 +61,10 @@ class FewFaces(Dataset):
     def __getitem__(self, index: int) -> Sample:
         return self.samples[index]
 
+    def neighbour(self, index: int) -> int:
+        """The person's other picture."""
+        return index ^ 1
+
     def swapped(self, source: int, target: int) -> Sample:
         """The target, since all three are the same woman."""
         return self.samples[target]
@@ -74,18 +77,16 @@ class FewFaces(Dataset):
 PAIRS = ((0, 0), (2, 1), (4, 3))  # source and target in `FewFaces`: one picture twice, and two pairs of two people
 
 
-def batch_of(rows: Sequence[int], dtype: torch.dtype = torch.float32) -> Batch:
-    """Some of `PAIRS` as a batch whose tensors have that precision, on the CPU."""
-    faces = FewFaces()
+def batch_of(rows: Sequence[int], size: int = SIZE) -> Batch:
+    """Some of `PAIRS` as a batch of crops of that side, on the CPU."""
+    faces = FewFaces(size)
     persons = person_numbers(faces)
 
     def side(places: list[int]) -> Faces:
-        found = collate([faces[place] for place in places], places, persons)
-        return Faces(found.image.to(dtype), found.person, found.index, found.landmarks.to(dtype))
+        return collate([faces[place] for place in places], places, persons)
 
     sources, targets = ([PAIRS[row][number] for row in rows] for number in (0, 1))
-    made = paired(side(sources), side(targets), [faces[place] for place in targets])
-    return replace(made, known=made.known.to(dtype))
+    return paired(side(sources), side(targets), [faces[place] for place in targets])
 
 
 class SmallIdentity(IdentityEncoder):

@@ -1,21 +1,18 @@
 """A component under test: how it is made, how it is called, and how what is wrong with it is said."""
 
-import inspect
 import re
-import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
-from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from fsframework.components import ComponentOptions, Swapper
+from fsframework.components import Swapper
 from fsframework.errors import UserError
-from fsframework.plugins import Part
+from fsframework.plugins import Part, line_of, place_of
 from fsframework.testing_samples import SIZE, SmallAttributes, SmallGenerator, SmallIdentity, ready
 
 CPU = torch.device("cpu")
@@ -31,13 +28,6 @@ class Check(NamedTuple):
 
     name: str
     run: Callable[[Any], None]  # takes the subject, raises ContractError
-
-
-class Where(NamedTuple):
-    """Where inputs lie, and how precise they are."""
-
-    device: torch.device = CPU
-    dtype: torch.dtype = torch.float32
 
 
 class Subject:
@@ -60,6 +50,7 @@ class Subject:
         self.cls = cls
         self.given = dict(options)
         self.networks = dict(networks)
+        self.size = SIZE
 
     @property
     def name(self) -> str:
@@ -104,22 +95,27 @@ class Subject:
         """One that all checks may use which do not change it."""
         return self.loaded()
 
-    def call(self, component: Any, rows: Sequence[int], where: Where) -> list[Tensor]:
-        """What it makes of rows of the samples: tensors, a row for each, or one number."""
+    def inputs(self, rows: Sequence[int], device: torch.device) -> tuple[Any, ...]:
+        """What forward takes, made of rows of the samples, on a device."""
         raise NotImplementedError
+
+    def call(self, component: Any, rows: Sequence[int], device: torch.device) -> list[Tensor]:
+        """What it makes of rows of the samples: tensors, a row for each, or one number."""
+        found = component(*self.inputs(rows, device))
+        return found if isinstance(found, list) else [found]
 
     def called(
         self,
         component: Any,
         rows: Sequence[int] = ROWS,
         device: torch.device = CPU,
-        dtype: torch.dtype = torch.float32,
         grad: bool = False,
+        seed: int = 1,
     ) -> list[Tensor]:
         """`call` from one seed; ContractError if the component raises anything."""
-        torch.manual_seed(1)
+        torch.manual_seed(seed)
         with torch.set_grad_enabled(grad), self.running(f"forward of a batch of {len(rows)}"):
-            return self.call(component, rows, Where(device, dtype))
+            return self.call(component, rows, device)
 
     @cached_property
     def outputs(self) -> list[Tensor]:
@@ -128,25 +124,31 @@ class Subject:
 
     def encoders(self) -> tuple[Any, Any]:
         """The identity and attribute encoders beside it, loaded; small ones where none were given."""
-        with torch.random.fork_rng(devices=[]), CPU:
-            torch.manual_seed(2)
-            identity, attributes = self.networks.get("identity"), self.networks.get("attributes")
-            made = (
-                SmallIdentity() if identity is None else identity.build(),
-                SmallAttributes(SIZE) if attributes is None else attributes.build(SIZE),
-            )
-            return ready(made[0]), ready(made[1])
+        return (
+            self._beside("identity", SmallIdentity),
+            self._beside("attributes", SmallAttributes, self.size),
+        )
 
     def swapper(self) -> Swapper:
         """The networks beside it, loaded; small ones where none were given, and no refiner."""
         identity, attributes = self.encoders()
-        sizes = (SIZE, identity.dim, attributes.channels)
-        with torch.random.fork_rng(devices=[]), CPU:
-            torch.manual_seed(3)
-            painter, after = self.networks.get("generator"), self.networks.get("refiner")
-            generator = ready(SmallGenerator(*sizes) if painter is None else painter.build(*sizes))
-            refiner = None if after is None else ready(after.build(SIZE))
+        sizes = (self.size, identity.dim, attributes.channels)
+        generator = self._beside("generator", SmallGenerator, *sizes)
+        refiner = self._beside("refiner", None, self.size) if "refiner" in self.networks else None
         return Swapper(identity, attributes, generator, refiner)
+
+    def _beside(self, name: str, small: Any, *sizes: Any) -> Any:
+        """A network beside it, made from a seed of its own."""
+        named = self.networks.get(name)
+        with torch.random.fork_rng(devices=[]), CPU:
+            torch.manual_seed(2)
+            if named is None:
+                return ready(small(*sizes))
+            try:
+                return ready(named.build(*sizes))
+            except Exception as error:  # it is not this component that is to blame
+                said = f"it raises {type(error).__name__}: {_first_line(error)}"
+                raise self.broken(f"the {name} beside it, {named.name}, must work; mend that first", said) from error
 
     @contextmanager
     def running(self, what: str) -> Iterator[None]:
@@ -159,20 +161,12 @@ class Subject:
             raise self.broken(f"{what} must work", f"the class {self.cls.__name__} does not implement it") from error
         except Exception as error:  # a component may fail in any way
             said = f"it raises {type(error).__name__}: {_first_line(error)}"
-            raise self.broken(f"{what} must work", said, _line_in(error, self.cls)) from error
+            raise self.broken(f"{what} must work", said, line_of(error, self.cls)) from error
 
-    def broken(self, contract: str, seen: str, line: int | None = None) -> ContractError:
-        """The error that says what must hold and what was seen."""
-        return ContractError(re.sub(r"\s+", " ", f"{self.name} ({place(self.cls, line)}): {contract}; {seen}"))
-
-
-def place(cls: type[Any], line: int | None = None) -> str:
-    """Where a class stands, `file.py:7`, or a line of that file; its module and name where that cannot be told."""
-    try:
-        file = Path(inspect.getsourcefile(cls) or "")
-        return f"{file.name}:{line or inspect.getsourcelines(cls)[1]}"
-    except (OSError, TypeError):
-        return f"{cls.__module__}.{cls.__name__}"
+    def broken(self, contract: str, seen: str, place: str | None = None) -> ContractError:
+        """The error that says what must hold and what was seen, at a `file.py:7` or where the class begins."""
+        text = f"{self.name} ({place or place_of(self.cls)}): {contract}; {seen}"
+        return ContractError(re.sub(r"\s+", " ", text))
 
 
 def shapes(tensors: Sequence[Tensor]) -> str:
@@ -180,29 +174,8 @@ def shapes(tensors: Sequence[Tensor]) -> str:
     return " and ".join(str(tuple(tensor.shape)) for tensor in tensors) or "nothing"
 
 
-def options_of(cls: type[Any]) -> type[ComponentOptions]:
-    """The inner class of options. Raises ContractError if it is no pydantic class of ours."""
-    options = getattr(cls, "Options", None)
-    if not (isinstance(options, type) and issubclass(options, ComponentOptions)):
-        raise ContractError(
-            f"{cls.__name__} ({place(cls)}): Options must derive from ComponentOptions, or from the base class's "
-            f"Options; it is {options!r}"
-        )
-    return options
-
-
 def _first_line(error: Exception) -> str:
     if isinstance(error, ValidationError):
         entries = error.errors(include_url=False)
         return "; ".join(f"{'.'.join(map(str, entry['loc']))}: {entry['msg']}" for entry in entries)
     return re.sub(r"\s+", " ", str(error).strip().partition("\n")[0]) or "(no message)"
-
-
-def _line_in(error: Exception, cls: type[Any]) -> int | None:
-    """The last line of the class's file on the way to an error."""
-    try:
-        file = inspect.getsourcefile(cls)
-    except TypeError:
-        return None
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
-    return lines[-1] if lines else None

@@ -9,7 +9,7 @@ from fsframework.types import Face
 
 LINK = 0.25  # intersection over union from which a face goes on a track
 GAP = 0.4  # seconds without a face that a track bridges
-WINDOW = 0.36  # seconds of the window in which landmarks are smoothed
+SHORT, LONG = 0.36, 1.2  # seconds of the windows in which landmarks are smoothed
 CUT = 30.0  # mean difference of two small frames, in grey levels, from which they are different shots
 
 
@@ -96,16 +96,29 @@ def _bridged(one: dict[int, Face]) -> Track:
 def smooth(one: Track, rate: float) -> Track:
     """The track with landmarks that do not tremble and do not lag.
 
-    A parabola is fitted to each coordinate in a window around each frame (Savitzky and Golay, Analytical Chemistry
-    1964): steady motion stays as it is. Near the ends of a track the window is cut off, not moved.
+    A parabola is fitted to each coordinate in a short window around each frame (Savitzky and Golay, Analytical
+    Chemistry 1964): steady motion stays as it is. Where smoother curves agree with it up to the detector's own noise,
+    they take its place: a parabola in a long window, and the mean there, which is where a resting face is. Near the
+    ends of a track windows are cut off, not moved.
     """
-    half = max(1, round(WINDOW * rate / 2))
     values = np.concatenate([one.boxes, one.landmarks.reshape(len(one.boxes), -1)], axis=1)
-    smoothed = np.empty_like(values)
+    smoothed = short = _fitted(values, SHORT * rate, 2)
+    noise = np.sqrt(np.mean((values - short)[:, 4:] ** 2)) + 1e-6
+    for degree in (2, 0):
+        smoother = _fitted(values, LONG * rate, degree)
+        apart = np.sqrt(np.mean((smoother - short)[:, 4:] ** 2, axis=1, keepdims=True))
+        share = np.exp(-((apart / (2 * noise)) ** 4))
+        smoothed = smoothed + share * (smoother - smoothed)
+    return Track(one.start, smoothed[:, :4], smoothed[:, 4:].reshape(-1, 5, 2), one.scores)
+
+
+def _fitted(values: np.ndarray, window: float, degree: int) -> np.ndarray:
+    """Values (n, k) at the middle of polynomials fitted to windows of so many frames."""
+    half = max(1, round(window / 2))
+    fitted = np.empty_like(values)
     for place in range(len(values)):
         low, high = max(0, place - half), min(len(values), place + half + 1)
-        times = np.arange(low, high) - place
-        degree = min(2, len(times) - 1)
-        powers = np.vander(times, degree + 1, increasing=True)
-        smoothed[place] = np.linalg.lstsq(powers, values[low:high], rcond=None)[0][0]
-    return Track(one.start, smoothed[:, :4], smoothed[:, 4:].reshape(-1, 5, 2), one.scores)
+        times = (np.arange(low, high) - place) / half
+        powers = np.vander(times, min(degree, len(times) - 1) + 1, increasing=True)
+        fitted[place] = np.linalg.lstsq(powers, values[low:high], rcond=None)[0][0]
+    return fitted

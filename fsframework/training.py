@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Collection
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -238,8 +238,9 @@ class StageTrainer:
         for batch in group:
             with self._precision():
                 output = self._swap(batch, z_ids[batch.source.index])
-                terms = [loss(batch, output, self.swapper) for loss in active]
-                total = sum(loss.options.weight * term for loss, term in zip(active, terms, strict=True))
+                terms = [self._judged(loss, "forward", batch, output, self.swapper) for loss in active]
+                weighted = [loss.options.weight * term for loss, term in zip(active, terms, strict=True)]
+                total = cast(Tensor, sum(weighted))
             (total / len(group)).backward()
             outputs.append(_detached(output))
             values.append(torch.stack([term.detach().float() for term in terms]))
@@ -252,6 +253,16 @@ class StageTrainer:
             self._update_average(step)
         found.update(self._critic_step(active, group, outputs))
         self._check_finite(step, found, group, dataset)
+        return found
+
+    def _judged(self, loss: Loss, method: str, *values: Any) -> Tensor:
+        """What a loss says, a scalar. Raises UserError, naming its place in the recipe and in its file, otherwise."""
+        number = next(number for number, each in enumerate(self.losses) if each is loss)
+        with blaming(f"stages.{self.number}.losses.{number}", self.stage.losses[number]):
+            found: Tensor = loss(*values) if method == "forward" else loss.critic(*values)
+            if not isinstance(found, Tensor) or found.shape != ():
+                shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+                raise ValueError(f"{method} must return a scalar, and returns {shape}; take the mean")
         return found
 
     def _swap(self, batch: Batch, z_id: Tensor) -> SwapResult:
@@ -270,7 +281,7 @@ class StageTrainer:
         values = []
         for batch, output in zip(group, outputs, strict=True):
             with self._precision():
-                terms = [loss.critic(batch, output) for loss in critics]
+                terms = [self._judged(loss, "critic", batch, output) for loss in critics]
             (torch.stack(terms).sum() / len(group)).backward()
             values.append(torch.stack([term.detach().float() for term in terms]))
         self.critic_optimizer.step()

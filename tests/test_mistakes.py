@@ -126,13 +126,19 @@ MISTAKES = {
         "install",
         "losses",
         LOSS + "del register_losses",
-        "fsf_mine.py:1: it implements no hook; write one, such as register_detectors, with @hookimpl above",
+        "fsf_mine.py:1: it implements no hook; write one, with @hookimpl above it",
     ),
     "a hook that returns a class instead of a list": Mistake(
         "install",
         "losses",
         LOSS + "@hookimpl\ndef register_refiners(): return Mine",
         "fsf_mine.py:14: register_refiners must return a list of Refiner classes, and returns <class 'fsf_mine.Mine'>",
+    ),
+    "a hook that returns nothing": Mistake(
+        "install",
+        "losses",
+        LOSS + "@hookimpl\ndef register_losses(): [Mine]",
+        "fsf_mine.py:14: register_losses must return a list of Loss classes, and returns None",
     ),
     "a hook that returns an instance": Mistake(
         "install",
@@ -188,17 +194,17 @@ MISTAKES = {
         '11): every option needs a description: Field(1.0, description="..."); gain has none',
     ),
     "options of a loss without weight": Mistake(
-        "options",
+        "install",
         "losses",
         LOSS + "    class Options(ComponentOptions): pass",
-        "11): a loss's Options must derive from Loss.Options, which has weight and start; they derive from another",
+        "fsf_mine.py:11: Mine.Options must derive from Loss.Options, which has weight and start "
+        "(fsframework.components)",
     ),
     "options of another kind": Mistake(
-        "options",
-        "losses",
-        LOSS + "    class Options: pass",
-        "11): Options must derive from ComponentOptions, or from the base class's Options; it is "
-        "<class 'fsf_mine.Mine.Options'>",
+        "install",
+        "generators",
+        GENERATOR + "    class Options: pass",
+        "fsf_mine.py:11: Mine.Options must derive from ComponentOptions (fsframework.components)",
     ),
     "a file that is read in the constructor": Mistake(
         "allocates",
@@ -324,6 +330,28 @@ MISTAKES = {
         GENERATOR + "        \n    calls = 0\n    def forward(self, z_id, z_att):\n        Mine.calls += 1\n"
         "        return self.picture(z_id, z_att) * (0.5 if Mine.calls % 2 else 0.9)",
         "11): forward must give the same for the same input and seed in eval mode; two calls give different values",
+    ),
+    "noise in eval mode": Mistake(
+        "seed",
+        "generators",
+        GENERATOR + "    def forward(self, z_id, z_att):\n"
+        "        return self.picture(z_id, z_att) * (0.9 + 0.1 * torch.rand(()))",
+        "11): forward must draw nothing at random in eval mode; with another seed it gives different values",
+    ),
+    "an input that is changed in place": Mistake(
+        "untouched",
+        "generators",
+        GENERATOR + "    def forward(self, z_id, z_att):\n"
+        "        h = self.picture(z_id, z_att)\n        z_id.detach().mul_(0.5)\n        return h",
+        "11): forward must not change its inputs in place; clone() them; one of them is changed",
+    ),
+    "a size that is written out": Mistake(
+        "meta",
+        "generators",
+        GENERATOR.replace("size=(self.size, self.size)", "size=(64, 64)")
+        + "    def forward(self, z_id, z_att): return self.picture(z_id, z_att)",
+        "11): the size must be what the constructor is given, or a ValueError say which sizes there are; at 128 px the "
+        "picture is 64 px wide",
     ),
     "weights outside the state": Mistake(
         "state",
@@ -480,6 +508,12 @@ MISTAKES = {
         "benchmarks",
         BENCHMARK + "    def forward(self, swaps, faces): return {'other': 1.0}",
         "11): forward must return the declared figures, mine; it returns other besides",
+    ),
+    "figures that are infinite": Mistake(
+        "figures",
+        "benchmarks",
+        BENCHMARK + "    def forward(self, swaps, faces): return {'mine': np.full(3, np.inf)}",
+        "11): figures must be finite, or NaN where a pair failed; mine is [inf inf inf]",
     ),
     "a benchmark that remembers": Mistake(
         "alike",

@@ -44,6 +44,7 @@ def test_plugin_is_found(install: Install) -> None:
         ("raise RuntimeError('first\\nsecond')", "RuntimeError: first"),
         ("1 +", "SyntaxError"),
         (GOOD.replace("register_losses", "register_models"), "register_models must return Model values"),
+        (GOOD.replace("register_losses", "register_models").replace("[Good]", "None"), "must return a list of Model"),
     ],
 )
 def test_broken_plugin_is_named_and_the_rest_work(install: Install, source: str, reason: str) -> None:
@@ -142,7 +143,7 @@ def test_missing_component_is_named_with_what_to_install(tmp_path: Path) -> None
     with pytest.raises(UserError) as error:
         Recipe.load(file)
     assert re.search(
-        r"line 12: stages\.0\.losses\.1: no loss is called film-grain; .*; fsf-film is not installed; "
+        r"line 12: stages\.0\.losses\.1: no loss is called film-grain; fsf-film is not installed; "
         r'pip install "fsf-film>=0\.2"',
         str(error.value),
     )
@@ -152,7 +153,8 @@ def test_run_names_distributions_before_it_starts(
     install: Install, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     install(GOOD.replace("NAME", "good"))
-    with pytest.raises(NotImplementedError):  # the loss has no forward: its training has begun
+    missing = r"stages\.0\.losses\.1: good \(.*\.py:4\) does not work here: NotImplementedError; pytest --fsf-plugin"
+    with pytest.raises(UserError, match=missing):  # the loss has no forward: its training has begun
         cli.run.main([small(tmp_path, "[]", "good"), "--out", str(tmp_path / "run")], standalone_mode=False)
     assert re.match(r"components from fsframework \S+; try-0 1\.0 \(loss good\)\n", capsys.readouterr().out)
 

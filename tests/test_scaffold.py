@@ -90,7 +90,9 @@ def test_names_that_cannot_be(name: str, reason: str, tmp_path: Path) -> None:
 def test_nothing_is_overwritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     first = CliRunner().invoke(cli.fsf, ["plugins", "new", "fsf-demo", "--kind", "loss,generators", "--kind", "loss"])
-    assert first.exit_code == 0 and "next: pip install -e fsf-demo && pytest fsf-demo && fsf run" in first.output
+    assert (
+        first.exit_code == 0 and 'next: pip install -e "fsf-demo[test]" && pytest fsf-demo && fsf run' in first.output
+    )
     Path("fsf-demo/README.md").write_text("mine")
     again = CliRunner().invoke(cli.fsf, ["plugins", "new", "fsf-demo", "--kind", "loss"])
     assert isinstance(again.exception, UserError) and "fsf-demo: exists and holds something" in str(again.exception)
