@@ -44,6 +44,7 @@ LAYERS = [
     {"pairs"},
     {"recipe"},
     {"reference", "runs", "testing", "protocols"},
+    {"onnx"},
     {"models", "pytest", "scaffold"},
     {"training"},
     {"evaluation", "conversion"},
