@@ -210,6 +210,10 @@ def compare(
 @click.argument("out", required=False, type=FILE)
 @click.option("--model", metavar="MODEL", help=f"What swaps: {MODEL}. By default the last.")
 @click.option("--face", default="largest", show_default=True, metavar="largest|all|N", help="Which faces to swap.")
+@click.option(
+    "--who", metavar="FILE=SOURCE", multiple=True, help="Swap the person of a reference picture; repeat for others."
+)
+@click.option("--preview", type=click.IntRange(1), metavar="N", help="Of a video, show N frames in a picture instead.")
 @click.option("--pairs", metavar="CSV", type=FILE, help="Swap many: a file with the columns source, target, name.")
 @click.option("-o", "folder", metavar="DIR", type=FILE, help="Where the results of --pairs go.")
 @click.option(
@@ -226,34 +230,40 @@ def swap(
     out: Path | None,
     model: str | None,
     face: str,
+    who: tuple[str, ...],
+    preview: int | None,
     pairs: Path | None,
     folder: Path | None,
     runtime: Literal["torch", "onnx"] | None,
     device: str | None,
 ) -> None:
-    """Put the face of one picture into another.
+    """Put the face of one picture into another, a video or a folder.
 
-    SOURCE says who, TARGET is the picture that is changed, OUT is written.
+    SOURCE says who. TARGET is the picture or the video that is changed, or a folder of them; OUT is written, or gets
+    the results. Videos keep their sound, times and size. Work that was interrupted goes on when it is asked for again.
+
+    Several people: fsf swap --who anna.jpg=bob.jpg --who eve.jpg=carl.jpg TARGET OUT.
 
     Many at once: fsf swap --pairs FILE.csv -o DIR. Faces are numbered from 1, from left to right.
     """
-    single = source is not None and target is not None and out is not None and pairs is None and folder is None
-    many = pairs is not None and folder is not None and source is None
-    if not single and not many:
-        raise click.UsageError("Give SOURCE TARGET OUT, or --pairs FILE.csv and -o DIR.")
-    from fsframework.conversion import Converter, check_face, check_output
+    places = [place for place in (source, target, out) if place is not None]
+    if pairs is not None:
+        if places or folder is None or who or preview:
+            raise click.UsageError("With --pairs FILE.csv give -o DIR, and no pictures.")
+    elif folder is not None or len(places) != (2 if who else 3):
+        raise click.UsageError("Give SOURCE TARGET OUT; --who FILE=SOURCE, TARGET OUT; or --pairs FILE.csv, -o DIR.")
+    from fsframework.conversion import Converter, check_face
+    from fsframework.conversion_jobs import check_places, swap_places
     from fsframework.conversion_list import swap_pairs
-    from fsframework.models import DEFAULT, for_runtime
+    from fsframework.models import for_runtime
 
     check_face(face)  # before the networks are loaded, which takes seconds
-    if source is not None and target is not None and out is not None:
-        check_output(out, source, target)
-    chosen = for_runtime(model or DEFAULT, runtime) if runtime else model or DEFAULT
-    converter = Converter(chosen, device)
     if pairs is not None and folder is not None:
-        context.exit(1 if swap_pairs(converter, pairs, folder, face) else 0)
-    if source is not None and target is not None and out is not None:
-        converter.swap_file(source, target, out, face)
+        context.exit(1 if swap_pairs(Converter(for_runtime(model, runtime), device), pairs, folder, face) else 0)
+    *sources, at, to = places
+    check_places(at, to, [*sources, *who], preview)
+    converter = Converter(for_runtime(model, runtime), device)
+    context.exit(1 if swap_places(converter, at, to, sources, face, who, preview) else 0)
 
 
 @fsf.command("export")

@@ -1,5 +1,6 @@
 """Faces in pictures -> swapped."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -102,27 +103,52 @@ class Converter:
 
     def put(self, source: Source, frame: np.ndarray, name: str, face: str = "largest") -> np.ndarray:
         """A source put into a frame (H, W, 3) uint8; `name` is what errors call the frame. Errors as in `swap`."""
-        chosen = choose(self.find(frame, name), face, name)
-        crops = [align(frame, each, self.size) for each in chosen]
-        for start in range(0, len(crops), TOGETHER):
-            for crop, image, mask in self._swap_crops(source, crops[start : start + TOGETHER]):
-                # Networks that saw few grey faces tint them.
-                frame = paste(frame, grey(image) if is_grey(crop.image) else image, crop.matrix, mask)
-        return frame
+        return self.paint(frame, [(each, source) for each in choose(self.find(frame, name), face, name)])
 
-    def _swap_crops(self, source: Source, crops: list[AlignedFace]) -> list[tuple[AlignedFace, np.ndarray, np.ndarray]]:
-        """Each crop, its swap (S, S, 3) uint8 and how much of it to take (S, S)."""
-        count = len(crops)
-        who = Faces.of(source.faces.image.expand(count, -1, -1, -1), source.faces.landmarks.expand(count, -1, -1))
+    def paint(self, frame: np.ndarray, swaps: Sequence[tuple[Face, Source]]) -> np.ndarray:
+        """The frame (H, W, 3) uint8 with each face replaced by a source, one after the other."""
+        return self.paint_frames([frame], [swaps])[0]
+
+    def paint_frames(
+        self, frames: Sequence[np.ndarray], swaps: Sequence[Sequence[tuple[Face, Source]]]
+    ) -> list[np.ndarray]:
+        """`paint` for each of several frames; the networks see the faces of all of them together."""
+        crops = [
+            (place, align(frame, face, self.size), source)
+            for place, (frame, wanted) in enumerate(zip(frames, swaps, strict=True))
+            for face, source in wanted
+        ]
+        made = list(frames)
+        for start in range(0, len(crops), TOGETHER):
+            places, aligned, sources = zip(*crops[start : start + TOGETHER], strict=True)
+            for place, (crop, image, mask) in zip(places, self._swap_crops(sources, aligned), strict=True):
+                # Networks that saw few grey faces tint them.
+                image = grey(image) if is_grey(crop.image) else image
+                made[place] = paste(made[place], image, crop.matrix, mask)
+        return made
+
+    def embed(self, frame: np.ndarray, faces: Sequence[Face]) -> Tensor:
+        """Embeddings (n, D) of faces of a frame (H, W, 3) uint8."""
         with torch.inference_mode():
-            result = self.swapper(Batch.of(who, self._networks_input(crops)), source.z_id.expand(count, -1))
+            z_id: Tensor = self.swapper.identity(self._networks_input([align(frame, f, self.size) for f in faces]))
+        return z_id
+
+    def _swap_crops(
+        self, sources: Sequence[Source], crops: Sequence[AlignedFace]
+    ) -> list[tuple[AlignedFace, np.ndarray, np.ndarray]]:
+        """Each crop, its swap (S, S, 3) uint8 and how much of it to take (S, S)."""
+        shown = [source.faces for source in sources]
+        who = Faces.of(torch.cat([faces.image for faces in shown]), torch.cat([faces.landmarks for faces in shown]))
+        with torch.inference_mode():
+            z_id = torch.cat([source.z_id for source in sources])
+            result = self.swapper(Batch.of(who, self._networks_input(crops)), z_id)
         images, oval = to_images(result.image), soft_mask(self.size)
         if result.mask is not None and result.image is result.draft:  # the generator says where the target shows
             masks = result.mask[:, 0].float().clamp(0, 1).cpu().numpy()
             return [(crop, image, mask * oval) for crop, image, mask in zip(crops, images, masks, strict=True)]
         return [(crop, match_edge(image, crop.image, oval), oval) for crop, image in zip(crops, images, strict=True)]
 
-    def _networks_input(self, crops: list[AlignedFace]) -> Faces:
+    def _networks_input(self, crops: Sequence[AlignedFace]) -> Faces:
         landmarks = np.stack([transform(crop.face.landmarks, crop.matrix) for crop in crops])
         image = to_tensor(np.stack([crop.image for crop in crops]))
         return Faces.of(image, torch.from_numpy(landmarks).float()).to(self.device)
@@ -182,9 +208,10 @@ def choose(faces: list[Face], face: str, name: str) -> list[Face]:
     return [sorted(faces, key=lambda each: each.box[0] + each.box[2])[int(face) - 1]]
 
 
-def check_output(out: Path, *inputs: Path) -> None:
-    """Raise UserError, before any work, if a picture cannot be written there or would replace an input."""
-    writable_format(out)
+def check_output(out: Path, *inputs: Path, kind: str = "picture") -> None:
+    """Raise UserError, before any work, if a picture or a video cannot be written there or would replace an input."""
+    if kind == "picture":
+        writable_format(out)
     for path in inputs:
         if _same_file(out, path):
             raise UserError(f"{out}: is also an input, which is never overwritten; choose another name")

@@ -73,17 +73,23 @@ def _load_onnx(model: Model, device: str | None, sets: Sequence[str]) -> Trained
         raise UserError(f"--device {device}: ONNX models run on the CPU; leave --device out")
     parsed = parse(model.file, model.sha256)
     recipe = recipe_of_onnx(model.file, parsed, sets)
-    return Trained(recipe, OnnxSwapper(parsed, recipe.size, str(model.file)).eval(), torch.device("cpu"))
+    return Trained(recipe, OnnxSwapper(parsed, recipe, str(model.file)).eval(), torch.device("cpu"))
 
 
-def for_runtime(where: str | Path, runtime: Literal["torch", "onnx"]) -> str | Path:
-    """What `load` takes to run a model by that runtime: the model, or an ONNX file of it in the cache folder.
+def for_runtime(where: str | Path | None, runtime: Literal["torch", "onnx"] | None) -> str | Path:
+    """What `load` takes to run a model by a runtime: the model, or an ONNX file of it in the cache folder.
+
+    Without a model it is `DEFAULT`; without a runtime that of the model's file.
 
     Raises
     ------
     UserError
         There is no such model, it is ONNX and torch is asked for, or it cannot be exported.
     """
+    if where is None:
+        where = DEFAULT
+    if runtime is None:
+        return where
     is_onnx = not Path(where).is_dir() and find(where).file.suffix == SUFFIX
     if is_onnx and runtime == "torch":
         raise UserError(f"{where}: is an ONNX model, which torch does not run; leave --runtime out")

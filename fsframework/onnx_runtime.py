@@ -16,6 +16,7 @@ from torch import Tensor
 
 from fsframework.components import AttributeEncoder, ComponentOptions, Generator, IdentityEncoder, Swapper
 from fsframework.errors import UserError
+from fsframework.plugins import component
 from fsframework.recipe import Recipe
 from fsframework.types import Batch, Faces, SwapResult
 from fsframework.weights import read
@@ -50,8 +51,8 @@ class OnnxSwapper(Swapper):
     ----------
     model:
         The parsed file.
-    size:
-        Side of its crops in pixels.
+    recipe:
+        What its metadata say.
     name:
         What errors call it.
 
@@ -61,10 +62,11 @@ class OnnxSwapper(Swapper):
         onnxruntime cannot use the graph, or it is none of a swap of such crops.
     """
 
-    def __init__(self, model: "onnx.ModelProto", size: int, name: str) -> None:
+    def __init__(self, model: "onnx.ModelProto", recipe: Recipe, name: str) -> None:
         with needing_onnx():
             from onnx.utils import Extractor
         outputs = [value.name for value in model.graph.output]
+        size = recipe.size
         _check_inputs(model, size, name)
         if not {"swap", "z_id"} <= set(outputs):
             raise UserError(f"{name}: gives {', '.join(outputs) or 'nothing'}, not swap and z_id; export it again")
@@ -74,8 +76,11 @@ class OnnxSwapper(Swapper):
             painted = [each for each in ("swap", "mask") if each in outputs]
             paint = _Graph(cut.extract_model(["z_id", "target"], painted), name)
             dim = next(value for value in model.graph.output if value.name == "z_id").type.tensor_type.shape.dim[1]
-        super().__init__(_Embedding(embed, dim.dim_value), _NoMaps(NONE, size), _Anybody(NONE, size, dim.dim_value, []))
+        identity = recipe.networks.identity
+        encoder = _Embedding if getattr(component(identity.kind, identity.name), "metric", True) else _Code
+        super().__init__(encoder(embed, dim.dim_value), _NoMaps(NONE, size), _Anybody(NONE, size, dim.dim_value, []))
         self.paint = paint
+        self.weights_sha256 = _about(model).get("sha256")  # see `fsframework.weights.digest`
 
     def draft(self, batch: Batch, z_id: Tensor | None = None, z_att: list[Tensor] | None = None) -> SwapResult:
         """The swap itself: the graph does not hand on what was there before the refiner."""
@@ -105,6 +110,10 @@ class _Embedding(IdentityEncoder):
 
     def forward(self, faces: Faces) -> Tensor:
         return self.graph(source=faces.image, target=faces.image)[0]  # of the target only the number of rows matters
+
+
+class _Code(_Embedding):
+    metric = False
 
 
 class _NoMaps(AttributeEncoder):
@@ -149,10 +158,14 @@ def parse(file: Path, sha256: str | None = None) -> "onnx.ModelProto":
 
 def recipe_of(file: Path, model: "onnx.ModelProto", sets: Sequence[str] = ()) -> Recipe:
     """The recipe in a model's metadata, with overrides. Raises UserError if there is none, or it cannot be used."""
-    about = {entry.key: entry.value for entry in model.metadata_props}
+    about = _about(model)
     if "recipe" not in about:
         raise UserError(f"{file}: holds no recipe, so it is none of ours; {MAKE}")
     return Recipe.parse(about["recipe"], str(file), sets)
+
+
+def _about(model: "onnx.ModelProto") -> dict[str, str]:
+    return {entry.key: entry.value for entry in model.metadata_props}
 
 
 def _check_inputs(model: "onnx.ModelProto", size: int, name: str) -> None:

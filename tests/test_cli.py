@@ -8,7 +8,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 
 import click
 import pytest
@@ -129,17 +128,17 @@ def test_help_texts_are_whole_sentences() -> None:
         (["check"], "Missing argument"),
         (["bench", "speed", "--pairs", "3"], "--pairs, --protocol and --details go with benchmarks that"),
         (["bench", "--model", "d", "--against", "HEAD"], "--against goes with speed."),
-        (["swap", "a.png", "b.png"], "Give SOURCE TARGET OUT, or --pairs"),
+        (["swap", "a.png", "b.png"], "Give SOURCE TARGET OUT; --who FILE=SOURCE"),
         (["export", "runs/x"], "Missing argument 'FILE'"),
         (["study", "new", "-o", "d"], "Missing argument 'MODEL...'"),
         (["study", "new", "a", "b"], "Missing option '-o'"),
         (["study", "new", "a", "b", "-o", "d", "--trials", "0"], "Invalid value for '--trials'"),
         (["study", "serve", "d", "--port", "70000"], "Invalid value for '--port'"),
         (["study", "results"], "Missing argument 'DIR'"),
-        (["swap", "a.png", "b.png", "--model", "m"], "Give SOURCE TARGET OUT, or --pairs"),
-        (["swap", "--pairs", "p.csv", "--model", "m"], "Give SOURCE TARGET OUT, or --pairs"),
-        (["swap", "a.png", "--pairs", "p.csv", "-o", "d", "--model", "m"], "Give SOURCE TARGET OUT, or --pairs"),
-        (["swap", "a", "b", "c", "--pairs", "p.csv", "-o", "d", "--model", "m"], "Give SOURCE TARGET OUT, or --pairs"),
+        (["swap", "a.png", "b.png", "--model", "m"], "Give SOURCE TARGET OUT; --who FILE=SOURCE"),
+        (["swap", "--pairs", "p.csv", "--model", "m"], "With --pairs FILE.csv give -o DIR"),
+        (["swap", "a.png", "--pairs", "p.csv", "-o", "d", "--model", "m"], "With --pairs FILE.csv give -o DIR"),
+        (["swap", "a", "b", "c", "--pairs", "p.csv", "-o", "d", "--model", "m"], "With --pairs FILE.csv give -o DIR"),
         (["plugins", "list", "losss"], "no kind is called losss; did you mean losses?"),
         (["plugins", "list", "zzz"], "no kind is called zzz; there are detectors, "),
         (["plugins", "show", "losses"], "Missing argument 'NAME'"),
@@ -274,29 +273,29 @@ def test_bench_keeps_figures_with_command_and_machine(
 
 def test_swap_passes_on_what_it_is_given(fsf: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[object] = []
-    results = iter([0, 2])
+    results = iter([0, 2, 0, 1])
 
-    def swap_file(*values: object) -> None:
+    def note(*values: object) -> None:
         given.append(values)
 
-    converter = SimpleNamespace(swap_file=swap_file)
-
-    def make(*values: object) -> SimpleNamespace:
-        given.append(values)
-        return converter
-
-    def swap_pairs(*values: object) -> int:
+    def counted(*values: object) -> int:
         given.append(values)
         return next(results)
 
-    monkeypatch.setattr("fsframework.conversion.Converter", make)
-    monkeypatch.setattr("fsframework.conversion_list.swap_pairs", swap_pairs)
+    monkeypatch.setattr("fsframework.conversion.Converter", lambda *values: ("converter", *values))
+    monkeypatch.setattr("fsframework.conversion_list.swap_pairs", counted)
+    monkeypatch.setattr("fsframework.conversion_jobs.check_places", note)
+    monkeypatch.setattr("fsframework.conversion_jobs.swap_places", counted)
+    a, b, c = map(Path, ("a.png", "b.png", "c.png"))
     assert fsf("swap", "a.png", "b.png", "c.png", "--model", "m", "--face", "all")[0] == 0
-    assert given == [("m", None), (Path("a.png"), Path("b.png"), Path("c.png"), "all")]
+    assert given == [(b, c, [a], None), (("converter", "m", None), b, c, [a], "all", (), None)]
+    given.clear()
+    assert fsf("swap", "--who", "p=q", "b.png", "c.png", "--preview", "3")[0] == 1  # some failed
+    assert given == [(b, c, ["p=q"], 3), (("converter", DEFAULT, None), b, c, [], "largest", ("p=q",), 3)]
     given.clear()
     assert fsf("swap", "--pairs", "p.csv", "-o", "out", "--device", "cpu")[0] == 0
-    assert given == [(DEFAULT, "cpu"), (converter, Path("p.csv"), Path("out"), "largest")]
-    assert fsf("swap", "--model", "m", "--pairs", "p.csv", "-o", "out")[0] == 1  # some failed
+    assert given == [(("converter", DEFAULT, "cpu"), Path("p.csv"), Path("out"), "largest")]
+    assert fsf("swap", "--model", "m", "--pairs", "p.csv", "-o", "out")[0] == 1
 
 
 @pytest.mark.parametrize(

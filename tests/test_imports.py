@@ -33,7 +33,9 @@ DATA = {
 # other.
 LAYERS = [
     {"errors"},
-    {"files", "types", "signals", "progress", "statistics", "safe_yaml", "grids"},
+    {"files", "types", "signals", "progress", "statistics", "safe_yaml", "grids", "threads"},
+    {"faces", "video"},
+    {"tracking"},
     {"native", "memory", "optimizers"},
     {"winograd", "instance_norm"},
     {"convolution"},

@@ -1,0 +1,118 @@
+"""A folder of pictures and videos with their faces swapped, file by file; one that fails does not stop the rest.
+
+Results appear whole or not at all, so that a job that was killed goes on where it was: files that are there are not
+made again. A note in the results' folder says what the job was, so that results of two jobs are never mixed.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from fsframework.conversion import Converter, check_output
+from fsframework.conversion_video import Finish, swap_video
+from fsframework.conversion_who import Who
+from fsframework.errors import UserError
+from fsframework.files import write_text
+from fsframework.images import SUFFIXES, read_image, writable_format, write_image
+from fsframework.progress import progress
+from fsframework.video import WRITTEN, is_video
+
+NOTE = ".fsf-swap.json"  # in a results' folder: what the job is
+
+
+def swap_folder(
+    converter: Converter, who: Who, folder: Path, out: Path, job: dict[str, Any], finish: Finish | None = None
+) -> int:
+    """Swap the faces of all pictures and videos in a folder, at any depth, into files of the same names in another.
+
+    Parameters
+    ----------
+    converter, who, job, finish:
+        As for `swap_video`.
+    folder:
+        What is read.
+    out:
+        Where results go; it is made. Results of the same job that are there already are kept.
+
+    Returns
+    -------
+    How many files failed. What is wrong with each is printed on standard error, at the end.
+
+    Raises
+    ------
+    UserError
+        The folder holds no such files, or `out` lies inside it or holds the results of another job.
+    """
+    files = sorted(file for file in folder.rglob("*") if file.is_file() and _is_taken(file))
+    if not files:
+        raise UserError(f"{folder}: holds no pictures and no videos; choose another folder")
+    if out.resolve().is_relative_to(folder.resolve()):
+        raise UserError(f"{out}: lies inside {folder}, which is read; choose another folder")
+    _open(out, job)
+    problems: list[UserError] = []
+    results = [(file, place_of(file, folder, out)) for file in files]
+    done = sum(result.is_file() for _, result in results)
+    with progress("swapping", len(files), "files", done) as ticker:
+        for file, result in results:
+            if result.is_file():
+                continue
+            try:
+                result.parent.mkdir(parents=True, exist_ok=True)
+                swap_one(converter, who, file, result, job, finish)
+            except UserError as error:
+                problems.append(error)
+            except OSError as error:
+                problems.append(UserError(f"{result}: cannot be written: {error.strerror or error}"))
+            ticker.advance()
+    for problem in problems:
+        click.echo(problem, err=True)
+    before = f", {done} of them before" if done else ""
+    click.echo(f"{len(files) - len(problems)} of {len(files)} files are in {out}{before}")
+    return len(problems)
+
+
+def swap_one(
+    converter: Converter, who: Who, target: Path, out: Path, job: dict[str, Any], finish: Finish | None = None
+) -> None:
+    """Swap the faces of one picture or video; parameters and errors as of `swap_video`."""
+    if is_video(target):
+        swap_video(converter, who, target, out, job, finish)
+        return
+    check_output(out, target)
+    frame = read_image(target)
+    made = converter.paint(frame, who.of_faces(converter, frame, converter.find(frame, str(target)), str(target)))
+    write_image(out, made if finish is None else finish(made))
+
+
+def place_of(file: Path, folder: Path, out: Path) -> Path:
+    """Where a file's result goes: the same place in `out`, with another suffix behind if its own is not written."""
+    place = out / file.relative_to(folder)
+    if is_video(file):
+        return place if place.suffix.lower() in WRITTEN else place.with_name(f"{place.name}.mp4")
+    try:
+        writable_format(place)
+    except UserError:
+        return place.with_name(f"{place.name}.png")
+    return place
+
+
+def _is_taken(file: Path) -> bool:
+    hidden = file.name.startswith(".")
+    return not hidden and (file.suffix.lower() in SUFFIXES or is_video(file))
+
+
+def _open(out: Path, job: dict[str, Any]) -> None:
+    """Make the results' folder, or go on in it. Raises UserError if it holds anything but results of this job."""
+    text = json.dumps(job, indent=2, sort_keys=True) + "\n"
+    note = out / NOTE
+    try:
+        if note.is_file() and note.read_text(encoding="utf-8") == text:
+            return
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise UserError(f"{out}: holds something else, or results of another job; choose another folder")
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{out}: cannot be used: {error.strerror or error}; choose another folder") from error
+    write_text(note, text)

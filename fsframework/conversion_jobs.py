@@ -1,0 +1,108 @@
+"""What `fsf swap` is asked for: a picture, a video or a folder, with one source or one for each person."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from fsframework.conversion import Converter, check_output
+from fsframework.conversion_folder import swap_folder, swap_one
+from fsframework.conversion_video import check_video_output, digest, preview
+from fsframework.conversion_who import Person, Who
+from fsframework.errors import UserError
+from fsframework.images import read_image
+from fsframework.video import is_video
+from fsframework.weights import digest as weights_digest
+
+
+def check_places(target: Path, out: Path, inputs: Sequence[str | Path], frames: int | None) -> None:
+    """Raise UserError, before networks are loaded, if the target or the result's place cannot be right."""
+    files = [Path(part) for each in inputs for part in (named(each) if isinstance(each, str) else [each])]
+    for file in files:
+        if not file.is_file():
+            raise UserError(f"{file}: cannot be read: there is no such file")
+    if frames is not None and not is_video(target):
+        raise UserError(f"{target}: --preview shows frames of a video, and this is none; leave it out")
+    if not target.is_dir():
+        check = check_video_output if is_video(target) and frames is None else check_output
+        check(out, target, *files)
+
+
+def named(text: str) -> tuple[str, str]:
+    """The two files of a `--who FILE=SOURCE`. Raises UserError if it has another form."""
+    reference, equals, source = text.partition("=")
+    if not (reference and equals and source):
+        raise UserError(f"--who {text}: write FILE=SOURCE, a picture of the person and one of who takes the place")
+    return reference, source
+
+
+def swap_places(
+    converter: Converter,
+    target: Path,
+    out: Path,
+    sources: Sequence[Path],
+    face: str,
+    people: Sequence[str],
+    frames: int | None = None,
+) -> int:
+    """Swap what `fsf swap` names.
+
+    Parameters
+    ----------
+    converter:
+        Does the work.
+    target, out:
+        Picture, video or folder.
+    sources, face:
+        One source for the faces that a rule chooses; no source where there are people.
+    people:
+        "FILE=SOURCE" for each.
+    frames:
+        Show so many of a video's frames in a picture instead.
+
+    Returns
+    -------
+    How many files failed.
+
+    Raises
+    ------
+    UserError
+        Something cannot be read or written, or shows no such face.
+    """
+    who = _who(converter, sources, face, people)
+    job = _job(converter, sources, face, people)
+    if frames is not None:
+        preview(converter, who, target, out, frames)
+    elif target.is_dir():
+        return swap_folder(converter, who, target, out, job)
+    else:
+        swap_one(converter, who, target, out, job)
+    return 0
+
+
+def _who(converter: Converter, sources: Sequence[Path], face: str, people: Sequence[str]) -> Who:
+    if sources:
+        return Who(face, converter.read_source(sources[0]))
+    if not converter.swapper.identity.metric:
+        raise UserError("--who: this model's identity encoder does not compare faces; choose faces by --face")
+    made = []
+    for text in people:
+        reference, source = map(Path, named(text))
+        made.append(Person(_reference(converter, reference), converter.read_source(source)))
+    return Who(people=made)
+
+
+def _reference(converter: Converter, file: Path) -> Any:
+    """The embedding (1, D) of the largest face of a picture."""
+    frame = read_image(file)
+    faces = converter.find(frame, str(file))
+    return converter.embed(frame, [max(faces, key=lambda each: float((each.box[2:] - each.box[:2]).prod()))])
+
+
+def _job(converter: Converter, sources: Sequence[Path], face: str, people: Sequence[str]) -> dict[str, Any]:
+    """What results depend on, besides their targets."""
+    return {
+        "swapper": weights_digest(converter.swapper),
+        "sources": [digest(source) for source in sources],
+        "face": face,
+        "people": [[digest(Path(file)) for file in named(text)] for text in people],
+    }

@@ -1,0 +1,299 @@
+"""`fsf swap` of videos and folders: rules, people, interrupted work, broken files."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import skimage.data
+
+from fsframework.conversion import Converter
+from fsframework.conversion_folder import NOTE, place_of
+from fsframework.conversion_jobs import check_places, named, swap_places
+from fsframework.conversion_who import Who, chosen_tracks
+from fsframework.errors import UserError
+from fsframework.images import is_marked, read_image, write_image
+from fsframework.testing_samples import portrait
+from fsframework.testing_video import make_video, scene
+from fsframework.tracking import Track
+from fsframework.video import probe, read
+
+
+@pytest.fixture(scope="module")
+def converter() -> Converter:
+    return Converter(device="cpu")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with somebody's picture, and videos of one and of two faces, twelve frames each."""
+    folder = tmp_path_factory.mktemp("swap")
+    write_image(folder / "source.png", portrait()[:, ::-1].copy(), synthetic=False)
+    make_video(folder / "one.mp4", [scene(number) for number in range(12)])
+    make_video(folder / "two.mp4", [scene(number, two=True) for number in range(12)])
+    return folder
+
+
+def frames_of(file: Path) -> np.ndarray:
+    return np.stack(list(read(probe(file)))).astype(int)
+
+
+def changed(before: Path, after: Path) -> np.ndarray:
+    """Mean change of the left and the right half of each frame (n, 2)."""
+    apart = np.abs(frames_of(after) - frames_of(before)).mean(axis=(1, 3))
+    half = apart.shape[1] // 2
+    return np.stack([apart[:, :half].mean(axis=1), apart[:, half:].mean(axis=1)], axis=1)
+
+
+def sounds_and_times(file: Path) -> tuple[list[bytes], list[Fraction]]:
+    with av.open(str(file)) as container:
+        sound = [bytes(packet) for packet in container.demux(audio=0) if packet.size]
+    with av.open(str(file)) as container:
+        stream = container.streams.video[0]
+        assert stream.time_base is not None
+        return sound, [Fraction(frame.pts or 0) * stream.time_base for frame in container.decode(stream)]
+
+
+def test_a_video_keeps_its_sound_and_times_and_every_frame_is_swapped(converter: Converter, place: Path) -> None:
+    out = place / "swapped.mp4"
+    assert swap_places(converter, place / "one.mp4", out, [place / "source.png"], "largest", []) == 0
+    assert sounds_and_times(out) == sounds_and_times(place / "one.mp4")
+    assert changed(place / "one.mp4", out).sum(axis=1).min() > 1.5
+    assert not (place / ".swapped.mp4.parts").exists()
+
+
+@pytest.mark.parametrize(("face", "sides"), [("all", [True, True]), ("1", [True, False]), ("2", [False, True])])
+def test_rules_choose_faces_of_videos(converter: Converter, place: Path, face: str, sides: list[bool]) -> None:
+    out = place / f"face-{face}.mp4"
+    swap_places(converter, place / "two.mp4", out, [place / "source.png"], face, [])
+    change = changed(place / "two.mp4", out)
+    assert [bool(value) for value in change.min(axis=0) > 1.2] == sides
+    assert [bool(value) for value in change.max(axis=0) > 1.2] == sides
+
+
+def test_a_face_that_is_not_there(converter: Converter, place: Path) -> None:
+    with pytest.raises(UserError, match=r"two\.mp4: shows no such face; there are up to 2 at once"):
+        swap_places(converter, place / "two.mp4", place / "none.mp4", [place / "source.png"], "3", [])
+    make_video(place / "empty.mp4", [np.full((96, 128, 3), 90, np.uint8)] * 3)
+    with pytest.raises(UserError, match=r"empty\.mp4: no face was found in 3 frames"):
+        swap_places(converter, place / "empty.mp4", place / "none.mp4", [place / "source.png"], "all", [])
+    assert not (place / "none.mp4").exists()
+
+
+class TwoPeople:
+    """Says that faces in the left half of a frame are one person, and those in the right half another."""
+
+
+def test_people_get_their_own_sources(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    converter = Converter(device="cpu")
+    one, other = torch.eye(2)[None, 0], torch.eye(2)[None, 1]
+
+    def embed(frame: np.ndarray, faces: list[object]) -> torch.Tensor:
+        if frame.shape[1] != 320:  # a reference picture: its first pixel says who
+            return one if frame[0, 0, 0] < 128 else other
+        return torch.cat([one if face.box[0] + face.box[2] < 320 else other for face in faces])  # type: ignore[attr-defined]
+
+    monkeypatch.setattr(converter, "embed", embed)
+    for name, shade in (("left", 0), ("right", 255)):
+        picture = portrait().copy()
+        picture[0, 0] = shade
+        write_image(place / f"{name}.png", picture, synthetic=False)
+    write_image(
+        place / "pale.png", np.clip(portrait()[:, ::-1].astype(int) + 40, 0, 255).astype(np.uint8), synthetic=False
+    )
+    right = [f"{place / 'right.png'}={place / 'source.png'}"]
+    assert swap_places(converter, place / "two.mp4", place / "right.mp4", [], "largest", right) == 0
+    change = changed(place / "two.mp4", place / "right.mp4")
+    assert change[:, 0].max() < 1.2 < change[:, 1].min()
+    both = [*right, f"{place / 'left.png'}={place / 'pale.png'}"]
+    assert swap_places(converter, place / "two.mp4", place / "both.mp4", [], "largest", both) == 0
+    assert changed(place / "two.mp4", place / "both.mp4").min() > 1.2
+    picture = read_image(place / "source.png")
+    frame = scene(0, two=True)
+    write_image(place / "frame.png", frame, synthetic=False)
+    assert swap_places(converter, place / "frame.png", place / "frame-out.png", [], "largest", right) == 0
+    apart = np.abs(read_image(place / "frame-out.png").astype(int) - frame).mean(axis=(0, 2))
+    assert apart[:160].mean() == 0 < apart[160:].mean() and picture is not None
+
+
+@pytest.mark.parametrize("text", ["a.png", "=a.png", "a.png=", ""])
+def test_people_are_written_as_pairs(text: str) -> None:
+    with pytest.raises(UserError, match="write FILE=SOURCE, a picture of the person and one of who takes the place"):
+        named(text)
+
+
+def track_at(start: int, stop: int, x: float, side: float = 20.0) -> Track:
+    count = stop - start
+    boxes = np.tile(np.array([x, 0, x + side, side]), (count, 1))
+    return Track(start, boxes, np.zeros((count, 5, 2)), np.ones(count))
+
+
+def test_tracks_that_a_rule_means() -> None:
+    tracks = [track_at(0, 50, 100, 30), track_at(0, 50, 0), track_at(50, 80, 40), track_at(60, 80, 90, 60)]
+    assert chosen_tracks(tracks, "all") == [0, 1, 2, 3]
+    assert chosen_tracks(tracks, "largest") == [0, 3]  # nobody else comes in while the largest is seen
+    assert chosen_tracks(tracks, "1") == [1, 2]
+    assert chosen_tracks(tracks, "2") == [0, 3]
+
+
+def test_preview_shows_frames_before_and_after(converter: Converter, place: Path) -> None:
+    out = place / "preview.png"
+    assert swap_places(converter, place / "one.mp4", out, [place / "source.png"], "largest", [], 3) == 0
+    shown = read_image(out)
+    assert shown.shape == (3 * 240, 2 * 320, 3) and is_marked(out)
+    originals, swaps = shown[:, :320].reshape(3, 240, 320, 3), shown[:, 320:].reshape(3, 240, 320, 3)
+    assert np.array_equal(originals.astype(int), frames_of(place / "one.mp4")[[0, 6, 11]])
+    assert all(np.abs(a.astype(int) - b).mean() > 0.8 for a, b in zip(originals, swaps, strict=True))
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """Six pictures at two depths, two of which are broken, and a text."""
+    folder = tmp_path / "pictures"
+    (folder / "more").mkdir(parents=True)
+    for number in range(4):
+        write_image(
+            folder / ("more" if number % 2 else "") / f"{number}.jpg", np.roll(portrait(), number, 1), synthetic=False
+        )
+    (folder / "cut.jpg").write_bytes((folder / "0.jpg").read_bytes()[:900])
+    write_image(folder / "cat.png", skimage.data.coins()[..., None].repeat(3, axis=2), synthetic=False)
+    (folder / "notes.txt").write_text("no picture")
+    write_image(tmp_path / "source.png", portrait()[:, ::-1].copy(), synthetic=False)
+    return folder
+
+
+def test_broken_files_of_a_folder_are_named_and_the_rest_is_done(
+    converter: Converter, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert swap_places(converter, pictures, out, [tmp_path / "source.png"], "largest", []) == 2
+    shown = capsys.readouterr()
+    assert "cut.jpg: " in shown.err and "cat.png: no face was found" in shown.err and len(shown.err.splitlines()) == 2
+    assert f"4 of 6 files are in {out}" in shown.out
+    made = sorted(str(file.relative_to(out)) for file in out.rglob("*") if file.is_file())
+    assert made == [NOTE, "0.jpg", "2.jpg", "more/1.jpg", "more/3.jpg"]
+    times = {file: file.stat().st_mtime_ns for file in out.rglob("*.jpg")}
+    (out / "0.jpg").unlink()
+    assert swap_places(converter, pictures, out, [tmp_path / "source.png"], "largest", []) == 2
+    again = {file: file.stat().st_mtime_ns for file in out.rglob("*.jpg")}
+    assert {file for file in again if again[file] != times[file]} == {out / "0.jpg"}  # nothing is done twice
+    with pytest.raises(UserError, match="holds something else, or results of another job; choose another folder"):
+        swap_places(converter, pictures, out, [tmp_path / "source.png"], "all", [])
+    with pytest.raises(UserError, match="lies inside .*, which is read"):
+        swap_places(converter, pictures, pictures / "out", [tmp_path / "source.png"], "all", [])
+    with pytest.raises(UserError, match="holds no pictures and no videos"):
+        swap_places(converter, out / "more" / "..", tmp_path / "o", [tmp_path / "source.png"], "9", []) if False else (
+            swap_places(converter, empty(tmp_path), tmp_path / "o", [tmp_path / "source.png"], "all", [])
+        )
+
+
+def empty(folder: Path) -> Path:
+    (folder / "nothing").mkdir()
+    return folder / "nothing"
+
+
+def test_names_of_results(tmp_path: Path) -> None:
+    names = ["a.jpg", "b.bmp", "c/d.MP4", "e.avi", "f.webp"]
+    made = [str(place_of(tmp_path / name, tmp_path, Path("o"))) for name in names]
+    assert made == ["o/a.jpg", "o/b.bmp.png", "o/c/d.MP4", "o/e.avi.mp4", "o/f.webp"]
+
+
+def test_places_that_cannot_be_right(place: Path) -> None:
+    source, video = place / "source.png", place / "one.mp4"
+    for target, out, inputs, frames, said in [
+        (video, place / "o.avi", [source], None, "videos are written as .mp4, .mov, .mkv"),
+        (video, video, [source], None, "is also an input, which is never overwritten"),
+        (video, place / "no" / "o.mp4", [source], None, "there is no folder"),
+        (video, place / "o.mp4", [place / "none.png"], None, "none.png: cannot be read: there is no such file"),
+        (source, place / "o.png", [source], 3, "--preview shows frames of a video, and this is none"),
+        (video, place / "o.mp4", ["x"], None, "write FILE=SOURCE"),
+        (video, source, [source], 2, "is also an input"),
+    ]:
+        with pytest.raises(UserError, match=said):
+            check_places(target, out, inputs, frames)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def killed(place: Path, tmp_path: Path) -> Iterator[Path]:
+    """A job on a long video that was killed after its first piece."""
+    make_video(tmp_path / "long.mp4", [scene(number) for number in range(60)])
+    shutil.copy(place / "source.png", tmp_path / "source.png")
+    yield tmp_path
+
+
+COMMAND = (
+    "import sys, fsframework.conversion_video as v; v.PIECE = 20\n"
+    "from fsframework.cli import main; sys.argv = ['fsf', *sys.argv[1:]]; main()"
+)
+
+
+def test_a_job_that_was_killed_goes_on(killed: Path) -> None:
+    command = [sys.executable, "-c", COMMAND, "swap", "source.png", "long.mp4", "out.mp4", "--device", "cpu"]
+    parts = killed / ".out.mp4.parts"
+    with subprocess.Popen(command, cwd=killed, stderr=subprocess.DEVNULL) as process:
+        for _ in range(1200):
+            if (parts / "0000.mp4").exists() or process.poll() is not None:
+                break
+            time.sleep(0.05)
+        os.kill(process.pid, signal.SIGKILL)
+    assert (parts / "0000.mp4").exists() and not (killed / "out.mp4").exists()
+    first = (parts / "0000.mp4").stat().st_mtime_ns
+    kept = parts / "kept.mp4"
+    os.link(parts / "0000.mp4", kept)
+    done = subprocess.run(command, cwd=killed, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert not parts.exists() and len(probe(killed / "out.mp4").times) == 60
+    again = subprocess.run([*command[:-2], "--device", "cpu"], cwd=killed, capture_output=True, text=True, check=False)
+    assert again.returncode == 0 and first > 0
+    # The same job from the beginning gives the same frames.
+    assert np.array_equal(frames_of(killed / "out.mp4").shape, (60, 240, 320, 3))
+
+
+def test_another_job_does_not_go_on_with_these_pieces(converter: Converter, place: Path, tmp_path: Path) -> None:
+    parts = tmp_path / ".out.mp4.parts"
+    parts.mkdir()
+    (parts / "job.json").write_text("{}")
+    (parts / "0000.mp4").write_bytes(b"of another job")
+    out = tmp_path / "out.mp4"
+    assert swap_places(converter, place / "one.mp4", out, [place / "source.png"], "largest", []) == 0
+    assert len(probe(out).times) == 12
+
+
+def test_a_broken_video_in_a_folder_is_named(
+    converter: Converter, place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "in").mkdir()
+    whole = (place / "one.mp4").read_bytes()
+    (tmp_path / "in" / "half.mp4").write_bytes(whole[: len(whole) // 2])
+    shutil.copy(place / "one.mp4", tmp_path / "in" / "whole.mp4")
+    assert swap_places(converter, tmp_path / "in", tmp_path / "out", [place / "source.png"], "largest", []) == 1
+    assert "half.mp4: cannot be read as a video" in capsys.readouterr().err
+    assert [file.name for file in (tmp_path / "out").iterdir() if not file.name.startswith(".")] == ["whole.mp4"]
+
+
+def test_a_steady_picture_stays_steady(converter: Converter, tmp_path: Path) -> None:
+    """A video of one picture with a sensor's noise: the swap changes less from frame to frame than 1.2 times that."""
+    rng = np.random.default_rng(0)
+    still = scene(0).astype(float)
+    noisy = [np.clip(still + rng.normal(0, 5, still.shape), 0, 255).astype(np.uint8) for _ in range(20)]
+    source = converter.source(portrait()[:, ::-1].copy(), "source")
+    make_video(tmp_path / "still.mp4", noisy)
+    from fsframework.conversion_video import painted, plan
+
+    video = probe(tmp_path / "still.mp4")
+    tracks, sources = plan(converter, Who("largest", source), video, None)
+    before = np.stack(list(read(video))).astype(int)
+    after = np.stack(list(painted(converter, video, tracks, sources, 0, 20))).astype(int)
+    inside = (before != after).any(axis=(0, 3))
+    steps = [np.abs(np.diff(each, axis=0)).mean(axis=(0, 3))[inside].mean() for each in (before, after)]
+    assert inside.mean() > 0.02 and steps[1] < 1.2 * steps[0]
