@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import click
 
@@ -218,6 +218,11 @@ def compare(
 @click.option("--preview", type=click.IntRange(1), metavar="N", help="Of a video, show N frames in a picture instead.")
 @click.option("--pairs", metavar="CSV", type=FILE, help="Swap many: a file with the columns source, target, name.")
 @click.option("-o", "folder", metavar="DIR", type=FILE, help="Where the results of --pairs go.")
+@click.option(
+    "--runtime",
+    type=click.Choice(["torch", "onnx"]),
+    help="What runs the networks. By default onnxruntime for models that end in .onnx, torch for others.",
+)
 @DEVICE
 @click.pass_context
 def swap(
@@ -231,6 +236,7 @@ def swap(
     preview: int | None,
     pairs: Path | None,
     folder: Path | None,
+    runtime: Literal["torch", "onnx"] | None,
     device: str | None,
 ) -> None:
     """Put the face of one picture into another, a video or a folder.
@@ -251,31 +257,37 @@ def swap(
     from fsframework.conversion import Converter, check_face
     from fsframework.conversion_jobs import check_places, swap_places
     from fsframework.conversion_list import swap_pairs
-    from fsframework.models import DEFAULT
+    from fsframework.models import for_runtime
 
     check_face(face)  # before the networks are loaded, which takes seconds
     if pairs is not None and folder is not None:
-        context.exit(1 if swap_pairs(Converter(model or DEFAULT, device), pairs, folder, face) else 0)
+        context.exit(1 if swap_pairs(Converter(for_runtime(model, runtime), device), pairs, folder, face) else 0)
     *sources, at, to = places
     check_places(at, to, [*sources, *who], preview)
-    converter = Converter(model or DEFAULT, device)
+    converter = Converter(for_runtime(model, runtime), device)
     context.exit(1 if swap_places(converter, at, to, sources, face, who, preview) else 0)
 
 
 @fsf.command("export")
-@click.argument("folder", metavar="RUN", type=FILE)
+@click.argument("model", metavar="MODEL")
 @click.argument("out", metavar="FILE", type=FILE)
 @SETS
-def export_model(folder: Path, out: Path, sets: tuple[str, ...]) -> None:
-    """Write the trained networks of a run as one file.
+def export_model(model: str, out: Path, sets: tuple[str, ...]) -> None:
+    """Write a trained method as one file, which --model takes.
 
-    RUN is a run's folder. FILE, which ends in .safetensors, gets the weights in half precision and the recipe; it is
-    what --model takes. --set changes the recipe that goes with it, such as the places of the data.
+    MODEL is a run's folder, a model's file, or the name of an installed model. If FILE ends in .safetensors it gets the
+    trained weights in half precision and the recipe. If it ends in .onnx it gets the whole swap of aligned crops, in
+    single precision, for onnxruntime and other programs: from source and target, (B, 3, S, S) in [-1, 1], to swap. It
+    is compared with torch before it is there. --set changes the recipe that goes with it, such as the places of the
+    data.
     """
     from fsframework.models import export
 
-    export(folder, out, sets)
+    checked = export(model, out, sets)
     click.echo(f"model: {out} ({out.stat().st_size / 1e6:.1f} MB)")
+    if checked is not None:
+        batches = " and ".join(map(str, checked.batches))
+        click.echo(f"onnxruntime's swaps are at most {checked.difference:.1e} from torch's, in batches of {batches}")
 
 
 @fsf.command()

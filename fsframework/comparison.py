@@ -58,7 +58,8 @@ def compare(
     -------
     {"methods": [{"name", "model", "size", "parameters", "seconds", "metrics", "from_first"}, ...], "pairs", ...};
     `metrics` as metrics.json has them, `from_first` the differences from the first method, benchmark by benchmark,
-    `seconds` of one swap of one aligned crop, `parameters` of all networks.
+    `seconds` of one swap of one aligned crop, `parameters` of all networks, None where an ONNX
+    file holds them.
 
     Raises
     ------
@@ -87,7 +88,7 @@ def compare(
                 "model": str(where),
                 "recipe_sha256": trained.recipe.digest(),
                 "size": trained.recipe.size,
-                "parameters": sum(parameter.numel() for parameter in trained.swapper.parameters()),
+                "parameters": sum(parameter.numel() for parameter in trained.swapper.parameters()) or None,
                 "seconds": _seconds(trained, pairs),
                 "metrics": measured.metrics,
                 "from_first": _apart(measured, first_measured),

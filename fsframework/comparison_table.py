@@ -180,9 +180,9 @@ def _number(cell: Cell, unit: str) -> str:
 
 def costs_of(row: Row) -> list[str]:
     """Milliseconds of a swap and millions of parameters, as texts; empty for the copies."""
-    if row.seconds is None or row.parameters is None:
+    if row.seconds is None:
         return ["", ""]
-    return [f"{1000 * row.seconds:.0f}", f"{row.parameters / 1e6:.1f}"]
+    return [f"{1000 * row.seconds:.0f}", "" if row.parameters is None else f"{row.parameters / 1e6:.1f}"]
 
 
 def write_page(found: Comparison, folder: Path) -> str:

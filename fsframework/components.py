@@ -40,7 +40,7 @@ class Component:
 class Network(Component, nn.Module):
     """A component that is a torch module."""
 
-    traceable: ClassVar[bool] = False  # torch.compile captures its forward in one graph; `compile` leaves others alone
+    traceable: ClassVar[bool] = False  # torch.compile captures its forward in one graph, as `compile` and ONNX need
 
     def __init__(self, options: ComponentOptions) -> None:
         nn.Module.__init__(self)

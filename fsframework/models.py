@@ -2,18 +2,22 @@
 
 A model is a safetensors file: the weights of a run's finished stages in half precision and, in its metadata, the recipe
 with every default written out. Plugins bring models by the hook `register_models`; `--model` and a stage's `init` take
-their names.
+their names. What only swaps can also be an ONNX file (`fsframework.onnx_export`), which onnxruntime runs.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 from packaging.requirements import Requirement
 
 from fsframework.components import Swapper
 from fsframework.errors import UserError
+from fsframework.onnx_export import Checked, cached, write
+from fsframework.onnx_runtime import SUFFIX, OnnxSwapper, parse
+from fsframework.onnx_runtime import recipe_of as recipe_of_onnx
 from fsframework.plugins import GROUP, Model, providers, registry
 from fsframework.recipe import Recipe, build_swapper
 from fsframework.runs import Run, load_weights, pick_device
@@ -46,12 +50,14 @@ def load(where: str | Path, device: str | None = None, sets: Sequence[str] = ())
     Raises
     ------
     UserError
-        There is no such thing, it is damaged, or an override is wrong.
+        There is no such thing, it is damaged, an override is wrong, or the device cannot be used.
     """
     if Path(where).is_dir():
         run = Run.load(Path(where), device, sets)
         return Trained(run.recipe, run.load_swapper(), run.device)
     model = find(where)
+    if model.file.suffix == SUFFIX:
+        return _load_onnx(model, device, sets)
     recipe = recipe_of(model, sets)
     swapper = build_swapper(recipe)
     swapper.load()
@@ -60,6 +66,37 @@ def load(where: str | Path, device: str | None = None, sets: Sequence[str] = ())
         swapper.drop_untrained_refiner()
     found = pick_device(device)
     return Trained(recipe, swapper.eval().requires_grad_(False).to(found), found)
+
+
+def _load_onnx(model: Model, device: str | None, sets: Sequence[str]) -> Trained:
+    if device not in (None, "cpu"):
+        raise UserError(f"--device {device}: ONNX models run on the CPU; leave --device out")
+    parsed = parse(model.file, model.sha256)
+    recipe = recipe_of_onnx(model.file, parsed, sets)
+    return Trained(recipe, OnnxSwapper(parsed, recipe, str(model.file)).eval(), torch.device("cpu"))
+
+
+def for_runtime(where: str | Path | None, runtime: Literal["torch", "onnx"] | None) -> str | Path:
+    """What `load` takes to run a model by a runtime: the model, or an ONNX file of it in the cache folder.
+
+    Without a model it is `DEFAULT`; without a runtime that of the model's file.
+
+    Raises
+    ------
+    UserError
+        There is no such model, it is ONNX and torch is asked for, or it cannot be exported.
+    """
+    if where is None:
+        where = DEFAULT
+    if runtime is None:
+        return where
+    is_onnx = not Path(where).is_dir() and find(where).file.suffix == SUFFIX
+    if is_onnx and runtime == "torch":
+        raise UserError(f"{where}: is an ONNX model, which torch does not run; leave --runtime out")
+    if is_onnx or runtime == "torch":
+        return where
+    trained = load(where, "cpu")
+    return cached(trained.recipe, trained.swapper)
 
 
 def find(where: str | Path) -> Model:
@@ -84,39 +121,51 @@ def weights_files(where: str | Path) -> list[Path]:
 
 def recipe_of(model: Model, sets: Sequence[str] = ()) -> Recipe:
     """The recipe that a model was made by. Raises UserError if the file holds none."""
+    if model.file.suffix == SUFFIX:
+        return recipe_of_onnx(model.file, parse(model.file, model.sha256), sets)
     text = load_metadata(model.file).get("recipe")
     if text is None:
         raise UserError(f"{model.file}: holds no recipe, so it is no model; make one with: fsf export RUN FILE")
     return Recipe.parse(text, str(model.file), sets)
 
 
-def export(folder: Path, out: Path, sets: Sequence[str] = ()) -> None:
-    """Write a run's trained networks as a model.
+def export(where: str | Path, out: Path, sets: Sequence[str] = ()) -> Checked | None:
+    """Write a trained method as one file.
 
     Parameters
     ----------
-    folder:
-        The run's.
+    where:
+        What `load` takes.
     out:
-        Ends in .safetensors; a file there is replaced.
+        Ends in .safetensors or .onnx; a file there is replaced.
     sets:
         Changes of the recipe that goes with it, such as other places of the data.
+
+    Returns
+    -------
+    How far an ONNX file is from torch; of other files None.
 
     Raises
     ------
     UserError
-        There is no such run, no stage is finished, an override is wrong, or the file cannot be written.
+        There is no such method, no stage is finished, an override is wrong, the method cannot be written as ONNX, or
+        the file cannot be written.
     """
-    if out.suffix != ".safetensors":
-        raise UserError(f"{out}: models end in .safetensors; choose another name")
-    run = Run.load(folder, "cpu", sets)
-    swapper = run.load_swapper()
+    if out.suffix not in (".safetensors", SUFFIX):
+        raise UserError(f"{out}: models end in .safetensors or {SUFFIX}; choose another name")
+    trained = load(where, "cpu", sets)
+    if isinstance(trained.swapper, OnnxSwapper):
+        raise UserError(f"{where}: is an ONNX model, from which nothing else can be made; name what it was made of")
+    recipe = _requiring(trained.recipe)
+    if out.suffix == SUFFIX:
+        return write(recipe, trained.swapper, out)
     state = {
         f"{name}.{key}": value.half() if value.is_floating_point() else value
-        for name, part in swapper.trained_parts()
+        for name, part in trained.swapper.trained_parts()
         for key, value in part.state_dict().items()
     }
-    save_state(out, state, {"recipe": _requiring(run.recipe).dump_yaml()})
+    save_state(out, state, {"recipe": recipe.dump_yaml()})
+    return None
 
 
 def _requiring(recipe: Recipe) -> Recipe:

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from fsframework.cli import fsf
 from fsframework.comparison import compare
-from fsframework.comparison_table import columns, rows, table, write_page
+from fsframework.comparison_table import Row, columns, costs_of, rows, table, write_page
 from fsframework.errors import UserError
 from fsframework.grids import grid
 from fsframework.images import is_marked, read_image
@@ -133,3 +133,9 @@ def test_mistakes(runs: list[Path], tmp_path: Path) -> None:
         compare(runs, tmp_path / "file", device="cpu")
     with pytest.raises(UserError, match=r"evaluation\.pairs"):
         compare(runs, tmp_path / "out", ["evaluation.pairs=0"])
+
+
+def test_costs_of_a_method_whose_parameters_nobody_counted() -> None:
+    """As of an ONNX file."""
+    assert costs_of(Row("x", [], 0.5, None)) == ["500", ""]
+    assert costs_of(Row("x", [], 0.5, 2_500_000)) == ["500", "2.5"]

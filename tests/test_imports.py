@@ -46,6 +46,7 @@ LAYERS = [
     {"pairs"},
     {"recipe"},
     {"runs", "testing", "protocols"},
+    {"onnx"},
     {"models", "pytest", "scaffold", "reference"},
     {"training"},
     {"evaluation", "conversion"},

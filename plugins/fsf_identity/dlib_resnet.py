@@ -73,6 +73,7 @@ class DlibResNet(IdentityEncoder):
     """
 
     name = "dlib-resnet"
+    traceable = True
     dim = 128
 
     class Options(ComponentOptions):

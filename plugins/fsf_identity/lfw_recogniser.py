@@ -21,6 +21,7 @@ class LfwRecogniser(IdentityEncoder):
     """
 
     name = "lfw-recogniser"
+    traceable = True
     dim = TimmRecogniser.dim
 
     def __init__(self, options: ComponentOptions) -> None:

@@ -76,6 +76,7 @@ class MobileFaceNet(IdentityEncoder):
     """MobileFaceNet with weights of your own; 128 numbers of unit length, of the image and its mirror."""
 
     name = "mobilefacenet"
+    traceable = True
     dim = 128
 
     class Options(ComponentOptions):

@@ -1,0 +1,369 @@
+"""ONNX: a file swaps as torch does, is used as other models are, and what cannot be one says so in a line."""
+
+import re
+import sys
+from collections.abc import Callable
+from contextlib import redirect_stdout
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime  # type: ignore[import-untyped]
+import pytest
+import torch
+from skimage import data
+from torch import Tensor
+
+from fsframework import cli, models, onnx_export, onnx_runtime
+from fsframework.components import Swapper
+from fsframework.conversion import Converter
+from fsframework.errors import UserError
+from fsframework.evaluation import bench
+from fsframework.images import SOURCE_TYPE, is_marked, read_image, write_image
+from fsframework.recipe import Recipe
+from fsframework.runs import Run
+from fsframework.testing_samples import SIZE, SmallAttributes, SmallGenerator, SmallIdentity, batch_of
+from fsframework.types import Batch, Faces
+from fsframework.weights import digest
+
+
+def fsf(*words: str | Path) -> Any:
+    return cli.fsf.main([str(word) for word in words], standalone_mode=False)
+
+
+class PlainIdentity(SmallIdentity):
+    traceable = True
+
+
+class PlainAttributes(SmallAttributes):
+    traceable = True
+
+
+class Masked(SmallGenerator):
+    """Paints a mask, too."""
+
+    traceable = True
+
+
+class TwoFaced(Masked):
+    """Something else where it is captured."""
+
+    def forward(self, z_id: Tensor, z_att: list[Tensor]) -> Tensor:
+        painted = super().forward(z_id, z_att)
+        return painted + 0.01 if torch.compiler.is_compiling() else painted
+
+
+class Branching(Masked):
+    """Says that it can be captured, and cannot."""
+
+    def forward(self, z_id: Tensor, z_att: list[Tensor]) -> Tensor:
+        return super().forward(z_id, z_att) * (1 if float(z_id.sum()) > 0 else -1)
+
+
+class Choosy(Masked):
+    """Paints only some people."""
+
+    def knows(self, z_id: Tensor) -> Tensor:
+        return z_id[:, 0] > 0
+
+
+def small_swapper(generator: type[SmallGenerator]) -> Swapper:
+    torch.manual_seed(0)
+    swapper = Swapper(PlainIdentity(), PlainAttributes(SIZE), generator(SIZE, SmallIdentity.dim, [16, 12, 8]))
+    return swapper.eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="module")
+def small64(tmp_path_factory: pytest.TempPathFactory, small_recipe: Callable[..., Recipe]) -> Recipe:
+    """A recipe of the small swappers' size."""
+    return small_recipe(tmp_path_factory.mktemp("recipe") / "small.yaml").model_copy(update={"size": SIZE})
+
+
+@pytest.fixture(scope="module")
+def made(
+    tmp_path_factory: pytest.TempPathFactory, untrained_run: Callable[..., Run]
+) -> dict[str, tuple[str | Path, Path]]:
+    """Models, and the ONNX files that were made of them; beside each a text, what was said."""
+    folder = tmp_path_factory.mktemp("onnx")
+    evaluation = {"pairs": 4, "benchmarks": [{"use": "reconstruction"}]}
+    with_refiner = untrained_run(folder / "refined", refiner=True, evaluation=evaluation)
+    wheres: dict[str, str | Path] = {
+        "shipped": models.DEFAULT,
+        "small": untrained_run(folder / "plain", evaluation=evaluation).path,
+        "small with refiner": with_refiner.path,
+    }
+    for name, where in wheres.items():
+        with redirect_stdout(StringIO()) as said:
+            fsf("export", where, folder / f"{name}.onnx")
+        (folder / f"{name}.txt").write_text(said.getvalue())
+    return {name: (where, folder / f"{name}.onnx") for name, where in wheres.items()}
+
+
+@pytest.fixture(scope="module")
+def small(made: dict[str, tuple[str | Path, Path]]) -> tuple[str | Path, Path]:
+    return made["small"]
+
+
+def pairs(count: int, size: int, seed: int = 5) -> Batch:
+    crops = torch.rand(2, count, 3, size, size, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+    return Batch.of(Faces.of(crops[0]), Faces.of(crops[1]))
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+@pytest.mark.parametrize("name", ["shipped", "small", "small with refiner"])
+@torch.inference_mode()
+def test_equals_torch(made: dict[str, tuple[str | Path, Path]], name: str, count: int) -> None:
+    """As a whole, as other programs use it, and cut at the embedding, as we do."""
+    where, file = made[name]
+    trained, ours = models.load(where, "cpu"), models.load(file)
+    batch = pairs(count, trained.recipe.size)
+    right = trained.swapper(batch)
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    inputs = {"source": batch.source.image.numpy(), "target": batch.target.image.numpy()}
+    image, z_id = session.run(["swap", "z_id"], inputs)
+    found = ours.swapper(batch)
+    embedded = ours.swapper.identity(batch.source)
+    known = ours.swapper(Batch.of(batch.target, batch.target), embedded)
+    for one in (torch.from_numpy(image), found.image, known.image):
+        torch.testing.assert_close(one, right.image, rtol=0, atol=1e-4)
+    for one in (torch.from_numpy(z_id), found.z_id, embedded):
+        torch.testing.assert_close(one, right.z_id, rtol=0, atol=1e-4)
+    assert right.image.std() > 0.01 and found.mask is None
+
+
+def test_the_file_says_what_it_is(made: dict[str, tuple[str | Path, Path]]) -> None:
+    where, file = made["shipped"]
+    trained = models.load(where, "cpu")
+    model = onnx.load(file)
+    onnx.checker.check_model(model, full_check=True)
+    about = {entry.key: entry.value for entry in model.metadata_props}
+    assert (about["name"], about["size"], about["digital_source_type"]) == (models.DEFAULT, "64", SOURCE_TYPE)
+    ours = models.load(file).swapper
+    assert about["sha256"] == digest(trained.swapper) == digest(ours)  # by which videos know whose work they go on with
+    assert ours.identity.metric and ours.identity.dim == trained.swapper.identity.dim
+    assert Recipe.parse(about["recipe"], "recipe").digest() == trained.recipe.digest()
+    assert [value.name for value in model.graph.input] == ["source", "target"]
+    assert [value.name for value in model.graph.output] == ["swap", "z_id"]
+    assert {node.domain for node in model.graph.node} == {""}  # no kernels of ours, nor of anybody else
+    assert str(Path(__file__).parents[1]).encode() not in file.read_bytes()
+    assert {path.name for path in file.parent.glob("*shipped*")} == {"shipped.onnx", "shipped.txt"}
+
+
+def test_a_picture_is_swapped_as_by_torch(made: dict[str, tuple[str | Path, Path]]) -> None:
+    where, file = made["shipped"]
+    picture = data.astronaut()
+    by_torch, by_onnx = (Converter(each, "cpu").swap(picture[:, ::-1], picture) for each in (where, file))
+    assert np.abs(by_torch.astype(int) - by_onnx).max() <= 1
+    assert np.abs(by_onnx.astype(int) - picture).max() > 30
+
+
+@torch.inference_mode()
+def test_a_generators_mask_is_an_output(small64: Recipe, tmp_path: Path) -> None:
+    swapper, file = small_swapper(Masked), tmp_path / "masked.onnx"
+    onnx_export.write(small64, swapper, file)
+    found, right = (each(batch_of([1, 2])) for each in (models.load(file).swapper, swapper))
+    assert found.mask is not None and found.image is found.draft  # by which the converter takes the mask
+    torch.testing.assert_close(found.mask, right.mask, rtol=0, atol=1e-4)
+    torch.testing.assert_close(found.image, right.image, rtol=0, atol=1e-4)
+
+
+def test_a_file_that_differs_from_torch_is_not_written(small64: Recipe, tmp_path: Path) -> None:
+    (tmp_path / "x.onnx").write_bytes(b"what was here before")
+    with pytest.raises(UserError, match=r"x\.onnx: was not written: onnxruntime's swaps are 1\.0e-02 from torch's"):
+        onnx_export.write(small64, small_swapper(TwoFaced), tmp_path / "x.onnx")
+    assert [path.name for path in tmp_path.iterdir()] == ["x.onnx"]
+    assert (tmp_path / "x.onnx").read_bytes() == b"what was here before"
+
+
+def test_parts_that_cannot_be_captured_are_named(small64: Recipe, tmp_path: Path) -> None:
+    untold = "small: cannot be exported to ONNX: the generator small-generator is not made of torch operations alone"
+    for generator, line in (
+        (SmallGenerator, untold),
+        (Choosy, "small: cannot be exported to ONNX: the generator small-generator knows only some people"),
+        (Branching, "small: cannot be exported to ONNX: .*; use the model with torch"),
+    ):
+        with pytest.raises(UserError, match=line) as caught:
+            onnx_export.write(small64, small_swapper(generator), tmp_path / "x.onnx")
+        assert "\n" not in str(caught.value) and not list(tmp_path.iterdir())
+
+
+def test_graphics_are_refused(tmp_path: Path) -> None:
+    Run.open(Recipe.load("faceswap"), tmp_path / "run", device="cpu")
+    line = "faceswap: cannot be exported to ONNX: the identity face-texture is not made of torch operations alone"
+    with pytest.raises(UserError, match=line):
+        fsf("export", tmp_path / "run", tmp_path / "x.onnx")
+    assert not (tmp_path / "x.onnx").exists()
+
+
+def test_recognisers_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="recogniser: is a recogniser and swaps nothing"):
+        onnx_export.write(Recipe.load("recogniser"), Swapper(PlainIdentity()), tmp_path / "x.onnx")
+
+
+def test_too_large_networks_are_refused(small64: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onnx_export, "MOST", 1000)
+    with pytest.raises(UserError, match="are too many for one file"):
+        onnx_export.write(small64, small_swapper(Masked), tmp_path / "x.onnx")
+
+
+# On the command line
+
+
+def test_export_and_swap(
+    small: tuple[str | Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    where, file = small
+    write_image(tmp_path / "a.png", data.astronaut(), synthetic=False)
+
+    def swapped(*words: str | Path) -> np.ndarray:
+        fsf("swap", tmp_path / "a.png", tmp_path / "a.png", tmp_path / "out.png", *words)
+        assert is_marked(tmp_path / "out.png")
+        return read_image(tmp_path / "out.png")
+
+    right = swapped("--model", where, "--runtime", "torch", "--device", "cpu")
+    kept = []
+    for words in (["--model", where, "--runtime", "onnx"], ["--model", where, "--runtime", "onnx"], ["--model", file]):
+        assert np.abs(swapped(*words).astype(int) - right).max() <= 1
+        kept.append([(path, path.stat().st_mtime_ns) for path in (tmp_path / "cache/fsframework/onnx").iterdir()])
+    assert len(kept[0]) == 1 and kept[0] == kept[1] == kept[2]  # exported once
+    assert kept[0][0][0].read_bytes() == file.read_bytes()  # equal networks, equal files
+    assert capsys.readouterr().err.count("small is exported to ONNX, once") == 1
+
+
+def test_export_says_how_far_it_is_from_torch(made: dict[str, tuple[str | Path, Path]]) -> None:
+    for _, file in made.values():
+        size, difference = file.with_suffix(".txt").read_text().splitlines()
+        assert size == f"model: {file} ({file.stat().st_size / 1e6:.1f} MB)"
+        assert re.fullmatch(
+            r"onnxruntime's swaps are at most \d\.\de-0[5-9] from torch's, in batches of 1 and 3", difference
+        )
+
+
+def test_a_model_can_be_written_again_as_safetensors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fsf("export", models.DEFAULT, tmp_path / "x.safetensors", "--set", "seed=9")
+    assert "onnxruntime" not in capsys.readouterr().out
+    again, right = models.load(tmp_path / "x.safetensors", "cpu"), models.load(models.DEFAULT, "cpu")
+    assert again.recipe.seed == 9 and digest(again.swapper) == digest(right.swapper)
+
+
+def test_what_does_not_go_with_onnx(small: tuple[str | Path, Path], tmp_path: Path) -> None:
+    file = small[1]
+    write_image(tmp_path / "a.png", data.astronaut(), synthetic=False)
+    swap: list[str | Path] = ["swap", tmp_path / "a.png", tmp_path / "a.png", tmp_path / "out.png", "--model", file]
+    with pytest.raises(UserError, match="is an ONNX model, which torch does not run; leave --runtime out"):
+        fsf(*swap, "--runtime", "torch")
+    with pytest.raises(UserError, match="--device cuda: ONNX models run on the CPU; leave --device out"):
+        fsf(*swap, "--device", "cuda")
+    with pytest.raises(UserError, match="is an ONNX model, from which nothing else can be made"):
+        fsf("export", file, tmp_path / "x.safetensors")
+    with pytest.raises(UserError, match=r"nobody\.onnx: no such model"):
+        fsf(*swap[:-1], "nobody.onnx", "--runtime", "onnx")
+    with pytest.raises(UserError, match=r"x\.pt: models end in \.safetensors or \.onnx"):
+        fsf("export", file, tmp_path / "x.pt")
+
+
+def test_it_is_measured_as_torch_is(small: tuple[str | Path, Path]) -> None:
+    by_torch, by_onnx = (bench(each, [], [], "cpu")["benchmarks"]["reconstruction"] for each in small)
+    assert by_onnx == pytest.approx(by_torch, rel=1e-2)
+
+
+# Files that are none
+
+
+def changed(file: Path, out: Path, change: Callable[[onnx.ModelProto], object]) -> Path:
+    model = onnx.load(file)
+    change(model)
+    out.write_bytes(model.SerializeToString())
+    return out
+
+
+def recipe_entry(model: onnx.ModelProto) -> Any:
+    return next(entry for entry in model.metadata_props if entry.key == "recipe")
+
+
+def without_metadata(model: onnx.ModelProto) -> None:
+    del model.metadata_props[:]
+
+
+def of_another_size(model: onnx.ModelProto) -> None:
+    recipe_entry(model).value = recipe_entry(model).value.replace("size: 32", "size: 64")
+
+
+def with_a_wrong_recipe(model: onnx.ModelProto) -> None:
+    recipe_entry(model).value = "name: 3"
+
+
+def without_a_source(model: onnx.ModelProto) -> None:
+    model.graph.input[0].name = "picture"
+
+
+def without_a_swap(model: onnx.ModelProto) -> None:
+    model.graph.output[0].name = "picture"
+
+
+def with_an_unknown_operation(model: onnx.ModelProto) -> None:
+    model.graph.node[-1].op_type = "Unheard"
+
+
+def without_an_operation(model: onnx.ModelProto) -> None:
+    del model.graph.node[len(model.graph.node) // 2]
+
+
+def with_tensors_elsewhere(model: onnx.ModelProto) -> None:
+    tensor = max(model.graph.initializer, key=lambda each: len(each.raw_data))
+    tensor.ClearField("raw_data")
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="../../secret")
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        (without_metadata, "holds no recipe, so it is none of ours; make one with: fsf export"),
+        (of_another_size, "takes a source of 3 x 32 x 32, its recipe says 64 px; export it again"),
+        (with_a_wrong_recipe, "name: "),
+        (without_a_source, "takes no source, so it swaps nothing"),
+        (without_a_swap, "gives picture, z_id, not swap and z_id"),
+        (with_an_unknown_operation, "onnxruntime cannot use it: "),
+        (without_an_operation, "onnxruntime cannot use it: "),
+        (with_tensors_elsewhere, "onnxruntime cannot use it: "),
+    ],
+)
+def test_foreign_files(
+    small: tuple[str | Path, Path], tmp_path: Path, change: Callable[[onnx.ModelProto], object], line: str
+) -> None:
+    file = changed(small[1], tmp_path / "x.onnx", change)
+    with pytest.raises(UserError, match=f"x.onnx: (line 1: )?{line}") as caught:
+        Converter(file)
+    assert change is with_a_wrong_recipe or "\n" not in str(caught.value)
+
+
+def test_damaged_files(small: tuple[str | Path, Path], tmp_path: Path) -> None:
+    whole, file = small[1].read_bytes(), tmp_path / "x.onnx"
+    for content in (
+        whole[:-100],
+        whole[: len(whole) // 2],
+        b"",
+        b"I am a text.",
+        whole[:500] + bytes(99) + whole[599:],
+    ):
+        file.write_bytes(content)
+        with pytest.raises(UserError, match=r"x\.onnx: cannot be read as ONNX: it is incomplete or of another kind"):
+            models.load(file)
+
+
+@pytest.mark.parametrize("package", ["onnx", "onnxruntime", "onnxscript"])
+def test_without_the_packages(
+    package: str, small: tuple[str | Path, Path], small64: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    line = f'ONNX: {package} is not installed: pip install "fsframework\\[onnx\\]"'
+    with pytest.raises(UserError, match=line):
+        onnx_export.write(small64, small_swapper(Masked), tmp_path / "x.onnx")
+    if package != "onnxscript":  # which only writes
+        with pytest.raises(UserError, match=line):
+            onnx_runtime.OnnxSwapper(onnx_runtime.parse(small[1]), small64, "x")
+    assert not list(tmp_path.iterdir())
