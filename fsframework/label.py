@@ -5,17 +5,18 @@ import numpy as np
 
 WORD = "synthetic"
 SHARE = 0.04  # height of the letters, of the picture's shorter side
+SMALLEST = 11.0  # pixels of that
 _FONT, _THIN = cv2.FONT_HERSHEY_SIMPLEX, 0.1  # lines of a tenth of the letters' height
 
 
 def draw_label(image: np.ndarray, word: str = WORD) -> np.ndarray:
     """A picture (H, W, 3) uint8 with a word, white on a dark plate, in the lower left corner.
 
-    The letters' height is SHARE of the shorter side, and 8 pixels at least; in a picture too narrow for that the word
-    takes the whole width.
+    The letters' height is SHARE of the shorter side, and SMALLEST pixels at least; in a picture too narrow for that
+    the word takes the whole width.
     """
     height, width = image.shape[:2]
-    letters = max(8.0, SHARE * min(height, width))
+    letters = max(SMALLEST, SHARE * min(height, width))
     scale = letters / _size(word, 1.0)[1]
     scale *= min(1.0, width / (_size(word, scale)[0] + letters))
     wide, high = _size(word, scale)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 SWAP = "org.fsframework.swap"  # our assertions
 CONSENT = "org.fsframework.consent"
 WATERMARK = "org.fsframework.watermark.1"  # the algorithm, as a soft binding names it
+TARGET, SOURCE = "target", "source"  # what ingredients are called
 LONGEST = 10_000  # characters of a consent
 XMP_BOX = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")  # its type in MP4 (XMP Specification, part 3)
 ADVICE = "free space or mend what is named, or leave the manifest out: --no-provenance"
@@ -160,17 +161,20 @@ def sign(
     """
     name = name or file_out
     c2pa, identity = _signing()
+    inputs = [_Input(target, TARGET, "parentOf", _is_damaged(c2pa, target))]
+    if source is not None:
+        inputs.append(_Input(source, SOURCE, "componentOf", _is_damaged(c2pa, source)))
     with replacing(file_out) as place:
         try:
+            info = c2pa.C2paSignerInfo(identity.algorithm, identity.chain, identity.key, None)
             with (
-                c2pa.Signer.from_info(
-                    c2pa.C2paSignerInfo(identity.algorithm, identity.chain, identity.key, None)
-                ) as signer,
-                c2pa.Builder(_manifest(origin, name, source is not None), context=context(c2pa)) as builder,
+                c2pa.Signer.from_info(info) as signer,
+                c2pa.Builder(_manifest(origin, name, inputs), context=context(c2pa)) as builder,
             ):
-                _add(builder, target, TARGET, "parentOf")
-                if source is not None:
-                    _add(builder, source, SOURCE, "componentOf")
+                for each in inputs:
+                    if not each.damaged:
+                        with each.file.open("rb") as opened:
+                            builder.add_ingredient(each.described(), media_type(each.file), opened)
                 with file_in.open("rb") as written, place.open("w+b") as signed:
                     builder.sign(signer, media_type(file_in), written, signed)
             state, label = _signed(c2pa, place)
@@ -230,15 +234,50 @@ def add_xmp(file: Path) -> None:
         raise UserError(f"{file}: cannot be written: {error.strerror or error}") from error
 
 
-TARGET, SOURCE = "target", "source"
+@dataclass(frozen=True)
+class _Input:
+    """A file that a result was made of."""
+
+    file: Path
+    role: str
+    relationship: str
+    damaged: bool  # its manifest, beyond use
+
+    def described(self) -> dict[str, str]:
+        described = {"title": self.role, "label": self.role, "relationship": self.relationship}
+        if self.damaged:
+            described |= {
+                "format": media_type(self.file),
+                "description": "its own manifest is damaged and was left out",
+            }
+        return described
 
 
-def _manifest(origin: Origin, out: Path, has_source: bool) -> dict[str, Any]:
+def _is_damaged(c2pa: Any, file: Path) -> bool:
+    """Whether a file has a manifest that is too damaged to be kept; one that does not fit its file is kept."""
+    kind = media_type(file)
+    with file.open("rb") as opened:
+        try:
+            reader = c2pa.Reader.try_create(kind, opened, context=context(c2pa))
+        except c2pa.C2paError.NotSupported:
+            return False
+        except c2pa.C2paError:
+            return True
+        if reader is not None:
+            reader.close()
+        return False
+
+
+def _manifest(origin: Origin, out: Path, inputs: list[_Input]) -> dict[str, Any]:
     agent = {"name": "fsframework", "version": metadata.version("fsframework")}
     payload = f"{origin.watermark:08x}"
-    actions: list[dict[str, Any]] = [{"action": "c2pa.opened", "parameters": {"ingredientIds": [TARGET]}}]
-    if has_source:
-        actions.append({"action": "c2pa.placed", "parameters": {"ingredientIds": [SOURCE]}})
+    actions: list[dict[str, Any]] = [
+        {
+            "action": "c2pa.opened" if each.relationship == "parentOf" else "c2pa.placed",
+            "parameters": {"ingredientIds": [each.role]},
+        }
+        for each in inputs
+    ]
     actions.append({"action": "c2pa.edited", "digitalSourceType": SOURCE_TYPE, "softwareAgent": agent})
     actions.append({"action": "c2pa.watermarked.bound", "softwareAgent": agent})
     assertions = [
@@ -248,13 +287,12 @@ def _manifest(origin: Origin, out: Path, has_source: bool) -> dict[str, Any]:
     ]
     if origin.consent is not None:
         assertions.append({"label": CONSENT, "data": {"text": origin.consent}})
-    return {"claim_generator_info": [agent], "title": f"swap{out.suffix.lower()}", "assertions": assertions}
-
-
-def _add(builder: Any, file: Path, role: str, relationship: str) -> None:
-    kind = media_type(file)
-    with file.open("rb") as opened:
-        builder.add_ingredient({"title": role, "label": role, "relationship": relationship}, kind, opened)
+    return {
+        "claim_generator_info": [agent],
+        "title": f"swap{out.suffix.lower()}",
+        "assertions": assertions,
+        "ingredients": [each.described() for each in inputs if each.damaged],
+    }
 
 
 def _signed(c2pa: Any, place: Path) -> tuple[str, str]:

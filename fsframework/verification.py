@@ -1,7 +1,6 @@
 """What a file says of itself: its manifest, its XMP, its watermark, and what the local register knows of that."""
 
 import json
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from fractions import Fraction
@@ -14,7 +13,7 @@ from fsframework.errors import UserError
 from fsframework.images import SOURCE_TYPE, is_marked, read_image
 from fsframework.provenance import CONSENT, SWAP, XMP_BOX, context, library, media_type
 from fsframework.register import noted, sha256_of
-from fsframework.watermark import read
+from fsframework.watermark import read, read_together
 
 FRAMES = 10  # of a video whose watermark is read
 
@@ -46,7 +45,7 @@ class Manifest:
 
 @dataclass(frozen=True)
 class Watermark:
-    """What was read from the pixels: 8 hexadecimal digits; of a video, in how many of the frames looked at."""
+    """What was read from the pixels: 8 hexadecimal digits; of a video, and from how many of the frames alone."""
 
     payload: str
     strength: float
@@ -82,25 +81,23 @@ def verify(file: Path) -> Report:
     kind = media_type(file)
     notes: list[str] = []
     manifest = read_manifest(file, kind)
-    broken = manifest is not None and manifest.label is None
-    if kind.startswith("video/"):
-        xmp, mark = _video_xmp(file), _video_watermark(file, notes)
-    else:
-        try:
-            found = read(read_image(file), search=True)
-            xmp = is_marked(file)
-        except UserError:
-            if manifest is None:
-                raise
-            found, xmp = None, False  # damaged, which the manifest shows
-            notes.append("the picture cannot be decoded")
-        mark = None if found is None else Watermark(f"{found.payload:08x}", round(found.strength, 3))
+    try:
+        if kind.startswith("video/"):
+            xmp, mark = _video_xmp(file), _video_watermark(file, notes)
+        else:
+            found, xmp = read(read_image(file), search=True), is_marked(file)
+            mark = None if found is None else Watermark(f"{found.payload:08x}", round(found.strength, 3))
+    except UserError as error:
+        if manifest is None or manifest.label is None:
+            raise  # nothing is known of it at all
+        xmp, mark = False, None
+        notes.append(str(error).removeprefix(f"{file}: "))
     known = noted(watermark=mark.payload) if mark is not None else []
     known = known or noted(sha256=sha256_of(file))
-    said = None if manifest is None or broken else manifest.facts.get("watermark")
+    said = None if manifest is None else manifest.facts.get("watermark")
     if said is not None and mark is not None and said != mark.payload:
         notes.append(f"the watermark {mark.payload} is not the one that the manifest names, {said}")
-    if said is not None and mark is None and not any("PyAV" in note for note in notes):
+    if said is not None and mark is None and not notes:
         notes.append("the watermark that the manifest names cannot be read")
     return Report(str(file), _verdict(manifest, xmp, mark), manifest, xmp, mark, known, notes)
 
@@ -142,7 +139,7 @@ def _about_manifest(manifest: Manifest | None) -> Iterator[str]:
     if manifest.consent is not None:
         yield f"consent: {' '.join(manifest.consent.split())}"
     for each in manifest.ingredients:
-        signed = f", signed by: {each['signer']}" if each["signer"] else ", which has no manifest"
+        signed = f", signed by: {each['signer']}" if each["signer"] else f", {each['description'] or 'no manifest'}"
         bad = f", whose manifest was broken: {'; '.join(each['problems'])}" if each["problems"] else ""
         yield f"{'parent' if each['relationship'] == 'parentOf' else 'component'}: {each['title']}{signed}{bad}"
 
@@ -152,7 +149,7 @@ def _about_watermark(report: Report) -> Iterator[str]:
     if mark is None:
         yield "watermark: none that can be read"
     else:
-        frames = f", read in {mark.read} of {mark.looked} frames" if mark.looked > 1 else ""
+        frames = f", of {mark.looked} frames {mark.read} alone are enough" if mark.looked > 1 else ""
         unknown = "" if report.register else "; the register of this machine does not know it"
         yield f"watermark: {mark.payload}, strength {mark.strength:.2f}{frames}{unknown}"
     for entry in report.register:
@@ -223,6 +220,7 @@ def _ingredient(ingredient: dict[str, Any], manifests: dict[str, Any]) -> dict[s
     return {
         "title": ingredient.get("title"),
         "relationship": ingredient.get("relationship"),
+        "description": ingredient.get("description"),
         "manifest": ingredient.get("active_manifest"),
         "signer": None if own is None else _signer(own),
         "problems": _problems(ingredient.get("validation_results", {}).get("activeManifest", {})),
@@ -255,21 +253,20 @@ def _xmp_boxes(file: BinaryIO) -> Iterator[bytes]:
 
 
 def _video_watermark(file: Path, notes: list[str]) -> Watermark | None:
-    """The watermark that most of up to FRAMES evenly spaced frames carry, if PyAV can read them."""
+    """The watermark that up to FRAMES evenly spaced frames share, if PyAV can read them."""
     try:
         frames = list(_frames(file))
     except ImportError:
         notes.append('the watermark of videos is read by PyAV: pip install "fsframework[video]"')
         return None
     except (OSError, IndexError, ValueError) as error:  # PyAV's errors are of these kinds
-        notes.append(f"the video cannot be decoded: {getattr(error, 'strerror', None) or error}")
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{file}: cannot be read as a video: {reason}; it is damaged or of an unusual kind") from error
+    found = read_together(frames)
+    if found is None:
         return None
-    readings = [found for frame in frames if (found := read(frame)) is not None]
-    if not readings:
-        return None
-    payload, count = Counter(reading.payload for reading in readings).most_common(1)[0]
-    strength = float(np.mean([reading.strength for reading in readings if reading.payload == payload]))
-    return Watermark(f"{payload:08x}", round(strength, 3), count, len(frames))
+    alone = sum(reading is not None and reading.payload == found.payload for reading in map(read, frames))
+    return Watermark(f"{found.payload:08x}", round(found.strength, 3), alone, len(frames))
 
 
 def _frames(file: Path) -> Iterator[np.ndarray]:

@@ -13,6 +13,7 @@ No coefficient moves by more than STEP/2, so the PSNR is above 40 dB in every pi
 import hashlib
 import itertools
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -24,8 +25,8 @@ BITS = 64  # of payload and check
 STEP = 40.0  # between two points that mean the same bit
 SMALLEST = 96  # pixels of a side; smaller pictures do not hold every bit often enough
 LEAST = 160.0  # evidence below which nothing was read; without a mark it is about 64, and above 160 once in 10^9
-DOUBTFUL = 12  # least certain bits, of which up to WRONG are turned round until the check agrees
-WRONG = 3
+DOUBTFUL = 16  # least certain bits, of which up to WRONG are turned round until the check agrees
+WRONG = 4
 
 _PLACES = (np.arange(BLOCK) + 0.5) * np.pi / BLOCK
 _FLAT = np.full(BLOCK, 1 / np.sqrt(BLOCK), np.float32)  # the first and the second row of the orthonormal DCT
@@ -61,7 +62,7 @@ def embed(image: np.ndarray, payload: int) -> np.ndarray:
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise ValueError(f"expected (H, W, 3) uint8, got {image.shape} {image.dtype}")
     bits = _encode(payload)
-    found = _coefficients(image)  # (R, C)
+    found = _coefficients(image, _KIND)  # (R, C)
     rows, columns = found.shape
     if not found.size:
         return image.copy()
@@ -81,45 +82,62 @@ def embed(image: np.ndarray, payload: int) -> np.ndarray:
 def read(image: np.ndarray, search: bool = False) -> Reading | None:
     """The watermark of a picture (H, W, 3) uint8 RGB, or None.
 
-    Without a mark something is read about once in 10^14 pictures: the evidence must be what chance gives once in 10^9,
-    and a check of 32 bits must agree.
+    Without a mark something is read less often than once in 10^14 pictures: the evidence must be what chance gives once
+    in 10^9, and a check of 32 bits must agree.
 
     Parameters
     ----------
     search:
-        If nothing is found, look for the mark in a picture that was cut out of the marked one; of a video's frame this
-        takes about a second.
+        If nothing is found, look for the mark in a picture that was cut out of the marked one; for 1920x1080 pixels
+        this takes about a second.
     """
-    found = _read_at(image, 0, 0)
+    found = _decode([_vote(image)])
     if found is None and search and min(image.shape[:2]) >= SMALLEST:
-        row, column = _place(image)
-        found = _read_at(image, row, column)
+        found = _decode([_vote(image, *_place(image))])
     return found
 
 
-def _read_at(image: np.ndarray, row: int, column: int) -> Reading | None:
-    """What is read if the pixel (row, column), each below BLOCK * TILE, is the corner of the pattern."""
+def read_together(frames: Sequence[np.ndarray]) -> Reading | None:
+    """The watermark that frames (H, W, 3) uint8 of one video share, or None.
+
+    It is read where each frame alone is too damaged, and where one alone is not.
+    """
+    votes = [_vote(frame) for frame in frames]
+    tried = (_decode(each) for each in [votes, *([vote] for vote in votes)])
+    return next((found for found in tried if found is not None), None)
+
+
+def _vote(image: np.ndarray, row: int = 0, column: int = 0) -> np.ndarray:
+    """For each bit the sum of its blocks' votes, above 0 if it is 0, and their number: (2, 64).
+
+    The pixel (row, column), below BLOCK * TILE each, is the corner of the pattern.
+    """
     top, left = row % BLOCK, column % BLOCK
-    found = _coefficients(image[top:, left:])
-    if min(found.shape) * BLOCK < SMALLEST:
-        return None
+    dither, bit, kind = (np.roll(each, (row // BLOCK, column // BLOCK), (0, 1)) for each in (_DITHER, _BIT, _KIND))
+    found = _coefficients(image[top:, left:], kind)
     rows, columns = found.shape
-    shift = (row // BLOCK, column // BLOCK)
-    dither, bit = (_repeated(np.roll(each, shift, (0, 1)), rows, columns) for each in (_DITHER, _BIT))
+    if min(rows, columns) * BLOCK < SMALLEST:
+        return np.zeros((2, BITS))
+    dither, bit = (_repeated(each, rows, columns) for each in (dither, bit))
     phase = np.exp(2j * np.pi / STEP * found)
     phase -= phase.mean()  # what plain areas have in common, and dither takes away from marked ones
     votes = (phase * np.exp(-2j * np.pi * dither)).real
-    count = np.bincount(bit.ravel(), minlength=BITS)
-    total = np.bincount(bit.ravel(), votes.ravel(), BITS)  # above 0 for a bit that is 0
-    evidence = float((total**2 / (count / 2)).sum())  # of chi-squared distribution, if there is no mark
-    if evidence < LEAST:
+    return np.stack([np.bincount(bit.ravel(), votes.ravel(), BITS), np.bincount(bit.ravel(), minlength=BITS)])
+
+
+def _decode(votes: Sequence[np.ndarray]) -> Reading | None:
+    """What the votes of one picture or several (2, 64) say, if they say enough."""
+    total, count = np.sum(votes, axis=0) if votes else np.zeros((2, BITS))
+    if not count.all():
         return None
-    payload = _decode(total / np.sqrt(count))
+    # Of one picture without a mark it is distributed as chi-squared. Several are taken to be all alike, the worst case.
+    evidence = float((total**2 / (count / 2)).sum()) / len(votes)
+    payload = _corrected(total / np.sqrt(count)) if evidence >= LEAST else None
     return None if payload is None else Reading(payload, float(np.abs(total).sum() / count.sum()))
 
 
-def _coefficients(image: np.ndarray) -> np.ndarray:
-    """The marked coefficient of each whole block of a picture (H, W, 3): (H // 8, W // 8) float32."""
+def _coefficients(image: np.ndarray, kind: np.ndarray) -> np.ndarray:
+    """The coefficient that `kind`, a tile, names, of each whole block of a picture (H, W, 3): (H // 8, W // 8)."""
     rows, columns = image.shape[0] // BLOCK, image.shape[1] // BLOCK
     if not rows or not columns:
         return np.zeros((rows, columns), np.float32)
@@ -128,7 +146,7 @@ def _coefficients(image: np.ndarray) -> np.ndarray:
     flat, slope = (weights @ strips for weights in (_FLAT, _SLOPE))  # (R, 8 C)
     horizontal = flat.reshape(rows, columns, BLOCK) @ _SLOPE
     vertical = slope.reshape(rows, columns, BLOCK) @ _FLAT
-    chosen: np.ndarray = np.where(_repeated(_KIND, rows, columns) == 0, horizontal, vertical)
+    chosen: np.ndarray = np.where(_repeated(kind, rows, columns) == 0, horizontal, vertical)
     return chosen
 
 
@@ -143,7 +161,7 @@ def _encode(payload: int) -> np.ndarray:
     return np.unpackbits(np.frombuffer(data + zlib.crc32(data).to_bytes(4, "big"), np.uint8))
 
 
-def _decode(votes: np.ndarray) -> int | None:
+def _corrected(votes: np.ndarray) -> int | None:
     """The payload that the votes (64,) mean, or None if the check agrees with no way to read the doubtful ones."""
     bits = (votes < 0).astype(np.uint8)
     doubtful = np.argsort(np.abs(votes))[:DOUBTFUL]

@@ -17,6 +17,7 @@ from fsframework import cli
 from fsframework.errors import UserError
 from fsframework.models import DEFAULT
 from fsframework.plugins import KINDS, SINGULAR, registry
+from fsframework.provenance import Marking
 
 TOY = Path(__file__).parent / "toy_plugin"
 RECIPE = """\
@@ -292,11 +293,18 @@ def test_swap_passes_on_what_it_is_given(fsf: Command, monkeypatch: pytest.Monke
     monkeypatch.setattr("fsframework.conversion.Converter", make)
     monkeypatch.setattr("fsframework.conversion_list.swap_pairs", swap_pairs)
     assert fsf("swap", "a.png", "b.png", "c.png", "--model", "m", "--face", "all")[0] == 0
-    assert given == [("m", None), (Path("a.png"), Path("b.png"), Path("c.png"), "all")]
+    assert given == [("m", None), (Path("a.png"), Path("b.png"), Path("c.png"), "all", Marking())]
     given.clear()
     assert fsf("swap", "--pairs", "p.csv", "-o", "out", "--device", "cpu")[0] == 0
-    assert given == [(DEFAULT, "cpu"), (converter, Path("p.csv"), Path("out"), "largest")]
+    assert given == [(DEFAULT, "cpu"), (converter, Path("p.csv"), Path("out"), "largest", Marking())]
     assert fsf("swap", "--model", "m", "--pairs", "p.csv", "-o", "out")[0] == 1  # some failed
+    given.clear()
+    assert fsf("swap", "a.png", "b.png", "c.png", "--label", "--consent", "Ann agreed")[0] == 0
+    assert fsf("swap", "a.png", "b.png", "c.png", "--no-provenance")[0] == 0
+    wanted = [Marking(label=True, consent="Ann agreed"), Marking(provenance=False)]
+    assert [values[-1] for values in given if isinstance(values, tuple) and len(values) == 5] == wanted
+    status, _, line = fsf("swap", "a.png", "b.png", "c.png", "--no-provenance", "--consent", "Ann agreed")
+    assert status == 1 and line.startswith("consent: ") and line.count("\n") == 1
 
 
 @pytest.mark.parametrize(

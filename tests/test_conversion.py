@@ -27,11 +27,13 @@ from fsframework.conversion import Converter, match_edge
 from fsframework.conversion_list import swap_pairs
 from fsframework.errors import UserError
 from fsframework.images import is_marked, read_image, write_image
+from fsframework.provenance import Marking
 from fsframework.runs import Run
 from fsframework.types import Face, Faces
 
 SIZE = 32
 NONE = ComponentOptions()
+PLAIN = Marking(provenance=False)  # every pixel is what the swap made it
 MIDDLE = np.array([0.504, 0.60])  # of the face, in units of the crop's side
 
 
@@ -274,7 +276,7 @@ def test_a_swap_in_a_grey_picture_is_grey(converter: Converter, folder: Path) ->
 def test_every_kind_of_picture_works(converter: Converter, folder: Path, save: Callable[[Path], None]) -> None:
     target = folder / ("odd.tif" if save is cmyk else "odd.png")
     save(target)
-    converter.swap_file(folder / "red.png", target, folder / "out.png")
+    converter.swap_file(folder / "red.png", target, folder / "out.png", marking=PLAIN)
     after = read_image(folder / "out.png")
     assert reds(after, 160, 120) and (after[:60] == read_image(target)[:60]).all()
 
@@ -284,7 +286,7 @@ def test_a_turned_picture_comes_out_upright(converter: Converter, folder: Path) 
     exif = Image.Exif()
     exif[0x0112] = 6  # turn by 90 degrees clockwise to see it upright
     Image.fromarray(np.rot90(upright)).save(folder / "turned.png", exif=exif)
-    converter.swap_file(folder / "red.png", folder / "turned.png", folder / "out.png")
+    converter.swap_file(folder / "red.png", folder / "turned.png", folder / "out.png", marking=PLAIN)
     with Image.open(folder / "out.png") as out:
         assert out.getexif().get(0x0112, 1) == 1
     after = read_image(folder / "out.png")
@@ -518,7 +520,7 @@ def test_a_run_is_converted_with(tmp_path: Path, untrained_run: Callable[..., Ru
 
     converter = Converter(tmp_path / "run", "cpu")
     for name in ("one.png", "two.png"):
-        converter.swap_file(tmp_path / "astronaut.png", tmp_path / "astronaut.png", tmp_path / name)
+        converter.swap_file(tmp_path / "astronaut.png", tmp_path / "astronaut.png", tmp_path / name, marking=PLAIN)
     after = read_image(tmp_path / "one.png")
     assert (after != data.astronaut()).any() and (after == read_image(tmp_path / "two.png")).all()
     assert not converter.swapper.training and not converter.detector.training
