@@ -161,9 +161,9 @@ class Converter:
             `out` is the source or the target, has an unknown suffix or lies in no folder; a picture cannot be read
             or shows no such face; `out` cannot be written or signed.
         """
-        marking.check()
         check_face(face)
         check_output(out, *([target] if isinstance(source, Source) else [target, source]))
+        marking.check()
         who = source if isinstance(source, Source) else self.read_source(source)
         image = self.put(who, read_image(target), str(target), face)
         write_swap(out, image, self.origin(marking), marking, target, who.path)

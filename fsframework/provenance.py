@@ -97,7 +97,8 @@ def write_swap(
     Raises UserError as `write_image` and `seal` do.
     """
     marked = mark_frame(image, marking, origin.watermark)
-    write_image(out, marked, finish=lambda place: seal(place, out, origin, marking, target, source))
+    size = (image.shape[1], image.shape[0])
+    write_image(out, marked, finish=lambda place: seal(place, out, origin, marking, target, source, size))
 
 
 def mark_frame(frame: np.ndarray, marking: Marking, payload: int) -> np.ndarray:
@@ -107,7 +108,15 @@ def mark_frame(frame: np.ndarray, marking: Marking, payload: int) -> np.ndarray:
     return embed(frame, payload) if marking.provenance else frame
 
 
-def seal(place: Path, out: Path, origin: Origin, marking: Marking, target: Path, source: Path | None = None) -> None:
+def seal(
+    place: Path,
+    out: Path,
+    origin: Origin,
+    marking: Marking,
+    target: Path,
+    source: Path | None = None,
+    size: tuple[int, int] | None = None,
+) -> None:
     """Give a finished file, whose frames are marked, its manifest, and note it in the register.
 
     Parameters
@@ -118,6 +127,8 @@ def seal(place: Path, out: Path, origin: Origin, marking: Marking, target: Path,
         What it will be called.
     target, source:
         The files that it was made of.
+    size:
+        Width and height in pixels, for the register, so that the watermark of smaller copies is found.
 
     Raises
     ------
@@ -127,7 +138,7 @@ def seal(place: Path, out: Path, origin: Origin, marking: Marking, target: Path,
     if marking.provenance:
         if media_type(place) == "video/mp4":
             add_xmp(place)
-        sign(place, place, target, origin, source, name=out)
+        sign(place, place, target, origin, source, out, size)
     else:
         facts = {**origin.facts(), "file": str(out.absolute()), "sha256": sha256_of(place)}
         note({"provenance": False, **facts})
@@ -140,6 +151,7 @@ def sign(
     origin: Origin,
     source: Path | None = None,
     name: Path | None = None,
+    size: tuple[int, int] | None = None,
 ) -> None:
     """Write a file with a signed manifest, in one step or not at all, and note it in the register.
 
@@ -153,6 +165,8 @@ def sign(
         The files that it was made of: the parent, and a component.
     name:
         What the register and errors call it; by default `file_out`.
+    size:
+        As `seal` takes it.
 
     Raises
     ------
@@ -183,8 +197,9 @@ def sign(
         if state not in ("Valid", "Trusted"):
             raise UserError(f"{name}: cannot be signed: the manifest does not verify ({state}); {ADVICE}")
         facts = {**origin.facts(), "file": str(name.absolute()), "sha256": sha256_of(place), "manifest": label}
-        consent = {} if origin.consent is None else {"consent": origin.consent}
-        note({"provenance": True, "watermark": f"{origin.watermark:08x}", **facts, **consent})
+        more = {"consent": origin.consent, "size": size}
+        known = {key: value for key, value in more.items() if value is not None}
+        note({"provenance": True, "watermark": f"{origin.watermark:08x}", **facts, **known})
 
 
 def context(c2pa: Any, anchors: bytes | None = None) -> Any:

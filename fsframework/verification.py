@@ -7,15 +7,17 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
+import cv2
 import numpy as np
 
 from fsframework.errors import UserError
 from fsframework.images import SOURCE_TYPE, is_marked, read_image
 from fsframework.provenance import CONSENT, SWAP, XMP_BOX, context, library, media_type
 from fsframework.register import noted, sha256_of
-from fsframework.watermark import read, read_together
+from fsframework.watermark import Reading, read, read_together
 
 FRAMES = 10  # of a video whose watermark is read
+SIZES = 20  # that are tried
 
 Verdict = Literal["intact", "altered", "doubtful", "unsigned", "unmarked"]
 MEANINGS: dict[Verdict, str] = {
@@ -85,7 +87,8 @@ def verify(file: Path) -> Report:
         if kind.startswith("video/"):
             xmp, mark = _video_xmp(file), _video_watermark(file, notes)
         else:
-            found, xmp = read(read_image(file), search=True), is_marked(file)
+            image, xmp = read_image(file), is_marked(file)
+            found = _shared([image]) or read(image, search=True)
             mark = None if found is None else Watermark(f"{found.payload:08x}", round(found.strength, 3))
     except UserError as error:
         if manifest is None or manifest.label is None:
@@ -262,11 +265,38 @@ def _video_watermark(file: Path, notes: list[str]) -> Watermark | None:
     except (OSError, IndexError, ValueError) as error:  # PyAV's errors are of these kinds
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"{file}: cannot be read as a video: {reason}; it is damaged or of an unusual kind") from error
-    found = read_together(frames)
+    found = _shared(frames)
     if found is None:
         return None
     alone = sum(reading is not None and reading.payload == found.payload for reading in map(read, frames))
     return Watermark(f"{found.payload:08x}", round(found.strength, 3), alone, len(frames))
+
+
+def _shared(frames: list[np.ndarray]) -> Reading | None:
+    """The watermark of a picture, or of frames of one size, as they are or as a smaller or larger copy."""
+    found = read_together(frames)
+    if found is not None or not frames:
+        return found
+    height, width = frames[0].shape[:2]
+    for size in _sizes(width, height):
+        found = read_together([cv2.resize(frame, size, interpolation=cv2.INTER_CUBIC) for frame in frames])
+        if found is not None:
+            return found
+    return None
+
+
+def _sizes(width: int, height: int) -> list[tuple[int, int]]:
+    """The sizes that things made on this machine have, and that this may be a copy of, the latest first."""
+    sizes = [entry["size"] for entry in noted() if isinstance(entry.get("size"), list)]
+    distinct = list(dict.fromkeys((size[0], size[1]) for size in sizes if len(size) == 2))
+    likely = [
+        (wide, high)
+        for wide, high in distinct
+        if abs(wide * height - high * width) <= max(wide + height, high + width)  # half a pixel lost in rounding
+        and (wide, high) != (width, height)
+        and width / 4 <= wide <= width * 4
+    ]
+    return likely[:SIZES]
 
 
 def _frames(file: Path) -> Iterator[np.ndarray]:

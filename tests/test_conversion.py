@@ -30,6 +30,8 @@ from fsframework.images import is_marked, read_image, write_image
 from fsframework.provenance import Marking
 from fsframework.runs import Run
 from fsframework.types import Face, Faces
+from fsframework.verification import verify
+from fsframework.weights import digest
 
 SIZE = 32
 NONE = ComponentOptions()
@@ -242,6 +244,46 @@ def test_the_result_says_that_it_is_synthetic(converter: Converter, folder: Path
     out = folder / f"out{suffix}"
     converter.swap_file(folder / "red.png", folder / "target.png", out)
     assert is_marked(out) and np.abs(read_image(out)[120, 160].astype(int) - [255, 140, 10]).max() < 12
+
+
+def test_the_result_says_what_made_it(converter: Converter, folder: Path) -> None:
+    converter.model, converter.recipe_sha256 = "toy", "ab" * 32
+    converter.swap_file(folder / "red.png", folder / "target.png", folder / "one.png", marking=Marking(consent="yes"))
+    converter.swap_file(converter.read_source(folder / "red.png"), folder / "one.png", folder / "two.jpg")
+    one, two = (verify(folder / name) for name in ("one.png", "two.jpg"))
+    assert one.verdict == two.verdict == "intact" and one.manifest is not None and two.manifest is not None
+    assert one.manifest.facts.items() >= {"model": "toy", "weights_sha256": digest(converter.swapper)}.items()
+    assert (
+        one.manifest.consent == "yes"
+        and two.manifest.consent is None
+        and one.manifest.facts["recipe_sha256"] == "ab" * 32
+    )
+    assert one.watermark is not None and two.watermark is not None and one.watermark.payload != two.watermark.payload
+    parent, component = two.manifest.ingredients
+    assert parent["manifest"] == one.manifest.label and component["title"] == "source"
+    assert [report.register[0]["size"] for report in (one, two)] == [[320, 240]] * 2
+
+
+def test_a_list_is_marked_as_one_picture_is(converter: Converter, folder: Path) -> None:
+    table = listed(folder, "red.png,target.png,a.png", "red.png,crowd.png,b.jpg")
+    assert swap_pairs(converter, table, folder / "signed", marking=Marking(consent="yes")) == 0
+    assert swap_pairs(converter, table, folder / "plain", marking=PLAIN) == 0
+    for name in ("a.png", "b.jpg"):
+        signed, plain = verify(folder / "signed" / name), verify(folder / "plain" / name)
+        assert signed.verdict == "intact" and signed.manifest is not None and signed.manifest.consent == "yes"
+        assert plain.verdict == "unsigned" and plain.register[0]["provenance"] is False
+
+
+def test_what_cannot_be_signed_is_said_before_any_work(
+    converter: Converter, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FSF_C2PA_CERT", str(folder / "none.pem"))
+    monkeypatch.setenv("FSF_C2PA_KEY", str(folder / "none.key"))
+    with pytest.raises(UserError, match=r"none\.pem, .*none\.key: cannot be read"):
+        converter.swap_file(folder / "red.png", folder / "target.png", folder / "out.png")
+    with pytest.raises(UserError, match="cannot be read"):
+        swap_pairs(converter, listed(folder, "red.png,target.png,a.png"), folder / "results")
+    assert converter.detector.calls == 0 and not (folder / "out.png").exists()
 
 
 def grey(path: Path) -> None:
@@ -515,7 +557,7 @@ def test_a_real_face_is_found_and_swapped(mtcnn: Detector) -> None:
 
 
 def test_a_run_is_converted_with(tmp_path: Path, untrained_run: Callable[..., Run]) -> None:
-    untrained_run(tmp_path / "run")
+    run = untrained_run(tmp_path / "run")
     Image.fromarray(data.astronaut()).save(tmp_path / "astronaut.png")
 
     converter = Converter(tmp_path / "run", "cpu")
@@ -524,6 +566,9 @@ def test_a_run_is_converted_with(tmp_path: Path, untrained_run: Callable[..., Ru
     after = read_image(tmp_path / "one.png")
     assert (after != data.astronaut()).any() and (after == read_image(tmp_path / "two.png")).all()
     assert not converter.swapper.training and not converter.detector.training
+    says = converter.origin(Marking()).facts()
+    assert says["model"] == run.recipe.name and says["recipe_sha256"] == run.recipe.digest()
+    assert says["weights_sha256"] == digest(converter.swapper)
 
 
 def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
