@@ -252,12 +252,8 @@ def test_the_result_says_what_made_it(converter: Converter, folder: Path) -> Non
     converter.swap_file(converter.read_source(folder / "red.png"), folder / "one.png", folder / "two.jpg")
     one, two = (verify(folder / name) for name in ("one.png", "two.jpg"))
     assert one.verdict == two.verdict == "intact" and one.manifest is not None and two.manifest is not None
-    assert one.manifest.facts.items() >= {"model": "toy", "weights_sha256": digest(converter.swapper)}.items()
-    assert (
-        one.manifest.consent == "yes"
-        and two.manifest.consent is None
-        and one.manifest.facts["recipe_sha256"] == "ab" * 32
-    )
+    assert one.manifest.facts.items() >= {"model": "toy", "recipe_sha256": "ab" * 32}.items()
+    assert one.manifest.consent == "yes" and two.manifest.consent is None
     assert one.watermark is not None and two.watermark is not None and one.watermark.payload != two.watermark.payload
     parent, component = two.manifest.ingredients
     assert parent["manifest"] == one.manifest.label and component["title"] == "source"
