@@ -274,6 +274,8 @@ def verify(context: click.Context, files: tuple[Path, ...], as_json: bool) -> No
     (nothing). Then follow what the manifest says, who signed it, XMP, the watermark, and what the register of this
     machine knows of it. Nothing is fetched from the network.
 
+    Intact is no praise of who signed: anybody may sign what they altered, with a certificate of their own.
+
     The exit status is 0 if every file is intact, and 1 otherwise or if one cannot be read.
     """
     from fsframework.verification import lines

@@ -192,7 +192,11 @@ def sign(
                 with file_in.open("rb") as written, place.open("w+b") as signed:
                     builder.sign(signer, media_type(file_in), written, signed)
             state, label = _signed(c2pa, place)
-        except c2pa.C2paError as error:
+        except UserError:
+            raise
+        except OSError as error:
+            raise UserError(f"{name}: cannot be written: {error.strerror or error}; {ADVICE}") from error
+        except Exception as error:  # a library that fails must not look like a defect of the swap
             raise UserError(f"{name}: cannot be signed: {_line(error)}; {ADVICE}") from error
         if state not in ("Valid", "Trusted"):
             raise UserError(f"{name}: cannot be signed: the manifest does not verify ({state}); {ADVICE}")

@@ -39,7 +39,7 @@ class Manifest:
     claim: str | None = None  # the program that wrote the manifest
     time: str | None = None
     synthetic: bool = False  # it says that a trained algorithm made the whole or a part
-    facts: dict[str, Any] = field(default_factory=dict)  # our own: model, hashes, version, watermark
+    facts: dict[str, str] = field(default_factory=dict)  # our own: model, hashes, version, watermark
     consent: str | None = None
     ingredients: list[dict[str, Any]] = field(default_factory=list)  # role, relationship, and its manifest's signer
     problems: list[str] = field(default_factory=list)
@@ -120,7 +120,9 @@ def lines(report: Report) -> list[str]:
     told += [f"  {line}" for line in _about_manifest(report.manifest)]
     told.append(f"  XMP: {'says that it is synthetic' if report.xmp else 'says nothing'}")
     told += [f"  {line}" for line in _about_watermark(report)]
-    return told + [f"  note: {note}" for note in report.notes]
+    told += [f"  note: {note}" for note in report.notes]
+    # What others wrote must not steer a terminal.
+    return ["".join(letter if letter.isprintable() else "?" for letter in line) for line in told]
 
 
 def _about_manifest(manifest: Manifest | None) -> Iterator[str]:
@@ -188,7 +190,8 @@ def _told(said: dict[str, Any]) -> Manifest:
     """What C2PA's library says of a manifest store, as far as we use it."""
     label = said["active_manifest"]
     manifest = said["manifests"][label]
-    assertions = {each["label"]: each["data"] for each in manifest.get("assertions", [])}
+    # What stands in assertions is of whatever form their author liked.
+    assertions = {each["label"]: _mapping(each.get("data")) for each in manifest.get("assertions", [])}
     signature = manifest.get("signature_info", {})
     results = said.get("validation_results", {}).get("activeManifest", {})
     trusted = any(each["code"] == "signingCredential.trusted" for each in results.get("success", []))
@@ -200,17 +203,22 @@ def _told(said: dict[str, Any]) -> Manifest:
         claim=" ".join(str(agent[key]) for key in ("name", "version") if key in agent) or "an unnamed program",
         time=signature.get("time"),
         synthetic=any("rainedAlgorithmicMedia" in kind for kind in _source_types(assertions)),
-        facts=dict(assertions.get(SWAP, {})),
-        consent=assertions.get(CONSENT, {}).get("text"),
+        facts={str(key): str(value) for key, value in assertions.get(SWAP, {}).items()},
+        consent=None if (text := assertions.get(CONSENT, {}).get("text")) is None else str(text),
         ingredients=[_ingredient(each, said["manifests"]) for each in manifest.get("ingredients", [])],
         problems=_problems(results),
     )
 
 
+def _mapping(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
 def _source_types(assertions: dict[str, Any]) -> Iterator[str]:
     for label, assertion in assertions.items():
         if label.startswith("c2pa.actions"):
-            yield from (str(action.get("digitalSourceType", "")) for action in assertion.get("actions", []))
+            actions = assertion.get("actions")
+            yield from (str(_mapping(each).get("digitalSourceType")) for each in actions or [])
 
 
 def _signer(manifest: dict[str, Any]) -> str | None:

@@ -582,6 +582,40 @@ def test_nothing_is_written_unless_it_is_signed_and_registered(
     assert is_marked(out)
 
 
+def test_a_library_that_fails_is_one_line(tmp_path: Path, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*values: object) -> None:
+        raise TypeError("sign() takes\nsomething else")
+
+    monkeypatch.setattr(provenance.library().Builder, "sign", fail)
+    with pytest.raises(
+        UserError, match=r"out\.jpg: cannot be signed: sign\(\) takes something else; .*--no-provenance"
+    ):
+        made(tmp_path, ".jpg", target)
+    assert not list(tmp_path.glob("*out*"))
+
+
+def test_a_full_disk_leaves_no_file(tmp_path: Path, target: Path) -> None:
+    """A child process may write less than the result takes."""
+    code = (
+        "import resource, signal, sys; from pathlib import Path; import numpy as np\n"
+        "from fsframework.errors import UserError; from fsframework.provenance import *\n"
+        "image = np.random.default_rng(0).integers(0, 256, (300, 300, 3), np.uint8)\n"
+        "origin, marking = Origin('toy', None, None), Marking(); marking.check()\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]), resource.RLIM_INFINITY))\n"
+        "try: write_swap(Path(sys.argv[1]), image, origin, marking, Path(sys.argv[2]))\n"
+        "except UserError as error: print(error)\n"
+    )
+    noise = np.random.default_rng(0).integers(0, 256, (300, 300, 3), np.uint8)
+    write_swap(tmp_path / "whole.png", noise, origin(), Marking(), target)
+    for limit in (1000, (tmp_path / "whole.png").stat().st_size - 2000):  # the picture; the picture with its manifest
+        words = [sys.executable, "-c", code, tmp_path / "out.png", target, limit]
+        result = subprocess.run([str(word) for word in words], capture_output=True, text=True, timeout=60)
+        assert result.returncode == 0, result.stderr
+        assert result.stdout.startswith(f"{tmp_path / 'out.png'}: cannot be ") and result.stdout.count("\n") == 1
+        assert not list(tmp_path.glob("*out*")) and not list(tmp_path.glob(".*"))
+
+
 def test_a_home_that_cannot_be_written_says_what_to_do(
     tmp_path: Path, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -679,6 +713,28 @@ def test_verify_tells_and_exits(fsf: Fsf, tmp_path: Path, target: Path) -> None:
     assert status == 1 and f"{target}: unmarked: " in out and f"{good}: intact: " in out
     assert err.startswith(f"{tmp_path / 'none.jpg'}: cannot be read") and err.count("\n") == 1
     assert fsf("verify")[0] == 2
+
+
+def test_what_others_wrote_steers_no_terminal(tmp_path: Path, target: Path) -> None:
+    words = "Ann \x1b[2Jagreed\x07"
+    report = verify(made(tmp_path, ".jpg", target, origin(consent=words, model="\x1b]0;x\x07"), consent=words))
+    assert known(report).consent == words and all(line.isprintable() for line in lines(report))
+
+
+def test_a_manifest_of_another_form_is_told(tmp_path: Path, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Signed by somebody else, with assertions that bear our names and hold anything."""
+    wrong: list[Any] = [[1, 2], "text", {"text": 5}, {"watermark": ["x"]}, None, {"text": None}]
+    for number, value in enumerate(wrong):
+        assertions: list[dict[str, Any]] = [
+            {"label": label, "data": value} for label in (provenance.SWAP, provenance.CONSENT) if value
+        ]
+        manifest = {"claim_generator_info": [{"name": "other"}], "assertions": assertions, "ingredients": []}
+        opened = {"actions": [{"action": "c2pa.opened", "parameters": {"ingredientIds": ["target"]}}]}
+        assertions.append({"label": "c2pa.actions.v2", "data": opened})
+        monkeypatch.setattr(provenance, "_manifest", lambda *values, manifest=manifest: manifest)
+        report = verify(made(tmp_path, ".jpg", target))
+        assert report.verdict == "intact" and not known(report).synthetic and lines(report), number
+        json.dumps(report.plain())
 
 
 def test_verify_prints_json(fsf: Fsf, tmp_path: Path, target: Path) -> None:
