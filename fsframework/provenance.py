@@ -31,7 +31,7 @@ WATERMARK = "org.fsframework.watermark.1"  # the algorithm, as a soft binding na
 TARGET, SOURCE = "target", "source"  # what ingredients are called
 LONGEST = 10_000  # characters of a consent
 XMP_BOX = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")  # its type in MP4 (XMP Specification, part 3)
-ADVICE = "free space or mend what is named, or leave the manifest out: --no-provenance"
+WITHOUT = "or leave the manifest out: --no-provenance"
 
 _STARTS = {b"\xff\xd8\xff": "image/jpeg", b"\x89PNG\r\n\x1a\n": "image/png"}
 
@@ -40,9 +40,9 @@ _STARTS = {b"\xff\xd8\xff": "image/jpeg", b"\x89PNG\r\n\x1a\n": "image/png"}
 class Marking:
     """How results are marked.
 
-    Without `provenance` they get neither manifest nor watermark, which the register remembers; `label` draws a word on
-    them; `consent` is what the people shown have agreed to, for the manifest. Raises UserError if it is empty, too
-    long, or given without provenance.
+    Without `provenance` they get neither manifest nor watermark, which the register remembers, but XMP; `label` draws a
+    word on them; `consent` is what the people shown have agreed to, for the manifest. Raises UserError if it is empty,
+    too long, or given without provenance.
     """
 
     provenance: bool = True
@@ -122,7 +122,7 @@ def seal(
     Parameters
     ----------
     place:
-        The file, JPEG, PNG, WebP or MP4, which is replaced. An MP4 gets XMP, too.
+        The file, JPEG, PNG, WebP or MP4, which is replaced. An MP4 gets XMP in any case, as pictures have it already.
     out:
         What it will be called.
     target, source:
@@ -135,9 +135,9 @@ def seal(
     UserError
         It cannot be signed or noted. No file should then get the name `out`.
     """
+    if media_type(place) == "video/mp4":
+        add_xmp(place)
     if marking.provenance:
-        if media_type(place) == "video/mp4":
-            add_xmp(place)
         sign(place, place, target, origin, source, out, size)
     else:
         facts = {**origin.facts(), "file": str(out.absolute()), "sha256": sha256_of(place)}
@@ -195,11 +195,11 @@ def sign(
         except UserError:
             raise
         except OSError as error:
-            raise UserError(f"{name}: cannot be written: {error.strerror or error}; {ADVICE}") from error
+            raise UserError(f"{name}: cannot be written: {error.strerror or error}; make room, {WITHOUT}") from error
         except Exception as error:  # a library that fails must not look like a defect of the swap
-            raise UserError(f"{name}: cannot be signed: {_line(error)}; {ADVICE}") from error
+            raise UserError(f"{name}: cannot be signed: {_line(error)}; use another certificate, {WITHOUT}") from error
         if state not in ("Valid", "Trusted"):
-            raise UserError(f"{name}: cannot be signed: the manifest does not verify ({state}); {ADVICE}")
+            raise UserError(f"{name}: cannot be signed: its manifest is {state}; use another certificate, {WITHOUT}")
         facts = {**origin.facts(), "file": str(name.absolute()), "sha256": sha256_of(place), "manifest": label}
         more = {"consent": origin.consent, "size": size}
         known = {key: value for key, value in more.items() if value is not None}
