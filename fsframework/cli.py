@@ -223,6 +223,9 @@ def compare(
     type=click.Choice(["torch", "onnx"]),
     help="What runs the networks. By default onnxruntime for models that end in .onnx, torch for others.",
 )
+@click.option("--label", is_flag=True, help="Write the word synthetic into a corner of the results.")
+@click.option("--consent", metavar="TEXT", help="Who agreed to what, for the manifest of the results.")
+@click.option("--no-provenance", is_flag=True, help="Leave out manifest and watermark; the local register notes it.")
 @DEVICE
 @click.pass_context
 def swap(
@@ -237,6 +240,9 @@ def swap(
     pairs: Path | None,
     folder: Path | None,
     runtime: Literal["torch", "onnx"] | None,
+    label: bool,
+    consent: str | None,
+    no_provenance: bool,
     device: str | None,
 ) -> None:
     """Put the face of one picture into another, a video or a folder.
@@ -245,6 +251,10 @@ def swap(
     the results. Videos keep their sound, times and size. Work that was interrupted goes on when it is asked for again.
 
     Several people: fsf swap --who anna.jpg=bob.jpg --who eve.jpg=carl.jpg TARGET OUT.
+
+    Results say that they are synthetic, by XMP, a signed C2PA manifest and an invisible watermark; `fsf verify` shows
+    all three. The certificate that signs is made when it is first needed and stays on this machine; to sign by
+    another, name its file and that of its key in FSF_C2PA_CERT and FSF_C2PA_KEY.
 
     Many at once: fsf swap --pairs FILE.csv -o DIR. Faces are numbered from 1, from left to right.
     """
@@ -258,14 +268,55 @@ def swap(
     from fsframework.conversion_jobs import check_places, swap_places
     from fsframework.conversion_list import swap_pairs
     from fsframework.models import for_runtime
+    from fsframework.provenance import Marking
 
-    check_face(face)  # before the networks are loaded, which takes seconds
+    marking = Marking(not no_provenance, label, consent)
+    marking.check()  # before the networks are loaded, which takes seconds
+    check_face(face)
     if pairs is not None and folder is not None:
-        context.exit(1 if swap_pairs(Converter(for_runtime(model, runtime), device), pairs, folder, face) else 0)
+        converter = Converter(for_runtime(model, runtime), device)
+        context.exit(1 if swap_pairs(converter, pairs, folder, face, marking) else 0)
     *sources, at, to = places
-    check_places(at, to, [*sources, *who], preview)
+    check_places(at, to, [*sources, *who], preview, marking)
     converter = Converter(for_runtime(model, runtime), device)
-    context.exit(1 if swap_places(converter, at, to, sources, face, who, preview) else 0)
+    context.exit(1 if swap_places(converter, at, to, sources, face, who, preview, marking) else 0)
+
+
+@fsf.command()
+@click.argument("files", nargs=-1, required=True, metavar="FILE...", type=FILE)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON: a list, with an object for each file.")
+@click.pass_context
+def verify(context: click.Context, files: tuple[Path, ...], as_json: bool) -> None:
+    """Show what pictures and videos say of themselves, and whether they were altered.
+
+    Each FILE gets a verdict: intact (its C2PA manifest fits it), altered (it does not), doubtful (it does, but the
+    certificate does not count), unsigned (no manifest, but a watermark or XMP says that it is synthetic), unmarked
+    (nothing). Then follow what the manifest says, who signed it, XMP, the watermark, and what the register of this
+    machine knows of it. Nothing is fetched from the network.
+
+    Intact is no praise of who signed: anybody may sign what they altered, with a certificate of their own.
+
+    The exit status is 0 if every file is intact, and 1 otherwise or if one cannot be read.
+    """
+    from fsframework.verification import lines
+    from fsframework.verification import verify as verify_file
+
+    reports = []
+    failed = False
+    for file in files:
+        try:
+            report = verify_file(file)
+        except UserError as error:
+            click.echo(error, err=True)
+            failed = True
+            continue
+        failed |= report.verdict != "intact"
+        reports.append(report.plain())
+        if not as_json:
+            click.echo("\n".join(lines(report)))
+    if as_json:
+        click.echo(json.dumps(reports, indent=2))
+    context.exit(1 if failed else 0)
 
 
 @fsf.command("export")

@@ -1,7 +1,8 @@
 """Faces in pictures -> swapped."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Self
 
@@ -13,11 +14,14 @@ from fsframework import models
 from fsframework.alignment import align, paste, soft_mask, transform
 from fsframework.components import Detector, Swapper
 from fsframework.errors import UserError
-from fsframework.images import grey, is_grey, read_image, to_images, to_tensor, writable_format, write_image
+from fsframework.images import grey, is_grey, read_image, to_images, to_tensor, writable_format
 from fsframework.memory import keep_memory
+from fsframework.provenance import Marking, Origin, write_swap
 from fsframework.types import AlignedFace, Batch, Face, Faces
+from fsframework.weights import digest
 
 TOGETHER = 16  # faces of one picture that go through the networks at once
+DEFAULT_MARKING = Marking()
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,6 +30,7 @@ class Source:
 
     faces: Faces  # B = 1
     z_id: Tensor  # (1, D)
+    path: Path | None = None  # of the picture
 
 
 class Converter:
@@ -47,6 +52,9 @@ class Converter:
         There is no model that can be loaded.
     """
 
+    model: str | None = None  # what results say of it; a converter of parts has neither
+    recipe_sha256: str | None = None
+
     def __init__(self, model: str | Path = models.DEFAULT, device: str | None = None) -> None:
         keep_memory()
         trained = models.load(model, device)
@@ -55,6 +63,7 @@ class Converter:
         detector = trained.recipe.detector.build()
         detector.load()
         self._assemble(trained.swapper, detector, trained.recipe.size, trained.device)
+        self.model, self.recipe_sha256 = trained.recipe.name, trained.recipe.digest()
 
     @classmethod
     def of(cls, swapper: Swapper, detector: Detector, size: int, device: str | torch.device = "cpu") -> Self:
@@ -92,7 +101,7 @@ class Converter:
 
     def read_source(self, path: Path) -> Source:
         """The largest face of a file as a source. Raises UserError if it cannot be read or shows no face."""
-        return self.source(read_image(path), str(path))
+        return replace(self.source(read_image(path), str(path)), path=path)
 
     def swap(self, source_frame: np.ndarray, target_frame: np.ndarray, face: str = "largest") -> np.ndarray:
         """The target's frame with the source's identity in the faces that `face` chooses.
@@ -153,19 +162,37 @@ class Converter:
         image = to_tensor(np.stack([crop.image for crop in crops]))
         return Faces.of(image, torch.from_numpy(landmarks).float()).to(self.device)
 
-    def swap_file(self, source: Path | Source, target: Path, out: Path, face: str = "largest") -> None:
-        """Write the picture `target` with the face of `source` to `out`, in one step or not at all.
+    @cached_property
+    def weights_sha256(self) -> str | None:
+        """Of all tensors that swap (see `digest`)."""
+        return digest(self.swapper)
+
+    def origin(self, marking: Marking) -> Origin:
+        """What a new result says of itself; each has a watermark of its own."""
+        return Origin(self.model, self.weights_sha256, self.recipe_sha256, marking.consent)
+
+    def swap_file(
+        self,
+        source: Path | Source,
+        target: Path,
+        out: Path,
+        face: str = "largest",
+        marking: Marking = DEFAULT_MARKING,
+    ) -> None:
+        """Write the picture `target` with the face of `source` to `out`, marked, in one step or not at all.
 
         Raises
         ------
         UserError
             `out` is the source or the target, has an unknown suffix or lies in no folder; a picture cannot be read
-            or shows no such face; `out` cannot be written.
+            or shows no such face; `out` cannot be written or signed.
         """
         check_face(face)
         check_output(out, *([target] if isinstance(source, Source) else [target, source]))
+        marking.check()
         who = source if isinstance(source, Source) else self.read_source(source)
-        write_image(out, self.put(who, read_image(target), str(target), face))
+        image = self.put(who, read_image(target), str(target), face)
+        write_swap(out, image, self.origin(marking), marking, target, who.path)
 
 
 def match_edge(image: np.ndarray, target: np.ndarray, mask: np.ndarray) -> np.ndarray:

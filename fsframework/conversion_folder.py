@@ -10,26 +10,27 @@ from typing import Any
 
 import click
 
-from fsframework.conversion import Converter, check_output
-from fsframework.conversion_video import Finish, swap_video
+from fsframework.conversion import DEFAULT_MARKING, Converter, check_output
+from fsframework.conversion_video import swap_video
 from fsframework.conversion_who import Who
 from fsframework.errors import UserError
 from fsframework.files import write_text
-from fsframework.images import SUFFIXES, read_image, writable_format, write_image
+from fsframework.images import SUFFIXES, read_image, writable_format
 from fsframework.progress import progress
-from fsframework.video import WRITTEN, is_video
+from fsframework.provenance import Marking, write_swap
+from fsframework.video import is_video
 
 NOTE = ".fsf-swap.json"  # in a results' folder: what the job is
 
 
 def swap_folder(
-    converter: Converter, who: Who, folder: Path, out: Path, job: dict[str, Any], finish: Finish | None = None
+    converter: Converter, who: Who, folder: Path, out: Path, job: dict[str, Any], marking: Marking = DEFAULT_MARKING
 ) -> int:
     """Swap the faces of all pictures and videos in a folder, at any depth, into files of the same names in another.
 
     Parameters
     ----------
-    converter, who, job, finish:
+    converter, who, job, marking:
         As for `swap_video`.
     folder:
         What is read.
@@ -60,7 +61,7 @@ def swap_folder(
                 continue
             try:
                 result.parent.mkdir(parents=True, exist_ok=True)
-                swap_one(converter, who, file, result, job, finish)
+                swap_one(converter, who, file, result, job, marking)
             except UserError as error:
                 problems.append(error)
             except OSError as error:
@@ -74,23 +75,23 @@ def swap_folder(
 
 
 def swap_one(
-    converter: Converter, who: Who, target: Path, out: Path, job: dict[str, Any], finish: Finish | None = None
+    converter: Converter, who: Who, target: Path, out: Path, job: dict[str, Any], marking: Marking = DEFAULT_MARKING
 ) -> None:
     """Swap the faces of one picture or video; parameters and errors as of `swap_video`."""
     if is_video(target):
-        swap_video(converter, who, target, out, job, finish)
+        swap_video(converter, who, target, out, job, marking)
         return
     check_output(out, target)
     frame = read_image(target)
     made = converter.paint(frame, who.of_faces(converter, frame, converter.find(frame, str(target)), str(target)))
-    write_image(out, made if finish is None else finish(made))
+    write_swap(out, made, converter.origin(marking), marking, target, who.source_path)
 
 
 def place_of(file: Path, folder: Path, out: Path) -> Path:
     """Where a file's result goes: the same place in `out`, with another suffix behind if its own is not written."""
     place = out / file.relative_to(folder)
     if is_video(file):
-        return place if place.suffix.lower() in WRITTEN else place.with_name(f"{place.name}.mp4")
+        return place if place.suffix.lower() == ".mp4" else place.with_name(f"{place.name}.mp4")
     try:
         writable_format(place)
     except UserError:

@@ -1,20 +1,23 @@
 """What `fsf swap` is asked for: a picture, a video or a folder, with one source or one for each person."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from fsframework.conversion import Converter, check_output
+from fsframework.conversion import DEFAULT_MARKING, Converter, check_output
 from fsframework.conversion_folder import swap_folder, swap_one
 from fsframework.conversion_video import check_video_output, digest, preview
 from fsframework.conversion_who import Person, Who
 from fsframework.errors import UserError
 from fsframework.images import read_image
+from fsframework.provenance import Marking
 from fsframework.video import is_video
-from fsframework.weights import digest as weights_digest
 
 
-def check_places(target: Path, out: Path, inputs: Sequence[str | Path], frames: int | None) -> None:
+def check_places(
+    target: Path, out: Path, inputs: Sequence[str | Path], frames: int | None, marking: Marking = DEFAULT_MARKING
+) -> None:
     """Raise UserError, before networks are loaded, if the target or the result's place cannot be right."""
     files = [Path(part) for each in inputs for part in (named(each) if isinstance(each, str) else [each])]
     for file in files:
@@ -23,8 +26,10 @@ def check_places(target: Path, out: Path, inputs: Sequence[str | Path], frames: 
     if frames is not None and not is_video(target):
         raise UserError(f"{target}: --preview shows frames of a video, and this is none; leave it out")
     if not target.is_dir():
-        check = check_video_output if is_video(target) and frames is None else check_output
-        check(out, target, *files)
+        if is_video(target) and frames is None:
+            check_video_output(out, marking, target, *files)
+        else:
+            check_output(out, target, *files)
 
 
 def named(text: str) -> tuple[str, str]:
@@ -43,6 +48,7 @@ def swap_places(
     face: str,
     people: Sequence[str],
     frames: int | None = None,
+    marking: Marking = DEFAULT_MARKING,
 ) -> int:
     """Swap what `fsf swap` names.
 
@@ -58,6 +64,8 @@ def swap_places(
         "FILE=SOURCE" for each.
     frames:
         Show so many of a video's frames in a picture instead.
+    marking:
+        How results are marked.
 
     Returns
     -------
@@ -69,13 +77,13 @@ def swap_places(
         Something cannot be read or written, or shows no such face.
     """
     who = _who(converter, sources, face, people)
-    job = _job(converter, sources, face, people)
+    job = _job(converter, sources, face, people, marking)
     if frames is not None:
-        preview(converter, who, target, out, frames)
+        preview(converter, who, target, out, frames, marking)
     elif target.is_dir():
-        return swap_folder(converter, who, target, out, job)
+        return swap_folder(converter, who, target, out, job, marking)
     else:
-        swap_one(converter, who, target, out, job)
+        swap_one(converter, who, target, out, job, marking)
     return 0
 
 
@@ -98,10 +106,13 @@ def _reference(converter: Converter, file: Path) -> Any:
     return converter.embed(frame, [max(faces, key=lambda each: float((each.box[2:] - each.box[:2]).prod()))])
 
 
-def _job(converter: Converter, sources: Sequence[Path], face: str, people: Sequence[str]) -> dict[str, Any]:
+def _job(
+    converter: Converter, sources: Sequence[Path], face: str, people: Sequence[str], marking: Marking
+) -> dict[str, Any]:
     """What results depend on, besides their targets."""
     return {
-        "swapper": weights_digest(converter.swapper),
+        "swapper": converter.weights_sha256,
+        "marking": asdict(marking),
         "sources": [digest(source) for source in sources],
         "face": face,
         "people": [[digest(Path(file)) for file in named(text)] for text in people],

@@ -10,10 +10,11 @@ from typing import NamedTuple
 
 import click
 
-from fsframework.conversion import Converter, check_face
+from fsframework.conversion import DEFAULT_MARKING, Converter, check_face
 from fsframework.errors import UserError
 from fsframework.images import writable_format
 from fsframework.progress import progress
+from fsframework.provenance import Marking
 
 COLUMNS = ("source", "target", "name")  # of a list of pictures to swap
 
@@ -90,7 +91,9 @@ def place_inside(folder: Path, name: str) -> Path:
     return folder / path
 
 
-def swap_pairs(converter: Converter, csv: Path, folder: Path, face: str = "largest") -> int:
+def swap_pairs(
+    converter: Converter, csv: Path, folder: Path, face: str = "largest", marking: Marking = DEFAULT_MARKING
+) -> int:
     """Swap many pictures; one that fails does not stop the rest.
 
     Parameters
@@ -104,6 +107,8 @@ def swap_pairs(converter: Converter, csv: Path, folder: Path, face: str = "large
         Where results go; it is made.
     face:
         Which faces of each target (see `Converter`).
+    marking:
+        How results are marked.
 
     Returns
     -------
@@ -112,9 +117,10 @@ def swap_pairs(converter: Converter, csv: Path, folder: Path, face: str = "large
     Raises
     ------
     UserError
-        The CSV file as a whole cannot be used, or `face` says no face.
+        The CSV file as a whole cannot be used, `face` says no face, or nothing can be signed.
     """
     check_face(face)
+    marking.check()
     jobs, problems = read_jobs(csv, folder)
     # In order of their sources, so that remembering one is enough to read and embed each once.
     jobs.sort(key=lambda job: job.source)
@@ -123,7 +129,7 @@ def swap_pairs(converter: Converter, csv: Path, folder: Path, face: str = "large
         for job in jobs:
             try:
                 _make_folder(job.out.parent)
-                converter.swap_file(read_source(job.source), job.target, job.out, face)
+                converter.swap_file(read_source(job.source), job.target, job.out, face, marking)
             except UserError as error:
                 problems.append((job.line, error))
             ticker.advance()

@@ -8,6 +8,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fsframework.conversion import Converter, Source, check_output
+from fsframework.conversion import DEFAULT_MARKING, Converter, Source, check_output
 from fsframework.conversion_who import Who
 from fsframework.errors import UserError
 from fsframework.faces_in_video import find_faces
 from fsframework.files import replacing, write_text
-from fsframework.images import write_image
 from fsframework.progress import progress
+from fsframework.provenance import Marking, mark_frame, new_payload, seal, write_swap
 from fsframework.threads import ahead
 from fsframework.tracking import CUT, Track, smooth, track
 from fsframework.types import Face
@@ -32,11 +33,10 @@ from fsframework.video import WRITTEN, Video, join, probe, read, write
 PIECE = 240  # frames that are encoded as one
 BYTES = 1 << 26  # of frames that are worked on at once
 SEEN = 8  # frames of a track by which its person is known
-Finish = Callable[[np.ndarray], np.ndarray]  # the last change of a frame, such as a mark
 
 
 def swap_video(
-    converter: Converter, who: Who, target: Path, out: Path, job: dict[str, Any], finish: Finish | None = None
+    converter: Converter, who: Who, target: Path, out: Path, job: dict[str, Any], marking: Marking = DEFAULT_MARKING
 ) -> dict[str, Any]:
     """Write the video `target` with swapped faces to `out`, in one step or not at all.
 
@@ -49,11 +49,11 @@ def swap_video(
     target:
         Any file that FFmpeg reads.
     out:
-        Ends in .mp4, .mov or .mkv.
+        Ends in .mp4, or, where it gets no manifest, in .mov or .mkv.
     job:
         What the result depends on besides the target; an interrupted job goes on only if this is equal.
-    finish:
-        Makes the last change of every frame (H, W, 3) uint8.
+    marking:
+        How the result is marked.
 
     Returns
     -------
@@ -64,13 +64,14 @@ def swap_video(
     UserError
         The video cannot be read, shows no such face, or the result cannot be written.
     """
-    check_video_output(out, target)
+    check_video_output(out, marking, target)
     video = probe(target)
     folder = out.parent / f".{out.name}.parts"
     _open_folder(
         folder, {**job, "target": str(target.resolve()), "seen": [target.stat().st_size, target.stat().st_mtime_ns]}
     )
     tracks, sources = plan(converter, who, video, folder)
+    origin = replace(converter.origin(marking), watermark=_payload(folder))
     pieces = []
     count = len(video.times)
     starts = range(0, count, PIECE)
@@ -82,18 +83,21 @@ def swap_video(
             if start in done:
                 continue
             frames = painted(converter, video, tracks, sources, start, min(start + PIECE, count))
-            finished = ((frame if finish is None else finish(frame)) for frame in frames)
+            finished = (mark_frame(frame, marking, origin.watermark) for frame in frames)
             write(piece, video, _counted(ahead(finished, 8), ticker.advance), start)
-    join(pieces, video, out)
+    size = (video.width, video.height)
+    join(pieces, video, out, lambda place: seal(place, out, origin, marking, target, who.source_path, size))
     shutil.rmtree(folder, ignore_errors=True)
     swapped = {frame for place in sources for frame in range(tracks[place].start, tracks[place].stop)}
     return {"frames": count, "tracks": len(sources), "swapped": len(swapped)}
 
 
-def check_video_output(out: Path, *inputs: Path) -> None:
+def check_video_output(out: Path, marking: Marking, *inputs: Path) -> None:
     """Raise UserError, before any work, if a video cannot be written there or would replace an input."""
     if out.suffix.lower() not in WRITTEN:
         raise UserError(f"{out}: videos are written as {', '.join(WRITTEN)}; choose such a name")
+    if marking.provenance and out.suffix.lower() != ".mp4":
+        raise UserError(f"{out}: only .mp4 holds a manifest; choose such a name, or leave it out: --no-provenance")
     check_output(out, *inputs, kind="video")
 
 
@@ -109,6 +113,14 @@ def _open_folder(folder: Path, job: dict[str, Any]) -> None:
         raise UserError(f"{folder}: cannot be used: {error.strerror or error}; remove it") from error
     if not note.is_file():
         write_text(note, text)
+
+
+def _payload(folder: Path) -> int:
+    """The watermark of a job's result, drawn when it began."""
+    file = folder / "watermark"
+    if not file.is_file():
+        write_text(file, f"{new_payload():08x}\n")
+    return int(file.read_text(encoding="utf-8"), 16)
 
 
 def plan(converter: Converter, who: Who, video: Video, folder: Path | None) -> tuple[list[Track], dict[int, Source]]:
@@ -216,7 +228,9 @@ def _counted(frames: Iterable[np.ndarray], advance: Callable[[], None]) -> Itera
         advance()
 
 
-def preview(converter: Converter, who: Who, target: Path, out: Path, count: int) -> None:
+def preview(
+    converter: Converter, who: Who, target: Path, out: Path, count: int, marking: Marking = DEFAULT_MARKING
+) -> None:
     """Write a picture of evenly spaced frames of a video, above each other: as they are, and swapped.
 
     Faces are looked for in these frames alone. Errors as of `swap_video`.
@@ -231,7 +245,7 @@ def preview(converter: Converter, who: Who, target: Path, out: Path, count: int)
             faces = converter.detector([frame])[0]
         swaps = who.of_faces(converter, frame, faces, f"{target}: frame {place + 1}") if faces else []
         rows.append(np.hstack([frame, converter.paint(frame, swaps)]))
-    write_image(out, np.vstack(rows))
+    write_swap(out, np.vstack(rows), converter.origin(marking), marking, target, who.source_path)
 
 
 def digest(path: Path) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -31,6 +32,11 @@ class Who:
     face: str = "largest"
     source: Source | None = None
     people: Sequence[Person] = field(default=())
+
+    @property
+    def source_path(self) -> Path | None:
+        """The file of the one source; None where there are several, or it is no file."""
+        return None if self.source is None else self.source.path
 
     def of_faces(
         self, converter: Converter, frame: np.ndarray, faces: list[Face], name: str

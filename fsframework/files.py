@@ -86,6 +86,12 @@ def cache_folder() -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "fsframework"
 
 
+def data_folder() -> Path:
+    """Where what must last lies: $XDG_DATA_HOME/fsframework or ~/.local/share/fsframework."""
+    base = os.environ.get("XDG_DATA_HOME")
+    return (Path(base) if base else Path.home() / ".local" / "share") / "fsframework"
+
+
 def sync_folder(folder: Path) -> None:
     """Make the names in a folder durable, where the system can."""
     if os.name == "posix":

@@ -6,6 +6,7 @@ Metadata Standard 2023.1, section "Digital Source Type").
 """
 
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
@@ -25,7 +26,7 @@ SUFFIXES = frozenset(  # of files worth trying to read, lower case
 WRITABLE = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP"}
 
 SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
-_XMP = (
+XMP = (
     '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?><x:xmpmeta xmlns:x="adobe:ns:meta/">'
     '<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description rdf:about=""'
     ' xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/"'
@@ -129,7 +130,13 @@ def _formats() -> str:
     return f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
 
 
-def write_image(path: str | Path, array: np.ndarray, quality: int = 95, synthetic: bool = True) -> None:
+def write_image(
+    path: str | Path,
+    array: np.ndarray,
+    quality: int = 95,
+    synthetic: bool = True,
+    finish: Callable[[Path], None] | None = None,
+) -> None:
     """Write a picture in one step; a crash leaves the old file or the new one.
 
     Parameters
@@ -142,6 +149,8 @@ def write_image(path: str | Path, array: np.ndarray, quality: int = 95, syntheti
         1..100, of JPEG and WebP. JPEG keeps colour at full resolution.
     synthetic:
         Mark the file as a composite with media that a trained algorithm made (see `is_marked`).
+    finish:
+        Is given the file that was written, before it gets its name, and may change it.
 
     Raises
     ------
@@ -162,6 +171,8 @@ def write_image(path: str | Path, array: np.ndarray, quality: int = 95, syntheti
             Image.fromarray(array).save(temporary, format=kind, **settings)
         except ValueError as error:
             raise UserError(f"{path}: cannot be written as {kind}: {_line(error)}; try .png") from error
+        if finish is not None:
+            finish(temporary)
 
 
 def writable_format(path: str | Path) -> str:
@@ -176,9 +187,9 @@ def writable_format(path: str | Path) -> str:
 
 def _mark(kind: str) -> dict[str, Any]:
     if kind != "PNG":
-        return {"xmp": _XMP.encode()}
+        return {"xmp": XMP.encode()}
     chunks = PngImagePlugin.PngInfo()
-    chunks.add_itxt("XML:com.adobe.xmp", _XMP)
+    chunks.add_itxt("XML:com.adobe.xmp", XMP)
     return {"pnginfo": chunks}
 
 

@@ -3,7 +3,7 @@
 FFmpeg says where a file is damaged, and knows every container; nothing here is silent about a frame that is missing.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -163,27 +163,29 @@ def _pixels(video: Video) -> str:
     return "yuv444p" if video.width % 2 or video.height % 2 else "yuv420p"
 
 
-def join(segments: list[Path], video: Video, out: Path) -> None:
+def join(segments: list[Path], video: Video, out: Path, finish: Callable[[Path], None] | None = None) -> None:
     """Put encoded segments behind each other and the original's sound beside them, packet by packet.
 
-    `out` ends in .mp4, .mov or .mkv and is replaced in one step. Raises UserError if the sound does not go there.
+    `out` ends in .mp4, .mov or .mkv and is replaced in one step; before that, `finish` may change the file. Raises
+    UserError if the sound does not go there.
     """
     import av
 
     formats = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}
-    with (
-        replacing(out) as temporary,
-        opened(video.path) as source,
-        opened(segments[0]) as first,
-        _failing(out),
-        av.open(str(temporary), "w", format=formats[out.suffix.lower()]) as container,
-    ):
-        picture = container.add_stream_from_template(first.streams.video[0])
-        picture.time_base = video.base
-        sounds = {stream.index: container.add_stream_from_template(stream) for stream in source.streams.audio}
-        for packet in _by_time(_pictures(segments), _sounds(source)):
-            packet.stream = picture if packet.stream.type == "video" else sounds[packet.stream.index]
-            container.mux(packet)
+    with replacing(out) as temporary, _failing(out):
+        with (
+            opened(video.path) as source,
+            opened(segments[0]) as first,
+            av.open(str(temporary), "w", format=formats[out.suffix.lower()]) as container,
+        ):
+            picture = container.add_stream_from_template(first.streams.video[0])
+            picture.time_base = video.base
+            sounds = {stream.index: container.add_stream_from_template(stream) for stream in source.streams.audio}
+            for packet in _by_time(_pictures(segments), _sounds(source)):
+                packet.stream = picture if packet.stream.type == "video" else sounds[packet.stream.index]
+                container.mux(packet)
+        if finish is not None:
+            finish(temporary)
 
 
 def _pictures(segments: list[Path]) -> Iterator[Any]:

@@ -23,6 +23,16 @@ def shared() -> Path:
     return folder
 
 
+@pytest.fixture(scope="session", autouse=True)
+def data_folder_of_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What swaps leave behind, a certificate and a register, goes where tests go; other processes learn it, too."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_DATA_HOME", str(tmp_path_factory.mktemp("data")))
+        patch.delenv("FSF_C2PA_CERT", raising=False)
+        patch.delenv("FSF_C2PA_KEY", raising=False)
+        yield
+
+
 @pytest.fixture
 def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., str]]:
     """Lays a distribution with one plugin on the path, a folder with a dist-info, and returns the plugin's name."""

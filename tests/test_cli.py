@@ -16,6 +16,7 @@ from fsframework import cli
 from fsframework.errors import UserError
 from fsframework.models import DEFAULT
 from fsframework.plugins import KINDS, SINGULAR, registry
+from fsframework.provenance import Marking
 
 TOY = Path(__file__).parent / "toy_plugin"
 RECIPE = """\
@@ -273,7 +274,7 @@ def test_bench_keeps_figures_with_command_and_machine(
 
 def test_swap_passes_on_what_it_is_given(fsf: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[object] = []
-    results = iter([0, 2, 0, 1])
+    results = iter([0, 2, 0, 1, 0, 0])
 
     def note(*values: object) -> None:
         given.append(values)
@@ -288,14 +289,23 @@ def test_swap_passes_on_what_it_is_given(fsf: Command, monkeypatch: pytest.Monke
     monkeypatch.setattr("fsframework.conversion_jobs.swap_places", counted)
     a, b, c = map(Path, ("a.png", "b.png", "c.png"))
     assert fsf("swap", "a.png", "b.png", "c.png", "--model", "m", "--face", "all")[0] == 0
-    assert given == [(b, c, [a], None), (("converter", "m", None), b, c, [a], "all", (), None)]
+    plain = Marking()
+    assert given == [(b, c, [a], None, plain), (("converter", "m", None), b, c, [a], "all", (), None, plain)]
     given.clear()
     assert fsf("swap", "--who", "p=q", "b.png", "c.png", "--preview", "3")[0] == 1  # some failed
-    assert given == [(b, c, ["p=q"], 3), (("converter", DEFAULT, None), b, c, [], "largest", ("p=q",), 3)]
+    called: object = (("converter", DEFAULT, None), b, c, [], "largest", ("p=q",), 3, plain)
+    assert given == [(b, c, ["p=q"], 3, plain), called]
     given.clear()
     assert fsf("swap", "--pairs", "p.csv", "-o", "out", "--device", "cpu")[0] == 0
-    assert given == [(("converter", DEFAULT, "cpu"), Path("p.csv"), Path("out"), "largest")]
+    assert given == [(("converter", DEFAULT, "cpu"), Path("p.csv"), Path("out"), "largest", plain)]
     assert fsf("swap", "--model", "m", "--pairs", "p.csv", "-o", "out")[0] == 1
+    given.clear()
+    assert fsf("swap", "a.png", "b.png", "c.png", "--label", "--consent", "Ann agreed")[0] == 0
+    assert fsf("swap", "a.png", "b.png", "c.png", "--no-provenance")[0] == 0
+    wanted = [Marking(label=True, consent="Ann agreed")] * 2 + [Marking(provenance=False)] * 2
+    assert [values[-1] for values in given] == wanted  # type: ignore[index]
+    status, _, line = fsf("swap", "a.png", "b.png", "c.png", "--no-provenance", "--consent", "Ann agreed")
+    assert status == 1 and line.startswith("consent: ") and line.count("\n") == 1
 
 
 @pytest.mark.parametrize(

@@ -27,11 +27,15 @@ from fsframework.conversion import Converter, match_edge
 from fsframework.conversion_list import swap_pairs
 from fsframework.errors import UserError
 from fsframework.images import is_marked, read_image, write_image
+from fsframework.provenance import Marking
 from fsframework.runs import Run
 from fsframework.types import Face, Faces
+from fsframework.verification import verify
+from fsframework.weights import digest
 
 SIZE = 32
 NONE = ComponentOptions()
+PLAIN = Marking(provenance=False)  # every pixel is what the swap made it
 MIDDLE = np.array([0.504, 0.60])  # of the face, in units of the crop's side
 
 
@@ -242,6 +246,42 @@ def test_the_result_says_that_it_is_synthetic(converter: Converter, folder: Path
     assert is_marked(out) and np.abs(read_image(out)[120, 160].astype(int) - [255, 140, 10]).max() < 12
 
 
+def test_the_result_says_what_made_it(converter: Converter, folder: Path) -> None:
+    converter.model, converter.recipe_sha256 = "toy", "ab" * 32
+    converter.swap_file(folder / "red.png", folder / "target.png", folder / "one.png", marking=Marking(consent="yes"))
+    converter.swap_file(converter.read_source(folder / "red.png"), folder / "one.png", folder / "two.jpg")
+    one, two = (verify(folder / name) for name in ("one.png", "two.jpg"))
+    assert one.verdict == two.verdict == "intact" and one.manifest is not None and two.manifest is not None
+    assert one.manifest.facts.items() >= {"model": "toy", "recipe_sha256": "ab" * 32}.items()
+    assert one.manifest.consent == "yes" and two.manifest.consent is None
+    assert one.watermark is not None and two.watermark is not None and one.watermark.payload != two.watermark.payload
+    parent, component = two.manifest.ingredients
+    assert parent["manifest"] == one.manifest.label and component["title"] == "source"
+    assert [report.register[0]["size"] for report in (one, two)] == [[320, 240]] * 2
+
+
+def test_a_list_is_marked_as_one_picture_is(converter: Converter, folder: Path) -> None:
+    table = listed(folder, "red.png,target.png,a.png", "red.png,crowd.png,b.jpg")
+    assert swap_pairs(converter, table, folder / "signed", marking=Marking(consent="yes")) == 0
+    assert swap_pairs(converter, table, folder / "plain", marking=PLAIN) == 0
+    for name in ("a.png", "b.jpg"):
+        signed, plain = verify(folder / "signed" / name), verify(folder / "plain" / name)
+        assert signed.verdict == "intact" and signed.manifest is not None and signed.manifest.consent == "yes"
+        assert plain.verdict == "unsigned" and plain.register[0]["provenance"] is False
+
+
+def test_what_cannot_be_signed_is_said_before_any_work(
+    converter: Converter, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FSF_C2PA_CERT", str(folder / "none.pem"))
+    monkeypatch.setenv("FSF_C2PA_KEY", str(folder / "none.key"))
+    with pytest.raises(UserError, match=r"none\.pem, .*none\.key: cannot be read"):
+        converter.swap_file(folder / "red.png", folder / "target.png", folder / "out.png")
+    with pytest.raises(UserError, match="cannot be read"):
+        swap_pairs(converter, listed(folder, "red.png,target.png,a.png"), folder / "results")
+    assert converter.detector.calls == 0 and not (folder / "out.png").exists()
+
+
 def grey(path: Path) -> None:
     Image.fromarray(TARGET).convert("L").save(path)
 
@@ -274,7 +314,7 @@ def test_a_swap_in_a_grey_picture_is_grey(converter: Converter, folder: Path) ->
 def test_every_kind_of_picture_works(converter: Converter, folder: Path, save: Callable[[Path], None]) -> None:
     target = folder / ("odd.tif" if save is cmyk else "odd.png")
     save(target)
-    converter.swap_file(folder / "red.png", target, folder / "out.png")
+    converter.swap_file(folder / "red.png", target, folder / "out.png", marking=PLAIN)
     after = read_image(folder / "out.png")
     assert reds(after, 160, 120) and (after[:60] == read_image(target)[:60]).all()
 
@@ -284,7 +324,7 @@ def test_a_turned_picture_comes_out_upright(converter: Converter, folder: Path) 
     exif = Image.Exif()
     exif[0x0112] = 6  # turn by 90 degrees clockwise to see it upright
     Image.fromarray(np.rot90(upright)).save(folder / "turned.png", exif=exif)
-    converter.swap_file(folder / "red.png", folder / "turned.png", folder / "out.png")
+    converter.swap_file(folder / "red.png", folder / "turned.png", folder / "out.png", marking=PLAIN)
     with Image.open(folder / "out.png") as out:
         assert out.getexif().get(0x0112, 1) == 1
     after = read_image(folder / "out.png")
@@ -513,15 +553,18 @@ def test_a_real_face_is_found_and_swapped(mtcnn: Detector) -> None:
 
 
 def test_a_run_is_converted_with(tmp_path: Path, untrained_run: Callable[..., Run]) -> None:
-    untrained_run(tmp_path / "run")
+    run = untrained_run(tmp_path / "run")
     Image.fromarray(data.astronaut()).save(tmp_path / "astronaut.png")
 
     converter = Converter(tmp_path / "run", "cpu")
     for name in ("one.png", "two.png"):
-        converter.swap_file(tmp_path / "astronaut.png", tmp_path / "astronaut.png", tmp_path / name)
+        converter.swap_file(tmp_path / "astronaut.png", tmp_path / "astronaut.png", tmp_path / name, marking=PLAIN)
     after = read_image(tmp_path / "one.png")
     assert (after != data.astronaut()).any() and (after == read_image(tmp_path / "two.png")).all()
     assert not converter.swapper.training and not converter.detector.training
+    says = converter.origin(Marking()).facts()
+    assert says["model"] == run.recipe.name and says["recipe_sha256"] == run.recipe.digest()
+    assert says["weights_sha256"] == digest(converter.swapper)
 
 
 def test_what_is_no_run_is_refused(tmp_path: Path) -> None:

@@ -95,13 +95,16 @@ def test_swap_changes_the_face_and_nothing_else(run_dir: Path, fsf: Command, pla
     target = data.astronaut()
     write_image(place / "target.png", target, synthetic=False)
     write_image(place / "source.png", np.ascontiguousarray(target[:, ::-1]), synthetic=False)
-    result = fsf("swap", "source.png", "target.png", "out.png", "--model", "runs/smoke", "--device", "cpu")
+    words = ["swap", "source.png", "target.png", "out.png", "--model", "runs/smoke", "--device", "cpu"]
+    result = fsf(*words, "--no-provenance")
     assert result.returncode == 0, result.stderr
     changed = (read_image(place / "out.png") != target).any(axis=2)
     rows, columns = np.nonzero(changed)
     assert 1000 < changed.sum() < 30000
     assert rows.min() > 30 and rows.max() < 210 and columns.min() > 140 and columns.max() < 310  # around her face
     assert is_marked(place / "out.png")
+    assert fsf("verify", "out.png").returncode == 1
+    assert fsf(*words).returncode == 0 and fsf("verify", "out.png").returncode == 0
 
 
 @pytest.mark.parametrize(
