@@ -109,9 +109,6 @@ def test_people_get_their_own_sources(place: Path, monkeypatch: pytest.MonkeyPat
         picture = portrait().copy()
         picture[0, 0] = shade
         write_image(place / f"{name}.png", picture, synthetic=False)
-    write_image(
-        place / "pale.png", np.clip(portrait()[:, ::-1].astype(int) + 40, 0, 255).astype(np.uint8), synthetic=False
-    )
     right = [f"{place / 'right.png'}={place / 'source.png'}"]
     assert swap_places(converter, place / "two.mp4", place / "right.mp4", [], "largest", right) == 0
     assert (changed(place / "two.mp4", place / "right.mp4") == [False, True]).all()
@@ -122,7 +119,7 @@ def test_people_get_their_own_sources(place: Path, monkeypatch: pytest.MonkeyPat
     write_image(place / "frame.png", frame, synthetic=False)
     assert swap_places(converter, place / "frame.png", place / "frame-out.png", [], "largest", right) == 0
     apart = np.abs(read_image(place / "frame-out.png").astype(int) - frame).mean(axis=(0, 2))
-    assert apart[:160].mean() == 0 < apart[160:].mean()
+    assert apart[:160].max() < 4 < apart[160:].max()  # the watermark changes some grey levels everywhere
 
 
 @pytest.mark.parametrize("text", ["a.png", "=a.png", "a.png=", ""])
@@ -151,7 +148,7 @@ def test_preview_shows_frames_before_and_after(converter: Converter, place: Path
     shown = read_image(out)
     assert shown.shape == (3 * 240, 2 * 320, 3) and is_marked(out)
     originals, swaps = shown[:, :320].reshape(3, 240, 320, 3), shown[:, 320:].reshape(3, 240, 320, 3)
-    assert np.array_equal(originals.astype(int), frames_of(place / "one.mp4")[[0, 6, 11]])
+    assert np.abs(originals.astype(int) - frames_of(place / "one.mp4")[[0, 6, 11]]).max() < 12  # the watermark
     assert (np.abs(originals.astype(int) - swaps).mean(axis=(1, 2, 3)) > 0.3).all()
 
 
@@ -236,7 +233,7 @@ COMMAND = (
 
 
 def test_a_job_that_was_killed_goes_on(killed: Path) -> None:
-    command = [sys.executable, "-c", COMMAND, "swap", "source.png", "long.mp4", "out.mp4", "--device", "cpu"]
+    command = [sys.executable, "-c", COMMAND, "swap", "--no-provenance", "source.png", "long.mp4", "out.mp4", "--device", "cpu"]
     parts = killed / ".out.mp4.parts"
     with subprocess.Popen(command, cwd=killed, stderr=subprocess.DEVNULL) as process:
         for _ in range(1200):
