@@ -1,6 +1,6 @@
 """How well the invisible watermark is hidden, and what it survives: a table of shares.
 
-    python benchmarks/watermark.py LFW/val.zip --save
+    python benchmarks/watermark.py LFW/val.zip --save lfw
 
 PLACE is a folder or a zip file of pictures; by default it is the 400 ORL faces, and photographs that skimage carries.
 Each picture is marked with a payload of its own, changed, and read again; a reading counts if it is that payload. For
@@ -218,8 +218,8 @@ def table(figures: dict[str, Any]) -> Table:
 @click.option("--limit", type=click.IntRange(min=1), help="Take so many pictures, spread evenly, instead of all.")
 @click.option("--films", default=20, show_default=True, type=click.IntRange(min=1), help="Pictures that become films.")
 @click.option("--searched", default=200, show_default=True, type=click.IntRange(min=0), help="Searched without a mark.")
-@click.option("--save", is_flag=True, help="Write the figures to benchmarks/results.")
-def main(place: Path | None, limit: int | None, films: int, searched: int, save: bool) -> None:
+@click.option("--save", metavar="NAME", help="Write the figures to benchmarks/results/watermark_NAME.json.")
+def main(place: Path | None, limit: int | None, films: int, searched: int, save: str | None) -> None:
     try:
         images = list(pictures(place))
         images = images[:: max(1, len(images) // limit)][:limit] if limit else images
@@ -227,17 +227,16 @@ def main(place: Path | None, limit: int | None, films: int, searched: int, save:
     except UserError as error:
         raise click.ClickException(str(error)) from error
     Console(highlight=False).print(table(figures))
-    if save:
-        name = place.stem if place else "shipped"
+    if save is not None:
         result = {
             "benchmark": "watermark",
-            "data": name,
+            "data": save,
             "figures": figures,
             "command": shlex.join(["python", "benchmarks/watermark.py", *sys.argv[1:]]),
             "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             **environment(torch.device("cpu")),
         }
-        write_text(RESULTS / f"watermark_{name}.json", json.dumps(result, indent=2) + "\n")
+        write_text(RESULTS / f"watermark_{save}.json", json.dumps(result, indent=2) + "\n")
 
 
 if __name__ == "__main__":

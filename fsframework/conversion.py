@@ -192,7 +192,7 @@ class Converter:
         marking.check()
         who = source if isinstance(source, Source) else self.read_source(source)
         image = self.put(who, read_image(target), str(target), face)
-        write_swap(out, image, self.origin(marking), marking, target, who.path)
+        write_swap(out, image, self.origin(marking), marking, target, [who.path] if who.path is not None else [])
 
 
 def match_edge(image: np.ndarray, target: np.ndarray, mask: np.ndarray) -> np.ndarray:

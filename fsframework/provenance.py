@@ -8,6 +8,7 @@ of the result. Names of files stay out of it. Nothing is sent anywhere, so signa
 import json
 import mimetypes
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -29,6 +30,7 @@ SWAP = "org.fsframework.swap"  # our assertions
 CONSENT = "org.fsframework.consent"
 WATERMARK = "org.fsframework.watermark.1"  # the algorithm, as a soft binding names it
 TARGET, SOURCE = "target", "source"  # what ingredients are called
+SIGNED = (".jpg", ".jpeg", ".png", ".webp", ".mp4", ".m4v", ".mov")  # what holds a manifest
 LONGEST = 10_000  # characters of a consent
 XMP_BOX = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")  # its type in MP4 (XMP Specification, part 3)
 WITHOUT = "or leave the manifest out: --no-provenance"
@@ -57,10 +59,14 @@ class Marking:
         if not self.provenance:
             raise UserError("consent: stands in the manifest, which is left out; give one of the two options")
 
-    def check(self) -> None:
-        """Raise UserError, before any work, if nothing can be signed here."""
-        if self.provenance:
-            _signing()
+    def check(self, *outs: Path) -> None:
+        """Raise UserError, before any work, if nothing can be signed here, or one of these is of another kind."""
+        if not self.provenance:
+            return
+        for out in outs:
+            if out.suffix.lower() not in SIGNED:
+                raise UserError(f"{out}: no manifest fits into such a file; choose .mp4, {WITHOUT}")
+        _signing()
 
 
 def new_payload() -> int:
@@ -90,7 +96,7 @@ class Origin:
 
 
 def write_swap(
-    out: Path, image: np.ndarray, origin: Origin, marking: Marking, target: Path, source: Path | None = None
+    out: Path, image: np.ndarray, origin: Origin, marking: Marking, target: Path, sources: Sequence[Path] = ()
 ) -> None:
     """Write a picture (H, W, 3) uint8 that was made of a target and a source, marked, in one step or not at all.
 
@@ -98,7 +104,7 @@ def write_swap(
     """
     marked = mark_frame(image, marking, origin.watermark)
     size = (image.shape[1], image.shape[0])
-    write_image(out, marked, finish=lambda place: seal(place, out, origin, marking, target, source, size))
+    write_image(out, marked, finish=lambda place: seal(place, out, origin, marking, target, sources, size))
 
 
 def mark_frame(frame: np.ndarray, marking: Marking, payload: int) -> np.ndarray:
@@ -114,7 +120,7 @@ def seal(
     origin: Origin,
     marking: Marking,
     target: Path,
-    source: Path | None = None,
+    sources: Sequence[Path] = (),
     size: tuple[int, int] | None = None,
 ) -> None:
     """Give a finished file, whose frames are marked, its manifest, and note it in the register.
@@ -122,10 +128,10 @@ def seal(
     Parameters
     ----------
     place:
-        The file, JPEG, PNG, WebP or MP4, which is replaced. An MP4 gets XMP in any case, as pictures have it already.
+        The file, JPEG, PNG, WebP, MP4 or MOV, which is replaced. Videos get XMP in any case, as pictures have it.
     out:
         What it will be called.
-    target, source:
+    target, sources:
         The files that it was made of.
     size:
         Width and height in pixels, for the register, so that the watermark of smaller copies is found.
@@ -135,10 +141,10 @@ def seal(
     UserError
         It cannot be signed or noted. No file should then get the name `out`.
     """
-    if media_type(place) == "video/mp4":
+    if media_type(place) in ("video/mp4", "video/quicktime"):
         add_xmp(place)
     if marking.provenance:
-        sign(place, place, target, origin, source, out, size)
+        sign(place, place, target, origin, sources, out, size)
     else:
         facts = {**origin.facts(), "file": str(out.absolute()), "sha256": sha256_of(place)}
         note({"provenance": False, **facts})
@@ -149,7 +155,7 @@ def sign(
     file_out: Path,
     target: Path,
     origin: Origin,
-    source: Path | None = None,
+    sources: Sequence[Path] = (),
     name: Path | None = None,
     size: tuple[int, int] | None = None,
 ) -> None:
@@ -158,11 +164,11 @@ def sign(
     Parameters
     ----------
     file_in:
-        JPEG, PNG, WebP or MP4.
+        JPEG, PNG, WebP, MP4 or MOV.
     file_out:
         May be `file_in`.
-    target, source:
-        The files that it was made of: the parent, and a component.
+    target, sources:
+        The files that it was made of: the parent, and components.
     name:
         What the register and errors call it; by default `file_out`.
     size:
@@ -176,8 +182,9 @@ def sign(
     name = name or file_out
     c2pa, identity = _signing()
     inputs = [_Input(target, TARGET, "parentOf", _is_damaged(c2pa, target))]
-    if source is not None:
-        inputs.append(_Input(source, SOURCE, "componentOf", _is_damaged(c2pa, source)))
+    for number, source in enumerate(sources, start=1):
+        role = SOURCE if len(sources) == 1 else f"{SOURCE} {number}"
+        inputs.append(_Input(source, role, "componentOf", _is_damaged(c2pa, source)))
     with replacing(file_out) as place:
         try:
             info = c2pa.C2paSignerInfo(identity.algorithm, identity.chain, identity.key, None)

@@ -9,7 +9,7 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ from fsframework.watermark import read
 
 ROOT = Path(__file__).parents[1]
 SUFFIXES = [".jpg", ".png", ".webp", ".mp4"]
+VIDEOS = {".mp4": "mp4", ".mov": "mov"}  # and the format's name
 PICTURE = data.astronaut()[:256, :320]
 
 
@@ -59,7 +60,7 @@ def origin(**changes: Any) -> Origin:
 
 
 def film(path: Path, frames: list[np.ndarray]) -> None:
-    with av.open(str(path), "w", format="mp4") as container:
+    with av.open(str(path), "w", format=VIDEOS.get(path.suffix, "mp4")) as container:
         stream = container.add_stream("libx264", rate=25, options={"crf": "16"})
         stream.height, stream.width = frames[0].shape[:2]
         stream.pix_fmt = "yuv420p"
@@ -69,16 +70,16 @@ def film(path: Path, frames: list[np.ndarray]) -> None:
 
 
 def made(
-    folder: Path, suffix: str, target: Path, by: Origin | None = None, source: Path | None = None, **marks: Any
+    folder: Path, suffix: str, target: Path, by: Origin | None = None, sources: Sequence[Path] = (), **marks: Any
 ) -> Path:
     """A result, as swaps of pictures and of videos write it."""
     out, by, marking = folder / f"out{suffix}", by or origin(), Marking(**marks)
-    if suffix != ".mp4":
-        write_swap(out, PICTURE, by, marking, target, source)
+    if suffix not in VIDEOS:
+        write_swap(out, PICTURE, by, marking, target, sources)
         return out
     with replacing(out) as temporary:
         film(temporary, [mark_frame(np.roll(PICTURE, 3 * step, axis=1), marking, by.watermark) for step in range(12)])
-        seal(temporary, out, by, marking, target, source)
+        seal(temporary, out, by, marking, target, sources)
     return out
 
 
@@ -110,6 +111,25 @@ def test_every_format_is_intact(tmp_path: Path, target: Path, suffix: str) -> No
             assert sum(1 for _ in container.decode(video=0)) == 12
     else:
         assert is_marked(out) and psnr(read_image(out), PICTURE) > 38
+
+
+def test_a_mov_is_intact(tmp_path: Path, target: Path) -> None:
+    out = made(tmp_path, ".mov", target)
+    report = verify(out)
+    assert media_type(out) == "video/quicktime" and report.verdict == "intact" and report.xmp
+    altered = bytearray(out.read_bytes())
+    altered[len(altered) // 2] ^= 1
+    out.write_bytes(altered)
+    assert verify(out).verdict == "altered"
+
+
+def test_kinds_of_files_without_room_for_a_manifest_are_refused_in_time(tmp_path: Path) -> None:
+    Marking().check(*(tmp_path / f"a{suffix}" for suffix in (".JPG", ".png", ".webp", ".mp4", ".mov")))
+    with pytest.raises(
+        UserError, match=r"a\.mkv: no manifest fits into such a file; choose \.mp4, or .*--no-provenance"
+    ):
+        Marking().check(tmp_path / "a.mkv")
+    Marking(provenance=False).check(tmp_path / "a.mkv")
 
 
 def psnr(one: np.ndarray, other: np.ndarray) -> float:
@@ -267,7 +287,7 @@ def test_target_and_source_are_ingredients_with_their_manifests(tmp_path: Path, 
     first = first.rename(tmp_path / "first.png")
     before = known(verify(first))
     for suffix in (".jpg", ".mp4"):
-        report = verify(made(tmp_path, suffix, first, source=first))
+        report = verify(made(tmp_path, suffix, first, sources=[first]))
         parent, component = known(report).ingredients
         assert report.verdict == "intact"
         assert (parent["relationship"], component["relationship"]) == ("parentOf", "componentOf")
@@ -275,8 +295,15 @@ def test_target_and_source_are_ingredients_with_their_manifests(tmp_path: Path, 
         assert parent["signer"] == before.signer and parent["problems"] == []
 
 
+def test_several_sources_are_components(tmp_path: Path, target: Path) -> None:
+    first = made(tmp_path, ".png", target)
+    manifest = known(verify(made(tmp_path, ".jpg", target, sources=[first, target, first])))
+    assert [each["title"] for each in manifest.ingredients] == ["target", "source 1", "source 2", "source 3"]
+    assert [each["manifest"] is not None for each in manifest.ingredients] == [False, True, False, True]
+
+
 def test_the_actions_are_those_of_an_edit(tmp_path: Path, target: Path) -> None:
-    out = made(tmp_path, ".png", target, source=target)
+    out = made(tmp_path, ".png", target, sources=[target])
     c2pa = provenance.library()
     with out.open("rb") as file, c2pa.Reader("image/png", file) as reader:
         manifest = reader.get_active_manifest()
@@ -299,7 +326,7 @@ def test_the_actions_are_those_of_an_edit(tmp_path: Path, target: Path) -> None:
 def test_it_costs_few_bytes_and_gives_no_names_away(tmp_path: Path, target: Path) -> None:
     plain = tmp_path / "plain.png"
     write_image(plain, mark_frame(PICTURE, Marking(), 5))
-    out = made(tmp_path, ".png", target, origin(watermark=5), source=target)
+    out = made(tmp_path, ".png", target, origin(watermark=5), sources=[target])
     assert out.stat().st_size - plain.stat().st_size < 8000
     content = out.read_bytes()
     assert target.stem.encode() not in content and str(tmp_path).encode() not in content
@@ -330,7 +357,7 @@ def test_a_broken_parent_is_told(tmp_path: Path, target: Path) -> None:
     assert "whose manifest was broken" in "\n".join(lines(report))
     start = content.index(b"jumb")
     (tmp_path / "unreadable.jpg").write_bytes(content[: start + 5] + b"\xff" + content[start + 6 :])
-    report = verify(made(tmp_path, ".png", tmp_path / "unreadable.jpg", source=tmp_path / "unreadable.jpg"))
+    report = verify(made(tmp_path, ".png", tmp_path / "unreadable.jpg", sources=[tmp_path / "unreadable.jpg"]))
     (parent, component) = known(report).ingredients
     assert report.verdict == "intact" and parent["manifest"] is None and "damaged" in parent["description"]
     assert component["relationship"] == "componentOf"
@@ -347,8 +374,8 @@ def test_every_kind_of_target_is_a_parent(tmp_path: Path, suffix: str) -> None:
 def test_the_kind_of_a_file_is_read_from_the_file(tmp_path: Path, target: Path) -> None:
     shutil.copy(target, tmp_path / "wrong.png")
     assert media_type(tmp_path / "wrong.png") == "image/jpeg"
-    film(tmp_path / "a.mov", [PICTURE])
-    assert media_type(tmp_path / "a.mov") == "video/mp4"
+    film(tmp_path / "a.mp4", [PICTURE])
+    assert media_type((tmp_path / "a.mp4").rename(tmp_path / "a.bin")) == "video/mp4"
     assert verify(made(tmp_path, ".webp", tmp_path / "wrong.png")).verdict == "intact"
     with pytest.raises(UserError, match=r"no\.jpg: cannot be read"):
         media_type(tmp_path / "no.jpg")
