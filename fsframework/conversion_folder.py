@@ -84,7 +84,7 @@ def swap_one(
     check_output(out, target)
     frame = read_image(target)
     made = converter.paint(frame, who.of_faces(converter, frame, converter.find(frame, str(target)), str(target)))
-    write_swap(out, made, converter.origin(marking), marking, target, who.source_path)
+    write_swap(out, made, converter.origin(marking), marking, target, who.source_paths)
 
 
 def place_of(file: Path, folder: Path, out: Path) -> Path:

@@ -49,7 +49,7 @@ def swap_video(
     target:
         Any file that FFmpeg reads.
     out:
-        Ends in .mp4, or, where it gets no manifest, in .mov or .mkv.
+        Ends in .mp4 or .mov, or, where it gets no manifest, in .mkv.
     job:
         What the result depends on besides the target; an interrupted job goes on only if this is equal.
     marking:
@@ -86,7 +86,7 @@ def swap_video(
             finished = (mark_frame(frame, marking, origin.watermark) for frame in frames)
             write(piece, video, _counted(ahead(finished, 8), ticker.advance), start)
     size = (video.width, video.height)
-    join(pieces, video, out, lambda place: seal(place, out, origin, marking, target, who.source_path, size))
+    join(pieces, video, out, lambda place: seal(place, out, origin, marking, target, who.source_paths, size))
     shutil.rmtree(folder, ignore_errors=True)
     swapped = {frame for place in sources for frame in range(tracks[place].start, tracks[place].stop)}
     return {"frames": count, "tracks": len(sources), "swapped": len(swapped)}
@@ -96,8 +96,7 @@ def check_video_output(out: Path, marking: Marking, *inputs: Path) -> None:
     """Raise UserError, before any work, if a video cannot be written there or would replace an input."""
     if out.suffix.lower() not in WRITTEN:
         raise UserError(f"{out}: videos are written as {', '.join(WRITTEN)}; choose such a name")
-    if marking.provenance and out.suffix.lower() != ".mp4":
-        raise UserError(f"{out}: only .mp4 holds a manifest; choose such a name, or leave it out: --no-provenance")
+    marking.check(out)
     check_output(out, *inputs, kind="video")
 
 
@@ -245,7 +244,7 @@ def preview(
             faces = converter.detector([frame])[0]
         swaps = who.of_faces(converter, frame, faces, f"{target}: frame {place + 1}") if faces else []
         rows.append(np.hstack([frame, converter.paint(frame, swaps)]))
-    write_swap(out, np.vstack(rows), converter.origin(marking), marking, target, who.source_path)
+    write_swap(out, np.vstack(rows), converter.origin(marking), marking, target, who.source_paths)
 
 
 def digest(path: Path) -> str:

@@ -34,9 +34,10 @@ class Who:
     people: Sequence[Person] = field(default=())
 
     @property
-    def source_path(self) -> Path | None:
-        """The file of the one source; None where there are several, or it is no file."""
-        return None if self.source is None else self.source.path
+    def source_paths(self) -> list[Path]:
+        """The files of the sources, each once."""
+        sources = [self.source] if self.source is not None else [person.source for person in self.people]
+        return list(dict.fromkeys(source.path for source in sources if source.path is not None))
 
     def of_faces(
         self, converter: Converter, frame: np.ndarray, faces: list[Face], name: str

@@ -1,5 +1,6 @@
 """`fsf swap` of videos and folders: rules, people, interrupted work, broken files."""
 
+import json
 import os
 import shutil
 import signal
@@ -24,9 +25,11 @@ from fsframework.conversion_who import Who, chosen_tracks
 from fsframework.errors import UserError
 from fsframework.files import package_file
 from fsframework.images import is_marked, read_image, write_image
+from fsframework.provenance import Marking
 from fsframework.testing_samples import portrait
 from fsframework.testing_video import make_video, scene
 from fsframework.tracking import Track
+from fsframework.verification import verify
 from fsframework.video import probe, read
 
 
@@ -142,6 +145,28 @@ def test_tracks_that_a_rule_means() -> None:
     assert chosen_tracks(tracks, "2") == [0, 3]
 
 
+def test_results_say_what_they_are(converter: Converter, place: Path) -> None:
+    marking = Marking(label=True, consent="The people shown agreed.")
+    for name in ("signed.mp4", "signed.mov"):
+        out = place / name
+        sources = [place / "source.png"]
+        assert swap_places(converter, place / "one.mp4", out, sources, "largest", [], marking=marking) == 0
+        assert sounds_and_times(out) == sounds_and_times(place / "one.mp4")
+        report = verify(out)
+        assert report.verdict == "intact" and report.xmp and report.watermark is not None and report.register
+        assert "The people shown agreed." in json.dumps(report.plain())
+    whole = bytearray((place / "signed.mp4").read_bytes())
+    whole[whole.index(b"mdat") + 2000] ^= 1
+    (place / "flipped.mp4").write_bytes(whole)
+    assert verify(place / "flipped.mp4").verdict == "altered"
+    with pytest.raises(UserError, match="no manifest fits into such a file"):
+        swap_places(converter, place / "one.mp4", place / "o.mkv", [place / "source.png"], "largest", [])
+    plain = Marking(provenance=False)
+    out = place / "plain.mkv"
+    assert swap_places(converter, place / "one.mp4", out, [place / "source.png"], "largest", [], marking=plain) == 0
+    assert len(probe(out).times) == 12
+
+
 def test_preview_shows_frames_before_and_after(converter: Converter, place: Path) -> None:
     out = place / "preview.png"
     assert swap_places(converter, place / "one.mp4", out, [place / "source.png"], "largest", [], 3) == 0
@@ -233,7 +258,18 @@ COMMAND = (
 
 
 def test_a_job_that_was_killed_goes_on(killed: Path) -> None:
-    command = [sys.executable, "-c", COMMAND, "swap", "--no-provenance", "source.png", "long.mp4", "out.mp4", "--device", "cpu"]
+    command = [
+        sys.executable,
+        "-c",
+        COMMAND,
+        "swap",
+        "--no-provenance",
+        "source.png",
+        "long.mp4",
+        "out.mp4",
+        "--device",
+        "cpu",
+    ]
     parts = killed / ".out.mp4.parts"
     with subprocess.Popen(command, cwd=killed, stderr=subprocess.DEVNULL) as process:
         for _ in range(1200):
