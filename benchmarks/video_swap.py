@@ -1,10 +1,10 @@
 """What swapping a video costs, and how it comes out: python benchmarks/video_swap.py [SECONDS] [--save FILE]
 
 A film of a moving face with sound is made, 640x480, 25 frames a second. `fsf swap` and a loop over the same frames that
-does the same to each by itself (find, align, swap, paste, encode; no mark in either) take turns on it; the ratio is that
-of their times. Then the film is swapped with all marks, and looked at: sound, times, manifest, watermark in each frame.
-A second film of one still picture with noise shows how steady the pasted face is: its mean change from frame to frame,
-in units of the film's own.
+does the same to each by itself (find, align, swap, paste, encode; no mark in either) take turns on it; the ratio is
+that of their times. Then the film is swapped with all marks, and looked at: sound, times, manifest, watermark in each
+frame. A second film of one still picture with noise shows how steady the pasted face is: its mean change from frame to
+frame, in units of the film's own.
 """
 
 import argparse

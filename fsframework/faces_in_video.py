@@ -12,7 +12,7 @@ import numpy as np
 
 from fsframework.types import Face
 
-EVERY = 12  # frames between two that are searched whole
+EVERY = 16  # frames between two that are searched whole
 WINDOW = 160  # side of what the detector sees of a window, in pixels
 AROUND = 2.0  # a window's side, in sides of the face's box
 SAME = 0.4  # intersection over union from which two boxes show one face
