@@ -194,23 +194,22 @@ def best(work: Callable[[], object]) -> float:
     return 1000 * min(times)
 
 
-def table(figures: dict[str, Any]) -> Table:
-    shown = Table("what", "figure", box=None, pad_edge=False)
-    shown.add_row("pictures", str(figures["pictures"]))
-    shown.add_row("PSNR of the mark, least and mean", f"{figures['psnr_min_db']:.1f}, {figures['psnr_mean_db']:.1f} dB")
-    for name, share in figures["read"].items():
-        shown.add_row(f"read after {name}", f"{100 * share:.1f} %")
+def rows(figures: dict[str, Any]) -> list[dict[str, str]]:
+    """What a table shows: figures and their names."""
+    found = {
+        "pictures": str(figures["pictures"]),
+        "PSNR of the mark, least and mean": f"{figures['psnr_min_db']:.1f}, {figures['psnr_mean_db']:.1f} dB",
+    }
+    found |= {f"read after {name}": f"{100 * share:.1f} %" for name, share in figures["read"].items()}
     for name, share in figures["frames_read"].items():
-        shown.add_row(f"frames read after H.264 {name}, alone", f"{100 * share:.1f} %")
-        shown.add_row(
-            f"films read after H.264 {name}, all frames together", f"{100 * figures['films_read'][name]:.1f} %"
-        )
-    shown.add_row("wrong payloads", str(figures["wrong_payloads"]))
-    shown.add_row(f"false alarms, of {figures['pictures']} unmarked pictures", str(figures["false_alarms"]))
-    shown.add_row(
-        "time for a frame of 1920x1080", f"{figures['embed_ms']:.0f} ms to mark, {figures['read_ms']:.0f} to read"
-    )
-    return shown
+        found[f"frames read after H.264 {name}, alone"] = f"{100 * share:.1f} %"
+        whole = figures["films_read"][name]
+        found[f"films read after H.264 {name}, all frames together"] = f"{100 * whole:.1f} %"
+    found["wrong payloads"] = str(figures["wrong_payloads"])
+    found[f"false alarms, of {figures['pictures']} unmarked pictures"] = str(figures["false_alarms"])
+    times = f"{figures['embed_ms']:.0f} ms to mark, {figures['read_ms']:.0f} to read"
+    found["a frame of 1920x1080"] = times
+    return [{"what": name, "figure": figure} for name, figure in found.items()]
 
 
 @click.command(help=__doc__)
@@ -226,12 +225,16 @@ def main(place: Path | None, limit: int | None, films: int, searched: int, save:
         figures = measure(images, films, searched)
     except UserError as error:
         raise click.ClickException(str(error)) from error
-    Console(highlight=False).print(table(figures))
+    table = Table("what", "figure", box=None, pad_edge=False)
+    for row in rows(figures):
+        table.add_row(*row.values())
+    Console(highlight=False).print(table)
     if save is not None:
         result = {
             "benchmark": "watermark",
             "data": save,
             "figures": figures,
+            "rows": rows(figures),
             "command": shlex.join(["python", "benchmarks/watermark.py", *sys.argv[1:]]),
             "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             **environment(torch.device("cpu")),
