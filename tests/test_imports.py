@@ -49,7 +49,7 @@ LAYERS = [
     {"onnx"},
     {"models", "pytest", "scaffold", "reference"},
     {"training"},
-    {"evaluation", "conversion", "verification"},
+    {"evaluation", "conversion", "verification", "extraction"},
     {"report"},
     {"comparison"},
     {"study"},

