@@ -19,7 +19,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import av
 import click
 import cv2
 import numpy as np
@@ -35,6 +34,7 @@ from fsframework.errors import UserError
 from fsframework.files import package_file, write_text
 from fsframework.images import read_image
 from fsframework.progress import progress
+from fsframework.testing_video import after_h264
 from fsframework.watermark import SMALLEST, embed, read, read_together
 
 RESULTS = Path(__file__).parent / "results"
@@ -112,20 +112,6 @@ def film(image: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
         frame = cv2.warpAffine(image, matrix, (640, 480), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT)
         frames.append(np.clip(np.rint(frame + rng.normal(0, 1.5, frame.shape)), 0, 255).astype(np.uint8))
     return frames
-
-
-def after_h264(frames: list[np.ndarray], crf: int) -> list[np.ndarray]:
-    file = io.BytesIO()
-    with av.open(file, "w", format="mp4") as container:
-        stream = container.add_stream("libx264", rate=25, options={"crf": str(crf)})
-        stream.height, stream.width = frames[0].shape[:2]
-        stream.pix_fmt = "yuv420p"
-        for frame in frames:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, "rgb24")))
-        container.mux(stream.encode())
-    file.seek(0)
-    with av.open(file, "r") as coded:
-        return [frame.to_ndarray(format="rgb24") for frame in coded.decode(video=0)]
 
 
 def psnr(one: np.ndarray, other: np.ndarray) -> float:

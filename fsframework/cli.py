@@ -83,15 +83,13 @@ def run(
     if resume and overwrite:
         raise click.UsageError("--resume and --overwrite exclude each other.")
     from fsframework.evaluation import evaluate, table
-    from fsframework.recipe import Recipe
-    from fsframework.recipe_check import check_file
+    from fsframework.recipe_check import loaded as checked
     from fsframework.report import write_report
     from fsframework.runs import Run
     from fsframework.training import train
 
     _warn_of_broken_plugins()
-    loaded = Recipe.load(recipe, sets)
-    check_file(recipe, sets)  # networks that do not fit are found before anything is trained
+    loaded, _ = checked(recipe, sets)  # networks that do not fit are found before anything is trained
     opened = Run.open(loaded, out or Path("runs") / loaded.name, resume=resume, overwrite=overwrite, device=device)
     click.echo(f"components from {_providers(loaded)}")
     train(opened)

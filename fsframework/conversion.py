@@ -91,7 +91,7 @@ class Converter:
 
         Raises UserError, with `name`, if there is none, or it shows nobody whom the model can paint.
         """
-        faces = self._networks_input([align(frame, _largest(self.find(frame, name)), self.size)])
+        faces = self._networks_input([align(frame, largest(self.find(frame, name)), self.size)])
         with torch.inference_mode():
             source = Source(faces, self.swapper.identity(faces))
             if not bool(self.swapper.generator.knows(source.z_id)):
@@ -208,13 +208,15 @@ def match_edge(image: np.ndarray, target: np.ndarray, mask: np.ndarray) -> np.nd
     return toned
 
 
-def _area(face: Face) -> float:
+def area(face: Face) -> float:
+    """Of its box, in pixels."""
     left, top, right, bottom = face.box
     return float((right - left) * (bottom - top))
 
 
-def _largest(faces: list[Face]) -> Face:
-    return max(faces, key=_area)
+def largest(faces: list[Face]) -> Face:
+    """By the area of its box."""
+    return max(faces, key=area)
 
 
 def check_face(face: str) -> None:
@@ -227,18 +229,22 @@ def choose(faces: list[Face], face: str, name: str) -> list[Face]:
     """The faces that `face` means (see `Converter`). Raises UserError, with `name`, if there is no such face."""
     check_face(face)
     if face == "largest":
-        return [_largest(faces)]
+        return [largest(faces)]
     if face == "all":
-        return sorted(faces, key=_area)  # where two meet, the larger one, which is nearer, comes on top
+        return sorted(faces, key=area)  # where two meet, the larger one, which is nearer, comes on top
     if int(face) > len(faces):
         raise UserError(f"{name}: face {face} was asked for, {len(faces)} found; count from the left from 1")
     return [sorted(faces, key=lambda each: each.box[0] + each.box[2])[int(face) - 1]]
 
 
-def check_output(out: Path, *inputs: Path, kind: str = "picture") -> None:
-    """Raise UserError, before any work, if a picture or a video cannot be written there or would replace an input."""
-    if kind == "picture":
-        writable_format(out)
+def check_output(out: Path, *inputs: Path) -> None:
+    """Raise UserError, before any work, if a picture cannot be written there or would replace an input."""
+    writable_format(out)
+    check_place(out, *inputs)
+
+
+def check_place(out: Path, *inputs: Path) -> None:
+    """Raise UserError if a file would replace an input, or lie in no folder."""
     for path in inputs:
         if _same_file(out, path):
             raise UserError(f"{out}: is also an input, which is never overwritten; choose another name")

@@ -15,7 +15,7 @@ from fsframework.conversion_video import swap_video
 from fsframework.conversion_who import Who
 from fsframework.errors import UserError
 from fsframework.files import write_text
-from fsframework.images import SUFFIXES, read_image, writable_format
+from fsframework.images import media_in, read_image, writable_format
 from fsframework.progress import progress
 from fsframework.provenance import Marking, write_swap
 from fsframework.video import is_video
@@ -46,7 +46,7 @@ def swap_folder(
     UserError
         The folder holds no such files, or `out` lies inside it or holds the results of another job.
     """
-    files = sorted(file for file in folder.rglob("*") if file.is_file() and _is_taken(file))
+    files = media_in(folder)
     if not files:
         raise UserError(f"{folder}: holds no pictures and no videos; choose another folder")
     if out.resolve().is_relative_to(folder.resolve()):
@@ -97,11 +97,6 @@ def place_of(file: Path, folder: Path, out: Path) -> Path:
     except UserError:
         return place.with_name(f"{place.name}.png")
     return place
-
-
-def _is_taken(file: Path) -> bool:
-    hidden = file.name.startswith(".")
-    return not hidden and (file.suffix.lower() in SUFFIXES or is_video(file))
 
 
 def _open(out: Path, job: dict[str, Any]) -> None:

@@ -5,13 +5,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from fsframework.conversion import DEFAULT_MARKING, Converter, check_output
+from fsframework.conversion import DEFAULT_MARKING, Converter, check_output, largest
 from fsframework.conversion_folder import swap_folder, swap_one
-from fsframework.conversion_video import check_video_output, digest, preview
+from fsframework.conversion_video import check_video_output, preview
 from fsframework.conversion_who import Person, Who
 from fsframework.errors import UserError
 from fsframework.images import read_image
 from fsframework.provenance import Marking
+from fsframework.register import sha256_of
 from fsframework.video import is_video
 
 
@@ -102,8 +103,7 @@ def _who(converter: Converter, sources: Sequence[Path], face: str, people: Seque
 def _reference(converter: Converter, file: Path) -> Any:
     """The embedding (1, D) of the largest face of a picture."""
     frame = read_image(file)
-    faces = converter.find(frame, str(file))
-    return converter.embed(frame, [max(faces, key=lambda each: float((each.box[2:] - each.box[:2]).prod()))])
+    return converter.embed(frame, [largest(converter.find(frame, str(file)))])
 
 
 def _job(
@@ -113,7 +113,7 @@ def _job(
     return {
         "swapper": converter.weights_sha256,
         "marking": asdict(marking),
-        "sources": [digest(source) for source in sources],
+        "sources": [sha256_of(source) for source in sources],
         "face": face,
-        "people": [[digest(Path(file)) for file in named(text)] for text in people],
+        "people": [[sha256_of(Path(file)) for file in named(text)] for text in people],
     }

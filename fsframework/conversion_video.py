@@ -4,7 +4,6 @@ Work that was interrupted goes on: what is finished lies in a folder beside the 
 The folder holds faces.npz (what was found in every frame) and 0000.mp4, 0001.mp4, ... (finished pieces).
 """
 
-import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fsframework.conversion import DEFAULT_MARKING, Converter, Source, check_output
+from fsframework.conversion import DEFAULT_MARKING, Converter, Source, area, check_output, check_place
 from fsframework.conversion_who import Who
 from fsframework.errors import UserError
 from fsframework.faces_in_video import find_faces
@@ -37,7 +36,7 @@ SEEN = 8  # frames of a track by which its person is known
 
 def swap_video(
     converter: Converter, who: Who, target: Path, out: Path, job: dict[str, Any], marking: Marking = DEFAULT_MARKING
-) -> dict[str, Any]:
+) -> None:
     """Write the video `target` with swapped faces to `out`, in one step or not at all.
 
     Parameters
@@ -54,10 +53,6 @@ def swap_video(
         What the result depends on besides the target; an interrupted job goes on only if this is equal.
     marking:
         How the result is marked.
-
-    Returns
-    -------
-    What was done: frames, people (tracks) that were swapped, and frames in which a face was swapped.
 
     Raises
     ------
@@ -88,8 +83,6 @@ def swap_video(
     size = (video.width, video.height)
     join(pieces, video, out, lambda place: seal(place, out, origin, marking, target, who.source_paths, size))
     shutil.rmtree(folder, ignore_errors=True)
-    swapped = {frame for place in sources for frame in range(tracks[place].start, tracks[place].stop)}
-    return {"frames": count, "tracks": len(sources), "swapped": len(swapped)}
 
 
 def check_video_output(out: Path, marking: Marking, *inputs: Path) -> None:
@@ -97,7 +90,7 @@ def check_video_output(out: Path, marking: Marking, *inputs: Path) -> None:
     if out.suffix.lower() not in WRITTEN:
         raise UserError(f"{out}: videos are written as {', '.join(WRITTEN)}; choose such a name")
     marking.check(out)
-    check_output(out, *inputs, kind="video")
+    check_place(out, *inputs)
 
 
 def _open_folder(folder: Path, job: dict[str, Any]) -> None:
@@ -218,7 +211,7 @@ def _wanted(tracks: Sequence[Track], sources: dict[int, Source], frame: int) -> 
         for place, source in sources.items()
         if tracks[place].start <= frame < tracks[place].stop
     ]
-    return sorted(seen, key=lambda each: float(np.prod(each[0].box[2:] - each[0].box[:2])))
+    return sorted(seen, key=lambda each: area(each[0]))
 
 
 def _counted(frames: Iterable[np.ndarray], advance: Callable[[], None]) -> Iterator[np.ndarray]:
@@ -245,9 +238,3 @@ def preview(
         swaps = who.of_faces(converter, frame, faces, f"{target}: frame {place + 1}") if faces else []
         rows.append(np.hstack([frame, converter.paint(frame, swaps)]))
     write_swap(out, np.vstack(rows), converter.origin(marking), marking, target, who.source_paths)
-
-
-def digest(path: Path) -> str:
-    """SHA-256 of a file, as hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

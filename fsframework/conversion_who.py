@@ -11,10 +11,9 @@ from torch.nn import functional as F
 
 from fsframework.conversion import Converter, Source, check_face, choose
 from fsframework.errors import UserError
+from fsframework.people import KNOWN
 from fsframework.tracking import Track
 from fsframework.types import Face
-
-ALIKE = 0.5  # cosine from which a face is the person of a reference picture; see fsframework.people.KNOWN
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +72,7 @@ class Who:
     def _source(self, likeness: Tensor) -> Source | None:
         """The source for likenesses (people,) of one face; None if it is nobody's."""
         best = int(likeness.argmax())
-        return self.people[best].source if likeness[best] >= ALIKE else None
+        return self.people[best].source if likeness[best] >= KNOWN else None
 
 
 def chosen_tracks(tracks: list[Track], face: str) -> list[int]:

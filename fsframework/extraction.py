@@ -21,12 +21,12 @@ from fsframework.alignment import align, transform
 from fsframework.components import Detector, IdentityEncoder
 from fsframework.errors import UserError
 from fsframework.files import making
-from fsframework.images import SUFFIXES, read_image, to_tensor, write_image
+from fsframework.images import media_in, read_image, to_tensor, write_image
+from fsframework.people import KNOWN
 from fsframework.progress import progress
 from fsframework.types import AlignedFace, Faces
 from fsframework.video import is_video, probe, read
 
-ALIKE = 0.5  # cosine from which two faces are one person's; see fsframework.people.KNOWN
 # Mean difference of two small crops, in grey levels, below which they show one picture. Other qualities and sizes of a
 # portrait differed by 1.8 and 3.7, different pictures of one person of ORL by 4.9 and more.
 COPY = 4.0
@@ -108,10 +108,7 @@ def extract(
 def _files(place: Path) -> list[Path]:
     if not place.exists():
         raise UserError(f"{place}: there is no such file or folder")
-    if place.is_file():
-        return [place]
-    files = [file for file in sorted(place.rglob("*")) if file.is_file() and not file.name.startswith(".")]
-    return [file for file in files if file.suffix.lower() in SUFFIXES or is_video(file)]
+    return [place] if place.is_file() else media_in(place)
 
 
 def _frames(file: Path, every: float) -> Iterator[tuple[int, np.ndarray]]:
@@ -187,7 +184,7 @@ def group(z_id: np.ndarray) -> list[int]:
     means: list[np.ndarray] = []
     for row in z_id:
         likeness = np.array([row @ mean / np.linalg.norm(mean) for mean in means])
-        if len(means) and likeness.max() >= ALIKE:
+        if len(means) and likeness.max() >= KNOWN:
             means[int(likeness.argmax())] = means[int(likeness.argmax())] + row
         else:
             means.append(row)

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from fsframework.errors import UserError
 from fsframework.files import replacing
+from fsframework.video import is_video
 
 MAX_PIXELS = 100_000_000  # of one picture; more is refused before it is decoded
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000", "AVIF")  # none that starts a program
@@ -43,6 +44,12 @@ _TURNS = {  # EXIF orientation -> what shows the picture upright
     8: Image.Transpose.ROTATE_90,
 }
 _ORIENTATION = 0x0112  # the EXIF tag
+
+
+def media_in(folder: Path) -> list[Path]:
+    """The pictures and videos in a folder, by their names, at any depth, in order; hidden ones are left out."""
+    files = (file for file in sorted(folder.rglob("*")) if file.is_file() and not file.name.startswith("."))
+    return [file for file in files if file.suffix.lower() in SUFFIXES or is_video(file)]
 
 
 def read_image(path_or_file: str | Path | IO[bytes], name: str | None = None) -> np.ndarray:

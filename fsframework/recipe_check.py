@@ -43,9 +43,14 @@ def check(recipe: Recipe) -> str:
 
 def check_file(path_or_name: str, sets: Sequence[str] = ()) -> str:
     """`check` of a recipe file or name, with overrides; UserError names the file."""
+    return loaded(path_or_name, sets)[1]
+
+
+def loaded(path_or_name: str, sets: Sequence[str] = ()) -> tuple[Recipe, str]:
+    """A recipe of a file or name, with overrides, and what `check` says of it; UserError names the file."""
     recipe = Recipe.load(path_or_name, sets)
     try:
-        return check(recipe)
+        return recipe, check(recipe)
     except UserError as error:
         raise UserError(f"{path_or_name}: {error}") from error
 

@@ -89,7 +89,7 @@ def embeds(subject: Subject) -> None:
         raise subject.broken("the encoder must declare dim, the length of an embedding", f"dim is {dim!r}")
     (z,) = subject.outputs
     if not isinstance(z, Tensor) or z.shape != (len(ROWS), dim):
-        seen = str(tuple(z.shape)) if isinstance(z, Tensor) else _kind(z)
+        seen = _shape(z)
         raise subject.broken(
             f"forward must return embeddings (B, dim), ({len(ROWS)}, {dim}) here", f"it returns {seen}"
         )
@@ -196,7 +196,7 @@ def paints(subject: Subject) -> None:
     (painted,) = subject.outputs
     allowed = [(len(ROWS), channels, SIZE, SIZE) for channels in (3, 4)]
     if not isinstance(painted, Tensor) or tuple(painted.shape) not in allowed:
-        seen = str(tuple(painted.shape)) if isinstance(painted, Tensor) else _kind(painted)
+        seen = _shape(painted)
         raise subject.broken(
             f"forward must return a picture (B, 3, S, S), or (B, 4, S, S) with a mask, {allowed[0]} here",
             f"it returns {seen}",
@@ -268,7 +268,7 @@ def refines(subject: Subject) -> None:
     """The picture has the right shape and range."""
     (image,) = subject.outputs
     if not isinstance(image, Tensor) or image.shape != (len(ROWS), 3, SIZE, SIZE):
-        seen = str(tuple(image.shape)) if isinstance(image, Tensor) else _kind(image)
+        seen = _shape(image)
         raise subject.broken(
             f"forward must return a picture (B, 3, S, S), ({len(ROWS)}, 3, {SIZE}, {SIZE}) here", f"it returns {seen}"
         )
@@ -296,7 +296,7 @@ def judges(subject: Subject) -> None:
     """A finite number, without its weight."""
     (value,) = subject.outputs
     if not isinstance(value, Tensor) or value.shape != ():
-        seen = str(tuple(value.shape)) if isinstance(value, Tensor) else _kind(value)
+        seen = _shape(value)
         raise subject.broken("a loss must return a scalar tensor, shape (); take the mean", f"it returns {seen}")
     if not bool(value.isfinite()):
         raise subject.broken("a loss must be finite", f"it is {float(value)}")
@@ -396,7 +396,7 @@ def estimates(subject: Subject) -> None:
     row = known.get(quantity)
     if not isinstance(found, Tensor) or len(found) != len(ROWS) or (row and tuple(found.shape[1:]) != row):
         wanted = f"(B, {', '.join(map(str, row))})" if row else "a row for each face"
-        seen = str(tuple(found.shape)) if isinstance(found, Tensor) else _kind(found)
+        seen = _shape(found)
         raise subject.broken(f"forward must return {wanted} for {quantity}", f"of {len(ROWS)} faces it returns {seen}")
 
 
@@ -408,6 +408,11 @@ class EstimatorSubject(Subject):
     def inputs(self, rows: Sequence[int], device: torch.device) -> tuple[Any, ...]:
         """The faces."""
         return (batch_of(rows, self.size).target.to(device),)
+
+
+def _shape(value: Any) -> str:
+    """The shape of a tensor; of anything else what it is."""
+    return str(tuple(value.shape)) if isinstance(value, Tensor) else _kind(value)
 
 
 def _kind(value: Any) -> str:

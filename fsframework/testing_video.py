@@ -1,5 +1,6 @@
 """Videos of the portrait as it moves, for tests and benchmarks. Needs PyAV."""
 
+import io
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -54,3 +55,18 @@ def make_video(file: Path, frames: list[np.ndarray], times: list[int] | None = N
                 container.mux(tone.encode(piece))
             container.mux(tone.encode())
     return file
+
+
+def after_h264(frames: list[np.ndarray], crf: int) -> list[np.ndarray]:
+    """Frames (H, W, 3) uint8 after they were encoded as H.264 with a quality, 0 (best) to 51, and decoded."""
+    file = io.BytesIO()
+    with av.open(file, "w", format="mp4") as container:
+        stream = container.add_stream("libx264", rate=RATE, options={"crf": str(crf)})
+        stream.height, stream.width = frames[0].shape[:2]
+        stream.pix_fmt = "yuv420p"
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, "rgb24")))
+        container.mux(stream.encode())
+    file.seek(0)
+    with av.open(file, "r") as coded:
+        return [frame.to_ndarray(format="rgb24") for frame in coded.decode(video=0)]

@@ -1,6 +1,7 @@
 """Who is who from frame to frame: the faces of a video as tracks, one for each appearance, with steady landmarks."""
 
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 
@@ -56,8 +57,8 @@ def track(found: list[list[Face]], cuts: list[bool], rate: float) -> list[Track]
         if cuts[frame]:
             ended += living
             living = []
-        ended += [one for one in living if frame - max(one) > gap]
-        living = [one for one in living if frame - max(one) <= gap]
+        ended += [one for one in living if frame - next(reversed(one)) > gap]
+        living = [one for one in living if frame - next(reversed(one)) <= gap]
         pairs = sorted(
             ((_likeness(one, face, frame), a, b) for a, one in enumerate(living) for b, face in enumerate(faces)),
             key=lambda pair: -pair[0],
@@ -75,21 +76,22 @@ def track(found: list[list[Face]], cuts: list[bool], rate: float) -> list[Track]
 
 def _likeness(one: dict[int, Face], face: Face, frame: int) -> float:
     """Overlap of a face and where a track's would be if it went on as between its last two frames."""
-    frames = sorted(one)[-2:]
-    last = one[frames[-1]].box
-    if len(frames) == 2 and frame - frames[-1] <= 2:
-        last = last + (last - one[frames[0]].box) * (frame - frames[-1]) / (frames[-1] - frames[0])
-    return overlap(last, face.box)
+    last, *before = islice(reversed(one), 2)  # its frames rise
+    box = one[last].box
+    if before and frame - last <= 2:
+        box = box + (box - one[before[0]].box) * (frame - last) / (last - before[0])
+    return overlap(box, face.box)
 
 
 def _bridged(one: dict[int, Face]) -> Track:
     """A track without gaps: between two frames values lie on a line."""
-    frames = np.array(sorted(one))
+    frames = np.array(list(one))
     every = np.arange(frames[0], frames[-1] + 1)
-    values = np.stack([np.concatenate([one[f].box, one[f].landmarks.reshape(-1)]) for f in frames]).astype(np.float64)
+    rows = [np.concatenate([face.box, face.landmarks.reshape(-1)]) for face in one.values()]
+    values = np.stack(rows).astype(np.float64)
     filled = np.stack([np.interp(every, frames, column) for column in values.T], axis=1)
     scores = np.zeros(len(every))
-    scores[frames - frames[0]] = [one[f].score for f in frames]
+    scores[frames - frames[0]] = [face.score for face in one.values()]
     return Track(int(frames[0]), filled[:, :4], filled[:, 4:].reshape(-1, 5, 2), scores)
 
 

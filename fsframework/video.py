@@ -18,6 +18,8 @@ from fsframework.files import replacing
 SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg", ".ts", ".wmv", ".flv")  # of videos
 WRITTEN = (".mp4", ".mov", ".mkv")  # that hold H.264 and any sound
 QUALITY = {"crf": "18", "preset": "medium"}  # of libx264: hardly told from the original
+COLOURS = ("color_range", "colorspace", "color_primaries", "color_trc")
+UNKNOWN = 2  # FFmpeg's number for a colour space that nobody says
 MEND = "get the file again"
 
 
@@ -38,6 +40,7 @@ class Video:
     base: Fraction  # seconds
     rate: Fraction  # frames a second, on average
     sound: int  # streams
+    colours: tuple[int, ...]  # range, space, primaries and transfer, as FFmpeg numbers them
 
     @property
     def seconds(self) -> float:
@@ -57,6 +60,7 @@ def probe(path: Path) -> Video:
         stream = container.streams.video[0]
         times = sorted(packet.pts for packet in container.demux(stream) if packet.size and packet.pts is not None)
         rate = stream.average_rate or stream.guessed_rate or Fraction(25)
+        colours = tuple(int(getattr(stream.codec_context, key)) for key in COLOURS)
     if not times:
         raise UserError(f"{path}: holds no frames; {MEND}")
     if len(set(times)) != len(times):
@@ -69,7 +73,7 @@ def probe(path: Path) -> Video:
         turns = round(frame.rotation / 90) % 4
         width, height = (frame.height, frame.width) if turns % 2 else (frame.width, frame.height)
         sound = len(container.streams.audio)
-        return Video(path, width, height, turns, tuple(times), stream.time_base, Fraction(rate), sound)
+        return Video(path, width, height, turns, tuple(times), stream.time_base, Fraction(rate), sound, colours)
 
 
 def read(video: Video, start: int = 0, stop: int | None = None) -> Iterator[np.ndarray]:
@@ -124,7 +128,7 @@ def write(path: Path, video: Video, frames: Iterable[np.ndarray], start: int = 0
     import av
 
     done = 0
-    colours = _colours(video.path)
+    colours = dict(zip(COLOURS, video.colours, strict=True))
     with replacing(path) as temporary, _failing(path), av.open(str(temporary), "w", format="mp4") as container:
         stream: Any = container.add_stream("libx264", rate=video.rate)
         stream.width, stream.height, stream.pix_fmt = video.width, video.height, _pixels(video)
@@ -143,19 +147,6 @@ def write(path: Path, video: Video, frames: Iterable[np.ndarray], start: int = 0
             done += 1
         container.mux(stream.encode())
     return done
-
-
-COLOURS = ("color_range", "colorspace", "color_primaries", "color_trc")
-UNKNOWN = 2  # FFmpeg's number for a colour space that nobody says
-
-
-def _colours(path: Path) -> dict[str, int]:
-    """Range, space, primaries and transfer of a video, as FFmpeg numbers them."""
-    with opened(path) as container:
-        context = container.streams.video[0].codec_context
-        return {
-            key: int(getattr(context, key)) for key in ("color_range", "colorspace", "color_primaries", "color_trc")
-        }
 
 
 def _pixels(video: Video) -> str:

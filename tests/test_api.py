@@ -32,6 +32,7 @@ MODULES = [
     "testing",
     "testing_samples",
     "types",
+    "video",
     "weights",
     "wrapping",
 ]

@@ -6,7 +6,6 @@ import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import av
 import cv2
 import numpy as np
 import pytest
@@ -17,6 +16,7 @@ from fsframework import watermark
 from fsframework.files import package_file
 from fsframework.images import read_image
 from fsframework.label import draw_label
+from fsframework.testing_video import after_h264
 from fsframework.watermark import SMALLEST, embed, read, read_together
 
 PAYLOAD = 0xC0FFEE01
@@ -174,24 +174,9 @@ def film() -> list[np.ndarray]:
     return frames
 
 
-def after_h264(film: list[np.ndarray], crf: int) -> list[np.ndarray]:
-    """The frames of a film, marked, after H.264."""
-    file = io.BytesIO()
-    with av.open(file, "w", format="mp4") as container:
-        stream = container.add_stream("libx264", rate=25, options={"crf": str(crf)})
-        stream.height, stream.width = film[0].shape[:2]
-        stream.pix_fmt = "yuv420p"
-        for frame in film:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(embed(frame, PAYLOAD), "rgb24")))
-        container.mux(stream.encode())
-    file.seek(0)
-    with av.open(file, "r") as coded:
-        return [frame.to_ndarray(format="rgb24") for frame in coded.decode(video=0)]
-
-
 @pytest.mark.parametrize("crf", [18, 23])
 def test_videos_keep_it(film: list[np.ndarray], crf: int) -> None:
-    found = [read(frame) for frame in after_h264(film, crf)]
+    found = [read(frame) for frame in after_h264([embed(frame, PAYLOAD) for frame in film], crf)]
     assert len(found) == len(film)
     assert np.mean([each is not None and each.payload == PAYLOAD for each in found]) >= 0.95
 

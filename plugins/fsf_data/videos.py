@@ -1,16 +1,13 @@
 """Frames of videos as a source of pictures. Reads with PyAV (extra [video]), which says where a file is damaged."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from fsf_data.sources import Picture
 from fsframework.errors import UserError
-
-MEND = "get the file again"
+from fsframework.video import MEND, opened
 
 
 class Videos:
@@ -67,31 +64,16 @@ def read_frames(file: Path, choose: Callable[[int], Sequence[int]]) -> list[np.n
     UserError
         PyAV is not installed, or the file cannot be read, or ends before the last of these frames.
     """
-    with _opened(file) as container:
+    with opened(file) as container:
         count = sum(1 for packet in container.demux(video=0) if packet.size)  # a packet holds a frame
     wanted = list(choose(count))
     if not wanted or wanted[-1] >= count:
         raise UserError(f"{file}: has {count} frames, too few of them; {MEND}")
     found = {}
-    with _opened(file) as container:
+    with opened(file) as container:
         for place, frame in enumerate(container.decode(video=0)):
             if place in wanted:
                 found[place] = frame.to_ndarray(format="rgb24")
             if len(found) == len(wanted):
                 return [found[place] for place in wanted]
     raise UserError(f"{file}: ends before frame {wanted[len(found)] + 1} of {count}; {MEND}")
-
-
-@contextmanager
-def _opened(file: Path) -> Iterator[Any]:
-    """A container whose streams can be read. Raises UserError if PyAV is missing or anything in it is damaged."""
-    try:
-        import av
-    except ImportError:
-        raise UserError(f'{file}: videos need PyAV; try: pip install "fsframework[video]"') from None
-    try:
-        with av.open(str(file)) as container:
-            yield container
-    except (av.FFmpegError, IndexError, OSError) as error:  # IndexError: there is no picture in it
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(f"{file}: cannot be read as a video: {reason}; {MEND}") from error
