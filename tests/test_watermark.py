@@ -183,7 +183,7 @@ def test_videos_keep_it(film: list[np.ndarray], crf: int) -> None:
 
 def test_frames_together_say_what_none_says_alone(film: list[np.ndarray]) -> None:
     small = [cv2.resize(frame, (320, 240), interpolation=cv2.INTER_AREA) for frame in film]
-    frames = [frame for frame in after_h264(small, 28) if read(frame) is None]
+    frames = [frame for frame in after_h264([embed(frame, PAYLOAD) for frame in small], 28) if read(frame) is None]
     assert len(frames) > 4
     found = read_together(frames)
     assert found is not None and found.payload == PAYLOAD
