@@ -220,8 +220,17 @@ def is_marked(path: str | Path) -> bool:
 
 def to_tensor(images: np.ndarray) -> Tensor:
     """Images (N, H, W, 3) uint8 as a tensor (N, 3, H, W) float32: 0 becomes -1, 255 becomes 1."""
-    planes = np.array(images.transpose(0, 3, 1, 2), order="C")  # a copy, of bytes: neither read-only nor strided
-    return torch.from_numpy(planes).to(torch.float32).div_(127.5).sub_(1)
+    return to_float(to_planes(images))
+
+
+def to_planes(images: np.ndarray) -> Tensor:
+    """Images (N, H, W, 3) uint8 as a tensor (N, 3, H, W) uint8: a quarter of the bytes, for the way to a device."""
+    return torch.from_numpy(np.array(images.transpose(0, 3, 1, 2), order="C"))  # a copy: neither read-only nor strided
+
+
+def to_float(planes: Tensor) -> Tensor:
+    """What `to_planes` made as networks take it: float32 in [-1, 1]."""
+    return planes.to(torch.float32).div_(127.5).sub_(1)
 
 
 def to_images(tensor: Tensor) -> np.ndarray:

@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Collection
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -32,7 +32,7 @@ from fsframework.progress import progress
 from fsframework.recipe import Recipe, Stage, blaming, build_swapper
 from fsframework.runs import Run, load_weights
 from fsframework.signals import stop_asked
-from fsframework.training_pairs import TrainingPairs
+from fsframework.training_pairs import TrainingPairs, floats
 from fsframework.training_state import pack_optimizer, unpack_optimizer
 from fsframework.types import Batch, SwapResult
 from fsframework.weights import below, load_state, save_state
@@ -67,7 +67,9 @@ def train(run: Run) -> None:
         if run.finished(stage):
             load_weights(swapper, run.weights_file(stage))
         else:
-            StageTrainer(run, stage, swapper).train()
+            stance: Literal["default", "force_eager"] = "default" if stage.compile else "force_eager"
+            with torch.compiler.set_stance(stance):  # what an earlier stage compiled was compiled for that stage
+                StageTrainer(run, stage, swapper).train()
 
 
 def _start_from(swapper: Swapper, recipe: Recipe, init: str, keep: Collection[str]) -> None:
@@ -103,8 +105,6 @@ class StageTrainer:
         critic_lr = stage.optimizer.critic_lr or stage.optimizer.lr
         self.critic_optimizer = self._optimizer(critics, critic_lr) if len(critics) else None
         self.schedules = [self._schedule(o) for o in (self.optimizer, self.critic_optimizer) if o is not None]
-        if stage.compile:
-            self._compile()
 
     def _seed(self, step: int) -> int:
         """The seed of one step; -1 stands for the stage's start."""
@@ -119,8 +119,8 @@ class StageTrainer:
         return asked == "bf16" or (asked == "auto" and device.type == "cuda" and has_bf16(device))
 
     def _compile(self) -> None:
-        """Compile the networks that say they can be; say which are left as they are."""
-        for name, part in self.parts.items():
+        """Compile the networks that say they can be, frozen ones too; say which are left as they are."""
+        for name, part in {"identity": self.swapper.identity, **dict(self.swapper.trained_parts())}.items():
             if getattr(part, "traceable", False):
                 part.compile()
             else:
@@ -150,6 +150,8 @@ class StageTrainer:
             raise UserError(f"stages.{self.number}: training needs at least 2 faces, the data hold {len(dataset)}")
         z_ids = self.prepare(dataset)
         self._enrol(z_ids, dataset)
+        if stage.compile:
+            self._compile()  # now, since preparing sees batches of other sizes
         pairs = TrainingPairs(dataset, stage.pairs, [run.recipe.seed, self.number])
         per_step = stage.batch_size * stage.accumulate
         loader = DataLoader(
@@ -182,7 +184,7 @@ class StageTrainer:
             stop.leave(f"stopped after {stage.name}, which is finished; --resume goes on from there")
 
     def _to_device(self, batch: Batch) -> Batch:
-        batch = batch.to(self.run.device)
+        batch = floats(batch.to(self.run.device))
         if not self.stage.channels_last:
             return batch
         source, target = (
@@ -199,9 +201,10 @@ class StageTrainer:
             dataset.restore(_data_state(state))
         else:
             self.swapper.eval()
-            state = {f"data.{key}": torch.from_numpy(value) for key, value in dataset.prepare(self.swapper).items()}
-            dataset.restore(_data_state(state))
-            state["z_id"] = self._embed(dataset) if self.paints else torch.zeros(len(dataset), 0)
+            with torch.compiler.set_stance("force_eager"):  # what an earlier stage compiled is for its own batches
+                state = {f"data.{key}": torch.from_numpy(value) for key, value in dataset.prepare(self.swapper).items()}
+                dataset.restore(_data_state(state))
+                state["z_id"] = self._embed(dataset) if self.paints else torch.zeros(len(dataset), 0)
             save_state(file, state)
             self.parts.train()
         return state["z_id"].to(self.run.device)

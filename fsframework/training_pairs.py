@@ -12,7 +12,7 @@ import numpy as np
 from torch.utils.data import Dataset as TorchDataset
 
 from fsframework.components import Dataset
-from fsframework.images import grey
+from fsframework.images import grey, to_float, to_planes
 from fsframework.pairs import collate, paired, person_numbers
 from fsframework.recipe import Pairs
 from fsframework.types import Batch, Sample
@@ -87,10 +87,21 @@ class TrainingPairs(TorchDataset[Pair]):
         return source
 
     def batch(self, pairs: list[Pair]) -> Batch:
-        """Pairs as a batch."""
-        source = collate([pair.source for pair in pairs], [pair.source_index for pair in pairs], self.persons)
-        target = collate([pair.target for pair in pairs], [pair.target_index for pair in pairs], self.persons)
-        return paired(source, target, [pair.target for pair in pairs])
+        """Pairs as a batch whose images are uint8; `floats` makes it what networks take, best on their device."""
+        source, target = (
+            collate(samples, indices, self.persons, to_planes)
+            for samples, indices in (
+                ([pair.source for pair in pairs], [pair.source_index for pair in pairs]),
+                ([pair.target for pair in pairs], [pair.target_index for pair in pairs]),
+            )
+        )
+        return paired(source, target, [pair.target for pair in pairs], to_planes)
+
+
+def floats(batch: Batch) -> Batch:
+    """A batch of `TrainingPairs.batch` with images in [-1, 1]."""
+    source, target = (replace(faces, image=to_float(faces.image)) for faces in (batch.source, batch.target))
+    return replace(batch, source=source, target=target, truth=to_float(batch.truth))
 
 
 def mirrored(sample: Sample) -> Sample:

@@ -6,8 +6,9 @@ pixels, where (0, 0) is the centre of the first pixel. An aligned crop shows one
 (`fsframework.alignment`).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -47,11 +48,17 @@ class Sample:
 class _Tensors:
     def to(self, device: torch.device | str) -> Self:
         """The same values on another device."""
-        moved = {}
-        for entry in fields(self):  # type: ignore[arg-type]
-            value = getattr(self, entry.name)
-            moved[entry.name] = value.to(device) if hasattr(value, "to") else value
-        return type(self)(**moved)
+        ahead = torch.device(device).type != "cpu"  # what comes from a GPU must be there when it is read
+        return self._each(
+            lambda value: value.to(device, non_blocking=ahead) if isinstance(value, Tensor) else value.to(device)
+        )
+
+    def pin_memory(self) -> Self:
+        """The same values in memory that a GPU can fetch while the program goes on."""
+        return self._each(lambda value: value.pin_memory())
+
+    def _each(self, change: Callable[[Any], Any]) -> Self:
+        return type(self)(**{entry.name: change(getattr(self, entry.name)) for entry in fields(self)})  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +99,7 @@ class Batch(_Tensors):
 
 
 @dataclass(frozen=True, eq=False)
-class SwapResult(_Tensors):
+class SwapResult:
     """What a swapper makes of a batch, with what the losses need."""
 
     image: Tensor  # (B, 3, S, S) the swap

@@ -104,8 +104,8 @@ def test_gradients_equal_the_equations() -> None:
         network(z_id, z_att).square().mean().backward()
         assert z_id.grad is not None
         gradients.append(z_id.grad)
-    assert gradients[0].abs().max() > 1e-6
-    torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-3, atol=1e-7)
+    largest = gradients[1].abs().max()
+    assert largest > 1e-6 and (gradients[0] - gradients[1]).abs().max() < 1e-3 * largest
 
 
 def test_recomputed_blocks_have_the_same_gradients() -> None:
@@ -151,6 +151,14 @@ def test_mask_chooses_between_identity_and_attributes() -> None:
     torch.testing.assert_close(integrate(h, att, identity, torch.zeros(1, 1, 8, 8)), F.relu(gamma * h + beta))
 
 
+def test_autocast_may_leave_parts_in_float32() -> None:
+    """On GPUs it interpolates in float32: the finest gammas and betas then met a mask in bfloat16, and lerp refused."""
+    h, att, identity = torch.randn(1, 4, 8, 8), torch.randn(1, 8, 8, 8), torch.randn(1, 8, 1, 1)
+    mask = torch.rand(1, 1, 8, 8)
+    mixed = integrate(h.bfloat16(), att, identity, mask.bfloat16())
+    torch.testing.assert_close(mixed, integrate(h, att, identity, mask), rtol=0.05, atol=0.05)
+
+
 def test_maps_are_shares_at_every_level() -> None:
     attributes, generator = build(64, 0.125)
     maps = generator.maps(torch.randn(2, 128), attributes(Faces.of(torch.rand(2, 3, 64, 64))))
@@ -190,6 +198,8 @@ def test_coarse_levels_can_be_narrower_and_fine_ones_stay() -> None:
 
     assert channels(width=0.5) == [512, 512, 256, 128, 64, 32]
     assert channels(width=0.5, most=448) == [224, 224, 224, 128, 64, 32]
+    narrow = part("attribute-encoders", "aei-attributes", width=0.5, most=256).build(64)
+    assert narrow.channels == [128, 256, 128, 64, 32, 32]  # two maps beside each other, but for the coarsest
 
 
 def test_wrong_number_of_maps_is_refused() -> None:

@@ -28,6 +28,7 @@ MODULES = [
     "pairs",
     "people",
     "plugins",
+    "precision",
     "progress",
     "testing",
     "testing_samples",

@@ -51,7 +51,9 @@ class Speed(Benchmark):
         )
         bf16: bool | None = Field(None, description="Also under bfloat16; null: where the device has it.")
         recompute: bool = Field(False, description="Also with the generator's option `recompute`.")
-        compiled: bool = Field(False, description="Also with both networks compiled by torch.compile.")
+        compiled: bool = Field(
+            False, description="Also with all networks compiled by torch.compile, under bfloat16 where it is."
+        )
         without: tuple[Literal["winograd", "patches", "aad", "instance_norm", "adam", "memory"], ...] = Field(
             (), description="Also ours without one of these: what each of them gains."
         )
@@ -110,9 +112,12 @@ class Speed(Benchmark):
         if options.recompute:
             workers["ours fp32 recompute"] = Worker({**settings, "way": "ours", "recompute": True})
         if bf16:
+            if options.against is None:
+                workers["plain bf16"] = Worker({**settings, "way": "plain", "bf16": True})
             workers["ours bf16"] = Worker({**settings, "way": "ours", "bf16": True})
         if options.compiled:
-            workers["ours fp32 compiled"] = Worker({**settings, "way": "ours", "compiled": True})
+            fastest = "bf16" if bf16 else "fp32"
+            workers[f"ours {fastest} compiled"] = Worker({**settings, "way": "ours", "bf16": bf16, "compiled": True})
         for measure in options.without:
             workers[f"ours fp32 without {measure}"] = Worker({**settings, "way": "ours", "without": measure})
         for worker in workers.values():

@@ -7,6 +7,7 @@ from torch import Tensor
 from fsf_detectors.mtcnn import load_network, onet
 from fsframework.alignment import crop_box
 from fsframework.components import Loss, Swapper
+from fsframework.precision import without_autocast
 from fsframework.types import Batch, SwapResult
 
 BOX = (0.19, 0.25, 0.63)  # left, top and width of the face in a whole-head crop, as the O-Net wants to see it
@@ -48,5 +49,6 @@ class Landmarks(Loss):
 
     def points(self, images: Tensor, box: tuple[float, float, float]) -> Tensor:
         """Landmarks (B, 5, 2) in units of the box, of aligned crops (B, 3, S, S)."""
-        said = self.onet(crop_box(images.float(), box, (SIDE, SIDE)) * (127.5 / 128))  # (B, 15)
+        with without_autocast(images.device):  # bfloat16 is as coarse as the distances that are measured
+            said = self.onet(crop_box(images.float(), box, (SIDE, SIDE)) * (127.5 / 128))  # (B, 15)
         return said[:, 4:14].unflatten(1, (2, 5)).transpose(1, 2)

@@ -35,7 +35,7 @@ def integrate(h: Tensor, att: Tensor, identity: Tensor, mask: Tensor) -> Tensor:
     """
     if _fits(h, att, identity, mask):
         return cast(Tensor, _Integrate.apply(h, att, identity, mask))
-    gamma, beta = torch.lerp(att, identity, mask).chunk(2, dim=1)
+    gamma, beta = torch.lerp(att, identity, mask.to(att.dtype)).chunk(2, dim=1)
     return F.relu(torch.addcmul(beta, gamma, h))
 
 

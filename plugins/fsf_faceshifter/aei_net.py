@@ -46,6 +46,7 @@ class AeiAttributes(AttributeEncoder):
 
     class Options(ComponentOptions):
         width: float = Field(1.0, gt=0, le=2, description="Factor of the numbers of channels; 1 is the paper's.")
+        most: int = Field(1024, ge=8, description="Most channels that a level has, before width is applied.")
         full: bool = Field(
             False,
             description="Whether the U-Net goes on to the crop's own side, with a skip connection from the picture, "
@@ -60,7 +61,7 @@ class AeiAttributes(AttributeEncoder):
     def __init__(self, options: Options, size: int) -> None:
         super().__init__(options, size)
         downs = level_count(size) - 1
-        down = [scaled(min(32 * 2**k, 1024), options.width) for k in range(downs)]
+        down = [scaled(min(32 * 2**k, options.most), options.width) for k in range(downs)]
         self.down = nn.ModuleList(down_block(i, o) for i, o in zip([3, *down], down, strict=False))
         up, self.channels, inputs = [], [down[-1]], down[-1]
         factor = 2 if options.skips == "cat" else 1
@@ -128,7 +129,8 @@ class AadBlock(nn.Module):
         made = [F.conv2d(z_att, weight, bias) for weight, bias in rows]
         if z_att.shape[-1] == side:
             return made
-        return [F.interpolate(each, size=(side, side), mode="bilinear") for each in made]  # commutes with 1x1 weights
+        # Interpolation commutes with 1x1 weights; autocast on GPUs gives it in float32, which nothing here needs.
+        return [F.interpolate(each, size=(side, side), mode="bilinear").to(each.dtype) for each in made]
 
     def forward(self, h: Tensor, z_att: Tensor, identity: Tensor) -> tuple[Tensor, Tensor]:
         """The block's output (B, outputs, H, W) and its masks M (B, affine layers or none, H, W).
@@ -235,9 +237,17 @@ class AadGenerator(Generator):
         """gamma_id and beta_id of every block, (B, C, 1, 1) each. They depend on the source alone."""
         return list(self.affine(z_id)[..., None, None].split(self.block_channels, dim=1))
 
+    def _started(self, z_id: Tensor) -> Tensor:
+        """`start` of one pixel, (B, C, 2, 2), as the matrix product that it is.
+
+        As a convolution, torch's compiler and cuDNN disagree on how its gradient lies in memory.
+        """
+        made = z_id @ self.start.weight.flatten(1).to(z_id.dtype)
+        return made.unflatten(1, (-1, 2, 2)) + cast(Tensor, self.start.bias)[:, None, None]
+
     def paint(self, z_id: Tensor, z_att: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """The image (B, 3, S, S) and the masks of each block (B, layers, H_k, W_k)."""
-        h = self.start(z_id[..., None, None])  # (B, C, 2, 2)
+        h = self._started(z_id)
         masks = []
         levels = zip(self.blocks, self._used(z_att), self.identity_affine(z_id), strict=True)
         for k, (block, z, identity) in enumerate(levels):

@@ -18,11 +18,11 @@ from torch import Tensor, nn
 
 from fsf_identity.dlib_format import read_layers
 from fsf_identity.fixed_crop import FixedCrop, box_to
-from fsf_identity.precision import without_autocast
 from fsframework.components import ComponentOptions, IdentityEncoder
 from fsframework.convolution import Conv2d
 from fsframework.errors import UserError
 from fsframework.files import package_file
+from fsframework.precision import without_autocast
 from fsframework.types import Faces
 from fsframework.weights import read
 

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fsf_identity.precision import without_autocast
 from fsframework.alignment import TEMPLATE, resampling_matrix
+from fsframework.precision import without_autocast
 
 
 def box_to(points: Sequence[Sequence[float]], landmarks: Sequence[int], width: int) -> tuple[float, float, float]:

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fsf_identity.fixed_crop import FixedCrop, box_to
-from fsf_identity.precision import without_autocast
 from fsframework.components import ComponentOptions, IdentityEncoder
+from fsframework.precision import without_autocast
 from fsframework.types import Faces
 from fsframework.weights import fill_published, fold_norms, load_state
 

@@ -8,10 +8,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fsf_identity.fixed_crop import FixedCrop
-from fsf_identity.precision import without_autocast
 from fsframework.backbones import timm_network
 from fsframework.components import ComponentOptions, IdentityEncoder
 from fsframework.errors import UserError
+from fsframework.precision import without_autocast
 from fsframework.types import Faces
 from fsframework.weights import below, fill, load_state
 
