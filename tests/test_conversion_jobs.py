@@ -278,14 +278,17 @@ def test_a_job_that_was_killed_goes_on(killed: Path) -> None:
             time.sleep(0.05)
         os.kill(process.pid, signal.SIGKILL)
     assert (parts / "0000.mp4").exists() and not (killed / "out.mp4").exists()
-    made = (parts / "0000.mp4").read_bytes()
+    shutil.copy(parts / "0000.mp4", killed / "first.mp4")
     done = subprocess.run(command, cwd=killed, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert not parts.exists() and len(probe(killed / "out.mp4").times) == 60
     command[-3] = "whole.mp4"
     whole = subprocess.run(command, cwd=killed, capture_output=True, text=True, check=False)
-    assert whole.returncode == 0 and len(made) > 1000
-    assert np.array_equal(frames_of(killed / "out.mp4"), frames_of(killed / "whole.mp4"))
+    assert whole.returncode == 0
+    frames, first = frames_of(killed / "out.mp4"), frames_of(killed / "first.mp4")
+    assert np.array_equal(frames[: len(first)], first)  # what was finished is kept as it is
+    apart = np.abs(frames - frames_of(killed / "whole.mp4")).mean(axis=(1, 2, 3))
+    assert apart.max() < 0.2, apart  # matrix products may round differently in another process
 
 
 def test_another_job_does_not_go_on_with_these_pieces(converter: Converter, place: Path, tmp_path: Path) -> None:
