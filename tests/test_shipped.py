@@ -27,7 +27,7 @@ CARD = (ROOT / "MODEL_CARD.md").read_text(encoding="utf-8")
 def test_the_default_is_there_and_all_are_small() -> None:
     assert models.DEFAULT in HASHES
     files = [*(model.file for model in MODELS), lfw_recogniser.WEIGHTS]
-    assert sum(file.stat().st_size for file in files) <= 16e6
+    assert max(file.stat().st_size for file in files) < 21e6 and sum(file.stat().st_size for file in files) < 37e6
     assert registry().models.keys() >= HASHES.keys()
 
 
@@ -52,9 +52,9 @@ def test_the_fine_tuning_recipe_fits_the_weights(tmp_path: Path) -> None:
     assert "1.58" in check_file("faceshifter", ())
 
 
-@pytest.fixture(scope="module")
-def converter() -> Converter:
-    return Converter(device="cpu")
+@pytest.fixture(scope="module", params=HASHES)
+def converter(request: pytest.FixtureRequest) -> Converter:
+    return Converter(request.param, device="cpu")
 
 
 def test_a_swap_without_any_training(converter: Converter, tmp_path: Path) -> None:
@@ -67,8 +67,10 @@ def test_a_swap_without_any_training(converter: Converter, tmp_path: Path) -> No
     assert 1 < face.mean() < 25  # the astronaut onto herself: another picture, of the same face
 
 
-def test_swaps_of_people_whom_it_never_saw_are_found_as_the_source() -> None:
-    metrics = bench(models.DEFAULT, ["id-retrieval", "reconstruction"], ["evaluation.pairs=40"], "cpu")
+@pytest.mark.parametrize("model", HASHES)
+def test_swaps_of_people_whom_it_never_saw_are_found_as_the_source(model: str) -> None:
+    sets = ["evaluation.pairs=40", "evaluation.data={use: orl}"]
+    metrics = bench(model, ["id-retrieval", "reconstruction"], sets, "cpu")
     own = metrics["benchmarks"]["id-retrieval (own network)"]
     copied = metrics["baselines"]["copy-target"]["id-retrieval (own network)"]
     assert own["top1"] > 80 and own["cosine"] > copied["cosine"] + 0.4
