@@ -78,21 +78,31 @@ def run(
     """Train a recipe, measure the result, write a report.
 
     RECIPE is a YAML file, or the name of a recipe that comes with fsf. Ctrl-C leaves a state that --resume goes on
-    from exactly.
+    from exactly. Several processes, each with a GPU of its own where there are GPUs, share the training when torchrun
+    starts them: torchrun --nproc-per-node 2 -m fsframework run RECIPE.
     """
     if resume and overwrite:
         raise click.UsageError("--resume and --overwrite exclude each other.")
+    from fsframework.distributed import joined
     from fsframework.evaluation import evaluate, table
     from fsframework.recipe_check import loaded as checked
     from fsframework.report import write_report
-    from fsframework.runs import Run
+    from fsframework.runs import Run, pick_device
     from fsframework.training import train
 
     _warn_of_broken_plugins()
     loaded, _ = checked(recipe, sets)  # networks that do not fit are found before anything is trained
-    opened = Run.open(loaded, out or Path("runs") / loaded.name, resume=resume, overwrite=overwrite, device=device)
-    click.echo(f"components from {_providers(loaded)}")
-    train(opened)
+    out, found = out or Path("runs") / loaded.name, pick_device(device)
+    with joined(found) as world:
+        if world.first:
+            opened = Run.open(loaded, out, resume=resume, overwrite=overwrite, device=str(found))
+            click.echo(f"components from {_providers(loaded)}")
+        world.wait()  # the others find a folder that is ready
+        if not world.first:
+            opened = Run(loaded, out, found)
+        train(opened, world)
+    if not world.first:
+        return
     metrics = evaluate(opened) if loaded.evaluation is not None else None
     report = write_report(opened)
     if metrics is not None:

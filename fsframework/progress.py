@@ -44,7 +44,7 @@ class _Rate(ProgressColumn):
 
 
 @contextmanager
-def progress(description: str, total: int, unit: str = "items", done: int = 0) -> Iterator[Ticker]:
+def progress(description: str, total: int, unit: str = "items", done: int = 0, shown: bool = True) -> Iterator[Ticker]:
     """Show how far some work is, with rate and remaining time.
 
     Parameters
@@ -55,10 +55,14 @@ def progress(description: str, total: int, unit: str = "items", done: int = 0) -
         Items in all, and items done before (a resumed run).
     unit:
         What an item is, in the plural.
+    shown:
+        False where another process shows it.
     """
-    console = Console(stderr=True)
+    console = Console(stderr=True, quiet=not shown)
     if not console.is_terminal:
-        yield Ticker(description, total, unit, done, None)
+        ticker = Ticker(description, total, unit, done, None)
+        ticker.printed = ticker.printed if shown else float("inf")
+        yield ticker
         return
     columns = (
         TextColumn("{task.description}"),

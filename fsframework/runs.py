@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from fsframework.components import Swapper
+from fsframework.distributed import local_device
 from fsframework.environment import environment
 from fsframework.errors import UserError
 from fsframework.files import write_text
@@ -211,7 +212,7 @@ def load_weights(swapper: Swapper, file: Path, sha256: str | None = None, keep: 
 def pick_device(name: str | None) -> torch.device:
     """The device of that name; without a name the GPU if there is one. Raises UserError if it cannot be used."""
     if name is None:
-        name = "cuda" if torch.cuda.is_available() else "cpu"
+        name = local_device() or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
         return torch.empty(0, device=name).device
     except (RuntimeError, AssertionError) as error:

@@ -23,6 +23,7 @@ from torch.utils.data import DataLoader
 
 from fsframework import models
 from fsframework.components import Dataset, Loss, Swapper
+from fsframework.distributed import ALONE, Share, World, alone
 from fsframework.environment import has_bf16
 from fsframework.errors import UserError
 from fsframework.memory import keep_memory
@@ -38,8 +39,8 @@ from fsframework.types import Batch, SwapResult
 from fsframework.weights import below, load_state, save_state
 
 
-def train(run: Run) -> None:
-    """Train every stage that is not finished, in order.
+def train(run: Run, world: World = ALONE) -> None:
+    """Train every stage that is not finished, in order, beside the other processes of a world.
 
     Raises
     ------
@@ -53,6 +54,8 @@ def train(run: Run) -> None:
     swapper = build_swapper(run.recipe)
     swapper.load()
     swapper.to(run.device)
+    if world.size > 1 and run.device.type == "cuda":  # elsewhere torch has none: each process normalises its own share
+        nn.SyncBatchNorm.convert_sync_batchnorm(swapper)
     refiner, refines = swapper.refiner, False
     trained: set[str] = set()
     for stage in run.recipe.stages:
@@ -69,7 +72,7 @@ def train(run: Run) -> None:
         else:
             stance: Literal["default", "force_eager"] = "default" if stage.compile else "force_eager"
             with torch.compiler.set_stance(stance):  # what an earlier stage compiled was compiled for that stage
-                StageTrainer(run, stage, swapper).train()
+                StageTrainer(run, stage, swapper, world).train()
 
 
 def _start_from(swapper: Swapper, recipe: Recipe, init: str, keep: Collection[str]) -> None:
@@ -82,9 +85,10 @@ def _start_from(swapper: Swapper, recipe: Recipe, init: str, keep: Collection[st
 class StageTrainer:
     """One stage in training: what changes with every step, and how it is saved and restored."""
 
-    def __init__(self, run: Run, stage: Stage, swapper: Swapper) -> None:
-        self.run, self.stage, self.swapper = run, stage, swapper
+    def __init__(self, run: Run, stage: Stage, swapper: Swapper, world: World = ALONE) -> None:
+        self.run, self.stage, self.swapper, self.world = run, stage, swapper, world
         self.number = run.recipe.stages.index(stage)
+        self.share = world.share(stage.batch_size, f"stages.{self.number}.batch_size")
         torch.manual_seed(self._seed(-1))
         self.losses: list[Loss] = [part.build() for part in stage.losses]
         for loss in self.losses:
@@ -104,11 +108,15 @@ class StageTrainer:
         self.critics = critics
         critic_lr = stage.optimizer.critic_lr or stage.optimizer.lr
         self.critic_optimizer = self._optimizer(critics, critic_lr) if len(critics) else None
+        self.objective = world.together(_Side(self.parts, self._judge))
+        self.critique = world.together(_Side(critics, self._criticise))
         self.schedules = [self._schedule(o) for o in (self.optimizer, self.critic_optimizer) if o is not None]
 
     def _seed(self, step: int) -> int:
-        """The seed of one step; -1 stands for the stage's start."""
+        """The seed of one step; -1 stands for the stage's start, which is the same in all processes."""
         words = [self.run.recipe.seed, self.number, step + 1]
+        if step >= 0 and not self.world.first:
+            words.append(self.world.rank)
         return int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
     def _wants_bf16(self) -> bool:
@@ -143,7 +151,8 @@ class StageTrainer:
         """Train from the newest checkpoint, or from the start, to the end of the stage."""
         run, stage = self.run, self.stage
         done = self.restore()
-        run.trim_log(stage, done)
+        if self.world.first:
+            run.trim_log(stage, done)
         dataset = run.recipe.faces(stage.data).build(run.recipe.size, run.recipe.detector, "train")
         dataset.load()
         if len(dataset) < 2:
@@ -156,15 +165,16 @@ class StageTrainer:
         per_step = stage.batch_size * stage.accumulate
         loader = DataLoader(
             pairs,
-            batch_size=stage.batch_size,
-            sampler=range(done * per_step, stage.steps * per_step),
+            batch_size=self.share,
+            sampler=Share(self.world, stage.batch_size, done * per_step, stage.steps * per_step),
             collate_fn=pairs.batch,
             num_workers=stage.workers,
             pin_memory=run.device.type == "cuda",
         )
         batches = iter(loader)
         clock = Clock()
-        with stop_asked() as stop, progress(stage.name, stage.steps, "steps", done) as ticker:
+        shown = self.world.first
+        with stop_asked() as stop, progress(stage.name, stage.steps, "steps", done, shown) as ticker:
             for step in range(done, stage.steps):
                 clock.start()
                 group = [next(batches) for _ in range(stage.accumulate)]
@@ -173,11 +183,12 @@ class StageTrainer:
                 clock.stop(per_step)
                 ticker.advance(note=" ".join(f"{name} {value:.3f}" for name, value in values.items()))
                 last = step + 1 == stage.steps
-                if (step + 1) % stage.log_every == 0 or last:
+                asked = self.world.means([float(stop.asked)]) != [0.0]  # all processes stop after the same step
+                if self.world.first and ((step + 1) % stage.log_every == 0 or last):
                     run.log(stage=stage.name, step=step + 1, losses=values, **clock.read())
-                if not last and (stop.asked or (step + 1) % stage.checkpoint_every == 0):
+                if self.world.first and not last and (asked or (step + 1) % stage.checkpoint_every == 0):
                     run.save_training_state(stage, step + 1, self.state())
-                if stop.asked and not last:
+                if asked and not last:
                     stop.leave(f"stopped after step {step + 1} of {stage.name}; --resume goes on from there")
         self.finish()
         if stop.asked:  # in the last step
@@ -196,6 +207,8 @@ class StageTrainer:
     def prepare(self, dataset: Dataset) -> Tensor:
         """Let the data set prepare, and embed every face once; both are kept with the run. Returns (N, D)."""
         file = self.run.prepared_file(self.stage)
+        if not self.world.first:
+            self.world.wait()  # until the first process has written it
         if file.is_file():
             state = load_state(file)
             dataset.restore(_data_state(state))
@@ -207,6 +220,8 @@ class StageTrainer:
                 state["z_id"] = self._embed(dataset) if self.paints else torch.zeros(len(dataset), 0)
             save_state(file, state)
             self.parts.train()
+        if self.world.first:
+            self.world.wait()
         return state["z_id"].to(self.run.device)
 
     def _enrol(self, z_ids: Tensor, dataset: Dataset) -> None:
@@ -238,16 +253,13 @@ class StageTrainer:
         self.critics.requires_grad_(False)
         self.optimizer.zero_grad(set_to_none=True)
         outputs, values = [], []
-        for batch in group:
-            with self._precision():
-                output = self._swap(batch, z_ids[batch.source.index])
-                terms = [self._judged(loss, "forward", batch, output, self.swapper) for loss in active]
-                weighted = [loss.options.weight * term for loss, term in zip(active, terms, strict=True)]
-                total = cast(Tensor, sum(weighted))
-            (total / len(group)).backward()
+        for number, batch in enumerate(group, 1):
+            with alone(self.objective, number == len(group)):
+                total, terms, output = self.objective(active, batch, z_ids[batch.source.index])
+                (total / len(group)).backward()
             outputs.append(_detached(output))
-            values.append(torch.stack([term.detach().float() for term in terms]))
-        found = {loss.name: value for loss, value in zip(active, torch.stack(values).mean(0).tolist(), strict=True)}
+            values.append(terms)
+        found = self._means(active, values)
         self._check_finite(step, found, group, dataset)
         if self.stage.clip is not None:
             nn.utils.clip_grad_norm_(self.parts.parameters(), self.stage.clip)
@@ -282,14 +294,33 @@ class StageTrainer:
         self.critics.requires_grad_(True)
         self.critic_optimizer.zero_grad(set_to_none=True)
         values = []
-        for batch, output in zip(group, outputs, strict=True):
-            with self._precision():
-                terms = [self._judged(loss, "critic", batch, output) for loss in critics]
-            (torch.stack(terms).sum() / len(group)).backward()
-            values.append(torch.stack([term.detach().float() for term in terms]))
+        for number, (batch, output) in enumerate(zip(group, outputs, strict=True), 1):
+            with alone(self.critique, number == len(group)):
+                total, terms = self.critique(critics, batch, output)
+                (total / len(group)).backward()
+            values.append(terms)
         self.critic_optimizer.step()
-        means = torch.stack(values).mean(0).tolist()
-        return {f"{loss.name} critic": value for loss, value in zip(critics, means, strict=True)}
+        return {f"{name} critic": value for name, value in self._means(critics, values).items()}
+
+    def _judge(self, active: list[Loss], batch: Batch, z_id: Tensor) -> tuple[Tensor, Tensor, SwapResult]:
+        """The weighted sum of the losses, each of them (n,), and the swaps."""
+        with self._precision():
+            output = self._swap(batch, z_id)
+            terms = [self._judged(loss, "forward", batch, output, self.swapper) for loss in active]
+            weighted = [loss.options.weight * term for loss, term in zip(active, terms, strict=True)]
+            total = cast(Tensor, sum(weighted))
+        return total, torch.stack([term.detach().float() for term in terms]), output
+
+    def _criticise(self, critics: list[Loss], batch: Batch, output: SwapResult) -> tuple[Tensor, Tensor]:
+        """The sum of the critics' terms, and each of them (n,)."""
+        with self._precision():
+            terms = [self._judged(loss, "critic", batch, output) for loss in critics]
+        return torch.stack(terms).sum(), torch.stack([term.detach().float() for term in terms])
+
+    def _means(self, losses: list[Loss], values: list[Tensor]) -> dict[str, float]:
+        """What each loss says, on average over the batches of a step and over processes."""
+        means = self.world.means(torch.stack(values).mean(0).tolist())
+        return {loss.name: value for loss, value in zip(losses, means, strict=True)}
 
     def _precision(self) -> torch.autocast:
         return torch.autocast(self.run.device.type, dtype=torch.bfloat16, enabled=self.bf16)
@@ -360,9 +391,22 @@ class StageTrainer:
         for name, part in self.swapper.trained_parts():
             if name in ("attributes", "generator") and name not in trained:
                 state |= {f"{name}.{key}": value for key, value in part.state_dict().items()}
-        self.run.finish(self.stage, state)
+        if self.world.first:
+            self.run.finish(self.stage, state)
+        self.world.wait()
         load_weights(self.swapper, self.run.weights_file(self.stage))
         self.swapper.eval().requires_grad_(False)
+
+
+class _Side(nn.Module):
+    """One side of a step as one forward pass, which is what DistributedDataParallel wants to see."""
+
+    def __init__(self, trained: nn.Module, judge: Callable[..., Any]) -> None:
+        super().__init__()
+        self.trained, self.judge = trained, judge
+
+    def forward(self, *values: Any) -> Any:
+        return self.judge(*values)
 
 
 class Clock:

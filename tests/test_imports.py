@@ -36,7 +36,7 @@ LAYERS = [
     {"files", "types", "signals", "progress", "statistics", "safe_yaml", "grids", "threads"},
     {"faces", "video"},
     {"tracking"},
-    {"native", "memory", "optimizers", "precision", "certificates", "register"},
+    {"native", "memory", "optimizers", "precision", "distributed", "certificates", "register"},
     {"winograd", "instance_norm"},
     {"convolution"},
     {"components"},
