@@ -52,7 +52,8 @@ LAYERS = [
     {"evaluation", "conversion", "verification", "extraction"},
     {"report"},
     {"comparison"},
-    {"study"},
+    {"web"},
+    {"study", "serve"},
     {"cli"},
     {"__main__"},
 ]
