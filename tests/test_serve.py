@@ -36,6 +36,7 @@ from fsframework.web.server import HEADERS
 
 LIMITS = Limits()
 TOKEN = "0123456789abcdef"
+CHUNK = 1 << 16  # bytes
 GROWTH = 600_000  # kB that the busiest minute may add to the process; measured: see test_many_at_once
 
 
@@ -335,7 +336,7 @@ def test_too_large_while_it_comes(place: str, size: int, as_form: bool) -> None:
     """In chunks, without a word about the length; who sends all of it hears why it is refused."""
     content = b"\0" * size
     body, headers = form({"picture": content}, {}) if as_form else (content, {})
-    chunks = (body[start : start + 1 << 16] for start in range(0, len(body), 1 << 16))
+    chunks = (body[start : start + CHUNK] for start in range(0, len(body), CHUNK))
     with closing(http.client.HTTPConnection(place, timeout=60)) as connection:
         connection.request("POST", "/api/faces", chunks, headers, encode_chunked=True)
         answer = connection.getresponse()
@@ -357,7 +358,7 @@ def test_other_hosts(place: str, host: str) -> None:
     assert reply.status == 403 and "localhost" in reply.error
 
 
-@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:1", "127.0.0.1:80", "[::1]:8000"])
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:1", "127.0.0.1:80", "127.0.0.2", "[::1]:8000"])
 def test_own_hosts(place: str, host: str) -> None:
     assert ask(place, "GET", "/api/info", None, {"Host": host}).status == 200
 

@@ -6,8 +6,6 @@ load their scripts from elsewhere.
 
 import asyncio
 import socket
-import sys
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -188,5 +186,4 @@ def _add_errors(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     def failed(request: Request, error: Exception) -> JSONResponse:
-        traceback.print_exception(error, file=sys.stderr)
         return refusal(500, "The server failed; its terminal says why.")

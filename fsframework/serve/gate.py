@@ -14,7 +14,6 @@ from fsframework.web.server import refusal, with_headers
 
 COOKIE = "fsf_token"
 TOKEN = re.compile(r"[A-Za-z0-9_~.-]{16,200}")  # what needs no quotes in an address, a header or a cookie
-LOCAL = frozenset({"localhost", "127.0.0.1", "[::1]"})
 NO_TOKEN = "This server asks for a token: open the address that it printed, or send the header Authorization: Bearer."
 WRONG_HOST = "This server answers under localhost, 127.0.0.1 and [::1] only."
 WRONG_ORIGIN = "A page of another site may not ask this server."
@@ -33,8 +32,11 @@ def token_for(host: str, token: str | None) -> str | None:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a numeric address is reached from this machine alone."""
-    return ipaddress.ip_address(host.partition("%")[0]).is_loopback
+    """Whether an address is a number that is reached from this machine alone."""
+    try:
+        return ipaddress.ip_address(host.partition("%")[0]).is_loopback
+    except ValueError:  # a name
+        return False
 
 
 class Gate:
@@ -55,7 +57,7 @@ class Gate:
             return
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         send = with_headers(send)
-        if self.token is None and _name(headers.get("host", "")) not in LOCAL:
+        if self.token is None and not _is_local(headers.get("host", "")):
             await refusal(403, WRONG_HOST)(scope, receive, send)
         elif scope["method"] not in ("GET", "HEAD") and _is_foreign(headers):
             await refusal(403, WRONG_ORIGIN)(scope, receive, send)
@@ -81,9 +83,10 @@ class Gate:
         return setting
 
 
-def _name(host: str) -> str:
-    """A Host header without its port, lower case."""
-    return re.sub(r":\d*$", "", host).lower()
+def _is_local(host: str) -> bool:
+    """Whether a Host header, with or without a port, is this machine's name or number."""
+    name = re.sub(r":\d*$", "", host).lower()
+    return name == "localhost" or is_loopback(name.removeprefix("[").removesuffix("]"))
 
 
 def _is_foreign(headers: dict[str, str]) -> bool:
@@ -103,9 +106,10 @@ def _carried(headers: dict[str, str]) -> str:
         cookies = SimpleCookie(headers.get("cookie", ""))
     except CookieError:
         return ""
-    return str(cookies[COOKIE].value) if COOKIE in cookies else ""
+    return cookies[COOKIE].value if COOKIE in cookies else ""
 
 
 def _asked(scope: Scope) -> str:
     """The token in the address, or nothing."""
-    return parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])[0]
+    query: bytes = scope["query_string"]
+    return parse_qs(query.decode("latin-1")).get("token", [""])[0]

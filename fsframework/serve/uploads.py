@@ -11,6 +11,7 @@ from typing import Any
 from fastapi import HTTPException, Request
 from starlette.datastructures import UploadFile
 
+from fsframework.errors import UserError
 from fsframework.serve.limits import Limits
 
 FIELDS = 8  # of a form, besides its files
@@ -39,7 +40,10 @@ async def received(
                 fields = await _receive(request, files, folder, limits)
         except TimeoutError:
             raise HTTPException(408, f"The request did not arrive within {limits.seconds:g} seconds.") from None
-        yield folder, fields
+        try:
+            yield folder, fields
+        except UserError as error:  # where the files lay is nobody's business
+            raise UserError(str(error).replace(f"{folder}/", "")) from error
 
 
 async def _receive(request: Request, files: Sequence[str], folder: Path, limits: Limits) -> dict[str, str]:
