@@ -52,7 +52,7 @@ def media_in(folder: Path) -> list[Path]:
     return [file for file in files if file.suffix.lower() in SUFFIXES or is_video(file)]
 
 
-def read_image(path_or_file: str | Path | IO[bytes], name: str | None = None, most: int = MAX_PIXELS) -> np.ndarray:
+def read_image(path_or_file: str | Path | IO[bytes], name: str | None = None, most: int | None = None) -> np.ndarray:
     """One picture, upright, (H, W, 3) uint8 RGB.
 
     EXIF orientation is applied. Transparent pixels show white, as on an empty page. Grey, palette and CMYK become
@@ -66,7 +66,7 @@ def read_image(path_or_file: str | Path | IO[bytes], name: str | None = None, mo
     name:
         What errors call it; by default the path.
     most:
-        Pixels of a picture; more is refused before it is decoded.
+        Pixels of a picture, by default MAX_PIXELS; more is refused before it is decoded.
 
     Raises
     ------
@@ -74,6 +74,7 @@ def read_image(path_or_file: str | Path | IO[bytes], name: str | None = None, mo
         It cannot be read, is no picture, is damaged or incomplete, or has too many pixels.
     """
     name = name or (str(path_or_file) if isinstance(path_or_file, str | Path) else "picture")
+    most = MAX_PIXELS if most is None else most
     try:
         # Pillow warns of large pictures and of odd metadata; the first are refused below, the second do no harm.
         with warnings.catch_warnings():

@@ -14,7 +14,7 @@ from fsframework.web.server import refusal, with_headers
 
 Result = TypeVar("Result")
 FORM = 1 << 16  # bytes of a form, besides its two files
-LINGER = 10.0  # seconds for the rest of a body that is refused
+LINGER, QUIET = 10.0, 1.0  # seconds for the rest of a body that is refused, and for its next part
 AFTER = {"Retry-After": "5"}  # seconds
 
 
@@ -86,6 +86,7 @@ class Bounded:
     """Counts the bytes of bodies while they come, and refuses those that are too large, whatever they said before.
 
     Before an answer goes out, the rest of the body is read and thrown away, as clients that still send do not listen.
+    Those that go on sending are cut off.
     """
 
     def __init__(self, app: ASGIApp, limits: Limits) -> None:
@@ -102,8 +103,11 @@ class Bounded:
         patient = b"expect" not in headers  # who asks first whether to send need not be heard out
 
         async def answer(message: Message) -> None:
-            if message["type"] == "http.response.start" and patient:
-                await body.drain()
+            if message["type"] == "http.response.start":
+                if patient:
+                    await body.drain()
+                if not body.ended:
+                    message["headers"] = [*message["headers"], (b"connection", b"close")]  # else it is read for ever
             await send(message)
 
         if not length.isdigit() or int(length) > self.limits.body_bytes:
@@ -119,7 +123,7 @@ class _Body:
         self._receive = receive
         self._limits = limits
         self._size = 0
-        self._ended = not exists
+        self.ended = not exists
 
     async def receive(self) -> Message:
         """The next part. Raises HTTPException 413 beyond the limit."""
@@ -132,11 +136,11 @@ class _Body:
         """Throw the rest away, within reason."""
         with suppress(TimeoutError):
             async with asyncio.timeout(LINGER):
-                while not self._ended and self._size < 4 * self._limits.body_bytes:
-                    await self._next()
+                while not self.ended and self._size < 4 * self._limits.body_bytes:
+                    await asyncio.wait_for(self._next(), QUIET)
 
     async def _next(self) -> Message:
         message = await self._receive()
         self._size += len(message.get("body", b""))
-        self._ended = message["type"] != "http.request" or not message.get("more_body", False)
+        self.ended = message["type"] != "http.request" or not message.get("more_body", False)
         return message
