@@ -47,7 +47,7 @@ class Participant(threading.Thread):
 
     def run(self) -> None:
         with closing(http.client.HTTPConnection(self.place, timeout=120)) as self.connection:
-            for path in ("/", "/page.css", "/page.js", "/api/study"):
+            for path in ("/", "/base.css", "/page.css", "/page.js", "/api/study"):
                 self.ask("GET", path)
             state = json.loads(self.ask("POST", "/api/participants", {"agreed": True}))
             self.token = state["token"]

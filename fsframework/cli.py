@@ -382,6 +382,34 @@ def verify(context: click.Context, files: tuple[Path, ...], as_json: bool) -> No
     context.exit(1 if failed else 0)
 
 
+@fsf.command("serve")
+@click.option("--model", metavar="MODEL", help=f"What swaps: {MODEL}. By default the last.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen; others reach it at 0.0.0.0.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="Where to listen.")
+@click.option(
+    "--token",
+    metavar="TEXT",
+    envvar="FSF_SERVE_TOKEN",
+    show_envvar=True,
+    help="What requests must carry. Off this machine one is made if none is given.",
+)
+@DEVICE
+def serve_swaps(model: str | None, host: str, port: int, token: str | None, device: str | None) -> None:
+    """Swap faces in the browser, or over HTTP.
+
+    The page takes two pictures, by mouse, finger or keyboard. /openapi.json describes the interface behind it, which
+    other programs may use. By default only this machine reaches it; elsewhere requests must carry a token, which is in
+    the address that is printed. Results are marked as those of `fsf swap` are.
+    """
+    _check_web("fsf serve", "serve")
+    from fsframework.conversion import Converter
+    from fsframework.models import for_runtime
+    from fsframework.serve.app import serve
+
+    _warn_of_broken_plugins()
+    serve(lambda: Converter(for_runtime(model, None), device), host, port, token, click.echo)
+
+
 @fsf.command("export")
 @click.argument("model", metavar="MODEL")
 @click.argument("out", metavar="FILE", type=FILE)
@@ -481,12 +509,8 @@ def serve_study(folder: Path, host: str, port: int) -> None:
     DIR is what `fsf study new` made. The page is for browsers, large and small. Every answer is on the disk before it
     is confirmed, so the server may be stopped and started again at any time.
     """
-    try:
-        from fsframework.study.server import serve
-    except ModuleNotFoundError as error:
-        if error.name not in ("fastapi", "starlette", "uvicorn"):
-            raise
-        raise UserError('fsf study serve needs FastAPI: pip install "fsframework[study]"') from None
+    _check_web("fsf study serve", "study")
+    from fsframework.study.server import serve
 
     serve(folder, host, port, click.echo)
 
@@ -612,6 +636,15 @@ def _kind(word: str, place: str = "KIND") -> str:
     close = difflib.get_close_matches(plain, known, n=1)
     hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(KINDS)}."
     raise click.BadParameter(f"no kind is called {word}; {hint}", param_hint=place)
+
+
+def _check_web(command: str, extra: str) -> None:
+    """Raise UserError if what serves pages is not installed."""
+    from importlib.util import find_spec
+
+    needed = ["fastapi", "uvicorn"] if extra == "study" else ["fastapi", "uvicorn", "python_multipart"]
+    if any(find_spec(name) is None for name in needed):
+        raise UserError(f'{command} needs FastAPI: pip install "fsframework[{extra}]"')
 
 
 def _with_pairs(sets: tuple[str, ...], pairs: str | None) -> list[str]:

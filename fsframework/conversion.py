@@ -86,12 +86,13 @@ class Converter:
             raise UserError(f"{name}: no face was found; use a picture that shows a whole face, upright and not small")
         return faces
 
-    def source(self, frame: np.ndarray, name: str) -> Source:
-        """The largest face of a frame (H, W, 3) uint8 as a source.
+    def source(self, frame: np.ndarray, name: str, face: str = "largest") -> Source:
+        """A face of a frame (H, W, 3) uint8 as a source: the largest, or one by its number from the left.
 
         Raises UserError, with `name`, if there is none, or it shows nobody whom the model can paint.
         """
-        faces = self._networks_input([align(frame, largest(self.find(frame, name)), self.size)])
+        chosen = choose(self.find(frame, name), face, name)[0]
+        faces = self._networks_input([align(frame, chosen, self.size)])
         with torch.inference_mode():
             source = Source(faces, self.swapper.identity(faces))
             if not bool(self.swapper.generator.knows(source.z_id)):
@@ -135,6 +136,12 @@ class Converter:
                 image = grey(image) if is_grey(crop.image) else image
                 made[place] = paste(made[place], image, crop.matrix, mask)
         return made
+
+    def crops(
+        self, frame: np.ndarray, swaps: Sequence[tuple[Face, Source]]
+    ) -> list[tuple[AlignedFace, np.ndarray, np.ndarray]]:
+        """What `paint` pastes: the crop of each face, its swap (S, S, 3) uint8, and how much of it is taken (S, S)."""
+        return self._swap_crops([source for _, source in swaps], [align(frame, face, self.size) for face, _ in swaps])
 
     def embed(self, frame: np.ndarray, faces: Sequence[Face]) -> Tensor:
         """Embeddings (n, D) of faces of a frame (H, W, 3) uint8."""

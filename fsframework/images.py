@@ -52,7 +52,7 @@ def media_in(folder: Path) -> list[Path]:
     return [file for file in files if file.suffix.lower() in SUFFIXES or is_video(file)]
 
 
-def read_image(path_or_file: str | Path | IO[bytes], name: str | None = None) -> np.ndarray:
+def read_image(path_or_file: str | Path | IO[bytes], name: str | None = None, most: int | None = None) -> np.ndarray:
     """One picture, upright, (H, W, 3) uint8 RGB.
 
     EXIF orientation is applied. Transparent pixels show white, as on an empty page. Grey, palette and CMYK become
@@ -65,19 +65,22 @@ def read_image(path_or_file: str | Path | IO[bytes], name: str | None = None) ->
         A path, or a binary file that can seek.
     name:
         What errors call it; by default the path.
+    most:
+        Pixels of a picture, by default MAX_PIXELS; more is refused before it is decoded.
 
     Raises
     ------
     UserError
-        It cannot be read, is no picture, is damaged or incomplete, or has more than MAX_PIXELS pixels.
+        It cannot be read, is no picture, is damaged or incomplete, or has too many pixels.
     """
     name = name or (str(path_or_file) if isinstance(path_or_file, str | Path) else "picture")
+    most = MAX_PIXELS if most is None else most
     try:
         # Pillow warns of large pictures and of odd metadata; the first are refused below, the second do no harm.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with Image.open(path_or_file, formats=FORMATS) as image:
-                _check_size(image, name)
+                _check_size(image, name, most)
                 image.load()
                 upright = _upright(image)
                 return _to_rgb(upright)
@@ -86,7 +89,7 @@ def read_image(path_or_file: str | Path | IO[bytes], name: str | None = None) ->
     except UnidentifiedImageError:
         raise UserError(f"{name}: is not a picture in a format that can be read; give {_formats()}") from None
     except Image.DecompressionBombError:
-        raise UserError(f"{name}: has more than {MAX_PIXELS:,} pixels; make it smaller") from None
+        raise UserError(f"{name}: has more than {most:,} pixels; make it smaller") from None
     except IsADirectoryError:
         raise UserError(f"{name}: is a folder; give a picture") from None
     except OSError as error:
@@ -97,12 +100,23 @@ def read_image(path_or_file: str | Path | IO[bytes], name: str | None = None) ->
         raise UserError(f"{name}: cannot be read: {_line(error)}; it is damaged or of an unusual kind") from error
 
 
-def _check_size(image: Image.Image, name: str) -> None:
+def _check_size(image: Image.Image, name: str, most: int) -> None:
     width, height = image.size
-    if width * height > MAX_PIXELS:
-        raise UserError(f"{name}: has {width:,} x {height:,} pixels, more than {MAX_PIXELS:,}; make it smaller")
+    if width * height > most:
+        raise UserError(f"{name}: has {width:,} x {height:,} pixels, more than {most:,}; make it smaller")
     if width == 0 or height == 0:
         raise UserError(f"{name}: has no pixels; give another picture")
+
+
+def usual_suffix(path: Path) -> str:
+    """The suffix of a picture's format, such as .jpeg, whatever its name says. Raises UserError if it is no picture."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(path, formats=FORMATS) as image:
+                return ".jp2" if image.format == "JPEG2000" else f".{str(image.format).lower()}"
+    except Exception as error:  # as in read_image
+        raise UserError(f"{path}: cannot be read: {_line(error)}; give a picture") from error
 
 
 def _upright(image: Image.Image) -> Image.Image:

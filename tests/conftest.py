@@ -3,6 +3,7 @@
 import itertools
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -144,17 +145,21 @@ def toy_study() -> Callable[..., Any]:
 
 
 @pytest.fixture(scope="session")
-def serving() -> Callable[..., AbstractContextManager[tuple[str, subprocess.Popen[str]]]]:
-    """Runs `fsf study serve` on a folder, at a free port or a given one, and stops it: its address, and its process."""
+def running() -> Callable[..., AbstractContextManager[tuple[str, subprocess.Popen[str]]]]:
+    """Runs an `fsf` that serves, with arguments, and stops it: the address that it prints, and its process.
+
+    `main` is the code that is run instead of the command line's.
+    """
 
     @contextmanager
-    def serve(folder: Path, port: int = 0) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    def run(
+        *arguments: str, main: str = "from fsframework.cli import main; main()"
+    ) -> Iterator[tuple[str, subprocess.Popen[str]]]:
         start = (
             "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # background jobs start without
-            "from fsframework.cli import main; main()"
+            + main
         )
-        command = [sys.executable, "-c", start, "study", "serve", str(folder), "--port", str(port)]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        with subprocess.Popen([sys.executable, "-c", start, *arguments], stdout=subprocess.PIPE, text=True) as process:
             try:
                 assert process.stdout is not None
                 address = next((found[0] for line in process.stdout if (found := re.search(r"http://\S+", line))), None)
@@ -168,4 +173,43 @@ def serving() -> Callable[..., AbstractContextManager[tuple[str, subprocess.Pope
                     process.kill()
                     raise
 
+    return run
+
+
+@pytest.fixture(scope="session")
+def serving(running: Callable[..., Any]) -> Callable[..., AbstractContextManager[tuple[str, subprocess.Popen[str]]]]:
+    """Runs `fsf study serve` on a folder, at a free port or a given one, as `running` does."""
+
+    def serve(folder: Path, port: int = 0) -> AbstractContextManager[tuple[str, subprocess.Popen[str]]]:
+        started: AbstractContextManager[tuple[str, subprocess.Popen[str]]]
+        started = running("study", "serve", str(folder), "--port", str(port))
+        return started
+
     return serve
+
+
+@pytest.fixture(scope="session")
+def browser() -> Callable[..., AbstractContextManager[Any]]:
+    """Opens chromium without a window, as on a desk or on a phone, with a profile in a folder."""
+    from selenium.webdriver import Chrome, ChromeOptions, ChromeService
+
+    metrics = {"width": 360, "height": 740, "pixelRatio": 3.0, "touch": True, "mobile": True}
+
+    @contextmanager
+    def opened(profile: Path, phone: bool = False) -> Iterator[Chrome]:
+        options = ChromeOptions()
+        options.binary_location = str(shutil.which("chromium"))
+        size = "360,740" if phone else "1280,900"
+        for setting in ("headless=new", "no-sandbox", "disable-dev-shm-usage", f"window-size={size}"):
+            options.add_argument(f"--{setting}")
+        options.add_argument(f"--user-data-dir={profile}")
+        options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+        if phone:
+            options.add_experimental_option("mobileEmulation", {"deviceMetrics": metrics})
+        driver = Chrome(options, ChromeService(str(shutil.which("chromedriver"))))
+        try:
+            yield driver
+        finally:
+            driver.quit()
+
+    return opened

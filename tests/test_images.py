@@ -161,6 +161,23 @@ def test_limit_is_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     Image.new("RGB", (13, 1)).save(tmp_path / "not.png")
     assert read_image(tmp_path / "fits.png").shape == (3, 4, 3)
     assert "13 x 1" in refusal(tmp_path / "not.png")
+    assert read_image(tmp_path / "not.png", most=13).shape == (1, 13, 3)
+    with pytest.raises(UserError, match="4 x 3 pixels, more than 11; make it smaller"):
+        read_image(tmp_path / "fits.png", most=11)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000", "AVIF"])
+def test_usual_suffix(tmp_path: Path, kind: str) -> None:
+    """It says what the file is, whatever it is called."""
+    Image.new("RGB", (40, 40)).save(tmp_path / "name.txt", kind)
+    suffix = images.usual_suffix(tmp_path / "name.txt")
+    assert Image.registered_extensions()[suffix] == kind and suffix in images.SUFFIXES
+
+
+def test_no_suffix_for_what_is_no_picture(tmp_path: Path) -> None:
+    (tmp_path / "name.png").write_text("text")
+    with pytest.raises(UserError, match=r"name\.png: cannot be read: .*; give a picture"):
+        images.usual_suffix(tmp_path / "name.png")
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp"])

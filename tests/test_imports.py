@@ -52,7 +52,8 @@ LAYERS = [
     {"evaluation", "conversion", "verification", "extraction"},
     {"report"},
     {"comparison"},
-    {"study"},
+    {"web"},
+    {"study", "serve"},
     {"cli"},
     {"__main__"},
 ]
@@ -142,7 +143,8 @@ def test_entry_points_and_packages_equal_the_folders() -> None:
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     folders = {folder.name: folder.relative_to(ROOT).as_posix() for folder in PLUGINS}
     assert settings["project"]["entry-points"]["fsframework"] == {name: name for name in folders}
-    packages = {"fsframework": "fsframework", "fsframework.study": "fsframework/study", **folders, **DATA, **TEMPLATE}
+    inner = {f"fsframework.{name}": f"fsframework/{name}" for name in ("serve", "study", "web")}
+    packages = {"fsframework": "fsframework", **inner, **folders, **DATA, **TEMPLATE}
     assert settings["tool"]["setuptools"]["package-dir"] == packages
     assert sorted(settings["tool"]["setuptools"]["packages"]) == sorted(packages)
     nested = [file.parent for folder in packages.values() for file in (ROOT / folder).glob("*/__init__.py")]

@@ -3,14 +3,13 @@
 import json
 import shutil
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from selenium.webdriver import ActionChains, Chrome, ChromeOptions, ChromeService
+from selenium.webdriver import ActionChains, Chrome
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
@@ -21,11 +20,10 @@ from fsframework.study.plan import Study
 from fsframework.study.results import results
 from fsframework.study.store import read
 
-BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 pytestmark = pytest.mark.skipif(
-    BROWSER is None or DRIVER is None, reason="needs chromium and chromedriver (Debian: chromium, chromium-driver)"
+    shutil.which("chromium") is None or shutil.which("chromedriver") is None,
+    reason="needs chromium and chromedriver (Debian: chromium, chromium-driver)",
 )
-PHONE = {"deviceMetrics": {"width": 360, "height": 740, "pixelRatio": 3.0, "touch": True, "mobile": True}}
 SECONDS = 60  # to wait for anything
 
 
@@ -111,24 +109,6 @@ class Page:
         return [entry["message"] for entry in self.driver.get_log("browser")]
 
 
-@contextmanager
-def browser(profile: Path, phone: bool = False) -> Iterator[Chrome]:
-    options = ChromeOptions()
-    options.binary_location = str(BROWSER)
-    size = "360,740" if phone else "1280,900"
-    for setting in ("headless=new", "no-sandbox", "disable-dev-shm-usage", f"window-size={size}"):
-        options.add_argument(f"--{setting}")
-    options.add_argument(f"--user-data-dir={profile}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    if phone:
-        options.add_experimental_option("mobileEmulation", PHONE)
-    driver = Chrome(options, ChromeService(str(DRIVER)))
-    try:
-        yield driver
-    finally:
-        driver.quit()
-
-
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return tmp_path / "study"
@@ -140,7 +120,7 @@ def study(folder: Path, toy_study: Callable[..., Study]) -> Study:
 
 
 def test_two_people_from_the_first_click_to_the_table(
-    folder: Path, study: Study, tmp_path: Path, serving: Callable[..., Any]
+    folder: Path, study: Study, tmp_path: Path, serving: Callable[..., Any], browser: Callable[..., Any]
 ) -> None:
     """One clicks, the other one taps on a phone, both at once."""
     with (
@@ -176,7 +156,9 @@ def test_two_people_from_the_first_click_to_the_table(
     assert done.output.count("50.0 (0.0 to 100.0)") == 6 and "2 of 2 participants count" in done.output
 
 
-def test_keyboard_only(folder: Path, study: Study, tmp_path: Path, serving: Callable[..., Any]) -> None:
+def test_keyboard_only(
+    folder: Path, study: Study, tmp_path: Path, serving: Callable[..., Any], browser: Callable[..., Any]
+) -> None:
     with serving(folder) as (address, _), browser(tmp_path / "one") as driver:
         page = Page(driver, address)
         page.wait_for("agree")
@@ -195,7 +177,7 @@ def test_keyboard_only(folder: Path, study: Study, tmp_path: Path, serving: Call
 
 
 def test_reload_and_another_start_of_the_browser(
-    folder: Path, study: Study, tmp_path: Path, serving: Callable[..., Any]
+    folder: Path, study: Study, tmp_path: Path, serving: Callable[..., Any], browser: Callable[..., Any]
 ) -> None:
     with serving(folder) as (address, _):
         with browser(tmp_path / "one") as driver:
@@ -216,7 +198,7 @@ def test_reload_and_another_start_of_the_browser(
 
 
 def test_answers_wait_for_a_server_that_is_away(
-    folder: Path, study: Study, tmp_path: Path, serving: Callable[..., Any]
+    folder: Path, study: Study, tmp_path: Path, serving: Callable[..., Any], browser: Callable[..., Any]
 ) -> None:
     with browser(tmp_path / "one") as driver:
         with serving(folder) as (address, process):
@@ -232,7 +214,9 @@ def test_answers_wait_for_a_server_that_is_away(
     assert len(read(folder / "answers.sqlite", study.id)) == 3
 
 
-def test_withdrawing(folder: Path, study: Study, tmp_path: Path, serving: Callable[..., Any]) -> None:
+def test_withdrawing(
+    folder: Path, study: Study, tmp_path: Path, serving: Callable[..., Any], browser: Callable[..., Any]
+) -> None:
     with serving(folder) as (address, _), browser(tmp_path / "one") as driver:
         page = Page(driver, address)
         page.wait_for("agree")
@@ -250,7 +234,9 @@ def test_withdrawing(folder: Path, study: Study, tmp_path: Path, serving: Callab
         page.wait_for("consent")
 
 
-def test_two_tabs(folder: Path, study: Study, tmp_path: Path, serving: Callable[..., Any]) -> None:
+def test_two_tabs(
+    folder: Path, study: Study, tmp_path: Path, serving: Callable[..., Any], browser: Callable[..., Any]
+) -> None:
     """Whoever answers a task in another tab meanwhile goes on with the next one."""
     with serving(folder) as (address, _), browser(tmp_path / "one") as driver:
         page = Page(driver, address)
@@ -268,7 +254,7 @@ def test_two_tabs(folder: Path, study: Study, tmp_path: Path, serving: Callable[
 
 @pytest.mark.parametrize("phone", [False, True])
 def test_what_can_be_read_and_touched(
-    folder: Path, study: Study, tmp_path: Path, serving: Callable[..., Any], phone: bool
+    folder: Path, study: Study, tmp_path: Path, serving: Callable[..., Any], phone: bool, browser: Callable[..., Any]
 ) -> None:
     with serving(folder) as (address, _), browser(tmp_path / "one", phone) as driver:
         page = Page(driver, address)

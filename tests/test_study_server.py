@@ -19,8 +19,9 @@ from click.testing import CliRunner
 from fsframework.cli import fsf
 from fsframework.errors import UserError
 from fsframework.study.plan import Study
-from fsframework.study.server import HEADERS, LARGEST, serve
+from fsframework.study.server import LARGEST, serve
 from fsframework.study.store import Answer, read
+from fsframework.web.server import HEADERS
 
 ROOT = Path(__file__).parents[1]
 
@@ -89,7 +90,8 @@ def answers_of(served: tuple[str, Path, Study], client: Client) -> list[Answer]:
 
 
 @pytest.mark.parametrize(
-    ("path", "kind"), [("/", "text/html"), ("/page.css", "text/css"), ("/page.js", "text/javascript")]
+    ("path", "kind"),
+    [("/", "text/html"), ("/base.css", "text/css"), ("/page.css", "text/css"), ("/page.js", "text/javascript")],
 )
 def test_page(client: Client, path: str, kind: str) -> None:
     reply = client("GET", path)

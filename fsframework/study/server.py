@@ -4,42 +4,23 @@ Whoever agrees gets a token, which the browser keeps and sends in the header Aut
 person to answers. Errors are `{"error": "A sentence."}`.
 """
 
-import socket
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import uvicorn
 from fastapi import Depends, FastAPI, Header, HTTPException, Request
-from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
-from starlette.exceptions import HTTPException as StarletteError
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from fsframework.errors import UserError
 from fsframework.study.plan import ANSWERS, CONSENT, PICTURES, Study
 from fsframework.study.store import Full, OtherAnswer, Store, UnknownToken
+from fsframework.web.server import add_errors, add_page, address, listen, refusal, run, with_headers
 
 LARGEST = 4096  # bytes of a request's body
-GRACE = 5  # seconds for answers on their way when the server stops
 HERE = Path(__file__).parent
-POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
-HEADERS = {
-    "Content-Security-Policy": POLICY,
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Resource-Policy": "same-origin",
-}
-SENTENCES = {
-    400: "The body cannot be read; send JSON.",
-    404: "There is no such page.",
-    405: "This address takes no such request.",
-}
 
 
 class Agreement(BaseModel):
@@ -78,7 +59,7 @@ def serve(folder: Path, host: str, port: int, say: Callable[[str], None]) -> Non
     consent = _consent(folder)
     if missing := sorted(name for name in study.pictures() if not (folder / PICTURES / name).is_file()):
         raise UserError(f"{folder / PICTURES / missing[0]}: is missing; put a copy of the study's folder back")
-    listening = _listen(host, port)
+    listening = listen(host, port)
     try:
         store = Store(folder / ANSWERS, study.id)
     except UserError:
@@ -87,19 +68,8 @@ def serve(folder: Path, host: str, port: int, say: Callable[[str], None]) -> Non
     try:
         if "[" in consent[-1]:
             say(f"note: {folder / CONSENT} does not say yet who runs the study; its last line is to be replaced")
-        name, found = listening.getsockname()[:2]
-        say(f"study: http://{f'[{name}]' if ':' in name else name}:{found} (Ctrl-C ends it)")
-        app = build(study, consent, folder, store)
-        settings = uvicorn.Config(
-            app,
-            log_level="warning",
-            access_log=False,
-            server_header=False,
-            lifespan="off",
-            ws="none",
-            timeout_graceful_shutdown=GRACE,
-        )
-        uvicorn.Server(settings).run(sockets=[listening])
+        say(f"study: {address(listening.getsockname()[0], listening)} (Ctrl-C ends it)")
+        run(build(study, consent, folder, store), listening)
     finally:
         listening.close()
         store.close()
@@ -116,15 +86,6 @@ def _consent(folder: Path) -> list[str]:
     if not any(paragraphs):
         raise UserError(f"{file}: is empty; write what people agree to")
     return [part for part in paragraphs if part]
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    """A listening socket. Raises UserError if there is none to be had."""
-    try:
-        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
-    except (OSError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(f"{host}:{port}: cannot be used: {reason}; choose another --host or --port") from error
 
 
 def build(study: Study, consent: list[str], folder: Path, store: Store) -> FastAPI:
@@ -154,17 +115,7 @@ def build(study: Study, consent: list[str], folder: Path, store: Store) -> FastA
             }  # fmt: skip
         return found
 
-    @app.get("/")
-    def page() -> FileResponse:
-        return FileResponse(HERE / "page.html")
-
-    @app.get("/page.css")
-    def style() -> FileResponse:
-        return FileResponse(HERE / "page.css")
-
-    @app.get("/page.js")
-    def script() -> FileResponse:
-        return FileResponse(HERE / "page.js", media_type="text/javascript")
+    add_page(app, HERE)
 
     @app.get("/pictures/{name}")
     def picture(name: str) -> FileResponse:
@@ -217,35 +168,23 @@ def build(study: Study, consent: list[str], folder: Path, store: Store) -> FastA
 
 def _add_errors(app: FastAPI) -> None:
     """Every error is a status and a sentence."""
-
-    def refuse(status: int, sentence: str) -> JSONResponse:
-        return JSONResponse({"error": sentence}, status)
-
-    @app.exception_handler(StarletteError)
-    def refused(request: Request, error: StarletteError) -> JSONResponse:
-        is_own = error.detail.endswith(".")
-        return refuse(error.status_code, error.detail if is_own else SENTENCES.get(error.status_code, "It is refused."))
-
-    @app.exception_handler(RequestValidationError)
-    def wrong(request: Request, error: RequestValidationError) -> JSONResponse:
-        first = error.errors()[0]
-        return refuse(422, f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}.")
+    add_errors(app)
 
     @app.exception_handler(UnknownToken)
     def unknown(request: Request, error: UnknownToken) -> JSONResponse:
-        return refuse(401, "No participant is known by this token; perhaps the answers were withdrawn.")
+        return refusal(401, "No participant is known by this token; perhaps the answers were withdrawn.")
 
     @app.exception_handler(OtherAnswer)
     def other(request: Request, error: OtherAnswer) -> JSONResponse:
-        return refuse(409, "This trial was answered before, otherwise; the first answer stands.")
+        return refusal(409, "This trial was answered before, otherwise; the first answer stands.")
 
     @app.exception_handler(Full)
     def full(request: Request, error: Full) -> JSONResponse:
-        return refuse(403, "The study takes no more participants.")
+        return refusal(403, "The study takes no more participants.")
 
     @app.exception_handler(sqlite3.Error)
     def broken(request: Request, error: sqlite3.Error) -> JSONResponse:
-        return refuse(503, "The answers cannot be stored just now; try again.")
+        return refusal(503, "The answers cannot be stored just now; try again.")
 
 
 class _Guard:
@@ -259,19 +198,10 @@ class _Guard:
             await self.app(scope, receive, send)
             return
 
-        async def guarded(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                names = {name.lower() for name, _ in message["headers"]}
-                added = HEADERS if b"cache-control" in names else HEADERS | {"Cache-Control": "no-store"}
-                message["headers"] = [
-                    *message["headers"], *((key.lower().encode(), value.encode()) for key, value in added.items())
-                ]  # fmt: skip
-            await send(message)
-
+        guarded = with_headers(send)
         headers = dict(scope["headers"])
         length = headers.get(b"content-length", b"0")
         if b"transfer-encoding" in headers or not length.isdigit() or int(length) > LARGEST:
-            refusal = JSONResponse({"error": f"Requests have at most {LARGEST} bytes and say how many."}, 413)
-            await refusal(scope, receive, guarded)
+            await refusal(413, f"Requests have at most {LARGEST} bytes and say how many.")(scope, receive, guarded)
             return
         await self.app(scope, receive, guarded)

@@ -1,0 +1,1 @@
+"""`fsf serve`: swaps in the browser and over HTTP."""
