@@ -242,6 +242,13 @@ def compare(
     metavar="alpha|poisson",
     help="How the edge is made: the two are mixed there, or gradients are fitted first by Poisson's equation.",
 )
+@click.option(
+    "--keep",
+    default="nothing",
+    show_default=True,
+    metavar="nothing|occlusions",
+    help="What of the target stays inside the mask: occlusions are what the generator cannot paint.",
+)
 @click.option("--label", is_flag=True, help="Write the word synthetic into a corner of the results.")
 @click.option("--consent", metavar="TEXT", help="Who agreed to what, for the manifest of the results.")
 @click.option("--no-provenance", is_flag=True, help="Leave out manifest and watermark; the local register notes it.")
@@ -262,6 +269,7 @@ def swap(
     mask: str,
     colour: str,
     blend: str,
+    keep: str,
     label: bool,
     consent: str | None,
     no_provenance: bool,
@@ -295,7 +303,7 @@ def swap(
     from fsframework.pasting import Pasting
     from fsframework.provenance import Marking
 
-    pasting = Pasting(mask, colour, blend)
+    pasting = Pasting(mask, colour, blend, keep)
     marking = Marking(not no_provenance, label, consent)
     marking.check()  # before the networks are loaded, which takes seconds
     check_face(face)

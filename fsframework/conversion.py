@@ -16,7 +16,8 @@ from fsframework.components import Detector, Swapper
 from fsframework.errors import UserError
 from fsframework.images import grey, is_grey, read_image, to_images, to_tensor, writable_format
 from fsframework.memory import keep_memory
-from fsframework.pasting import DEFAULT_PASTING, Paster, Pasting
+from fsframework.onnx_runtime import OnnxSwapper
+from fsframework.pasting import DEFAULT_PASTING, OCCLUSIONS, Paster, Pasting
 from fsframework.provenance import Marking, Origin, write_swap
 from fsframework.types import AlignedFace, Batch, Face, Faces
 from fsframework.weights import digest
@@ -52,7 +53,7 @@ class Converter:
     Raises
     ------
     UserError
-        There is no model that can be loaded, or no mask.
+        There is no model that can be loaded, or no mask; or occlusions are to be kept, and the model hands on no draft.
     """
 
     model: str | None = None  # what results say of it; a converter of parts has neither
@@ -65,6 +66,8 @@ class Converter:
         trained = models.load(model, device)
         if trained.recipe.networks.generator is None:
             raise UserError(f"{model}: is a recogniser and swaps nothing; name another model")
+        if pasting.keep == OCCLUSIONS and isinstance(trained.swapper, OnnxSwapper) and trained.recipe.networks.refiner:
+            raise UserError(f"{model}: hands on no draft, which keep: occlusions needs; use what it was exported from")
         detector = trained.recipe.detector.build()
         detector.load()
         self._assemble(trained.swapper, detector, trained.recipe.size, trained.device, pasting)
@@ -161,8 +164,8 @@ class Converter:
         self, sources: Sequence[Source], crops: Sequence[AlignedFace]
     ) -> list[tuple[AlignedFace, np.ndarray, np.ndarray]]:
         """Each crop, its swap (S, S, 3) uint8 and how much of it to take (S, S)."""
-        shown = [source.faces for source in sources]
-        who = Faces.of(torch.cat([faces.image for faces in shown]), torch.cat([faces.landmarks for faces in shown]))
+        them = [source.faces for source in sources]
+        who = Faces.of(torch.cat([faces.image for faces in them]), torch.cat([faces.landmarks for faces in them]))
         targets = self._networks_input(crops)
         with torch.inference_mode():
             z_id = torch.cat([source.z_id for source in sources])
@@ -170,7 +173,12 @@ class Converter:
         painted = None
         if result.mask is not None and result.image is result.draft:  # the generator says where the target shows
             painted = result.mask[:, 0].float().clamp(0, 1).cpu().numpy()
-        made = self.paster(to_images(result.image), np.stack([crop.image for crop in crops]), targets, painted)
+        itself = None
+        if self.paster.pasting.keep == OCCLUSIONS:
+            with torch.inference_mode():
+                itself = to_images(self.swapper.draft(Batch.of(targets, targets), z_att=result.z_att).image)
+        shown = np.stack([crop.image for crop in crops])
+        made = self.paster(to_images(result.image), shown, targets, painted, itself)
         return [(crop, image, mask) for crop, (image, mask) in zip(crops, made, strict=True)]
 
     def _networks_input(self, crops: Sequence[AlignedFace]) -> Faces:

@@ -17,6 +17,7 @@ from fsframework.alignment import soft_mask
 from fsframework.blending import FADING, cloned, equalised, fading, match_edge, recoloured
 from fsframework.components import Estimator
 from fsframework.errors import UserError
+from fsframework.pasting_occlusions import in_front
 from fsframework.plugins import Part, component, components, use
 from fsframework.types import Faces
 from fsframework.weights import digest
@@ -28,6 +29,7 @@ BORDER = 1 / 16  # of the crop's side: there a mask that was found fades to 0
 Matching = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 COLOURS: dict[str, Matching | None] = {"edge": match_edge, "none": None, "lab": recoloured, "histogram": equalised}
 BLENDS = ("alpha", "poisson")
+NOTHING, OCCLUSIONS = KEEPS = ("nothing", "occlusions")
 
 
 @dataclass(frozen=True)
@@ -46,19 +48,22 @@ class Pasting:
     blend:
         `alpha`: swap and target are mixed as the mask says. `poisson`: the swap's gradients are fitted into the target
         first. Where the mask is too small for that, alpha takes its place.
+    keep:
+        `occlusions`: the target shows where the generator cannot paint it (see `pasting_occlusions`).
 
     Raises
     ------
     UserError
-        There is no such mask, colour or blend.
+        There is no such mask, colour, blend or keep.
     """
 
     mask: str = OVAL
     colour: str = "edge"
     blend: str = "alpha"
+    keep: str = NOTHING
 
     def __post_init__(self) -> None:
-        for option, known in (("colour", COLOURS), ("blend", BLENDS)):
+        for option, known in (("colour", COLOURS), ("blend", BLENDS), ("keep", KEEPS)):
             if (value := getattr(self, option)) not in known:
                 raise UserError(f"{option}: {value!r} is unknown; choose from {', '.join(known)}")
         self.finder()
@@ -121,21 +126,20 @@ class Paster:
     def __init__(self, pasting: Pasting, size: int, device: str | torch.device = "cpu") -> None:
         self.pasting = pasting
         self.oval, self.border = soft_mask(size), _border(size)
-        self.finder: Estimator | None = None
-        if (part := pasting.finder()) is not None:
-            finder: Estimator = part.build_estimator("mask", "mask")
-            finder.load()
-            if any(parameter.requires_grad for parameter in finder.parameters()):
-                advice = f"name its weights: {{use: {part.name}, weights: FILE}}"
-                raise UserError(f"mask: {part.name} is untrained as it stands here; {advice}")
-            self.finder = finder.to(device).eval()
+        self.finder = _loaded(pasting.finder(), device)
+        self.hull = _loaded(Pasting(LANDMARKS).finder(), device) if pasting.keep == OCCLUSIONS else None
 
     def sha256(self) -> str | None:
         """Of the tensors that find masks, if any do."""
         return None if self.finder is None else digest(self.finder)
 
     def __call__(
-        self, images: np.ndarray, targets: np.ndarray, faces: Faces, painted: np.ndarray | None = None
+        self,
+        images: np.ndarray,
+        targets: np.ndarray,
+        faces: Faces,
+        painted: np.ndarray | None = None,
+        itself: np.ndarray | None = None,
     ) -> list[tuple[np.ndarray, np.ndarray]]:
         """Each swap with its colours, and how much of it to take.
 
@@ -147,6 +151,9 @@ class Paster:
             The targets again, as networks see them.
         painted:
             Masks (B, S, S) that a generator painted beside its swaps; they are multiplied with the one that is chosen.
+        itself:
+            (B, S, S, 3) uint8, what the generator makes of the targets with their own identities; only where
+            `occlusions` are kept.
 
         Returns
         -------
@@ -155,24 +162,39 @@ class Paster:
         # Generators that paint a mask say where the target shows, so the mask's edge is no place to compare colours.
         as_painted = painted is not None and self.pasting.colour == "edge"
         match = None if as_painted else COLOURS[self.pasting.colour]
+        masks, hulls = self._masks(faces, self.finder), self._masks(faces, self.hull)
         made = []
-        for number, (image, target, mask) in enumerate(zip(images, targets, self._masks(faces), strict=True)):
+        for number, (image, target, mask) in enumerate(zip(images, targets, masks, strict=True)):
             if painted is not None:
                 mask = painted[number] * mask
             if match is not None:
                 image = match(image, target, mask)
             if self.pasting.blend == "poisson":
                 image = _fitted(image, target, mask)
+            if itself is not None:
+                mask = mask * (1 - in_front(target, itself[number], hulls[number]))
             made.append((image, mask))
         return made
 
-    def _masks(self, faces: Faces) -> Sequence[np.ndarray]:
-        """(S, S) float32 for each face; the oval where the estimator fails."""
-        if self.finder is None:
+    def _masks(self, faces: Faces, finder: Estimator | None) -> Sequence[np.ndarray]:
+        """(S, S) float32 for each face; the oval where there is no estimator, or it fails."""
+        if finder is None:
             return [self.oval] * len(faces.image)
         with torch.inference_mode():
-            found = self.finder(faces)[:, 0].float().cpu().numpy()
+            found = finder(faces)[:, 0].float().cpu().numpy()
         return [mask.clip(0, 1) * self.border if np.isfinite(mask).all() else self.oval for mask in found]
+
+
+def _loaded(part: Part | None, device: str | torch.device) -> Estimator | None:
+    """The estimator, ready; None of none. Raises UserError if it cannot be loaded or is untrained."""
+    if part is None:
+        return None
+    finder: Estimator = part.build_estimator("mask", "mask")
+    finder.load()
+    if any(parameter.requires_grad for parameter in finder.parameters()):
+        advice = f"name its weights: {{use: {part.name}, weights: FILE}}"
+        raise UserError(f"mask: {part.name} is untrained as it stands here; {advice}")
+    return finder.to(device).eval()
 
 
 def _border(size: int) -> np.ndarray:
