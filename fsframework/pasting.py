@@ -127,7 +127,10 @@ class Paster:
         self.pasting = pasting
         self.oval, self.border = soft_mask(size), _border(size)
         self.finder = _loaded(pasting.finder(), device)
-        self.hull = _loaded(Pasting(LANDMARKS).finder(), device) if pasting.keep == OCCLUSIONS else None
+        self.hull = None
+        if pasting.keep == OCCLUSIONS:
+            shared = pasting.mask == LANDMARKS
+            self.hull = self.finder if shared else _loaded(Pasting(LANDMARKS).finder(), device)
 
     def sha256(self) -> str | None:
         """Of the tensors that find masks, if any do."""
