@@ -1,13 +1,13 @@
 """What masks and `keep` leave of things in front of a face, and what that costs in identity: a table.
 
-    python benchmarks/pasting_occlusions.py LFW/val.zip --save lfw
+    python benchmarks/pasting_occlusions.py LFW/val.zip --split train --save lfw
 
 PLACE is a folder or a zip file of pictures whose names say who is who; by default it is ORL. Each target is swapped
 twice, as it is and with occluders composited onto it. `error` is the mean absolute difference to the target in the
 occluders' pixels, in grey levels; `cosine` compares swap and source by dlib-resnet, the model's own encoder, of covered
 and of clear targets; `judge` is the same by lfw-recogniser on clear ones. `truth` takes the mask that keeps exactly the
-occluders: what a perfect method would get. The thresholds of `keep` were chosen on the test splits of ORL and of LFW's val.zip, so
-that only other pictures say what it is worth.
+occluders: what a perfect method would get. The thresholds of `keep` were chosen on the test splits of ORL and of LFW's val.zip,
+so that only others, such as --split train, say what it is worth.
 """
 
 import datetime
