@@ -6,8 +6,8 @@ PLACE is a folder or a zip file of pictures whose names say who is who; by defau
 twice, as it is and with occluders composited onto it. `error` is the mean absolute difference to the target in the
 occluders' pixels, in grey levels; `cosine` compares swap and source by dlib-resnet, the model's own encoder, of covered
 and of clear targets; `judge` is the same by lfw-recogniser on clear ones. `truth` takes the mask that keeps exactly the
-occluders: what a perfect method would get. The thresholds of `keep` were chosen on the test splits of ORL and of LFW's val.zip,
-so that only others, such as --split train, say what it is worth.
+occluders: what a perfect method would get. The thresholds of `keep` were chosen on the test splits of ORL and of LFW's
+val.zip: judge it on others, such as by --split train.
 """
 
 import datetime
