@@ -1,6 +1,7 @@
 """How swaps get into their pictures: masks, colours, blends, what is kept, and what results say of it."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -17,6 +18,7 @@ from fsframework.conversion_jobs import swap_places
 from fsframework.errors import UserError
 from fsframework.files import package_file
 from fsframework.images import read_image, to_images, to_tensor, write_image
+from fsframework.onnx_runtime import OnnxSwapper
 from fsframework.pasting import BLENDS, COLOURS, DEFAULT_PASTING, KEEPS, LANDMARKS, Paster, Pasting, seam
 from fsframework.pasting_occlusions import in_front
 from fsframework.plugins import part
@@ -269,6 +271,15 @@ def test_what_is_unknown_is_said_in_one_line(options: dict[str, str], line: str)
 def test_an_untrained_mask_is_refused() -> None:
     with pytest.raises(UserError, match="face-segmenter is untrained as it stands here; name its weights"):
         Paster(Pasting("face-segmenter"), SIZE)
+
+
+def test_without_a_draft_occlusions_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A graph in ONNX hands on what the refiner made, which has the occlusions already."""
+    networks = SimpleNamespace(generator=object(), refiner=object())
+    trained = SimpleNamespace(recipe=SimpleNamespace(networks=networks), swapper=OnnxSwapper.__new__(OnnxSwapper))
+    monkeypatch.setattr("fsframework.models.load", lambda *_: trained)
+    with pytest.raises(UserError, match=r"swap\.onnx: hands on no draft, which keep: occlusions needs; use"):
+        Converter("swap.onnx", pasting=Pasting(keep="occlusions"))
 
 
 def test_results_say_how_they_were_pasted(converter: Converter, tmp_path: Path) -> None:
