@@ -231,6 +231,34 @@ def compare(
     type=click.Choice(["torch", "onnx"]),
     help="What runs the networks. By default onnxruntime for models that end in .onnx, torch for others.",
 )
+@click.option(
+    "--mask",
+    default="oval",
+    show_default=True,
+    metavar="oval|landmarks|NAME",
+    help="Which pixels are replaced: an oval, the hull of the target's landmarks, or what an estimator finds.",
+)
+@click.option(
+    "--colour",
+    default="edge",
+    show_default=True,
+    metavar="edge|none|lab|histogram",
+    help="How colours are matched: one shift that fits the mask's edge, not at all, by mean and spread, by histogram.",
+)
+@click.option(
+    "--blend",
+    default="alpha",
+    show_default=True,
+    metavar="alpha|poisson",
+    help="How the edge is made: the two are mixed there, or gradients are fitted first by Poisson's equation.",
+)
+@click.option(
+    "--keep",
+    default="nothing",
+    show_default=True,
+    metavar="nothing|occlusions",
+    help="What of the target stays inside the mask: occlusions are what the generator cannot paint.",
+)
 @click.option("--label", is_flag=True, help="Write the word synthetic into a corner of the results.")
 @click.option("--consent", metavar="TEXT", help="Who agreed to what, for the manifest of the results.")
 @click.option("--no-provenance", is_flag=True, help="Leave out manifest and watermark; the local register notes it.")
@@ -248,6 +276,10 @@ def swap(
     pairs: Path | None,
     folder: Path | None,
     runtime: Literal["torch", "onnx"] | None,
+    mask: str,
+    colour: str,
+    blend: str,
+    keep: str,
     label: bool,
     consent: str | None,
     no_provenance: bool,
@@ -264,6 +296,8 @@ def swap(
     all three. The certificate that signs is made when it is first needed and stays on this machine; to sign by
     another, name its file and that of its key in FSF_C2PA_CERT and FSF_C2PA_KEY.
 
+    A mask with options is written as in a recipe, such as --mask "{use: face-segmenter, weights: FILE}".
+
     Many at once: fsf swap --pairs FILE.csv -o DIR. Faces are numbered from 1, from left to right.
     """
     places = [place for place in (source, target, out) if place is not None]
@@ -276,17 +310,19 @@ def swap(
     from fsframework.conversion_jobs import check_places, swap_places
     from fsframework.conversion_list import swap_pairs
     from fsframework.models import for_runtime
+    from fsframework.pasting import Pasting
     from fsframework.provenance import Marking
 
+    pasting = Pasting(mask, colour, blend, keep)
     marking = Marking(not no_provenance, label, consent)
     marking.check()  # before the networks are loaded, which takes seconds
     check_face(face)
     if pairs is not None and folder is not None:
-        converter = Converter(for_runtime(model, runtime), device)
+        converter = Converter(for_runtime(model, runtime), device, pasting)
         context.exit(1 if swap_pairs(converter, pairs, folder, face, marking) else 0)
     *sources, at, to = places
     check_places(at, to, [*sources, *who], preview, marking)
-    converter = Converter(for_runtime(model, runtime), device)
+    converter = Converter(for_runtime(model, runtime), device, pasting)
     context.exit(1 if swap_places(converter, at, to, sources, face, who, preview, marking) else 0)
 
 

@@ -11,11 +11,13 @@ import torch
 from torch import Tensor
 
 from fsframework import models
-from fsframework.alignment import align, paste, soft_mask, transform
+from fsframework.alignment import align, paste, transform
 from fsframework.components import Detector, Swapper
 from fsframework.errors import UserError
 from fsframework.images import grey, is_grey, read_image, to_images, to_tensor, writable_format
 from fsframework.memory import keep_memory
+from fsframework.onnx_runtime import OnnxSwapper
+from fsframework.pasting import DEFAULT_PASTING, OCCLUSIONS, Paster, Pasting
 from fsframework.provenance import Marking, Origin, write_swap
 from fsframework.types import AlignedFace, Batch, Face, Faces
 from fsframework.weights import digest
@@ -45,38 +47,54 @@ class Converter:
         What `models.load` takes: a run's folder, a model's file, or the name of an installed model.
     device:
         As torch names it; by default the GPU if there is one.
+    pasting:
+        How swaps get into their pictures.
 
     Raises
     ------
     UserError
-        There is no model that can be loaded.
+        There is no model that can be loaded, or no mask; or occlusions are to be kept, and the model hands on no draft.
     """
 
     model: str | None = None  # what results say of it; a converter of parts has neither
     recipe_sha256: str | None = None
 
-    def __init__(self, model: str | Path = models.DEFAULT, device: str | None = None) -> None:
+    def __init__(
+        self, model: str | Path = models.DEFAULT, device: str | None = None, pasting: Pasting = DEFAULT_PASTING
+    ) -> None:
         keep_memory()
         trained = models.load(model, device)
         if trained.recipe.networks.generator is None:
             raise UserError(f"{model}: is a recogniser and swaps nothing; name another model")
+        if pasting.keep == OCCLUSIONS and isinstance(trained.swapper, OnnxSwapper) and trained.recipe.networks.refiner:
+            raise UserError(f"{model}: hands on no draft, which keep: occlusions needs; use what it was exported from")
         detector = trained.recipe.detector.build()
         detector.load()
-        self._assemble(trained.swapper, detector, trained.recipe.size, trained.device)
+        self._assemble(trained.swapper, detector, trained.recipe.size, trained.device, pasting)
         self.model, self.recipe_sha256 = trained.recipe.name, trained.recipe.digest()
 
     @classmethod
-    def of(cls, swapper: Swapper, detector: Detector, size: int, device: str | torch.device = "cpu") -> Self:
+    def of(
+        cls,
+        swapper: Swapper,
+        detector: Detector,
+        size: int,
+        device: str | torch.device = "cpu",
+        pasting: Pasting = DEFAULT_PASTING,
+    ) -> Self:
         """A converter of parts that are loaded already; `size` is the side of the swapper's crops."""
         converter = cls.__new__(cls)
-        converter._assemble(swapper, detector, size, device)
+        converter._assemble(swapper, detector, size, device, pasting)
         return converter
 
-    def _assemble(self, swapper: Swapper, detector: Detector, size: int, device: str | torch.device) -> None:
+    def _assemble(
+        self, swapper: Swapper, detector: Detector, size: int, device: str | torch.device, pasting: Pasting
+    ) -> None:
         self.swapper = swapper.to(device).eval()
         self.detector = detector.to(device).eval()
         self.size = size
         self.device = device
+        self.paster = Paster(pasting, size, device)
 
     def find(self, frame: np.ndarray, name: str) -> list[Face]:
         """The faces of a frame (H, W, 3) uint8, best first. Raises UserError, with `name`, if there is none."""
@@ -153,16 +171,22 @@ class Converter:
         self, sources: Sequence[Source], crops: Sequence[AlignedFace]
     ) -> list[tuple[AlignedFace, np.ndarray, np.ndarray]]:
         """Each crop, its swap (S, S, 3) uint8 and how much of it to take (S, S)."""
-        shown = [source.faces for source in sources]
-        who = Faces.of(torch.cat([faces.image for faces in shown]), torch.cat([faces.landmarks for faces in shown]))
+        them = [source.faces for source in sources]
+        who = Faces.of(torch.cat([faces.image for faces in them]), torch.cat([faces.landmarks for faces in them]))
+        targets = self._networks_input(crops)
         with torch.inference_mode():
             z_id = torch.cat([source.z_id for source in sources])
-            result = self.swapper(Batch.of(who, self._networks_input(crops)), z_id)
-        images, oval = to_images(result.image), soft_mask(self.size)
+            result = self.swapper(Batch.of(who, targets), z_id)
+        painted = None
         if result.mask is not None and result.image is result.draft:  # the generator says where the target shows
-            masks = result.mask[:, 0].float().clamp(0, 1).cpu().numpy()
-            return [(crop, image, mask * oval) for crop, image, mask in zip(crops, images, masks, strict=True)]
-        return [(crop, match_edge(image, crop.image, oval), oval) for crop, image in zip(crops, images, strict=True)]
+            painted = result.mask[:, 0].float().clamp(0, 1).cpu().numpy()
+        itself = None
+        if self.paster.pasting.keep == OCCLUSIONS:
+            with torch.inference_mode():
+                itself = to_images(self.swapper.draft(Batch.of(targets, targets), z_att=result.z_att).image)
+        shown = np.stack([crop.image for crop in crops])
+        made = self.paster(to_images(result.image), shown, targets, painted, itself)
+        return [(crop, image, mask) for crop, (image, mask) in zip(crops, made, strict=True)]
 
     def _networks_input(self, crops: Sequence[AlignedFace]) -> Faces:
         landmarks = np.stack([transform(crop.face.landmarks, crop.matrix) for crop in crops])
@@ -176,7 +200,8 @@ class Converter:
 
     def origin(self, marking: Marking) -> Origin:
         """What a new result says of itself; each has a watermark of its own."""
-        return Origin(self.model, self.weights_sha256, self.recipe_sha256, marking.consent)
+        pasting = self.paster.pasting.facts()
+        return Origin(self.model, self.weights_sha256, self.recipe_sha256, marking.consent, pasting)
 
     def swap_file(
         self,
@@ -200,19 +225,6 @@ class Converter:
         who = source if isinstance(source, Source) else self.read_source(source)
         image = self.put(who, read_image(target), str(target), face)
         write_swap(out, image, self.origin(marking), marking, target, [who.path] if who.path is not None else [])
-
-
-def match_edge(image: np.ndarray, target: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """A crop (S, S, 3) uint8, shifted by one colour to agree with the target's crop where the mask (S, S) fades.
-
-    The shift is the median difference there, so that a strand of hair on the edge does not colour the face.
-    """
-    fading = (mask > 0.05) & (mask < 0.95)
-    if not fading.any():
-        return image
-    shift = np.median(target[fading].astype(np.float32) - image[fading], axis=0)
-    toned: np.ndarray = np.rint(np.clip(image + shift, 0, 255)).astype(np.uint8)
-    return toned
 
 
 def area(face: Face) -> float:

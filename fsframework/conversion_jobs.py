@@ -113,6 +113,7 @@ def _job(
     return {
         "swapper": converter.weights_sha256,
         "marking": asdict(marking),
+        "pasting": [asdict(converter.paster.pasting), converter.paster.sha256()],
         "sources": [sha256_of(source) for source in sources],
         "face": face,
         "people": [[sha256_of(Path(file)) for file in named(text)] for text in people],

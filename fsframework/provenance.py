@@ -76,12 +76,16 @@ def new_payload() -> int:
 
 @dataclass(frozen=True)
 class Origin:
-    """What made a result: the model, SHA-256 of its tensors and of its recipe, and the watermark of this result."""
+    """What made a result: the model, SHA-256 of its tensors and of its recipe, and the watermark of this result.
+
+    `pasting` says in words how it was pasted, if not as by default.
+    """
 
     model: str | None
     weights_sha256: str | None
     recipe_sha256: str | None
     consent: str | None = None
+    pasting: str | None = None
     watermark: int = field(default_factory=new_payload)
 
     def facts(self) -> dict[str, str]:
@@ -90,6 +94,7 @@ class Origin:
             "model": self.model,
             "weights_sha256": self.weights_sha256,
             "recipe_sha256": self.recipe_sha256,
+            "pasting": self.pasting,
             "version": metadata.version("fsframework"),
         }
         return {key: value for key, value in known.items() if value is not None}

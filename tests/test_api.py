@@ -13,6 +13,7 @@ FILE = Path(__file__).with_name("public_api.txt")
 MODULES = [
     "alignment",
     "backbones",
+    "blending",
     "components",
     "convolution",
     "environment",

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import skimage.data
 import torch
-from fsf_blending.blend import Blend, cloned, recoloured
+from fsf_blending.blend import Blend
 from fsf_blending.hull_mask import HullMask
 from torch import Tensor
 
 from fsframework.alignment import align
+from fsframework.blending import cloned, recoloured
 from fsframework.components import ComponentOptions, Estimator, Swapper
 from fsframework.images import to_images, to_tensor
 from fsframework.plugins import Part, part

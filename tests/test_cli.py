@@ -15,6 +15,7 @@ import pytest
 from fsframework import cli
 from fsframework.errors import UserError
 from fsframework.models import DEFAULT
+from fsframework.pasting import DEFAULT_PASTING, Pasting
 from fsframework.plugins import KINDS, SINGULAR, registry
 from fsframework.provenance import Marking
 
@@ -290,14 +291,19 @@ def test_swap_passes_on_what_it_is_given(fsf: Command, monkeypatch: pytest.Monke
     a, b, c = map(Path, ("a.png", "b.png", "c.png"))
     assert fsf("swap", "a.png", "b.png", "c.png", "--model", "m", "--face", "all")[0] == 0
     plain = Marking()
-    assert given == [(b, c, [a], None, plain), (("converter", "m", None), b, c, [a], "all", (), None, plain)]
+    assert given == [
+        (b, c, [a], None, plain),
+        (("converter", "m", None, DEFAULT_PASTING), b, c, [a], "all", (), None, plain),
+    ]
     given.clear()
     assert fsf("swap", "--who", "p=q", "b.png", "c.png", "--preview", "3")[0] == 1  # some failed
-    called: object = (("converter", DEFAULT, None), b, c, [], "largest", ("p=q",), 3, plain)
+    called: object = (("converter", DEFAULT, None, DEFAULT_PASTING), b, c, [], "largest", ("p=q",), 3, plain)
     assert given == [(b, c, ["p=q"], 3, plain), called]
     given.clear()
-    assert fsf("swap", "--pairs", "p.csv", "-o", "out", "--device", "cpu")[0] == 0
-    assert given == [(("converter", DEFAULT, "cpu"), Path("p.csv"), Path("out"), "largest", plain)]
+    ways = ("--mask", "landmarks", "--colour", "lab", "--blend", "poisson", "--keep", "occlusions")
+    assert fsf("swap", "--pairs", "p.csv", "-o", "out", "--device", "cpu", *ways)[0] == 0
+    pasting = Pasting("landmarks", "lab", "poisson", "occlusions")
+    assert given == [(("converter", DEFAULT, "cpu", pasting), Path("p.csv"), Path("out"), "largest", plain)]
     assert fsf("swap", "--model", "m", "--pairs", "p.csv", "-o", "out")[0] == 1
     given.clear()
     assert fsf("swap", "a.png", "b.png", "c.png", "--label", "--consent", "Ann agreed")[0] == 0

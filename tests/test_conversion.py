@@ -15,6 +15,7 @@ from torch import Tensor
 
 from fsframework import plugins
 from fsframework.alignment import TEMPLATE, align, paste, soft_mask
+from fsframework.blending import match_edge
 from fsframework.components import (
     AttributeEncoder,
     ComponentOptions,
@@ -23,7 +24,7 @@ from fsframework.components import (
     IdentityEncoder,
     Swapper,
 )
-from fsframework.conversion import Converter, match_edge
+from fsframework.conversion import Converter
 from fsframework.conversion_list import swap_pairs
 from fsframework.errors import UserError
 from fsframework.images import is_marked, read_image, write_image

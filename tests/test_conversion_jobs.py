@@ -25,6 +25,7 @@ from fsframework.conversion_who import Who, chosen_tracks
 from fsframework.errors import UserError
 from fsframework.files import package_file
 from fsframework.images import is_marked, read_image, write_image
+from fsframework.pasting import DEFAULT_PASTING, Paster, Pasting
 from fsframework.provenance import Marking
 from fsframework.testing_samples import portrait
 from fsframework.testing_video import make_video, scene
@@ -313,8 +314,12 @@ def test_a_broken_video_in_a_folder_is_named(
     assert [file.name for file in (tmp_path / "out").iterdir() if not file.name.startswith(".")] == ["whole.mp4"]
 
 
-def test_a_steady_picture_stays_steady(converter: Converter, tmp_path: Path) -> None:
+@pytest.mark.parametrize("pasting", [DEFAULT_PASTING, Pasting("landmarks", "histogram", "poisson", "occlusions")])
+def test_a_steady_picture_stays_steady(
+    converter: Converter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pasting: Pasting
+) -> None:
     """A video of one picture with a sensor's noise: the swap changes less from frame to frame than 1.2 times that."""
+    monkeypatch.setattr(converter, "paster", Paster(pasting, converter.size))
     rng = np.random.default_rng(0)
     still = scene(0).astype(float)
     noisy = [np.clip(still + rng.normal(0, 5, still.shape), 0, 255).astype(np.uint8) for _ in range(40)]

