@@ -11,6 +11,7 @@ import shlex
 import signal
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
@@ -108,6 +109,24 @@ def run(
     if metrics is not None:
         _console().print(table(metrics))
     click.echo(f"report: {report}")
+
+
+@fsf.command()
+@click.argument("folder", metavar="RUN", type=FILE)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+def status(folder: Path, as_json: bool) -> None:
+    """Say where a run stands, while it trains or afterwards.
+
+    RUN is its folder. Steps, rate, remaining time, the step from which --resume would go on, and the losses of the last
+    line of its log are shown for each stage.
+    """
+    from fsframework.status import status, table
+
+    found = status(folder)
+    if as_json:
+        click.echo(json.dumps(asdict(found) | {"folder": str(folder)}, indent=2))
+    else:
+        _console().print(table(found))
 
 
 @fsf.command()
@@ -224,6 +243,7 @@ def compare(
     "--who", metavar="FILE=SOURCE", multiple=True, help="Swap the person of a reference picture; repeat for others."
 )
 @click.option("--preview", type=click.IntRange(1), metavar="N", help="Of a video, show N frames in a picture instead.")
+@click.option("--shard", metavar="I/N", help="Do the I-th of N shares of a folder; all may run at the same time.")
 @click.option("--pairs", metavar="CSV", type=FILE, help="Swap many: a file with the columns source, target, name.")
 @click.option("-o", "folder", metavar="DIR", type=FILE, help="Where the results of --pairs go.")
 @click.option(
@@ -273,6 +293,7 @@ def swap(
     face: str,
     who: tuple[str, ...],
     preview: int | None,
+    shard: str | None,
     pairs: Path | None,
     folder: Path | None,
     runtime: Literal["torch", "onnx"] | None,
@@ -307,6 +328,7 @@ def swap(
     elif folder is not None or len(places) != (2 if who else 3):
         raise click.UsageError("Give SOURCE TARGET OUT; --who FILE=SOURCE, TARGET OUT; or --pairs FILE.csv, -o DIR.")
     from fsframework.conversion import Converter, check_face
+    from fsframework.conversion_folder import WHOLE, Shard
     from fsframework.conversion_jobs import check_places, swap_places
     from fsframework.conversion_list import swap_pairs
     from fsframework.models import for_runtime
@@ -322,8 +344,11 @@ def swap(
         context.exit(1 if swap_pairs(converter, pairs, folder, face, marking) else 0)
     *sources, at, to = places
     check_places(at, to, [*sources, *who], preview, marking)
+    share = WHOLE if shard is None else Shard.parse(shard)
+    if shard is not None and not at.is_dir():
+        raise UserError(f"--shard shares out a folder, and {at} is none; leave it out")
     converter = Converter(for_runtime(model, runtime), device, pasting)
-    context.exit(1 if swap_places(converter, at, to, sources, face, who, preview, marking) else 0)
+    context.exit(1 if swap_places(converter, at, to, sources, face, who, preview, marking, share) else 0)
 
 
 @fsf.command("extract")

@@ -5,8 +5,9 @@ made again. A note in the results' folder says what the job was, so that results
 """
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import click
 
@@ -23,8 +24,37 @@ from fsframework.video import is_video
 NOTE = ".fsf-swap.json"  # in a results' folder: what the job is
 
 
+@dataclass(frozen=True)
+class Shard:
+    """One of several equal shares of a list, for as many processes or jobs of an array."""
+
+    number: int = 1  # from 1
+    count: int = 1
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """`I/N`, such as 3/8. Raises UserError for anything else."""
+        number, slash, count = text.partition("/")
+        if not (slash and number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
+            raise UserError(f"--shard {text}: is no share; write I/N with I from 1 to N, such as 3/8")
+        return cls(int(number), int(count))
+
+    def of(self, items: list[Path]) -> list[Path]:
+        """Every `count`th item, so that long and short ones are spread; nothing is in two shares."""
+        return items[self.number - 1 :: self.count]
+
+
+WHOLE = Shard()
+
+
 def swap_folder(
-    converter: Converter, who: Who, folder: Path, out: Path, job: dict[str, Any], marking: Marking = DEFAULT_MARKING
+    converter: Converter,
+    who: Who,
+    folder: Path,
+    out: Path,
+    job: dict[str, Any],
+    marking: Marking = DEFAULT_MARKING,
+    shard: Shard = WHOLE,
 ) -> int:
     """Swap the faces of all pictures and videos in a folder, at any depth, into files of the same names in another.
 
@@ -36,6 +66,8 @@ def swap_folder(
         What is read.
     out:
         Where results go; it is made. Results of the same job that are there already are kept.
+    shard:
+        Which of the files to do. Other processes may do the others at the same time, into the same folder.
 
     Returns
     -------
@@ -49,6 +81,7 @@ def swap_folder(
     files = media_in(folder)
     if not files:
         raise UserError(f"{folder}: holds no pictures and no videos; choose another folder")
+    files = shard.of(files)
     if out.resolve().is_relative_to(folder.resolve()):
         raise UserError(f"{out}: lies inside {folder}, which is read; choose another folder")
     _open(out, job)
@@ -99,6 +132,11 @@ def place_of(file: Path, folder: Path, out: Path) -> Path:
     return place
 
 
+def _is_note(file: Path) -> bool:
+    """Whether a file is a note, or one that another process writes just now."""
+    return file.name == NOTE or file.name.startswith(f".{NOTE}.")
+
+
 def _open(out: Path, job: dict[str, Any]) -> None:
     """Make the results' folder, or go on in it. Raises UserError if it holds anything but results of this job."""
     text = json.dumps(job, indent=2, sort_keys=True) + "\n"
@@ -106,7 +144,7 @@ def _open(out: Path, job: dict[str, Any]) -> None:
     try:
         if note.is_file() and note.read_text(encoding="utf-8") == text:
             return
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        if out.exists() and (not out.is_dir() or any(not _is_note(file) for file in out.iterdir())):
             raise UserError(f"{out}: holds something else, or results of another job; choose another folder")
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fsframework.conversion import DEFAULT_MARKING, Converter, check_output, largest
-from fsframework.conversion_folder import swap_folder, swap_one
+from fsframework.conversion_folder import WHOLE, Shard, swap_folder, swap_one
 from fsframework.conversion_video import check_video_output, preview
 from fsframework.conversion_who import Person, Who
 from fsframework.errors import UserError
@@ -50,6 +50,7 @@ def swap_places(
     people: Sequence[str],
     frames: int | None = None,
     marking: Marking = DEFAULT_MARKING,
+    shard: Shard = WHOLE,
 ) -> int:
     """Swap what `fsf swap` names.
 
@@ -67,6 +68,8 @@ def swap_places(
         Show so many of a video's frames in a picture instead.
     marking:
         How results are marked.
+    shard:
+        Which of a folder's files to do.
 
     Returns
     -------
@@ -82,7 +85,7 @@ def swap_places(
     if frames is not None:
         preview(converter, who, target, out, frames, marking)
     elif target.is_dir():
-        return swap_folder(converter, who, target, out, job, marking)
+        return swap_folder(converter, who, target, out, job, marking, shard)
     else:
         swap_one(converter, who, target, out, job, marking)
     return 0

@@ -18,7 +18,7 @@ import skimage.data
 import torch
 
 from fsframework.conversion import Converter
-from fsframework.conversion_folder import NOTE, place_of
+from fsframework.conversion_folder import NOTE, Shard, place_of
 from fsframework.conversion_jobs import check_places, named, swap_places
 from fsframework.conversion_video import painted, plan
 from fsframework.conversion_who import Who, chosen_tracks
@@ -332,3 +332,29 @@ def test_a_steady_picture_stays_steady(
     inside = (before != after).any(axis=(0, 3))
     steps = [np.abs(np.diff(each, axis=0)).mean(axis=(0, 3))[inside].mean() for each in (before, after)]
     assert inside.mean() > 0.02 and steps[1] < 1.2 * steps[0]
+
+
+def test_shares_of_a_folder_are_done_side_by_side(
+    converter: Converter, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, sources = tmp_path / "out", [tmp_path / "source.png"]
+    failed = [swap_places(converter, pictures, out, sources, "largest", [], shard=Shard(k, 3)) for k in (1, 2, 3)]
+    assert sum(failed) == 2
+    made = sorted(str(file.relative_to(out)) for file in out.rglob("*") if file.is_file())
+    assert made == [NOTE, "0.jpg", "2.jpg", "more/1.jpg", "more/3.jpg"]
+    assert capsys.readouterr().out.count("of 2 files are in") == 3  # six files, two a share
+    (out / f".{NOTE}.x.json").touch()  # another share writes its note
+    (out / NOTE).unlink()
+    for file in out.rglob("*.jpg"):
+        file.unlink()
+    (out / "more").rmdir()
+    assert swap_places(converter, pictures, out, sources, "largest", [], shard=Shard(1, 6)) == 0
+
+
+def test_shares() -> None:
+    files = [Path(str(number)) for number in range(7)]
+    shares = [Shard.parse(f"{number}/3").of(files) for number in (1, 2, 3)]
+    assert [len(share) for share in shares] == [3, 2, 2] and sorted(file for share in shares for file in share) == files
+    for wrong in ("0/3", "4/3", "1", "1/0", "a/b", "-1/2", "1/2/3"):
+        with pytest.raises(UserError, match=f"--shard {wrong}: is no share; write I/N"):
+            Shard.parse(wrong)

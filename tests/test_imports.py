@@ -48,7 +48,7 @@ LAYERS = [
     {"runs", "testing", "protocols"},
     {"onnx"},
     {"models", "pytest", "scaffold", "reference"},
-    {"training"},
+    {"training", "status"},
     {"evaluation", "conversion", "verification", "extraction"},
     {"report"},
     {"comparison"},

@@ -1,0 +1,67 @@
+"""`fsf status`: where a run stands, read from its folder."""
+
+import json
+import os
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+from fsframework.cli import fsf
+from fsframework.errors import UserError
+from fsframework.recipe import Recipe
+from fsframework.runs import Run
+from fsframework.status import in_words, status
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """A run whose first stage is finished, and whose second is on its way."""
+    sets = ["stages.0.steps=20", "stages.1.steps=50", "stages.1.batch_size=4"]
+    made = Run.open(Recipe.load("smoke", sets), tmp_path / "run", device="cpu")
+    first, second = made.recipe.stages
+    for step in (10, 20):
+        made.log(stage=first.name, step=step, losses={"identity": 0.5}, images_per_s=20.0, data_share=0.0)
+    made.finish(first, {"generator.weight": torch.zeros(1)})
+    for step, rate in ((10, 1.0), (20, 2.0), (30, 3.0)):
+        made.log(stage=second.name, step=step, losses={"change": 0.25}, images_per_s=rate, data_share=0.0)
+    made.save_training_state(second, 25, {"model.weight": torch.zeros(1)})
+    return made
+
+
+def test_stages(run: Run) -> None:
+    old = time.time() - 65
+    os.utime(run.path / "log.jsonl", (old, old))
+    found = status(run.path)
+    first, second = found.stages
+    assert first.word == "finished" and first.seconds_left is None and first.checkpoint is None
+    assert (second.word, second.done, second.steps, second.checkpoint) == ("begun", 30, 50, 25)
+    assert second.images_per_s == 2.0 and second.seconds_left == 20 * 4 / 2.0  # the median of the last lines
+    assert second.losses == {"change": 0.25}
+    assert found.seconds_ago == pytest.approx(65, abs=5)
+
+
+def test_before_the_first_step(tmp_path: Path) -> None:
+    made = Run.open(Recipe.load("smoke"), tmp_path / "run", device="cpu")
+    found = status(made.path)
+    assert found.seconds_ago is None and {stage.word for stage in found.stages} == {"waiting"}
+    assert "no step yet" in CliRunner().invoke(fsf, ["status", str(made.path)]).output
+
+
+def test_the_command(run: Run) -> None:
+    before = {file: file.stat().st_mtime_ns for file in run.path.rglob("*")}
+    shown = CliRunner().invoke(fsf, ["status", str(run.path)], env={"COLUMNS": "150"})
+    assert shown.exit_code == 0 and "30 of 50" in shown.output and "40 s" in shown.output
+    said = json.loads(CliRunner().invoke(fsf, ["status", str(run.path), "--json"]).output)
+    assert said["stages"][1]["checkpoint"] == 25 and said["folder"] == str(run.path)
+    assert {file: file.stat().st_mtime_ns for file in run.path.rglob("*")} == before  # nothing is written
+    with pytest.raises(UserError, match="is no run directory"):
+        status(run.path.parent)
+
+
+def test_durations() -> None:
+    assert [in_words(each) for each in (0, 12.4, 65, 3600, 3700, 90_000)] == [
+        "0 s", "12 s", "1 min 5 s", "1 h", "1 h 1 min", "1 d 1 h",
+    ]  # fmt: skip
