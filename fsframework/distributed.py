@@ -85,7 +85,7 @@ class Share(Sampler[int]):
         return (first + self.offset + place for first in self.batches for place in range(self.mine))
 
 
-def alone(module: nn.Module, is_last: bool) -> AbstractContextManager[Any]:
+def unaveraged(module: nn.Module, is_last: bool) -> AbstractContextManager[Any]:
     """A block in which gradients are added up but not yet averaged, unless it is the last of a step."""
     if is_last or not isinstance(module, DistributedDataParallel):
         return nullcontext()

@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader
 
 from fsframework import models
 from fsframework.components import Dataset, Loss, Swapper
-from fsframework.distributed import ALONE, Share, World, alone
+from fsframework.distributed import ALONE, Share, World, unaveraged
 from fsframework.environment import has_bf16
 from fsframework.errors import UserError
 from fsframework.memory import keep_memory
@@ -254,7 +254,7 @@ class StageTrainer:
         self.optimizer.zero_grad(set_to_none=True)
         outputs, values = [], []
         for number, batch in enumerate(group, 1):
-            with alone(self.objective, number == len(group)):
+            with unaveraged(self.objective, number == len(group)):
                 total, terms, output = self.objective(active, batch, z_ids[batch.source.index])
                 (total / len(group)).backward()
             outputs.append(_detached(output))
@@ -295,7 +295,7 @@ class StageTrainer:
         self.critic_optimizer.zero_grad(set_to_none=True)
         values = []
         for number, (batch, output) in enumerate(zip(group, outputs, strict=True), 1):
-            with alone(self.critique, number == len(group)):
+            with unaveraged(self.critique, number == len(group)):
                 total, terms = self.critique(critics, batch, output)
                 (total / len(group)).backward()
             values.append(terms)
