@@ -80,7 +80,9 @@ class Pasting:
         except ValidationError as error:
             first = error.errors()[0]
             place = "".join(f"{key}: " for key in first["loc"])
-            raise UserError(f"mask: {place}{first['msg']}") from None
+            unknown = f"there is no such option; fsf plugins show estimators {value.get('use')} lists them"
+            reason = unknown if first["type"] == "extra_forbidden" else first["msg"]
+            raise UserError(f"mask: {place}{reason}") from None
         if _quantity(component("estimators", part.name)) != "mask":
             raise UserError(f"mask: {part.name} finds no masks; choose from {', '.join([OVAL, LANDMARKS, *_masks()])}")
         return part

@@ -252,6 +252,10 @@ def test_a_microphone_is_kept(
         ({"mask": "hull-mas"}, "mask: no estimator is called hull-mas; did you mean hull-mask?"),
         ({"mask": "dlib-landmarks"}, "mask: dlib-landmarks finds no masks; choose from oval, landmarks,"),
         ({"mask": "{use: hull-mask, forehead: 9}"}, "mask: forehead: "),
+        (
+            {"mask": "{use: hull-mask, hair: 9}"},
+            "mask: hair: there is no such option; fsf plugins show estimators hull",
+        ),
         ({"mask": "{use"}, "mask: "),
         ({"mask": ""}, "mask: "),
         ({"colour": "red"}, "colour: 'red' is unknown; choose from edge, none, lab, histogram"),
