@@ -379,6 +379,18 @@ def test_precision(
     assert ("very slow; precision: auto avoids that" in capsys.readouterr().err) == noted
 
 
+def test_compiling_takes_every_network_that_can_be(
+    tmp_path: Path, faces: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Frozen ones, too. What the compiler makes of them is seen on GPUs; here it is only asked."""
+    asked: list[str] = []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda module: asked.append(module.name))
+    content = recipe_dict(faces)
+    content["stages"][0] |= {"compile": True, "steps": 1}
+    run_whole(write_recipe(tmp_path, content), tmp_path / "run")
+    assert asked == ["dlib-resnet", "aei-attributes", "aad-generator"]
+
+
 def test_a_share_of_targets_is_grey_and_of_the_same_lightness(faces: Path) -> None:
     recipe = Recipe.model_validate(recipe_dict(faces))
     dataset = recipe.data.build(recipe.size, recipe.detector, "train")
