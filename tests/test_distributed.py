@@ -136,6 +136,22 @@ def test_either_process_may_be_killed(place: Path, both: dict[str, torch.Tensor]
     assert all(torch.equal(again[key], value) for key, value in both.items())
 
 
+def test_sigterm_stops_all_after_the_same_step_with_a_checkpoint(place: Path) -> None:
+    process = start(
+        place, 2, "--out", "term", "--set", "stages.0.steps=5000", "--set", "stages.0.checkpoint_every=5000"
+    )
+    log = place / "term" / "log.jsonl"
+    deadline = time.monotonic() + 120
+    while not (log.exists() and log.stat().st_size):
+        assert process.poll() is None and time.monotonic() < deadline, process.communicate()
+        time.sleep(0.01)
+    process.terminate()
+    _, said = process.communicate(timeout=60)
+    assert process.returncode != 0 and "stopped after step" in said
+    (state,) = (place / "term" / "checkpoints").glob("only.step-*.safetensors")
+    assert int(state.stem.rpartition("-")[2]) == json.loads(log.read_text().splitlines()[-1])["step"]
+
+
 def test_a_batch_that_cannot_be_shared_is_refused() -> None:
     assert World(1, 2).share(6, "stages.0.batch_size") == 3
     with pytest.raises(
