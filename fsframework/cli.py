@@ -323,7 +323,7 @@ def swap(
     """
     places = [place for place in (source, target, out) if place is not None]
     if pairs is not None:
-        if places or folder is None or who or preview:
+        if places or folder is None or who or preview or shard:
             raise click.UsageError("With --pairs FILE.csv give -o DIR, and no pictures.")
     elif folder is not None or len(places) != (2 if who else 3):
         raise click.UsageError("Give SOURCE TARGET OUT; --who FILE=SOURCE, TARGET OUT; or --pairs FILE.csv, -o DIR.")

@@ -13,6 +13,7 @@ import click
 import pytest
 
 from fsframework import cli
+from fsframework.conversion_folder import WHOLE
 from fsframework.errors import UserError
 from fsframework.models import DEFAULT
 from fsframework.pasting import DEFAULT_PASTING, Pasting
@@ -293,11 +294,11 @@ def test_swap_passes_on_what_it_is_given(fsf: Command, monkeypatch: pytest.Monke
     plain = Marking()
     assert given == [
         (b, c, [a], None, plain),
-        (("converter", "m", None, DEFAULT_PASTING), b, c, [a], "all", (), None, plain),
+        (("converter", "m", None, DEFAULT_PASTING), b, c, [a], "all", (), None, plain, WHOLE),
     ]
     given.clear()
     assert fsf("swap", "--who", "p=q", "b.png", "c.png", "--preview", "3")[0] == 1  # some failed
-    called: object = (("converter", DEFAULT, None, DEFAULT_PASTING), b, c, [], "largest", ("p=q",), 3, plain)
+    called: object = (("converter", DEFAULT, None, DEFAULT_PASTING), b, c, [], "largest", ("p=q",), 3, plain, WHOLE)
     assert given == [(b, c, ["p=q"], 3, plain), called]
     given.clear()
     ways = ("--mask", "landmarks", "--colour", "lab", "--blend", "poisson", "--keep", "occlusions")
@@ -309,9 +310,14 @@ def test_swap_passes_on_what_it_is_given(fsf: Command, monkeypatch: pytest.Monke
     assert fsf("swap", "a.png", "b.png", "c.png", "--label", "--consent", "Ann agreed")[0] == 0
     assert fsf("swap", "a.png", "b.png", "c.png", "--no-provenance")[0] == 0
     wanted = [Marking(label=True, consent="Ann agreed")] * 2 + [Marking(provenance=False)] * 2
-    assert [values[-1] for values in given] == wanted  # type: ignore[index]
+    places = (-1, -2, -1, -2)  # of the marking, in what is checked and in what is swapped
+    assert [values[place] for values, place in zip(given, places, strict=True)] == wanted  # type: ignore[index]
     status, _, line = fsf("swap", "a.png", "b.png", "c.png", "--no-provenance", "--consent", "Ann agreed")
     assert status == 1 and line.startswith("consent: ") and line.count("\n") == 1
+    status, _, line = fsf("swap", "a.png", "b.png", "c.png", "--shard", "1/2")
+    assert status == 1 and line == "--shard shares out a folder, and b.png is none; leave it out\n"
+    status, _, line = fsf("swap", "--pairs", "p.csv", "-o", "out", "--shard", "1/2")
+    assert status == 2 and "With --pairs FILE.csv give -o DIR, and no pictures." in line
 
 
 @pytest.mark.parametrize(
