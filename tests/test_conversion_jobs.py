@@ -314,7 +314,7 @@ def test_a_broken_video_in_a_folder_is_named(
     assert [file.name for file in (tmp_path / "out").iterdir() if not file.name.startswith(".")] == ["whole.mp4"]
 
 
-@pytest.mark.parametrize("pasting", [DEFAULT_PASTING, Pasting("landmarks", "histogram", "poisson", "occlusions")])
+@pytest.mark.parametrize("pasting", [DEFAULT_PASTING, Pasting("landmarks"), Pasting(keep="occlusions")])
 def test_a_steady_picture_stays_steady(
     converter: Converter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pasting: Pasting
 ) -> None:
