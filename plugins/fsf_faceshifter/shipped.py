@@ -5,7 +5,6 @@ from pathlib import Path
 from fsframework.plugins import Model
 
 HASHES = {  # SHA-256 of the files beside this one, by the model's name
-    "faceshifter-lfw-128": "5434b75c2fabe54a7c71b45f1e0d6e124a839a6bdc9bda2c02ad8c15f438acbb",
     "faceshifter-lfw-64": "df4532ed326752190dc2373d8734f75a00a88d61349f28dc3f0f76184508d36c",
 }
 
