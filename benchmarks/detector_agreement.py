@@ -16,12 +16,9 @@ python benchmarks/detector_agreement.py LFW/val.zip --weights retinaface_mobilen
 Both look at the same pictures in turns, in one process; times are medians, the ratio is the median over the turns.
 """
 
-import datetime
 import itertools
 import json
-import shlex
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from importlib import import_module, metadata
@@ -34,7 +31,7 @@ import torch
 from fsf_data.sources import open_source
 from skimage.data import astronaut
 
-from fsframework.environment import environment
+from fsframework.environment import of_script
 from fsframework.errors import UserError
 from fsframework.files import package_file, write_text
 from fsframework.plugins import part
@@ -197,10 +194,8 @@ def main(
             "data": data,
             "batch": batch,
             "figures": figures,
-            "command": shlex.join(["python", "benchmarks/detector_agreement.py", *sys.argv[1:]]),
-            "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "reference": "mtcnn" if weights else f"facenet-pytorch {metadata.version('facenet-pytorch')}",
-            **environment(torch.device("cpu")),
+            **of_script("detector_agreement.py"),
         }
         name = f"{'retinaface' if weights else 'detector'}_agreement_{data}_batch{batch}.json"
         write_text(RESULTS / name, json.dumps(result, indent=2) + "\n")

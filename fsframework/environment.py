@@ -1,8 +1,11 @@
 """Versions, hardware and commit: what a figure needs beside it."""
 
+import datetime
 import os
 import platform
+import shlex
 import subprocess
+import sys
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -25,6 +28,15 @@ def environment(device: torch.device) -> dict[str, Any]:
         "versions": {name: _version(name) for name in LIBRARIES},
         "plugins": registry().distributions,
         "commit": _commit(),
+    }
+
+
+def of_script(script: str) -> dict[str, Any]:
+    """What a script of benchmarks/ keeps beside its figures: its command, the time, and the environment of a CPU."""
+    return {
+        "command": shlex.join(["python", f"benchmarks/{script}", *sys.argv[1:]]),
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        **environment(torch.device("cpu")),
     }
 
 

