@@ -72,9 +72,18 @@ def fsf() -> None:
 @click.option("--out", metavar="DIR", type=FILE, help="The run's folder. By default runs/ and the recipe's name.")
 @click.option("--resume", is_flag=True, help="Go on with the run that the folder holds.")
 @click.option("--overwrite", is_flag=True, help="Replace the run that the folder holds.")
+@click.option(
+    "--on-error", type=click.Choice(["stop", "skip"]), help="What is done about what is wrong with shards of data."
+)
 @DEVICE
 def run(
-    recipe: str, sets: tuple[str, ...], out: Path | None, resume: bool, overwrite: bool, device: str | None
+    recipe: str,
+    sets: tuple[str, ...],
+    out: Path | None,
+    resume: bool,
+    overwrite: bool,
+    on_error: str | None,
+    device: str | None,
 ) -> None:
     """Train a recipe, measure the result, write a report.
 
@@ -92,6 +101,7 @@ def run(
     from fsframework.training import train
 
     _warn_of_broken_plugins()
+    sets = (*sets, f"data.on_error={on_error}") if on_error else sets
     loaded, _ = checked(recipe, sets)  # networks that do not fit are found before anything is trained
     out, found = out or Path("runs") / loaded.name, pick_device(device)
     with joined(found) as world:

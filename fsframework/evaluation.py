@@ -31,7 +31,6 @@ from fsframework.pairs import (
     draw_pairs,
     pairs_file,
     pairs_text,
-    person_numbers,
     read_pairs,
     with_partners,
 )
@@ -254,7 +253,7 @@ def _view(
 
 def _sources(pairs: EvaluationPairs) -> np.ndarray:
     """Who the source of each pair is (n,); somebody unknown is a person alone."""
-    persons, sources = person_numbers(pairs.dataset), np.array([source for source, _ in pairs.pairs])
+    persons, sources = pairs.dataset.persons(), np.array([source for source, _ in pairs.pairs])
     return np.where(persons[sources] < 0, -1 - sources, persons[sources])
 
 

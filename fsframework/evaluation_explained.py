@@ -12,7 +12,7 @@ from fsframework.components import Swapper
 from fsframework.evaluation_samples import few, spread
 from fsframework.grids import grid
 from fsframework.images import to_images
-from fsframework.pairs import EvaluationPairs, collate, person_numbers
+from fsframework.pairs import EvaluationPairs, collate
 from fsframework.people import PeopleGenerator
 from fsframework.types import Batch, Faces
 
@@ -55,7 +55,7 @@ def interpolation(swapper: Swapper, batch: Batch) -> np.ndarray:
 
 def neighbours(swapper: Swapper, pairs: EvaluationPairs, device: torch.device) -> np.ndarray:
     """Targets, and for every level the other face whose attribute map is nearest (L2)."""
-    faces, persons = pairs.dataset, person_numbers(pairs.dataset)
+    faces, persons = pairs.dataset, pairs.dataset.persons()
     asked = [target for _, target in (pairs.pairs[place] for place in spread(len(pairs.pairs)))][:ROWS]
     places = sorted({*np.linspace(0, len(faces) - 1, min(SEARCHED, len(faces))).round().astype(int).tolist(), *asked})
     maps: list[list[Tensor]] = []

@@ -21,15 +21,6 @@ Convert = Callable[[np.ndarray], Tensor]  # images as a tensor
 COLUMNS = ["source", "target"]  # of a list of pairs
 
 
-def person_numbers(dataset: Dataset) -> np.ndarray:
-    """The person of every face (N,) int64, numbered in the order in which they first appear; -1 where unknown."""
-    numbers: dict[str, int] = {}
-    people = dataset.people()
-    return np.array(
-        [-1 if person is None else numbers.setdefault(person, len(numbers)) for person in people], dtype=np.int64
-    )
-
-
 def collate(
     samples: Sequence[Sample], indices: Sequence[int], persons: np.ndarray, convert: Convert = to_tensor
 ) -> Faces:
@@ -42,7 +33,7 @@ def collate(
     indices:
         The place of each in its data set.
     persons:
-        `person_numbers` of that data set, (N,).
+        `Dataset.persons` of that data set, (N,).
     convert:
         Makes a tensor of images (N, H, W, 3) uint8.
     """
@@ -87,7 +78,7 @@ class EvaluationPairs:
         return -(-len(self.pairs) // self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
-        persons = person_numbers(self.dataset)
+        persons = self.dataset.persons()
         for start in range(0, len(self.pairs), self.batch_size):
             sources, targets = zip(*self.pairs[start : start + self.batch_size], strict=True)
             rngs = (np.random.default_rng(start + row) for row in range(len(targets)))
@@ -189,7 +180,7 @@ def draw_pairs(dataset: Dataset, count: int, seed: int) -> list[tuple[int, int]]
     UserError
         The data set shows fewer than two people.
     """
-    persons = person_numbers(dataset)
+    persons = dataset.persons()
     order = np.argsort(persons, kind="stable")
     groups = np.split(order, np.flatnonzero(np.diff(persons[order])) + 1)
     if len(order) and persons[order[0]] == -1:
@@ -217,7 +208,7 @@ def draw_pairs(dataset: Dataset, count: int, seed: int) -> list[tuple[int, int]]
 
 def with_partners(dataset: Dataset, targets: Sequence[int]) -> list[tuple[int, int]]:
     """Pairs of each target and another picture of its person, the next one in turn; with itself where there is none."""
-    persons = person_numbers(dataset)
+    persons = dataset.persons()
     pairs = []
     for target in targets:
         same = np.flatnonzero(persons == persons[target]) if persons[target] >= 0 else np.array([target])

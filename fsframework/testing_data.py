@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fsframework.components import Figure
+from fsframework.components import Dataset, Figure
 from fsframework.plugins import part
 from fsframework.testing_checks import COMPONENT, same
 from fsframework.testing_samples import PAIRS, SIZE, FewFaces, batch_of
@@ -97,7 +97,7 @@ def repeats(subject: Subject) -> None:
 
 
 def names_faces(subject: Subject) -> None:
-    """Names are unique, and agree with the samples, as people do."""
+    """Names are unique, and agree with the samples, as people do, and as persons() does with people()."""
     assert isinstance(subject, DatasetSubject)
     data = subject.component
     with subject.running("names() and people()"):
@@ -105,6 +105,12 @@ def names_faces(subject: Subject) -> None:
     for what, values in (("names", names), ("people", people)):
         if len(values) != len(data):
             raise subject.broken(f"{what}() must have an entry for each face", f"{len(values)} for {len(data)} faces")
+    with subject.running("persons()"):
+        persons = data.persons()
+    if persons.tolist() != Dataset.persons(data).tolist():
+        raise subject.broken(
+            "persons() must number people() by their first appearance, -1 where unknown", f"it says {persons.tolist()}"
+        )
     if len(set(names)) != len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise subject.broken("names must be unique in the data set", f"{twice} is there twice")

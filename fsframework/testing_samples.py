@@ -16,7 +16,7 @@ from fsframework.alignment import align, transform
 from fsframework.components import AttributeEncoder, ComponentOptions, Dataset, Generator, IdentityEncoder, Network
 from fsframework.files import package_file
 from fsframework.images import read_image
-from fsframework.pairs import collate, paired, person_numbers
+from fsframework.pairs import collate, paired
 from fsframework.types import Batch, Face, Faces, Sample
 
 SIZE = 64  # side of the crops, in pixels
@@ -88,7 +88,7 @@ PAIRS = ((0, 0), (2, 1), (4, 3))  # source and target in `FewFaces`: one picture
 def batch_of(rows: Sequence[int], size: int = SIZE) -> Batch:
     """Some of `PAIRS` as a batch of crops of that side, on the CPU."""
     faces = FewFaces(size)
-    persons = person_numbers(faces)
+    persons = faces.persons()
 
     def side(places: list[int]) -> Faces:
         return collate([faces[place] for place in places], places, persons)

@@ -9,7 +9,7 @@ numbers are fixed, so a run that is killed at any moment and resumed ends bit fo
 import copy
 import sys
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 from typing import Any, Literal, cast
 
@@ -22,13 +22,13 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from fsframework import models
-from fsframework.components import Dataset, Loss, Swapper
+from fsframework.components import Dataset, Generator, Loss, Swapper
 from fsframework.distributed import ALONE, Share, World, unaveraged
 from fsframework.environment import has_bf16
 from fsframework.errors import UserError
 from fsframework.memory import keep_memory
 from fsframework.optimizers import Adam
-from fsframework.pairs import collate, person_numbers
+from fsframework.pairs import collate
 from fsframework.progress import progress
 from fsframework.recipe import Recipe, Stage, blaming, build_swapper
 from fsframework.runs import Run, load_weights
@@ -37,6 +37,8 @@ from fsframework.training_pairs import TrainingPairs, floats
 from fsframework.training_state import pack_optimizer, unpack_optimizer
 from fsframework.types import Batch, SwapResult
 from fsframework.weights import below, load_state, save_state
+
+MOST_ONCE = 1_000_000  # faces that are embedded before training, at 2 kB each, unless the recipe says otherwise
 
 
 def train(run: Run, world: World = ALONE) -> None:
@@ -161,7 +163,7 @@ class StageTrainer:
         self._enrol(z_ids, dataset)
         if stage.compile:
             self._compile()  # now, since preparing sees batches of other sizes
-        pairs = TrainingPairs(dataset, stage.pairs, [run.recipe.seed, self.number])
+        pairs = TrainingPairs(dataset, stage.pairs, [run.recipe.seed, self.number], plain=z_ids is None)
         per_step = stage.batch_size * stage.accumulate
         loader = DataLoader(
             pairs,
@@ -177,7 +179,7 @@ class StageTrainer:
         with stop_asked() as stop, progress(stage.name, stage.steps, "steps", done, shown) as ticker:
             for step in range(done, stage.steps):
                 clock.start()
-                group = [next(batches) for _ in range(stage.accumulate)]
+                group = [_next(batches) for _ in range(stage.accumulate)]
                 clock.data_ready()
                 values = self.step(step, [self._to_device(batch) for batch in group], z_ids, dataset)
                 clock.stop(per_step)
@@ -204,8 +206,11 @@ class StageTrainer:
         )
         return replace(batch, source=source, target=target)
 
-    def prepare(self, dataset: Dataset) -> Tensor:
-        """Let the data set prepare, and embed every face once; both are kept with the run. Returns (N, D)."""
+    def prepare(self, dataset: Dataset) -> Tensor | None:
+        """Let the data set prepare, and embed every face once; both are kept with the run.
+
+        Returns embeddings (N, D), or None where sources are embedded in every step, or none is needed.
+        """
         file = self.run.prepared_file(self.stage)
         if not self.world.first:
             self.world.wait()  # until the first process has written it
@@ -217,24 +222,34 @@ class StageTrainer:
             with torch.compiler.set_stance("force_eager"):  # what an earlier stage compiled is for its own batches
                 state = {f"data.{key}": torch.from_numpy(value) for key, value in dataset.prepare(self.swapper).items()}
                 dataset.restore(_data_state(state))
-                state["z_id"] = self._embed(dataset) if self.paints else torch.zeros(len(dataset), 0)
+                if self._embeds_once(dataset):
+                    state["z_id"] = self._embed(dataset)
             save_state(file, state)
             self.parts.train()
         if self.world.first:
             self.world.wait()
-        return state["z_id"].to(self.run.device)
+        return state["z_id"].to(self.run.device) if "z_id" in state else None
 
-    def _enrol(self, z_ids: Tensor, dataset: Dataset) -> None:
+    def _embeds_once(self, dataset: Dataset) -> bool:
+        """Whether all faces are embedded before the first step."""
+        asked = self.stage.embeddings
+        return self.paints and (asked == "once" or (asked == "auto" and len(dataset) <= MOST_ONCE))
+
+    def _enrol(self, z_ids: Tensor | None, dataset: Dataset) -> None:
         """Show the people of the data to a generator in training. Raises UserError if it cannot learn them."""
-        named = self.run.recipe.networks.generator
-        if "generator" in self.parts and named is not None:
-            with blaming("networks.generator", named):
-                self.swapper.generator.enrol(z_ids, torch.from_numpy(person_numbers(dataset)).to(z_ids.device))
+        named, generator = self.run.recipe.networks.generator, self.swapper.generator
+        if "generator" not in self.parts or named is None or type(generator).enrol is Generator.enrol:
+            return
+        if z_ids is None:
+            wanted = f"{named.name} learns people by the embeddings of all their faces; write once"
+            raise UserError(f"stages.{self.number}.embeddings: {wanted}")
+        with blaming("networks.generator", named):
+            generator.enrol(z_ids, torch.from_numpy(dataset.persons()).to(z_ids.device))
 
     @torch.no_grad()
     def _embed(self, dataset: Dataset) -> Tensor:
         """Embeddings of all faces (N, D): the sources' never change in training."""
-        persons = person_numbers(dataset)
+        persons = dataset.persons()
         found = []
         with progress(f"{self.stage.name}: embeddings", len(dataset), "faces") as ticker:
             for start in range(0, len(dataset), 64):
@@ -244,7 +259,7 @@ class StageTrainer:
                 ticker.advance(len(places))
         return torch.cat(found)
 
-    def step(self, step: int, group: list[Batch], z_ids: Tensor, dataset: Dataset) -> dict[str, float]:
+    def step(self, step: int, group: list[Batch], z_ids: Tensor | None, dataset: Dataset) -> dict[str, float]:
         """One step on some batches, whose gradients are averaged. Returns every unweighted loss."""
         torch.manual_seed(self._seed(step))
         active = [loss for loss in self.losses if step >= loss.options.start]
@@ -255,7 +270,7 @@ class StageTrainer:
         outputs, values = [], []
         for number, batch in enumerate(group, 1):
             with unaveraged(self.objective, number == len(group)):
-                total, terms, output = self.objective(active, batch, z_ids[batch.source.index])
+                total, terms, output = self.objective(active, batch, self._identities(batch, z_ids))
                 (total / len(group)).backward()
             outputs.append(_detached(output))
             values.append(terms)
@@ -269,6 +284,15 @@ class StageTrainer:
         found.update(self._critic_step(active, group, outputs))
         self._check_finite(step, found, group, dataset)
         return found
+
+    def _identities(self, batch: Batch, z_ids: Tensor | None) -> Tensor:
+        """The embeddings (B, D) of the sources of a batch; of no length where a recogniser is trained."""
+        if z_ids is not None:
+            return z_ids[batch.source.index]
+        if not self.paints:
+            return torch.zeros(len(batch.source.image), 0, device=self.run.device)
+        with torch.no_grad():
+            return cast(Tensor, self.swapper.identity(batch.source)).float()
 
     def _judged(self, loss: Loss, method: str, *values: Any) -> Tensor:
         """What a loss says, a scalar. Raises UserError, naming its place in the recipe and in its file, otherwise."""
@@ -330,17 +354,14 @@ class StageTrainer:
         wrong = [name for name, value in values.items() if not np.isfinite(value)]
         if not wrong:
             return
-        names = dataset.names()
-        shown = [
-            f"{names[source]} -> {names[target]}"
-            for batch in group
-            for source, target in zip(batch.source.index.tolist(), batch.target.index.tolist(), strict=True)
-        ]
+        sources, targets = (torch.cat(places).tolist() for places in zip(*map(_places, group), strict=True))
+        pairs = list(zip(sources, targets, strict=True))
+        shown = [f"{dataset[source].name} -> {dataset[target].name}" for source, target in pairs[:8]]
         states = self.run.states(self.stage)
         kept = f"the last good checkpoint is {states[-1]}" if states else "there is no checkpoint of this stage yet"
         raise UserError(
             f"{self.stage.name}: step {step + 1}: the loss {wrong[0]} is {values[wrong[0]]}; {kept}; "
-            f"try a lower learning rate or fp32; the batch: {', '.join(shown[:8])}{', ...' if len(shown) > 8 else ''}"
+            f"try a lower learning rate or fp32; the batch: {', '.join(shown)}{', ...' if len(pairs) > 8 else ''}"
         )
 
     @torch.no_grad()
@@ -435,6 +456,18 @@ class Clock:
         }
         self.images, self.seconds, self.waiting = 0, 0.0, 0.0
         return figures
+
+
+def _next(batches: Iterator[Batch]) -> Batch:
+    """The next batch. What is wrong with data is said in one line, also by another process that reads them."""
+    try:
+        return next(batches)
+    except UserError as error:
+        raise UserError(str(error).rstrip().rpartition(f"{UserError.__name__}: ")[2]) from None
+
+
+def _places(batch: Batch) -> tuple[Tensor, Tensor]:
+    return batch.source.index, batch.target.index
 
 
 def _detached(output: SwapResult) -> SwapResult:

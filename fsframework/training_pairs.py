@@ -13,7 +13,7 @@ from torch.utils.data import Dataset as TorchDataset
 
 from fsframework.components import Dataset
 from fsframework.images import grey, to_float, to_planes
-from fsframework.pairs import collate, paired, person_numbers
+from fsframework.pairs import collate, paired
 from fsframework.recipe import Pairs
 from fsframework.types import Batch, Sample
 
@@ -40,16 +40,20 @@ class TrainingPairs(TorchDataset[Pair]):
         The recipe's shares of same pictures and same people, and how targets are altered by chance.
     seed:
         Of the run and the stage: [seed, place of the stage].
+    plain:
+        Whether a source is the picture as it is also where it is the target's own, which may be altered: for those who
+        embed sources from the batch.
     """
 
-    def __init__(self, dataset: Dataset, pairs: Pairs, seed: Sequence[int]) -> None:
+    def __init__(self, dataset: Dataset, pairs: Pairs, seed: Sequence[int], plain: bool = False) -> None:
         self.dataset = dataset
+        self.plain = plain
         self.pairs = pairs
         self.seed = list(seed)
-        self.persons = person_numbers(dataset)
-        order = np.argsort(self.persons, kind="stable")
-        places = np.split(order, np.flatnonzero(np.diff(self.persons[order])) + 1)
-        self.of_person = {int(self.persons[group[0]]): group for group in places}
+        self.persons = dataset.persons()
+        self._by_person = np.argsort(self.persons, kind="stable")  # (N,) places, one person's behind another's
+        first = np.arange(-1, self.persons.max(initial=-1) + 2)
+        self._starts = np.searchsorted(self.persons[self._by_person], first)  # of person p at p + 1
         self._epoch, self._order = -1, np.empty(0, dtype=np.int64)
 
     def __getitem__(self, number: int) -> Pair:
@@ -66,7 +70,8 @@ class TrainingPairs(TorchDataset[Pair]):
         if self.pairs.grey > 0 and rng.random() < self.pairs.grey:
             truth = None if target.truth is None else grey(target.truth)
             target = replace(target, image=grey(target.image), truth=truth)
-        source = target if source_index == target_index else self.dataset[source_index]
+        own = source_index == target_index and not self.plain
+        source = target if own else self.dataset[source_index]
         return Pair(source, source_index, target, target_index)
 
     def _draw_source(self, target: int, rng: np.random.Generator) -> int:
@@ -75,7 +80,7 @@ class TrainingPairs(TorchDataset[Pair]):
             return target
         person = self.persons[target]
         if kind < self.pairs.same + self.pairs.same_person and person >= 0:
-            others = self.of_person[int(person)]
+            others = self._by_person[self._starts[person + 1] : self._starts[person + 2]]
             others = others[others != target]
             if len(others):
                 return int(rng.choice(others))

@@ -50,6 +50,10 @@ class Wrapping(Dataset):
         """The inner data set's."""
         return self.inner.people()
 
+    def persons(self) -> np.ndarray:
+        """The inner data set's, unless `people` are others."""
+        return self.inner.persons() if type(self).people is Wrapping.people else super().persons()
+
     def pairs(self) -> list[tuple[int, int]]:
         """The inner data set's."""
         return self.inner.pairs()

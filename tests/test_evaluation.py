@@ -30,7 +30,6 @@ from fsframework.pairs import (
     draw_pairs,
     pairs_file,
     pairs_text,
-    person_numbers,
     read_pairs,
 )
 from fsframework.plugins import Part, part
@@ -69,13 +68,13 @@ class Painted(Dataset):
 
 
 def test_people_are_numbered_by_first_appearance() -> None:
-    assert person_numbers(Painted()).tolist() == [0, 1, 0, -1, 2, 1, -1]
-    assert person_numbers(Painted([])).tolist() == []
+    assert Painted().persons().tolist() == [0, 1, 0, -1, 2, 1, -1]
+    assert Painted([]).persons().tolist() == []
 
 
 def test_collate() -> None:
     faces = Painted()
-    batch = collate([faces[5], faces[3]], [5, 3], person_numbers(faces))
+    batch = collate([faces[5], faces[3]], [5, 3], faces.persons())
     assert batch.image.shape == (2, 3, 8, 8) and batch.image.dtype == torch.float32
     assert torch.equal(batch.image, to_tensor(np.stack([faces[5].image, faces[3].image])))
     assert batch.person.tolist() == [1, -1] and batch.index.tolist() == [5, 3]

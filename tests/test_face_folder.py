@@ -1,5 +1,6 @@
 """Own pictures: what becomes of them, and the cache of aligned crops."""
 
+import hashlib
 import json
 import os
 import pickle
@@ -14,8 +15,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fsf_data import aligned_cache, sources
-from fsf_data.face_folder import FaceFolder, is_held_out
+from fsf_data import aligned_cache, cache, sources
+from fsf_data.face_folder import FaceFolder
+from fsf_data.face_index import FaceIndex, FaceIndexWriter, person_numbers
 from fsf_data.locate import main_face
 from pydantic import ValidationError
 
@@ -206,7 +208,10 @@ def only_cache(root: Path) -> Path:
     return place
 
 
-@pytest.mark.parametrize("file", ["images.npy", "landmarks.npy", "faces.json"])
+INDEX = ("faces.json", "names.txt", "names.ends.npy", "people.txt", "person.npy", "name_hash.npy")
+
+
+@pytest.mark.parametrize("file", ["images.npy", "landmarks.npy", *INDEX])
 def test_damaged_cache_is_made_again(root: Path, file: str) -> None:
     want = [sample.image for sample in opened(root)]  # type: ignore[attr-defined]
     damaged = only_cache(root) / file
@@ -244,7 +249,7 @@ def test_full_disk_is_said_and_leaves_no_cache(root: Path, monkeypatch: pytest.M
     def full(file: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(aligned_cache, "_sync", full)
+    monkeypatch.setattr(cache, "_sync", full)
     assert "No space left" in refusal(root)
     assert [path for path in (root.parent / "cache").iterdir() if path.is_dir()] == []
 
@@ -265,7 +270,7 @@ def test_of_two_that_need_a_cache_one_makes_it(tmp_path: Path) -> None:
 
     with ThreadPoolExecutor(4) as pool:
         opening = [pool.submit(aligned_cache.cached, tmp_path, {"x": 1}, make) for _ in range(4)]
-        assert [future.result().names for future in opening] == [["a"]] * 4
+        assert [list(future.result().names) for future in opening] == [["a"]] * 4
     assert made == [1]
 
 
@@ -297,10 +302,42 @@ def test_people_are_apart_and_stay_where_they_are(root: Path) -> None:
     assert set(fewer.people()) == set(test.people()) - {"p3"}
 
 
-def test_share_held_out() -> None:
-    held_out = [is_held_out(f"person {number}", 0.1) for number in range(5000)]
-    assert 0.08 < np.mean(held_out) < 0.12
-    assert not is_held_out("x", 0.0) and is_held_out("x", 1.0)
+def index_of(folder: Path, faces: list[tuple[str, str | None]]) -> FaceIndex:
+    folder.mkdir()
+    with FaceIndexWriter(folder) as writer:
+        for name, person in faces:
+            writer.add(name, person)
+    return FaceIndex(folder)
+
+
+def test_share_held_out(tmp_path: Path) -> None:
+    index = index_of(tmp_path / "i", [(f"{number}/{turn}", f"{number}") for number in range(5000) for turn in range(2)])
+    held_out = index.held_out(0.1)
+    assert 0.08 < held_out.mean() < 0.12 and (held_out[::2] == held_out[1::2]).all()
+    assert 0.08 < index.held_out(0.1, by_name=True).mean() < 0.12
+    assert not index.held_out(0.0).any() and index.held_out(1.0).all()
+    # who is held out must never change: a share of the first 64 bits of SHA-256
+    first = [int.from_bytes(hashlib.sha256(str(number).encode()).digest()[:8], "big") for number in range(5000)]
+    assert (held_out[::2] == [bits < 0.1 * 2**64 for bits in first]).all()
+    nobody = index_of(tmp_path / "j", [("a", None), ("b", None)])
+    assert nobody.held_out(1.0).all() and nobody.person_of(0) is None
+
+
+def test_people_of_several_indexes_are_numbered_once(tmp_path: Path) -> None:
+    one = index_of(tmp_path / "one", [("a/1", "a"), ("x", None), ("b/1", "b"), ("a/2", "a"), ("c/1", "c")])
+    two = index_of(tmp_path / "two", [("d/1", "d"), ("c/2", "c"), ("y", None)])
+    numbers = person_numbers([(one, np.array([4, 1, 0, 3])), (two, np.arange(3))])
+    assert numbers.tolist() == [0, -1, 1, 1, 2, 0, -1]
+    assert person_numbers([]).tolist() == []
+
+
+def test_names_of_any_kind_come_back(tmp_path: Path) -> None:
+    names = ["", "straße/Ä.png", "a b\n.png", "\udcff.png", "人/1.jpg", ""]
+    index = index_of(tmp_path / "i", [(name, name or None) for name in names])
+    assert list(index.names) == names and index.names[-2] == names[-2] and index.names[1:3] == names[1:3]
+    assert list(index.who) == names[1:-1] and "人/1.jpg" in index.names
+    with pytest.raises(IndexError):
+        index.names[6]
 
 
 def test_empty_split_is_said(root: Path) -> None:

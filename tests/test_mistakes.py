@@ -463,6 +463,12 @@ MISTAKES = {
         DATASET.replace('f"p{number}/0"', '"p/0"'),
         "11): names must be unique in the data set; p/0 is there twice",
     ),
+    "numbers of other people": Mistake(
+        "names",
+        "datasets",
+        DATASET + "    def persons(self): return np.zeros(len(self), np.int64)",
+        "11): persons() must number people() by their first appearance, -1 where unknown; it says [0, 0, 0, 0]",
+    ),
     "pictures that change": Mistake(
         "repeats",
         "datasets",

@@ -12,7 +12,7 @@ from torch import Tensor
 from fsframework.components import Dataset, IdentityEncoder
 from fsframework.errors import UserError
 from fsframework.files import cache_folder, replacing
-from fsframework.pairs import collate, person_numbers
+from fsframework.pairs import collate
 from fsframework.progress import progress
 from fsframework.weights import digest
 
@@ -64,7 +64,7 @@ class Gallery:
         return found.hexdigest()[:32]
 
     def _embed(self, faces: Dataset, device: torch.device) -> np.ndarray:
-        people, found = person_numbers(faces), []
+        people, found = faces.persons(), []
         with progress(f"{self._label}: gallery", len(faces), "faces") as ticker:
             for start in range(0, len(faces), self._batch):
                 places = range(start, min(start + self._batch, len(faces)))

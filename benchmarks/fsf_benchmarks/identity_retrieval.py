@@ -15,7 +15,6 @@ from torch import Tensor
 from fsf_benchmarks.gallery import Gallery
 from fsframework.components import Benchmark, ComponentOptions, Dataset, Figure, IdentityEncoder
 from fsframework.errors import UserError
-from fsframework.pairs import person_numbers
 from fsframework.plugins import Part, use
 from fsframework.types import Batch, Faces, SwapResult
 
@@ -87,5 +86,5 @@ class IdentityRetrieval(Benchmark):
 
     def _people(self, faces: Dataset) -> Tensor:
         """Who every picture shows (N,), on the CPU; somebody unknown is like nobody else."""
-        numbers = person_numbers(faces)
+        numbers = faces.persons()
         return torch.from_numpy(np.where(numbers < 0, -1 - np.arange(len(numbers)), numbers))

@@ -28,7 +28,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from fsframework.alignment import align, paste, soft_mask
 from fsframework.components import Swapper
-from fsframework.pairs import collate, person_numbers
+from fsframework.pairs import collate
 from fsframework.plugins import part
 from fsframework.types import Batch, Faces, SwapResult
 
@@ -223,7 +223,7 @@ class Work:
         """The ORL training faces out of their cache, and their people's numbers."""
         dataset = part("datasets", "orl").build(self.size, part("detectors", "mtcnn"), "train")
         dataset.load()
-        return dataset, person_numbers(dataset)
+        return dataset, dataset.persons()
 
     def data(self) -> int:
         """Batches of sources and targets out of the cache of aligned crops, onto the device."""

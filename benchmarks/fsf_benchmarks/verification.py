@@ -10,7 +10,6 @@ from fsf_benchmarks.gallery import Gallery
 from fsframework.components import Benchmark, ComponentOptions, Dataset, IdentityEncoder
 from fsframework.environment import environment
 from fsframework.errors import UserError
-from fsframework.pairs import person_numbers
 from fsframework.plugins import Part, use
 
 FOLDS = 10
@@ -48,7 +47,7 @@ class Verification(Benchmark):
         options = self.options
         faces: Dataset = options.data.build(options.size, options.detector, options.split)
         faces.load()
-        people = person_numbers(faces)
+        people = faces.persons()
         same, different = pairs_of(people, options.pairs, np.random.default_rng(options.seed))
         if len(same) < FOLDS:
             raise UserError(f"{self.name}: data: shows {len(same)} pairs of one person, {FOLDS} are needed; add faces")

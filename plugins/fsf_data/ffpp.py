@@ -117,7 +117,7 @@ class FaceForensics(Dataset):
         return Sample(sample.image, sample.name, self._shows(sample.name), sample.landmarks)
 
     def names(self) -> list[str]:
-        return self.faces.names
+        return list(self.faces.names)
 
     def people(self) -> list[str | None]:
         return [self._shows(name) for name in self.faces.names]

@@ -96,7 +96,7 @@ class Orl(Dataset):
         return [self.faces.names[place] for place in self.places]
 
     def people(self) -> list[str | None]:
-        return [self.faces.people[place] for place in self.places]
+        return [self.faces.person_of(place) for place in self.places]
 
 
 class OrlFolder(Folder):

@@ -119,12 +119,15 @@ class Zip:
 
 
 def _check_name(path: Path, member: zipfile.ZipInfo) -> None:
-    # The names of pictures become names of outputs, so they must stay below their folder.
     name = member.orig_filename
-    parts = PurePosixPath(name).parts
-    link = stat.S_ISLNK(member.external_attr >> 16)
-    if link or name.startswith("/") or ".." in parts or "\\" in name or "\0" in name or name[1:2] == ":":
+    if stat.S_ISLNK(member.external_attr >> 16) or is_unsafe(name):
         raise UserError(f"{path}: its member {name!r} is a link or has an unsafe path; pack it again")
+
+
+def is_unsafe(name: str) -> bool:
+    """Whether a member's name leads out of its folder: names of pictures become names of outputs."""
+    leads_out = name.startswith("/") or ".." in PurePosixPath(name).parts or name[1:2] == ":"
+    return leads_out or "\\" in name or "\0" in name
 
 
 def _check_sizes(path: Path, members: list[zipfile.ZipInfo]) -> None:

@@ -1,0 +1,96 @@
+"""Pictures that are whole-head crops already: only resized. Their landmarks are those of the template."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Self
+
+import cv2
+import numpy as np
+
+from fsf_data.aligned_cache import Row
+from fsf_data.shards import ShardIndex
+from fsf_data.sources import Source
+from fsframework.alignment import template
+from fsframework.errors import UserError
+from fsframework.types import Sample
+
+NO_SQUARE = "is not square, as an aligned crop is"
+
+
+def resized(image: np.ndarray, size: int) -> np.ndarray:
+    """A square picture (H, H, 3) uint8 as (size, size, 3)."""
+    if image.shape[0] == size:
+        return image
+    smooth = cv2.INTER_AREA if image.shape[0] > size else cv2.INTER_CUBIC
+    return np.asarray(cv2.resize(image, (size, size), interpolation=smooth))
+
+
+def as_they_are(source: Source, size: int) -> Iterator[Row]:
+    """The crops of a source; a row with the reason for a picture that is none."""
+    for picture in source.pictures:
+        try:
+            image = source.read(picture)
+        except UserError as error:
+            yield Row(picture.name, picture.person, note=str(error))
+            continue
+        if image.shape[0] != image.shape[1]:
+            yield Row(picture.name, picture.person, note=NO_SQUARE)
+            continue
+        yield Row(picture.name, picture.person, resized(image, size), template(size))
+
+
+class ShardedCrops(ShardIndex):
+    """Crops that are read from shards whenever they are asked for, and kept nowhere else.
+
+    Parameters
+    ----------
+    folder:
+        Of the index.
+    size:
+        Side of the crops in pixels.
+    skip:
+        Whether another picture stands in for one that cannot be read, the next of that person or else of anybody;
+        otherwise that is an error.
+    """
+
+    def __init__(self, folder: Path, size: int, skip: bool) -> None:
+        super().__init__(folder)
+        self.crop_size, self.skip = size, skip
+        self._said: set[int] = set()  # pictures that were said to be no good
+
+    def __reduce__(self) -> tuple[type[Self], tuple[Path, int, bool]]:  # type: ignore[override]
+        return type(self), (self.folder, self.crop_size, self.skip)
+
+    def __getitem__(self, index: int) -> Sample:
+        """A crop. Raises UserError, naming shard and member, if it cannot be read and none shall be skipped."""
+        try:
+            return self._sample(index)
+        except UserError as error:
+            if not self.skip:
+                raise UserError(f"{error}; or go on without such pictures by --on-error skip") from error
+            return self._stand_in(index, error)
+
+    def _sample(self, index: int) -> Sample:
+        image = self.read(index)
+        if image.shape[0] != image.shape[1]:
+            raise UserError(f"{self.place_of(index)}: {NO_SQUARE}")
+        return Sample(
+            resized(image, self.crop_size), self.names[index], self.person_of(index), template(self.crop_size)
+        )
+
+    def _stand_in(self, index: int, error: UserError) -> Sample:
+        """The next picture that can be read, of the same person if there is one."""
+        same = np.flatnonzero(self.person == self.person[index])
+        for places in (same, np.arange(len(self))):
+            start = int(np.searchsorted(places, index, side="right"))
+            for place in np.roll(places, -start).tolist():
+                try:
+                    sample = self._sample(place)
+                except UserError:
+                    continue
+                if index not in self._said:
+                    self._said.add(index)
+                    print(f"note: {error}; {sample.name} stands in", file=sys.stderr, flush=True)
+                return sample
+        raise UserError(f"{error}; and no other picture can be read") from error

@@ -1,0 +1,64 @@
+"""Millions of short texts in two files: their bytes one after another, and where each ends."""
+
+from array import array
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+
+
+class Texts(Sequence[str]):
+    """Texts on disk, read when they are asked for; open ones take next to no memory.
+
+    Raises
+    ------
+    OSError, ValueError
+        The folder holds no such files, or they do not belong together.
+    """
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self._ends = np.load(folder / f"{name}.ends.npy", mmap_mode="r").view(np.ndarray)  # (N,) int64
+        size = (folder / f"{name}.txt").stat().st_size
+        if size != (self._ends[-1] if len(self._ends) else 0):
+            raise ValueError(f"{folder}: {name} was cut, or belongs to another index")
+        empty = np.zeros(0, np.uint8)  # an empty file cannot be mapped
+        self._bytes = np.memmap(folder / f"{name}.txt", np.uint8, "r").view(np.ndarray) if size else empty
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[str]: ...
+    def __getitem__(self, index: int | slice) -> str | list[str]:
+        if isinstance(index, slice):
+            return [self[place] for place in range(*index.indices(len(self)))]
+        if not -len(self) <= index < len(self):
+            raise IndexError(index)
+        place = index % len(self)
+        start = int(self._ends[place - 1]) if place else 0
+        return self._bytes[start : int(self._ends[place])].tobytes().decode("utf-8", "surrogateescape")
+
+
+class TextsWriter:
+    """Writes what `Texts` opens, text by text."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self._folder, self._name = folder, name
+        self._file: Any = (folder / f"{name}.txt").open("wb")
+        self._ends = array("q")
+        self._end = 0
+
+    def add(self, text: str) -> None:
+        """One text more."""
+        content = text.encode("utf-8", "surrogateescape")
+        self._file.write(content)
+        self._end += len(content)
+        self._ends.append(self._end)
+
+    def close(self) -> None:
+        """Write where each text ends."""
+        self._file.close()
+        np.save(self._folder / f"{self._name}.ends.npy", np.array(self._ends, np.int64))
