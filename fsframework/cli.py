@@ -75,6 +75,7 @@ def fsf() -> None:
 @click.option(
     "--on-error", type=click.Choice(["stop", "skip"]), help="What is done about what is wrong with shards of data."
 )
+@click.option("--tensorboard", is_flag=True, help="Write curves for TensorBoard, too, into the run's folder.")
 @DEVICE
 def run(
     recipe: str,
@@ -83,6 +84,7 @@ def run(
     resume: bool,
     overwrite: bool,
     on_error: str | None,
+    tensorboard: bool,
     device: str | None,
 ) -> None:
     """Train a recipe, measure the result, write a report.
@@ -99,7 +101,10 @@ def run(
     from fsframework.report import write_report
     from fsframework.runs import Run, pick_device
     from fsframework.training import train
+    from fsframework.training_board import check_installed
 
+    if tensorboard:
+        check_installed()
     _warn_of_broken_plugins()
     sets = (*sets, f"data.on_error={on_error}") if on_error else sets
     loaded, _ = checked(recipe, sets)  # networks that do not fit are found before anything is trained
@@ -111,7 +116,7 @@ def run(
         world.wait()  # the others find a folder that is ready
         if not world.first:
             opened = Run(loaded, out, found)
-        train(opened, world)
+        train(opened, world, tensorboard)
     if not world.first:
         return
     metrics = evaluate(opened) if loaded.evaluation is not None else None

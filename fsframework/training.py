@@ -10,6 +10,7 @@ import copy
 import sys
 import time
 from collections.abc import Callable, Collection, Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any, Literal, cast
 
@@ -33,6 +34,7 @@ from fsframework.progress import progress
 from fsframework.recipe import Recipe, Stage, blaming, build_swapper
 from fsframework.runs import Run, load_weights
 from fsframework.signals import stop_asked
+from fsframework.training_board import Board
 from fsframework.training_pairs import TrainingPairs, floats
 from fsframework.training_state import pack_optimizer, unpack_optimizer
 from fsframework.types import Batch, SwapResult
@@ -41,8 +43,10 @@ from fsframework.weights import below, load_state, save_state
 MOST_ONCE = 1_000_000  # faces that are embedded before training, at 2 kB each, unless the recipe says otherwise
 
 
-def train(run: Run, world: World = ALONE) -> None:
+def train(run: Run, world: World = ALONE, board: bool = False) -> None:
     """Train every stage that is not finished, in order, beside the other processes of a world.
+
+    `board` writes curves for TensorBoard, too.
 
     Raises
     ------
@@ -74,7 +78,7 @@ def train(run: Run, world: World = ALONE) -> None:
         else:
             stance: Literal["default", "force_eager"] = "default" if stage.compile else "force_eager"
             with torch.compiler.set_stance(stance):  # what an earlier stage compiled was compiled for that stage
-                StageTrainer(run, stage, swapper, world).train()
+                StageTrainer(run, stage, swapper, world).train(board and world.first)
 
 
 def _start_from(swapper: Swapper, recipe: Recipe, init: str, keep: Collection[str]) -> None:
@@ -149,7 +153,7 @@ class StageTrainer:
             return CosineLRScheduler(optimizer, t_initial=steps, warmup_prefix=False, **warmup)
         return StepLRScheduler(optimizer, decay_t=steps + 1, **warmup)
 
-    def train(self) -> None:
+    def train(self, board: bool = False) -> None:
         """Train from the newest checkpoint, or from the start, to the end of the stage."""
         run, stage = self.run, self.stage
         done = self.restore()
@@ -176,7 +180,11 @@ class StageTrainer:
         batches = iter(loader)
         clock = Clock()
         shown = self.world.first
-        with stop_asked() as stop, progress(stage.name, stage.steps, "steps", done, shown) as ticker:
+        with (
+            stop_asked() as stop,
+            progress(stage.name, stage.steps, "steps", done, shown) as ticker,
+            Board(run, stage) if board else nullcontext() as curves,
+        ):
             for step in range(done, stage.steps):
                 clock.start()
                 group = [_next(batches) for _ in range(stage.accumulate)]
@@ -187,7 +195,10 @@ class StageTrainer:
                 last = step + 1 == stage.steps
                 asked = self.world.means([float(stop.asked)]) != [0.0]  # all processes stop after the same step
                 if self.world.first and ((step + 1) % stage.log_every == 0 or last):
-                    run.log(stage=stage.name, step=step + 1, losses=values, **clock.read())
+                    entry = {"stage": stage.name, "step": step + 1, "losses": values, **clock.read()}
+                    run.log(**entry)
+                    if curves is not None:
+                        curves.add(entry)
                 if self.world.first and not last and (asked or (step + 1) % stage.checkpoint_every == 0):
                     run.save_training_state(stage, step + 1, self.state())
                 if asked and not last:
