@@ -28,7 +28,7 @@ from fsframework.progress import tracked
 FORMAT = 1  # changes when the same shards would be indexed differently
 MAX_HEAD = 2**20  # bytes read at once while heads are read; no head is longer
 OPEN_FILES = 64  # shards kept open
-PICKLES = frozenset([".pkl", ".pickle", ".pyd", ".pt", ".pth", ".ckpt", ".joblib"])  # run code when they are read
+PICKLES = frozenset(["pkl", "pickle", "pyd", "pt", "pth", "ckpt", "joblib"])  # may run code when they are read
 PLAIN = {tarfile.REGTYPE, tarfile.AREGTYPE}
 
 
@@ -194,7 +194,7 @@ def _problem(member: tarfile.TarInfo) -> str:
         return ""
     if member.type not in PLAIN or member.issparse():
         return "is a link, a device or another special file; pack the shard again"
-    if Path(member.name).suffix.lower() in PICKLES:
+    if member.name.rpartition(".")[2].lower() in PICKLES:
         return "is a pickle, which could run any code when it is read; pack the shard without it"
     if member.size > MAX_MEMBER:
         return f"has {member.size:,} bytes, more than {MAX_MEMBER:,}; make it smaller"

@@ -126,7 +126,7 @@ def _check_name(path: Path, member: zipfile.ZipInfo) -> None:
 
 def is_unsafe(name: str) -> bool:
     """Whether a member's name leads out of its folder: names of pictures become names of outputs."""
-    leads_out = name.startswith("/") or ".." in PurePosixPath(name).parts or name[1:2] == ":"
+    leads_out = name.startswith("/") or ".." in name.split("/") or name[1:2] == ":"
     return leads_out or "\\" in name or "\0" in name
 
 
