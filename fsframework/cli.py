@@ -30,6 +30,19 @@ SETS = click.option(
 )
 DEVICE = click.option("--device", metavar="NAME", help="cpu, cuda or cuda:N. By default the GPU, if there is one.")
 FILE = click.Path(path_type=Path)
+ENGINE = click.option(
+    "--engine",
+    type=click.Choice(["plain", "ray"]),
+    default="plain",
+    show_default=True,
+    help="Who does many files: this process, or workers of a Ray cluster.",
+)
+WORKERS = click.option(
+    "--workers",
+    type=click.IntRange(1),
+    metavar="N",
+    help="With --engine ray: how many workers. By default one for each GPU, or each CPU where there are none.",
+)
 PROTOCOL = click.option(
     "--protocol", metavar="NAME|FILE", help="Measure as a protocol says, such as orl or lfw, instead of the recipe."
 )
@@ -297,6 +310,8 @@ def compare(
 @click.option("--label", is_flag=True, help="Write the word synthetic into a corner of the results.")
 @click.option("--consent", metavar="TEXT", help="Who agreed to what, for the manifest of the results.")
 @click.option("--no-provenance", is_flag=True, help="Leave out manifest and watermark; the local register notes it.")
+@ENGINE
+@WORKERS
 @DEVICE
 @click.pass_context
 def swap(
@@ -319,6 +334,8 @@ def swap(
     label: bool,
     consent: str | None,
     no_provenance: bool,
+    engine: str,
+    workers: int | None,
     device: str | None,
 ) -> None:
     """Put the face of one picture into another, a video or a folder.
@@ -337,19 +354,24 @@ def swap(
     Many at once: fsf swap --pairs FILE.csv -o DIR. Faces are numbered from 1, from left to right.
     """
     places = [place for place in (source, target, out) if place is not None]
+    if engine == "ray" and (preview or pairs is not None):
+        raise click.UsageError("--engine ray goes with a folder of targets.")
+    _check_engine(engine, workers, shard)
     if pairs is not None:
         if places or folder is None or who or preview or shard:
             raise click.UsageError("With --pairs FILE.csv give -o DIR, and no pictures.")
     elif folder is not None or len(places) != (2 if who else 3):
         raise click.UsageError("Give SOURCE TARGET OUT; --who FILE=SOURCE, TARGET OUT; or --pairs FILE.csv, -o DIR.")
     from fsframework.conversion import Converter, check_face
-    from fsframework.conversion_folder import WHOLE, Shard
     from fsframework.conversion_jobs import check_places, swap_places
     from fsframework.conversion_list import swap_pairs
+    from fsframework.engines import PLAIN, Cluster
     from fsframework.models import for_runtime
     from fsframework.pasting import Pasting
     from fsframework.provenance import Marking
+    from fsframework.shares import WHOLE, Shard
 
+    crew = Cluster(workers, device) if engine == "ray" else PLAIN
     pasting = Pasting(mask, colour, blend, keep)
     marking = Marking(not no_provenance, label, consent)
     marking.check()  # before the networks are loaded, which takes seconds
@@ -362,8 +384,11 @@ def swap(
     share = WHOLE if shard is None else Shard.parse(shard)
     if shard is not None and not at.is_dir():
         raise UserError(f"--shard shares out a folder, and {at} is none; leave it out")
-    converter = Converter(for_runtime(model, runtime), device, pasting)
-    context.exit(1 if swap_places(converter, at, to, sources, face, who, preview, marking, share) else 0)
+    if engine == "ray" and not at.is_dir():
+        raise click.UsageError("--engine ray goes with a folder of targets.")
+    here = "cpu" if engine == "ray" else device
+    converter = Converter(for_runtime(model, runtime), here, pasting)
+    context.exit(1 if swap_places(converter, at, to, sources, face, who, preview, marking, share, crew) else 0)
 
 
 @fsf.command("extract")
@@ -712,6 +737,14 @@ def _kind(word: str, place: str = "KIND") -> str:
     close = difflib.get_close_matches(plain, known, n=1)
     hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(KINDS)}."
     raise click.BadParameter(f"no kind is called {word}; {hint}", param_hint=place)
+
+
+def _check_engine(engine: str, workers: int | None, shard: str | None) -> None:
+    """Raise click.UsageError if options of who does many files do not go together."""
+    if engine == "plain" and workers is not None:
+        raise click.UsageError("--workers goes with --engine ray.")
+    if engine == "ray" and shard is not None:
+        raise click.UsageError("--shard and --engine ray exclude each other: Ray shares out the files by itself.")
 
 
 def _check_web(command: str, extra: str) -> None:

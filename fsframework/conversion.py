@@ -56,8 +56,9 @@ class Converter:
         There is no model that can be loaded, or no mask; or occlusions are to be kept, and the model hands on no draft.
     """
 
-    model: str | None = None  # what results say of it; a converter of parts has neither
+    model: str | None = None  # what results say of it; a converter of parts has none of these
     recipe_sha256: str | None = None
+    loaded_from: str | Path | None = None  # what another process makes the same converter of
 
     def __init__(
         self, model: str | Path = models.DEFAULT, device: str | None = None, pasting: Pasting = DEFAULT_PASTING
@@ -71,7 +72,7 @@ class Converter:
         detector = trained.recipe.detector.build()
         detector.load()
         self._assemble(trained.swapper, detector, trained.recipe.size, trained.device, pasting)
-        self.model, self.recipe_sha256 = trained.recipe.name, trained.recipe.digest()
+        self.model, self.recipe_sha256, self.loaded_from = trained.recipe.name, trained.recipe.digest(), model
 
     @classmethod
     def of(

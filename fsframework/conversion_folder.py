@@ -1,73 +1,91 @@
 """A folder of pictures and videos with their faces swapped, file by file; one that fails does not stop the rest.
 
-Results appear whole or not at all, so that a job that was killed goes on where it was: files that are there are not
-made again. A note in the results' folder says what the job was, so that results of two jobs are never mixed.
+Results appear whole or not at all, so that a job that was killed goes on where it was: results whose targets are still
+the same are not made again. To know that, targets are read and hashed again. A note in the results' folder says what
+the job was, so that results of two jobs are never mixed.
 """
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import click
 
 from fsframework.conversion import DEFAULT_MARKING, Converter, check_output
 from fsframework.conversion_video import swap_video
 from fsframework.conversion_who import Who
+from fsframework.engines import PLAIN, Engine, Work
 from fsframework.errors import UserError
 from fsframework.files import write_text
 from fsframework.images import media_in, read_image, writable_format
 from fsframework.progress import progress
 from fsframework.provenance import Marking, write_swap
+from fsframework.register import sha256_of
+from fsframework.shares import WHOLE, Shard
 from fsframework.video import is_video
 
 NOTE = ".fsf-swap.json"  # in a results' folder: what the job is
+DONE = ".fsf-done"  # beside it: a marker for each result
+THERE = "there"  # what is said of a file that was done before
 
 
-@dataclass(frozen=True)
-class Shard:
-    """One of several equal shares of a list, for as many processes or jobs of an array."""
+@dataclass(frozen=True, eq=False)
+class FolderSwapper:
+    """Swaps files of a folder, each once, however many processes do so: what works for `fsf swap`.
 
-    number: int = 1  # from 1
-    count: int = 1
+    Beside a result lies a marker with the SHA-256 of the target that it was made of, and it is done as long as both
+    are there and the target is the same.
+    """
 
-    @classmethod
-    def parse(cls, text: str) -> Self:
-        """`I/N`, such as 3/8. Raises UserError for anything else."""
-        number, slash, count = text.partition("/")
-        if not (slash and number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
-            raise UserError(f"--shard {text}: is no share; write I/N with I from 1 to N, such as 3/8")
-        return cls(int(number), int(count))
+    converter: Converter
+    who: Who
+    folder: Path
+    out: Path
+    job: dict[str, Any]
+    marking: Marking = DEFAULT_MARKING
 
-    def of(self, items: list[Path]) -> list[Path]:
-        """Every `count`th item, so that long and short ones are spread; nothing is in two shares."""
-        return items[self.number - 1 :: self.count]
-
-
-WHOLE = Shard()
+    def __call__(self, name: str) -> str:
+        """Swap a file, by its name in the folder, unless it is done, which is then said. Raises UserError."""
+        file = self.folder / name
+        result = place_of(file, self.folder, self.out)
+        marker = marker_of(result, self.out)
+        try:
+            content = sha256_of(file)
+        except OSError as error:
+            raise UserError(f"{file}: cannot be read: {error.strerror or error}; check the path") from error
+        try:
+            if result.is_file() and marker.is_file() and marker.read_text(encoding="utf-8").strip() == content:
+                return THERE
+            for place in (result, marker):
+                place.parent.mkdir(parents=True, exist_ok=True)
+            swap_one(self.converter, self.who, file, result, self.job, self.marking)
+        except OSError as error:
+            raise UserError(f"{result}: cannot be written: {error.strerror or error}") from error
+        write_text(marker, f"{content}\n")
+        return ""
 
 
 def swap_folder(
-    converter: Converter,
-    who: Who,
-    folder: Path,
-    out: Path,
-    job: dict[str, Any],
-    marking: Marking = DEFAULT_MARKING,
-    shard: Shard = WHOLE,
+    make: Callable[[], Work], folder: Path, out: Path, job: dict[str, Any], shard: Shard = WHOLE, engine: Engine = PLAIN
 ) -> int:
     """Swap the faces of all pictures and videos in a folder, at any depth, into files of the same names in another.
 
     Parameters
     ----------
-    converter, who, job, marking:
-        As for `swap_video`.
+    make:
+        Builds a FolderSwapper of this folder and this job.
     folder:
         What is read.
     out:
         Where results go; it is made. Results of the same job that are there already are kept.
+    job:
+        What results depend on, besides their targets.
     shard:
         Which of the files to do. Other processes may do the others at the same time, into the same folder.
+    engine:
+        Who does them.
 
     Returns
     -------
@@ -81,29 +99,24 @@ def swap_folder(
     files = media_in(folder)
     if not files:
         raise UserError(f"{folder}: holds no pictures and no videos; choose another folder")
-    files = shard.of(files)
     if out.resolve().is_relative_to(folder.resolve()):
         raise UserError(f"{out}: lies inside {folder}, which is read; choose another folder")
     _open(out, job)
-    problems: list[UserError] = []
-    results = [(file, place_of(file, folder, out)) for file in files]
-    done = sum(result.is_file() for _, result in results)
-    with progress("swapping", len(files), "files", done) as ticker:
-        for file, result in results:
-            if result.is_file():
-                continue
-            try:
-                result.parent.mkdir(parents=True, exist_ok=True)
-                swap_one(converter, who, file, result, job, marking)
-            except UserError as error:
-                problems.append(error)
-            except OSError as error:
-                problems.append(UserError(f"{result}: cannot be written: {error.strerror or error}"))
+    names = [str(file.relative_to(folder)) for file in shard.of(files)]
+    marked = {name for name in names if marker_of(place_of(folder / name, folder, out), out).is_file()}
+    problems: dict[str, UserError] = {}
+    done = 0
+    with progress("swapping", len(names), "files") as ticker:
+        for name, said in engine.run(make, names):
+            if isinstance(said, UserError):
+                problems[name] = said
+            elif said == THERE and name in marked:  # and not by a worker that was killed meanwhile
+                done += 1
             ticker.advance()
-    for problem in problems:
-        click.echo(problem, err=True)
+    for name in sorted(problems):
+        click.echo(problems[name], err=True)
     before = f", {done} of them before" if done else ""
-    click.echo(f"{len(files) - len(problems)} of {len(files)} files are in {out}{before}")
+    click.echo(f"{len(names) - len(problems)} of {len(names)} files are in {out}{before}")
     return len(problems)
 
 
@@ -130,6 +143,12 @@ def place_of(file: Path, folder: Path, out: Path) -> Path:
     except UserError:
         return place.with_name(f"{place.name}.png")
     return place
+
+
+def marker_of(result: Path, out: Path) -> Path:
+    """Where it stands what a result in `out` was made of."""
+    place = out / DONE / result.relative_to(out)
+    return place.with_name(f"{place.name}.sha256")
 
 
 def _is_note(file: Path) -> bool:

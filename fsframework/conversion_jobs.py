@@ -1,18 +1,22 @@
 """What `fsf swap` is asked for: a picture, a video or a folder, with one source or one for each person."""
 
-from collections.abc import Sequence
+import socket
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from fsframework.conversion import DEFAULT_MARKING, Converter, check_output, largest
-from fsframework.conversion_folder import WHOLE, Shard, swap_folder, swap_one
+from fsframework.conversion_folder import FolderSwapper, swap_folder, swap_one
 from fsframework.conversion_video import check_video_output, preview
 from fsframework.conversion_who import Person, Who
+from fsframework.engines import PLAIN, Cluster, Engine
 from fsframework.errors import UserError
 from fsframework.images import read_image
 from fsframework.provenance import Marking
 from fsframework.register import sha256_of
+from fsframework.shares import WHOLE, Shard
 from fsframework.video import is_video
 
 
@@ -51,6 +55,7 @@ def swap_places(
     frames: int | None = None,
     marking: Marking = DEFAULT_MARKING,
     shard: Shard = WHOLE,
+    engine: Engine = PLAIN,
 ) -> int:
     """Swap what `fsf swap` names.
 
@@ -70,6 +75,8 @@ def swap_places(
         How results are marked.
     shard:
         Which of a folder's files to do.
+    engine:
+        Who does them. The workers of a cluster load the converter's model themselves, on the cluster's device.
 
     Returns
     -------
@@ -85,7 +92,13 @@ def swap_places(
     if frames is not None:
         preview(converter, who, target, out, frames, marking)
     elif target.is_dir():
-        return swap_folder(converter, who, target, out, job, marking, shard)
+        make = partial(FolderSwapper, converter, who, target, out, job, marking)
+        if isinstance(engine, Cluster):
+            if converter.loaded_from is None:
+                raise ValueError("a converter of parts cannot be made again by workers")
+            load = partial(Converter, converter.loaded_from, engine.device, converter.paster.pasting)
+            make = partial(_away, load, sources, face, people, marking, target, out, job)
+        return swap_folder(make, target, out, job, shard, engine)
     else:
         swap_one(converter, who, target, out, job, marking)
     return 0
@@ -101,6 +114,24 @@ def _who(converter: Converter, sources: Sequence[Path], face: str, people: Seque
         reference, source = map(Path, named(text))
         made.append(Person(_reference(converter, reference), converter.read_source(source)))
     return Who(people=made)
+
+
+def _away(
+    load: Callable[[], Converter],
+    sources: Sequence[Path],
+    face: str,
+    people: Sequence[str],
+    marking: Marking,
+    folder: Path,
+    out: Path,
+    job: dict[str, Any],
+) -> FolderSwapper:
+    """What a worker in another process does. Raises UserError if it would do something else there."""
+    converter = load()
+    if _job(converter, sources, face, people, marking) != job:
+        here = socket.gethostname()
+        raise UserError(f"{folder}: the worker on {here} has another model or sources; use a shared file system")
+    return FolderSwapper(converter, _who(converter, sources, face, people), folder, out, job, marking)
 
 
 def _reference(converter: Converter, file: Path) -> Any:

@@ -13,12 +13,13 @@ import click
 import pytest
 
 from fsframework import cli
-from fsframework.conversion_folder import WHOLE
+from fsframework.engines import PLAIN
 from fsframework.errors import UserError
 from fsframework.models import DEFAULT
 from fsframework.pasting import DEFAULT_PASTING, Pasting
 from fsframework.plugins import KINDS, SINGULAR, registry
 from fsframework.provenance import Marking
+from fsframework.shares import WHOLE
 
 TOY = Path(__file__).parent / "toy_plugin"
 RECIPE = """\
@@ -294,11 +295,12 @@ def test_swap_passes_on_what_it_is_given(fsf: Command, monkeypatch: pytest.Monke
     plain = Marking()
     assert given == [
         (b, c, [a], None, plain),
-        (("converter", "m", None, DEFAULT_PASTING), b, c, [a], "all", (), None, plain, WHOLE),
+        (("converter", "m", None, DEFAULT_PASTING), b, c, [a], "all", (), None, plain, WHOLE, PLAIN),
     ]
     given.clear()
     assert fsf("swap", "--who", "p=q", "b.png", "c.png", "--preview", "3")[0] == 1  # some failed
-    called: object = (("converter", DEFAULT, None, DEFAULT_PASTING), b, c, [], "largest", ("p=q",), 3, plain, WHOLE)
+    made = ("converter", DEFAULT, None, DEFAULT_PASTING)
+    called: object = (made, b, c, [], "largest", ("p=q",), 3, plain, WHOLE, PLAIN)
     assert given == [(b, c, ["p=q"], 3, plain), called]
     given.clear()
     ways = ("--mask", "landmarks", "--colour", "lab", "--blend", "poisson", "--keep", "occlusions")
@@ -310,7 +312,7 @@ def test_swap_passes_on_what_it_is_given(fsf: Command, monkeypatch: pytest.Monke
     assert fsf("swap", "a.png", "b.png", "c.png", "--label", "--consent", "Ann agreed")[0] == 0
     assert fsf("swap", "a.png", "b.png", "c.png", "--no-provenance")[0] == 0
     wanted = [Marking(label=True, consent="Ann agreed")] * 2 + [Marking(provenance=False)] * 2
-    places = (-1, -2, -1, -2)  # of the marking, in what is checked and in what is swapped
+    places = (-1, -3, -1, -3)  # of the marking, in what is checked and in what is swapped
     assert [values[place] for values, place in zip(given, places, strict=True)] == wanted  # type: ignore[index]
     status, _, line = fsf("swap", "a.png", "b.png", "c.png", "--no-provenance", "--consent", "Ann agreed")
     assert status == 1 and line.startswith("consent: ") and line.count("\n") == 1
@@ -318,6 +320,15 @@ def test_swap_passes_on_what_it_is_given(fsf: Command, monkeypatch: pytest.Monke
     assert status == 1 and line == "--shard shares out a folder, and b.png is none; leave it out\n"
     status, _, line = fsf("swap", "--pairs", "p.csv", "-o", "out", "--shard", "1/2")
     assert status == 2 and "With --pairs FILE.csv give -o DIR, and no pictures." in line
+    for wrong, said in [
+        (("a.png", "b.png", "c.png", "--engine", "ray"), "--engine ray goes with a folder of targets."),
+        (("--pairs", "p.csv", "-o", "out", "--engine", "ray"), "--engine ray goes with a folder of targets."),
+        (("a.png", "b.mp4", "c.png", "--engine", "ray", "--preview", "3"), "--engine ray goes with a folder"),
+        (("a.png", "b", "c", "--engine", "ray", "--shard", "1/2"), "--shard and --engine ray exclude each other"),
+        (("a.png", "b", "c", "--workers", "2"), "--workers goes with --engine ray."),
+    ]:
+        status, _, line = fsf("swap", *wrong)
+        assert status == 2 and said in line
 
 
 @pytest.mark.parametrize(

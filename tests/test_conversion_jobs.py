@@ -18,7 +18,7 @@ import skimage.data
 import torch
 
 from fsframework.conversion import Converter
-from fsframework.conversion_folder import NOTE, Shard, place_of
+from fsframework.conversion_folder import DONE, NOTE, place_of
 from fsframework.conversion_jobs import check_places, named, swap_places
 from fsframework.conversion_video import painted, plan
 from fsframework.conversion_who import Who, chosen_tracks
@@ -26,6 +26,7 @@ from fsframework.errors import UserError
 from fsframework.images import is_marked, read_image, write_image
 from fsframework.pasting import DEFAULT_PASTING, Paster, Pasting
 from fsframework.provenance import Marking
+from fsframework.shares import Shard
 from fsframework.testing_samples import portrait, somebody
 from fsframework.testing_video import make_video, scene
 from fsframework.tracking import Track
@@ -192,8 +193,9 @@ def test_broken_files_of_a_folder_are_named_and_the_rest_is_done(
     lines = [line for line in shown.err.splitlines() if not line.startswith("swapping: ")]
     assert len(lines) == 2 and "cat.png: no face was found" in lines[0] and "cut.jpg: cannot be read" in lines[1]
     assert f"4 of 6 files are in {out}" in shown.out
+    names = ["0.jpg", "2.jpg", "more/1.jpg", "more/3.jpg"]
     made = sorted(str(file.relative_to(out)) for file in out.rglob("*") if file.is_file())
-    assert made == [NOTE, "0.jpg", "2.jpg", "more/1.jpg", "more/3.jpg"]
+    assert made == [*(f"{DONE}/{name}.sha256" for name in names), NOTE, *names]
     times = {file: file.stat().st_mtime_ns for file in out.rglob("*.jpg")}
     (out / "0.jpg").unlink()
     assert swap_places(converter, pictures, out, [tmp_path / "source.png"], "largest", []) == 2
@@ -329,14 +331,16 @@ def test_shares_of_a_folder_are_done_side_by_side(
     out, sources = tmp_path / "out", [tmp_path / "source.png"]
     failed = [swap_places(converter, pictures, out, sources, "largest", [], shard=Shard(k, 3)) for k in (1, 2, 3)]
     assert sum(failed) == 2
+    names = ["0.jpg", "2.jpg", "more/1.jpg", "more/3.jpg"]
     made = sorted(str(file.relative_to(out)) for file in out.rglob("*") if file.is_file())
-    assert made == [NOTE, "0.jpg", "2.jpg", "more/1.jpg", "more/3.jpg"]
+    assert made == [*(f"{DONE}/{name}.sha256" for name in names), NOTE, *names]
     assert capsys.readouterr().out.count("of 2 files are in") == 3  # six files, two a share
     (out / f".{NOTE}.x.json").touch()  # another share writes its note
     (out / NOTE).unlink()
     for file in out.rglob("*.jpg"):
         file.unlink()
     (out / "more").rmdir()
+    shutil.rmtree(out / DONE)
     assert swap_places(converter, pictures, out, sources, "largest", [], shard=Shard(1, 6)) == 0
 
 

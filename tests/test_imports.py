@@ -34,6 +34,7 @@ DATA = {
 LAYERS = [
     {"errors"},
     {"files", "types", "blending", "signals", "progress", "statistics", "safe_yaml", "grids", "threads"},
+    {"shares", "engines"},
     {"faces", "video"},
     {"tracking"},
     {"native", "memory", "optimizers", "precision", "distributed", "certificates", "register"},

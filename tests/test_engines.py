@@ -1,0 +1,208 @@
+"""`--engine ray`: what workers of a cluster make is what one process makes, whoever is killed."""
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from fsframework.conversion import Converter
+from fsframework.conversion_folder import FolderSwapper, swap_folder
+from fsframework.conversion_jobs import swap_places
+from fsframework.conversion_who import Who
+from fsframework.engines import ATTEMPTS, PLAIN, Cluster, Engine, Work
+from fsframework.errors import UserError
+from fsframework.images import read_image, write_image
+from fsframework.provenance import Marking
+from fsframework.shares import Shard
+from fsframework.testing_samples import portrait, somebody
+from fsframework.verification import verify
+
+WORKERS = 2
+
+
+@pytest.fixture(scope="module")
+def cluster(data_folder_of_tests: None) -> Iterator[Cluster]:
+    """A cluster on this machine, which lasts as long as the tests of this file."""
+    ray = pytest.importorskip("ray")
+    pytest.importorskip("pyarrow")
+    from fsframework.engines import _connected
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("RAY_ADDRESS", raising=False)
+        patch.setenv("OMP_NUM_THREADS", "1")
+        with _connected(WORKERS):
+            assert ray.is_initialized()
+            yield Cluster(WORKERS, "cpu")
+
+
+def words(folder: Path) -> Work:
+    """A worker: writes a file that is called as the item, unless the item is broken or kills its worker."""
+
+    def work(item: str) -> str:
+        if item.startswith("broken"):
+            raise UserError(f"{item}: is broken")
+        if item == "defect":
+            raise ZeroDivisionError(item)
+        if item == "fatal" or (item == "once" and not (folder / "once").exists()):
+            (folder / "once").touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        (folder / item).write_text(f"made in {Path.cwd()}")
+        return item.upper()
+
+    return work
+
+
+def both(cluster: Cluster) -> dict[str, Engine]:
+    return {"plain": PLAIN, "ray": cluster}
+
+
+def outcomes(engine: Engine, folder: Path, items: list[str]) -> dict[str, str]:
+    return {item: str(said) for item, said in engine.run(partial(words, folder), items)}
+
+
+def test_engines_say_the_same(cluster: Cluster, tmp_path: Path) -> None:
+    items = ["a", "broken-1", "b", "broken-2", *map(str, range(20)), os.fsdecode(b"caf\xe9")]
+    found = []
+    for name, engine in both(cluster).items():
+        (tmp_path / name).mkdir()
+        found.append(outcomes(engine, tmp_path / name, items))
+        assert sorted(file.name for file in (tmp_path / name).iterdir()) == sorted(set(items) - set(items[1:4:2]))
+        assert (tmp_path / name / "a").read_text() == f"made in {Path.cwd()}"
+    assert found[0] == found[1] and found[0]["broken-1"] == "broken-1: is broken" and found[0]["a"] == "A"
+    assert outcomes(cluster, tmp_path, []) == {}
+
+
+def test_what_kills_its_worker_is_done_again_and_given_up_in_the_end(cluster: Cluster, tmp_path: Path) -> None:
+    items = ["a", "once", "b", "fatal", "c", "broken"]
+    found = outcomes(cluster, tmp_path, items)
+    assert found.pop("fatal").startswith(f"fatal: {ATTEMPTS} workers died of it; ")
+    assert found == {"a": "A", "once": "ONCE", "b": "B", "c": "C", "broken": "broken: is broken"}
+
+
+def test_what_cannot_be_built_and_defects_end_the_work(cluster: Cluster, tmp_path: Path) -> None:
+    for engine in both(cluster).values():
+        with pytest.raises(UserError, match="no such model"):
+            list(engine.run(refused, ["a", "b"]))
+    with pytest.raises(RuntimeError, match="ZeroDivisionError: defect"):
+        outcomes(cluster, tmp_path, ["defect"])
+
+
+def refused() -> Work:
+    raise UserError("no such model")
+
+
+def test_mistakes_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError, match="each worker has one GPU of its own; write --device cuda"):
+        Cluster(device="cuda:1")
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(UserError, match=r"^--engine ray: Ray is not installed; try: pip install 'fsframework\[ray\]'$"):
+        Cluster()
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """As in workers of Ray: sums of other numbers of threads round otherwise."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """Six pictures at two depths, two of which are broken; source.png lies beside the folder."""
+    folder = tmp_path / "pictures"
+    (folder / "more").mkdir(parents=True)
+    for number, suffix in enumerate(["jpg", "png", "webp", "bmp"]):
+        file = folder / ("more" if number % 2 else "") / f"{number}.{suffix}"
+        write_image(file.with_suffix(".png"), np.roll(portrait(), number, 1), synthetic=False)
+        file.with_suffix(".png").rename(file)
+    (folder / "cut.png").write_bytes((folder / "0.jpg").read_bytes()[:900])
+    write_image(folder / "noface.png", np.full((90, 90, 3), 128, np.uint8), synthetic=False)
+    write_image(tmp_path / "source.png", somebody(), synthetic=False)
+    return folder
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """All files of a folder, hidden ones too."""
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+def swapper(folder: Path, out: Path, job: dict[str, Any], killed: Path) -> Work:
+    """A worker that keeps a log, and is killed once, after a file."""
+    converter = Converter(device="cpu")
+    source = converter.read_source(folder.parent / "source.png")
+    work = FolderSwapper(converter, Who("largest", source), folder, out, job, Marking(provenance=False))
+
+    def logged(name: str) -> str:
+        said = work(name)
+        with killed.with_suffix(".log").open("a") as log:
+            log.write(f"{name} {said}\n")
+        if not killed.exists():
+            killed.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return said
+
+    return logged
+
+
+def test_swaps_of_a_cluster_equal_those_of_one_process(
+    cluster: Cluster,
+    converter: Converter,
+    pictures: Path,
+    tmp_path: Path,
+    one_thread: None,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    sources, plain = [tmp_path / "source.png"], Marking(provenance=False)
+
+    def swap(out: str, **how: Any) -> int:
+        return swap_places(converter, pictures, tmp_path / out, sources, "largest", [], None, plain, **how)
+
+    assert swap("plain") == 2
+    wrong = capsys.readouterr().err.splitlines()
+    assert [line.split(": ")[0] for line in wrong] == [str(pictures / "cut.png"), str(pictures / "noface.png")]
+    made = contents(tmp_path / "plain")
+    assert len(made) == 9 and [swap("shares", shard=Shard(number, 2)) for number in (1, 2)] == [1, 1]
+    assert contents(tmp_path / "shares") == made
+    assert swap("ray", engine=cluster) == 2
+    assert contents(tmp_path / "ray") == made and capsys.readouterr().err.splitlines()[-2:] == wrong
+    (pictures / "0.jpg").write_bytes((pictures / "more" / "1.png").read_bytes())  # another target under this name
+    assert swap("ray", engine=cluster) == 2
+    assert "4 of 6 files are in" in (said := capsys.readouterr().out) and "3 of them before" in said
+    changed = {name for name, content in contents(tmp_path / "ray").items() if content != made[name]}
+    assert changed == {"0.jpg", ".fsf-done/0.jpg.sha256"}
+
+
+def test_a_worker_that_is_killed_costs_nothing(
+    cluster: Cluster, converter: Converter, pictures: Path, tmp_path: Path, one_thread: None
+) -> None:
+    failed = []
+    (tmp_path / "plain").touch()  # where one is killed already
+    for name, engine in both(cluster).items():
+        make = partial(swapper, pictures, tmp_path / f"out-{name}", {"job": 1}, tmp_path / name)
+        failed.append(swap_folder(make, pictures, tmp_path / f"out-{name}", {"job": 1}, engine=engine))
+    assert failed == [2, 2] and contents(tmp_path / "out-ray") == contents(tmp_path / "out-plain")
+    log = sorted((tmp_path / "ray.log").read_text().splitlines())
+    assert (tmp_path / "ray").exists() and len(log) == 5  # the file after which it was killed is seen again
+    assert len({line for line in log if line.endswith(" ")}) == 4 and sum(line.endswith(" there") for line in log) == 1
+
+
+def test_swaps_of_a_cluster_are_signed(
+    cluster: Cluster, converter: Converter, pictures: Path, tmp_path: Path, one_thread: None
+) -> None:
+    sources = [tmp_path / "source.png"]
+    for out, engine in both(cluster).items():
+        assert swap_places(converter, pictures, tmp_path / out, sources, "largest", [], engine=engine) == 2
+    for name in ("0.jpg", "more/1.png", "2.webp", "more/3.bmp.png"):
+        report = verify(tmp_path / "ray" / name)
+        assert report.verdict == "intact" and report.xmp and report.watermark is not None and report.register
+        apart = read_image(tmp_path / "ray" / name).astype(int) - read_image(tmp_path / "plain" / name)
+        assert np.abs(apart).mean() < 3  # two watermarks
