@@ -409,6 +409,9 @@ def swap(
 )
 @click.option("--detector", default="mtcnn", show_default=True, metavar="NAME", help="What finds faces.")
 @click.option("--encoder", default="dlib-resnet", show_default=True, metavar="NAME", help="What says who is who.")
+@click.option("--shard", metavar="I/N", help="Do the I-th of N shares; the last to end puts all together.")
+@ENGINE
+@WORKERS
 @DEVICE
 @click.pass_context
 def extract_faces(
@@ -422,6 +425,9 @@ def extract_faces(
     every: float,
     detector: str,
     encoder: str,
+    shard: str | None,
+    engine: str,
+    workers: int | None,
     device: str | None,
 ) -> None:
     """Cut the faces out of pictures, videos and folders.
@@ -429,21 +435,32 @@ def extract_faces(
     DIR gets an aligned crop of every face, in a folder for each person, and faces.csv, which says where each came from.
     Crops that look alike are written once. Recipes train on it: --set data.use=face-folder --set data.root=DIR --set
     data.layout=aligned.
+
+    Work that was interrupted goes on when it is asked for again; what was found is kept beside DIR until then.
     """
-    from fsframework.extraction import Wanted, extract
+    _check_engine(engine, workers, shard)
+    from fsframework.engines import PLAIN, Cluster
+    from fsframework.extraction import extract
+    from fsframework.extraction_faces import Wanted
     from fsframework.plugins import part
     from fsframework.runs import pick_device
+    from fsframework.shares import WHOLE, Shard
 
     _warn_of_broken_plugins()
-    place = pick_device(device)
+    crew = Cluster(workers, device) if engine == "ray" else PLAIN
+    share = WHOLE if shard is None else Shard.parse(shard)
+    place = pick_device("cpu" if engine == "ray" else device)
     finder, recogniser = part("detectors", detector).build(), part("identity-encoders", encoder).build()
     for each in (finder, recogniser):
         each.load()
         each.to(place).eval()
     wanted = Wanted(size, smallest, score, sharpness, every)
-    faces, people, failed = extract(inputs, out, wanted, finder, recogniser, place)
-    click.echo(f"{faces} faces of {people} people: {out}")
-    context.exit(1 if failed else 0)
+    made = extract(inputs, out, wanted, finder, recogniser, place, share, crew)
+    if made.faces is None:
+        click.echo(f"share {shard} is done; {out} is made by the last of all shares")
+    else:
+        click.echo(f"{made.faces} faces of {made.people} people: {out}")
+    context.exit(1 if made.failed else 0)
 
 
 @fsf.command()

@@ -2,62 +2,59 @@
 
 The result is a folder: PERSON/NAME.png for every face, and faces.csv, a line for each crop: where it came from, where
 it is there, and how good it is.
+
+First the faces of each file are found, by whomever and in any order, and kept beside the result; then all of them are
+put together. Work that was killed goes on with what is kept.
 """
 
-import csv
-import io
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import json
+import shutil
+import socket
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
-import cv2
-import numpy as np
-import torch
-from torch.nn import functional as F
 
-from fsframework.alignment import align, transform
 from fsframework.components import Detector, IdentityEncoder
+from fsframework.engines import PLAIN, Cluster, Engine, Work
 from fsframework.errors import UserError
-from fsframework.files import making
-from fsframework.images import media_in, read_image, to_tensor, write_image
-from fsframework.people import KNOWN
+from fsframework.extraction_assembly import Found, assemble
+from fsframework.extraction_faces import FaceFinder, Record, Wanted, folder_of
+from fsframework.files import check_new, making, write_text
+from fsframework.images import media_in
+from fsframework.plugins import Part
 from fsframework.progress import progress
-from fsframework.types import AlignedFace, Faces
-from fsframework.video import is_video, probe, read
+from fsframework.runs import pick_device
+from fsframework.shares import WHOLE, Shard
+from fsframework.weights import digest
 
-# Mean difference of two small crops, in grey levels, below which they show one picture. Other qualities and sizes of a
-# portrait differed by 1.8 and 3.7, different pictures of one person of ORL by 4.9 and more.
-COPY = 4.0
-TABLE = "faces.csv"
-COLUMNS = ("crop", "person", "source", "frame", "score", "sharpness", "box", "landmarks", "matrix")
+NOTE = ".fsf-extract.json"  # in the result, and in what is kept meanwhile: what the job is
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """Which faces are taken, and how."""
+class Extracted(NamedTuple):
+    """How many faces were written, of how many people; None as long as other shares are not done.
 
-    size: int = 256  # side of the crops, in pixels
-    smallest: float = 40.0  # side of the box, in pixels
-    score: float = 0.9  # of the detector, 0 to 1
-    sharpness: float = 0.0  # see `sharpness`
-    every: float = 1.0  # seconds between frames of videos
+    `failed` files could not be read, of those that this process did.
+    """
 
-
-@dataclass(frozen=True, eq=False)
-class Found:
-    """A face that is taken."""
-
-    source: Path
-    frame: int  # of a video; 0 of a picture
-    crop: AlignedFace
-    z_id: np.ndarray  # (D,) unit length
+    faces: int | None
+    people: int | None
+    failed: int
 
 
 def extract(
-    inputs: Sequence[Path], out: Path, wanted: Wanted, detector: Detector, encoder: IdentityEncoder, device: Any = "cpu"
-) -> tuple[int, int, int]:
+    inputs: Sequence[Path],
+    out: Path,
+    wanted: Wanted,
+    detector: Detector,
+    encoder: IdentityEncoder,
+    device: Any = "cpu",
+    shard: Shard = WHOLE,
+    engine: Engine = PLAIN,
+) -> Extracted:
     """Write the faces of pictures, folders and videos to a new folder, in one step or not at all.
 
     Parameters
@@ -65,44 +62,64 @@ def extract(
     inputs:
         Files and folders, at any depth.
     out:
-        A folder that does not exist, or is empty.
+        A folder that does not exist, or is empty. Beside it lies, until it is made, what was found in each file.
     wanted:
         Which faces are taken.
     detector, encoder:
         Loaded, on the device. The encoder's embeddings say who is who.
+    shard:
+        Which of the files to do. Whoever ends last of all shares puts everything together.
+    engine:
+        Who does them. The workers of a cluster load the networks themselves, on the cluster's device.
 
     Returns
     -------
-    How many faces were written, of how many people, and how many files could not be read, which are named on standard
-    error.
+    What was made. Files that could not be read are named on standard error.
 
     Raises
     ------
     UserError
-        An input does not exist, no face was found, or the folder cannot be written.
+        An input does not exist, no face was found, the folder cannot be written, or another job was begun for it.
     """
     files = [file for each in inputs for file in _files(each)]
     if not files:
         raise UserError(f"{inputs[0]}: holds no pictures and no videos; choose another folder")
-    problems: list[UserError] = []
-    found: list[Found] = []
-    seen: list[np.ndarray] = []
-    with making(out) as folder:
-        with progress("extracting", len(files), "files") as ticker:
-            for file in files:
-                try:
-                    for place, frame in _frames(file, wanted.every):
-                        found += _faces(frame, file, place, wanted, seen, detector, encoder, device)
-                except UserError as error:
-                    problems.append(error)
-                ticker.advance(note=f"{len(found)} faces")
-        for problem in problems:
-            click.echo(problem, err=True)
-        if not found:
-            raise UserError(f"{inputs[0]}: no face was found in {len(files)} files; try smaller --smallest or --score")
-        people = group(np.stack([face.z_id for face in found]))
-        _write(folder, found, people)
-    return len(found), max(people) + 1, len(problems)
+    job = _job(wanted, detector, encoder)
+    parts = out.parent / f".{out.name}.parts"
+    if shard != WHOLE and _is_made(out, job):
+        return Extracted(None, None, 0)
+    check_new(out)
+    _open(parts, job)
+    if isinstance(engine, Cluster):
+        networks = (
+            Part("detectors", detector.name, detector.options),
+            Part("identity-encoders", encoder.name, encoder.options),
+        )
+        make: Callable[[], Work] = partial(_away, *networks, engine.device, wanted, parts, job)
+    else:
+        make = partial(FaceFinder, detector, encoder, device, wanted, parts)
+    lists = [parts / "shares" / f"{number + 1}-of-{shard.count}.json" for number in range(shard.count)]
+    mine = lists[shard.number - 1]
+    mine.unlink(missing_ok=True)  # so that nobody puts anything together before this share is done
+    found, failed = _find(shard.of(files), make, engine, parts)
+    mine.parent.mkdir(exist_ok=True)
+    write_text(mine, json.dumps([[str(file), content] for file, content in found]) + "\n")
+    if not all(each.is_file() for each in lists):
+        return Extracted(None, None, failed)
+    try:
+        with making(out) as folder:
+            faces, people = assemble(folder, _merged(lists, files), parts)
+            if not faces:
+                shutil.rmtree(parts)
+                asked = f"no face was found in {len(files)} files; try smaller --smallest or --score"
+                raise UserError(f"{inputs[0]}: {asked}")
+            write_text(folder / NOTE, _text(job))
+    except UserError:
+        if not _is_made(out, job):  # by another share that ended at the same time
+            raise
+        return Extracted(None, None, failed)
+    shutil.rmtree(parts, ignore_errors=True)
+    return Extracted(faces, people, failed)
 
 
 def _files(place: Path) -> list[Path]:
@@ -111,113 +128,81 @@ def _files(place: Path) -> list[Path]:
     return [place] if place.is_file() else media_in(place)
 
 
-def _frames(file: Path, every: float) -> Iterator[tuple[int, np.ndarray]]:
-    """A picture, or frames of a video so many seconds apart, with their places."""
-    if not is_video(file):
-        yield 0, read_image(file)
-        return
-    video = probe(file)
-    seconds = [float((time - video.times[0]) * video.base) for time in video.times]
-    due = 0.0
-    for place, frame in enumerate(read(video)):
-        if seconds[place] >= due - 1e-6:
-            due = seconds[place] + every
-            yield place, frame
+def _job(wanted: Wanted, detector: Detector, encoder: IdentityEncoder) -> dict[str, Any]:
+    """What the faces of a file depend on, besides its content."""
+    networks = {
+        kind: [network.name, network.options.model_dump(mode="json"), digest(network)]
+        for kind, network in {"detector": detector, "encoder": encoder}.items()
+    }
+    return {"wanted": asdict(wanted), **networks}
 
 
-def _faces(
-    frame: np.ndarray,
-    file: Path,
-    place: int,
-    wanted: Wanted,
-    seen: list[np.ndarray],
-    detector: Detector,
-    encoder: IdentityEncoder,
-    device: Any,
-) -> list[Found]:
-    """The faces of a frame that are taken; `seen` remembers what they look like."""
-    with torch.inference_mode():
-        faces = detector([frame])[0]
-    crops = []
-    for face in faces:
-        side = float(min(face.box[2] - face.box[0], face.box[3] - face.box[1]))
-        if side < wanted.smallest or face.score < wanted.score:
-            continue
-        crop = align(frame, face, wanted.size)
-        look = small(crop.image)
-        if sharpness(crop.image) < wanted.sharpness or is_copy(look, seen):
-            continue
-        seen.append(look)
-        crops.append(crop)
-    if not crops:
-        return []
-    image = to_tensor(np.stack([crop.image for crop in crops]))
-    points = torch.from_numpy(np.stack([transform(crop.face.landmarks, crop.matrix) for crop in crops])).float()
-    with torch.inference_mode():
-        z_id = F.normalize(encoder(Faces.of(image, points).to(device)).float(), dim=1).cpu().numpy()
-    return [Found(file, place, crop, row) for crop, row in zip(crops, z_id, strict=True)]
+def _text(job: dict[str, Any]) -> str:
+    return json.dumps(job, indent=2, sort_keys=True) + "\n"
 
 
-def small(image: np.ndarray) -> np.ndarray:
-    """What a crop looks like: 16x16 grey levels (256,) int16."""
-    grey = cv2.resize(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), (16, 16), interpolation=cv2.INTER_AREA)
-    return grey.reshape(-1).astype(np.int16)
+def _is_made(out: Path, job: dict[str, Any]) -> bool:
+    """Whether the whole job is done."""
+    try:
+        return (out / NOTE).read_text(encoding="utf-8") == _text(job)
+    except OSError:
+        return False
 
 
-def is_copy(look: np.ndarray, seen: Sequence[np.ndarray]) -> bool:
-    """Whether a crop looks like one of others, such as another size or quality of one picture."""
-    return bool(seen) and bool((np.abs(np.stack(seen) - look).mean(axis=1) < COPY).any())
+def _open(parts: Path, job: dict[str, Any]) -> None:
+    """Make the folder of what is kept, or go on in it. Raises UserError if it is that of another job."""
+    note = parts / NOTE
+    try:
+        if note.is_file() and note.read_text(encoding="utf-8") != _text(job):
+            raise UserError(f"{parts}: belongs to another job, which was not finished; remove it, or choose another -o")
+        parts.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{parts}: cannot be used: {error.strerror or error}; choose another -o") from error
+    write_text(note, _text(job))
 
 
-def sharpness(image: np.ndarray) -> float:
-    """Standard deviation of the Laplacian of a crop's grey levels, at 128 px; blurred faces have less than 5."""
-    grey = cv2.resize(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), (128, 128), interpolation=cv2.INTER_AREA)
-    return float(cv2.Laplacian(grey.astype(np.float32), cv2.CV_32F).std())
+def _away(
+    detector: Part, encoder: Part, device: str | None, wanted: Wanted, parts: Path, job: dict[str, Any]
+) -> FaceFinder:
+    """What a worker in another process does. Raises UserError if it would do something else there."""
+    networks, place = (detector.build(), encoder.build()), pick_device(device)
+    for network in networks:
+        network.load()
+        network.to(place).eval()
+    if _job(wanted, *networks) != job:
+        raise UserError(
+            f"{parts}: the worker on {socket.gethostname()} has other networks; install the same everywhere"
+        )
+    return FaceFinder(*networks, place, wanted, parts)
 
 
-def group(z_id: np.ndarray) -> list[int]:
-    """Who is who: a number for each embedding (N, D) of unit length, 0 for the person with most faces.
-
-    Each goes to the nearest person's mean, or begins a new one; then all are given again to the means that came out.
-    Memory and time grow with faces times people.
-    """
-    means: list[np.ndarray] = []
-    for row in z_id:
-        likeness = np.array([row @ mean / np.linalg.norm(mean) for mean in means])
-        if len(means) and likeness.max() >= KNOWN:
-            means[int(likeness.argmax())] = means[int(likeness.argmax())] + row
-        else:
-            means.append(row)
-    centres = np.stack(means) / np.linalg.norm(np.stack(means), axis=1, keepdims=True)
-    nearest = (z_id @ centres.T).argmax(axis=1)
-    counts = np.bincount(nearest, minlength=len(centres))
-    ranks = {int(person): rank for rank, person in enumerate(np.argsort(-counts, kind="stable"))}
-    return [ranks[int(person)] for person in nearest]
-
-
-def _write(folder: Path, found: Sequence[Found], people: Sequence[int]) -> None:
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(COLUMNS)
-    taken: set[str] = set()
-    for face, number in zip(found, people, strict=True):
-        person = f"person-{number + 1:04}"
-        name = _free(f"{face.source.stem}-{face.frame}", person, taken)
-        (folder / person).mkdir(exist_ok=True)
-        write_image(folder / person / name, face.crop.image, synthetic=False)
-        found_at = face.crop.face
-        numbers = [found_at.box, found_at.landmarks.reshape(-1), face.crop.matrix.reshape(-1)]
-        words = [" ".join(f"{value:.3f}" for value in row) for row in numbers]
-        quality = [f"{found_at.score:.4f}", f"{sharpness(face.crop.image):.2f}"]
-        table.writerow([f"{person}/{name}", person, face.source, face.frame, *quality, *words])
-    (folder / TABLE).write_text(text.getvalue(), encoding="utf-8")
+def _find(
+    files: Sequence[Path], make: Callable[[], Work], engine: Engine, parts: Path
+) -> tuple[list[tuple[Path, str | None]], int]:
+    """Find the faces of files: each with its SHA-256 if they are kept, and how many files are broken, which is said."""
+    said: dict[str, str | UserError] = {}
+    with progress("extracting", len(files), "files") as ticker:
+        for name, what in engine.run(make, [str(file) for file in files]):
+            said[name] = what
+            ticker.advance()
+    found: list[tuple[Path, str | None]] = []
+    failed = 0
+    for file in files:
+        what = said[str(file)]
+        kept = what if isinstance(what, str) else None
+        problem = what if isinstance(what, UserError) else Record.read(folder_of(parts, what)).problem_of(file)
+        if problem is not None:
+            click.echo(problem, err=True)
+            failed += 1
+        found.append((file, kept))
+    return found, failed
 
 
-def _free(stem: str, person: str, taken: set[str]) -> str:
-    """A name that no other crop of a person has."""
-    name, number = f"{stem}.png", 1
-    while f"{person}/{name}" in taken:
-        number += 1
-        name = f"{stem}-{number}.png"
-    taken.add(f"{person}/{name}")
-    return name
+def _merged(lists: Sequence[Path], files: Sequence[Path]) -> list[Found]:
+    """The files whose faces are kept, in order, from the lists of all shares. Raises UserError if they saw others."""
+    contents: dict[str, str | None] = {}
+    for each in lists:
+        contents.update(json.loads(each.read_text(encoding="utf-8")))
+    if contents.keys() != {str(file) for file in files}:
+        raise UserError(f"{lists[0].parent}: the shares saw other files; remove {lists[0].parents[1]} and begin again")
+    return [(file, content) for file in files if (content := contents[str(file)]) is not None]

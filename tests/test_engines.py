@@ -18,7 +18,10 @@ from fsframework.conversion_jobs import swap_places
 from fsframework.conversion_who import Who
 from fsframework.engines import ATTEMPTS, PLAIN, Cluster, Engine, Work
 from fsframework.errors import UserError
+from fsframework.extraction import extract
+from fsframework.extraction_faces import Wanted
 from fsframework.images import read_image, write_image
+from fsframework.plugins import part
 from fsframework.provenance import Marking
 from fsframework.shares import Shard
 from fsframework.testing_samples import portrait, somebody
@@ -193,6 +196,23 @@ def test_a_worker_that_is_killed_costs_nothing(
     log = sorted((tmp_path / "ray.log").read_text().splitlines())
     assert (tmp_path / "ray").exists() and len(log) == 5  # the file after which it was killed is seen again
     assert len({line for line in log if line.endswith(" ")}) == 4 and sum(line.endswith(" there") for line in log) == 1
+
+
+def test_crops_of_a_cluster_equal_those_of_one_process(
+    cluster: Cluster, pictures: Path, tmp_path: Path, one_thread: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    detector, encoder = part("detectors", "mtcnn").build(), part("identity-encoders", "dlib-resnet").build()
+    for network in (detector, encoder):
+        network.load()
+        network.eval()
+    write_image(pictures / "other.png", somebody(), synthetic=False)
+    (pictures / "same.png").write_bytes((pictures / "other.png").read_bytes())
+    for out, engine in both(cluster).items():
+        made = extract([pictures], tmp_path / out, Wanted(smallest=30), detector, encoder, engine=engine)
+        assert made == (3, 2, 1)  # others are copies of these
+        (said,) = capsys.readouterr().err.splitlines()
+        assert said.startswith(f"{pictures / 'cut.png'}: cannot be read")
+    assert len(contents(tmp_path / "ray")) == 5 and contents(tmp_path / "ray") == contents(tmp_path / "plain")
 
 
 def test_swaps_of_a_cluster_are_signed(

@@ -1,8 +1,12 @@
 """`fsf extract`: crops, their table, filters, copies, people, broken files."""
 
 import csv
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,14 +16,18 @@ from PIL import Image
 from fsframework import cli
 from fsframework.alignment import warp
 from fsframework.errors import UserError
-from fsframework.extraction import TABLE, Wanted, extract, group, is_copy, sharpness, small
+from fsframework.extraction import NOTE, Extracted, extract
+from fsframework.extraction_assembly import TABLE, Looks, group, is_copy
+from fsframework.extraction_faces import Wanted, sharpness, small
 from fsframework.files import package_file
 from fsframework.images import is_marked, read_image, write_image
+from fsframework.people import KNOWN
 from fsframework.plugins import part
+from fsframework.shares import Shard
 from fsframework.testing_samples import LANDMARKS, portrait
 from fsframework.testing_video import make_video, scene
 
-Extract = Callable[..., tuple[int, int, int]]
+Extract = Callable[..., Extracted]
 
 
 @pytest.fixture(scope="module")
@@ -29,8 +37,8 @@ def run() -> Extract:
         each.load()
         each.eval()
 
-    def call(inputs: list[Path], out: Path, **wanted: float) -> tuple[int, int, int]:
-        return extract(inputs, out, Wanted(**wanted), *parts)  # type: ignore[arg-type]
+    def call(inputs: list[Path], out: Path, how: dict[str, Any] | None = None, **wanted: float) -> Extracted:
+        return extract(inputs, out, Wanted(**wanted), *parts, **(how or {}))  # type: ignore[arg-type]
 
     return call
 
@@ -112,6 +120,65 @@ def test_broken_files_are_named_and_the_rest_is_done(
         run([tmp_path / "nowhere"], tmp_path / "other")
 
 
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+def test_shares_make_what_one_process_makes(
+    run: Extract, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (pictures / "a-copy.png").write_bytes((pictures / "s2-3.png").read_bytes())
+    for name in ("cut.jpg", "same.jpg"):
+        (pictures / name).write_bytes((pictures / "more" / "portrait.jpg").read_bytes()[:900])
+    assert run([pictures], tmp_path / "whole", smallest=30) == (10, 4, 2)
+    whole = contents(tmp_path / "whole")
+    assert NOTE in whole and len(whole) == 12 and not (tmp_path / ".whole.parts").exists()
+    taken = {Path(row["source"]).name for row in rows(tmp_path / "whole")}
+    assert "a-copy.png" in taken and "s2-3.png" not in taken  # the first of two that are the same
+    said = sorted(capsys.readouterr().err.splitlines())
+    assert [line.split(": ")[0] for line in said] == [str(pictures / name) for name in ("cut.jpg", "same.jpg")]
+
+    def share(number: int, out: str = "shares") -> Extracted:
+        return run([pictures], tmp_path / out, {"shard": Shard(number, 3)}, smallest=30)
+
+    made = [share(number) for number in (3, 1, 3, 2)]
+    assert [each.faces for each in made] == [None, None, None, 10] and made[3].people == 4
+    assert sum(each.failed for each in made) - made[0].failed == 2
+    assert contents(tmp_path / "shares") == whole and not (tmp_path / ".shares.parts").exists()
+    assert set(capsys.readouterr().err.splitlines()) == set(said)
+    assert share(1) == (None, None, 0)  # one that starts when all is done
+    assert contents(tmp_path / "shares") == whole and not (tmp_path / ".shares.parts").exists()
+    with pytest.raises(UserError, match="exists and holds something"):
+        share(1, "pictures")
+
+
+def test_shares_that_see_other_files_are_not_put_together(run: Extract, pictures: Path, tmp_path: Path) -> None:
+    run([pictures], tmp_path / "out", {"shard": Shard(1, 2)}, smallest=30)
+    (pictures / "new.png").write_bytes((pictures / "s2-1.png").read_bytes())
+    with pytest.raises(UserError, match=r"the shares saw other files; remove .*\.out\.parts and begin again"):
+        run([pictures], tmp_path / "out", {"shard": Shard(2, 2)}, smallest=30)
+    with pytest.raises(UserError, match="belongs to another job, which was not finished"):
+        run([pictures], tmp_path / "out", smallest=31)
+    assert run([pictures], tmp_path / "out", smallest=30) == (10, 4, 0)  # goes on with what was kept
+
+
+def test_work_that_was_killed_goes_on(pictures: Path, tmp_path: Path) -> None:
+    options = ["--smallest", "30", "--device", "cpu", "-o"]
+    command = [sys.executable, "-m", "fsframework", "extract", str(pictures), *options]
+    parts = tmp_path / ".out.parts"
+    with subprocess.Popen([*command, str(tmp_path / "out")], stderr=subprocess.DEVNULL) as process:
+        while process.poll() is None and len(list(parts.glob("*/[!.]*/record.npz"))) < 3:
+            time.sleep(0.01)
+        process.kill()
+    kept = {file: file.stat().st_ino for file in parts.glob("*/[!.]*/*.png")}
+    assert len(kept) >= 2 and not (tmp_path / "out").exists()
+    for out in ("out", "whole"):
+        subprocess.run([*command, str(tmp_path / out)], check=True, capture_output=True)
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+    made = {file.stat().st_ino for file in (tmp_path / "out").rglob("*.png")}
+    assert set(kept.values()) <= made  # links to what the killed process found
+
+
 def test_command(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     done = CliRunner().invoke(cli.fsf, ["extract", "pictures", "-o", "faces", "--smallest", "30", "--device", "cpu"])
@@ -128,6 +195,37 @@ def test_group_numbers_people_by_their_faces() -> None:
     of = np.array([2, 0, 0, 1, 0, 2, 0])
     z_id = centres[of] + 0.05 * rng.normal(size=(7, 64))
     assert group(z_id / np.linalg.norm(z_id, axis=1, keepdims=True)) == [1, 0, 0, 2, 0, 1, 0]
+
+
+def test_copies_are_those_of_all_pairs() -> None:
+    rng = np.random.default_rng(0)
+    bases = rng.integers(0, 256, (40, 256))
+    crowd = bases[rng.integers(0, 40, 3000)] + rng.integers(-12, 13, (3000, 1)) * rng.choice([-1, 1], (3000, 256))
+    looks = Looks()
+    seen: list[np.ndarray] = []
+    for look in np.clip(crowd, 0, 255).astype(np.uint8):
+        is_new = not is_copy(look, seen)
+        assert looks.add(look) == is_new
+        seen += [look] if is_new else []
+    assert 1024 < looks.count == len(seen) < 2900  # more than there was room for, and copies enough
+
+
+def test_group_is_the_rule_it_says() -> None:
+    rng = np.random.default_rng(1)
+    centres = rng.normal(size=(150, 16))
+    z_id = centres[rng.integers(0, 150, 2000)] + 0.5 * rng.normal(size=(2000, 16))
+    z_id /= np.linalg.norm(z_id, axis=1, keepdims=True)
+    means: list[np.ndarray] = []
+    for row in z_id:
+        likeness = [row @ mean / np.linalg.norm(mean) for mean in means]
+        if means and max(likeness) >= KNOWN:
+            means[int(np.argmax(likeness))] = means[int(np.argmax(likeness))] + row
+        else:
+            means.append(row)
+    nearest = np.array([np.argmax([row @ mean / np.linalg.norm(mean) for mean in means]) for row in z_id])
+    found = np.array(group(z_id))
+    assert 64 < len(means) == len(set(zip(nearest, found, strict=True))) == found.max() + 1
+    assert (np.diff(np.bincount(found)) <= 0).all()
 
 
 def test_sharpness_and_copies() -> None:
