@@ -1,7 +1,7 @@
 """`fsf extract`: faces in pictures and videos -> aligned crops that recipes train on, a folder for each person.
 
-The result is a folder: PERSON/NAME.png for every face, and faces.csv, a line for each crop: where it came from, where
-it is there, and how good it is.
+The result is a folder: PERSON/NAME.png for every face, or shards of them (`fsframework.shards`), and faces.csv, a line
+for each crop, in the same order: where it came from, where it is there, and how good it is.
 
 First the faces of each file are found, by whomever and in any order, and kept beside the result; then all of them are
 put together. Work that was killed goes on with what is kept.
@@ -108,7 +108,7 @@ def extract(
         return Extracted(None, None, failed)
     try:
         with making(out) as folder:
-            faces, people = assemble(folder, _merged(lists, files), parts)
+            faces, people = assemble(folder, _merged(lists, files), parts, wanted)
             if not faces:
                 shutil.rmtree(parts)
                 asked = f"no face was found in {len(files)} files; try smaller --smallest or --score"

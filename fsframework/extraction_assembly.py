@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from fsframework.extraction_faces import Record, folder_of
+from fsframework.extraction_faces import Record, Wanted, folder_of
 from fsframework.people import KNOWN
 from fsframework.progress import tracked
+from fsframework.shards import write_shards
 
 # Mean difference of two small crops, in grey levels, below which they show one picture. Other qualities and sizes of a
 # portrait differed by 1.8 and 3.7, different pictures of one person of ORL by 4.9 and more.
@@ -26,8 +27,8 @@ TOGETHER = 4096  # faces that are compared with all people at once
 Found = tuple[Path, str]  # a file, and the SHA-256 of its content
 
 
-def assemble(folder: Path, found: Sequence[Found], parts: Path) -> tuple[int, int]:
-    """Write the faces of files that are kept in `parts` to a folder.
+def assemble(folder: Path, found: Sequence[Found], parts: Path, wanted: Wanted) -> tuple[int, int]:
+    """Write the faces of files that are kept in `parts` to a folder, as `wanted` says.
 
     Returns how many faces were written, of how many people: none if no face was kept. Memory grows by about 1 kB for
     each face, not by its crop.
@@ -40,10 +41,14 @@ def assemble(folder: Path, found: Sequence[Found], parts: Path) -> tuple[int, in
     with (folder / TABLE).open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(COLUMNS)
-        for row, crop in _rows(found, kept, people, parts):
+        for row, crop in _rows(found, kept, people, parts, wanted.suffix):
             table.writerow(row)
             crops.append((row[0], crop))
-    write_crops(folder, tracked(crops, "writing", len(crops), "crops"))
+    shown = tracked(crops, "writing", len(crops), "crops")
+    if wanted.sharded is None:
+        write_crops(folder, shown)
+    else:
+        write_shards(folder, shown, wanted.sharded)
     return len(crops), max(people) + 1
 
 
@@ -71,7 +76,7 @@ def _without_copies(found: Sequence[Found], parts: Path) -> tuple[list[list[int]
 
 
 def _rows(
-    found: Sequence[Found], kept: Sequence[Sequence[int]], people: Sequence[int], parts: Path
+    found: Sequence[Found], kept: Sequence[Sequence[int]], people: Sequence[int], parts: Path, suffix: str
 ) -> Iterator[tuple[list[Any], Path]]:
     """The table's rows, each with the file of its crop."""
     numbers = iter(people)
@@ -82,22 +87,23 @@ def _rows(
         record = Record.read(folder_of(parts, content))
         for row in rows:
             person = f"person-{next(numbers) + 1:04}"
-            name = _free(f"{file.stem}-{record.frames[row]}", person, taken)
+            stem = file.stem.replace(".", "_")  # webdataset takes what follows the first dot for the kind
+            name = _free(f"{stem}-{record.frames[row]}", suffix, person, taken)
             quality = [f"{record.scores[row]:.4f}", f"{record.sharpness[row]:.2f}"]
             places = [record.boxes[row], record.landmarks[row], record.matrices[row]]
             words = [" ".join(f"{value:.3f}" for value in place) for place in places]
             yield (
                 [f"{person}/{name}", person, file, record.frames[row], *quality, *words],
-                folder_of(parts, content) / f"{row}.png",
+                folder_of(parts, content) / f"{row}{suffix}",
             )
 
 
-def _free(stem: str, person: str, taken: set[str]) -> str:
+def _free(stem: str, suffix: str, person: str, taken: set[str]) -> str:
     """A name that no other crop of a person has."""
-    name, number = f"{stem}.png", 1
+    name, number = f"{stem}{suffix}", 1
     while f"{person}/{name}" in taken:
         number += 1
-        name = f"{stem}-{number}.png"
+        name = f"{stem}-{number}{suffix}"
     taken.add(f"{person}/{name}")
     return name
 

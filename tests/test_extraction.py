@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from fsf_data.face_folder import FaceFolder
 from PIL import Image
 
 from fsframework import cli
@@ -81,6 +82,31 @@ def test_people_get_folders_and_every_crop_its_line(run: Extract, pictures: Path
     again = warp(read_image(pictures / "more" / "portrait.jpg"), matrix, 256)
     assert crop.shape == (256, 256, 3) and np.abs(crop.astype(int) - again).mean() < 1
     assert not is_marked(out / line["crop"])  # a photograph is no synthetic picture
+
+
+def test_shards_hold_the_same_crops_for_recipes(run: Extract, pictures: Path, tmp_path: Path) -> None:
+    pytest.importorskip("webdataset")
+    (pictures / "s2-1.png").rename(pictures / "s2.first.png")
+    assert run([pictures], tmp_path / "plain", smallest=30) == run(
+        [pictures], tmp_path / "packed", smallest=30, sharded=4
+    )
+    files = sorted(file.name for file in (tmp_path / "packed").iterdir() if not file.name.startswith("."))
+    assert files == ["faces-000000.tar", "faces-000001.tar", "faces-000002.tar", TABLE]
+    plain, packed = (opened(tmp_path / name) for name in ("plain", "packed"))
+    assert packed.names() == [row["crop"] for row in rows(tmp_path / "packed")]  # in the same order
+    assert sorted(name.replace(".webp", ".png") for name in packed.names()) == plain.names() and len(plain) == 10
+    assert any(name.endswith("/s2_first-0.png") for name in plain.names())
+    for place, name in enumerate(packed.names()):
+        same = plain[plain.names().index(name.replace(".webp", ".png"))]
+        assert same.person == packed[place].person
+        np.testing.assert_array_equal(same.image, packed[place].image)
+
+
+def opened(root: Path) -> FaceFolder:
+    options = FaceFolder.Options(root=root, layout="aligned", cache=root.parent / "cache")
+    data = FaceFolder(options, 256, None, "all")
+    data.load()
+    return data
 
 
 def test_small_and_blurred_faces_and_copies_are_left_out(run: Extract, tmp_path: Path) -> None:

@@ -293,3 +293,12 @@ def test_to_images_rounds_and_clamps() -> None:
     pixels = to_images(values.view(1, 1, 1, 6).expand(1, 3, 1, 6))
     np.testing.assert_array_equal(pixels[0, 0, :, 0], [0, 0, 0, 1, 255, 255])
     assert to_images(torch.ones(1, 3, 2, 2, dtype=torch.bfloat16)).max() == 255
+
+
+def test_lossless_webp_keeps_every_pixel(tmp_path: Path) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
+    write_image(tmp_path / "a.webp", image, lossless=True)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.webp"), image)
+    assert is_marked(tmp_path / "a.webp")
+    write_image(tmp_path / "b.webp", image)
+    assert (read_image(tmp_path / "b.webp") != image).any()
