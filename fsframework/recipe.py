@@ -137,8 +137,8 @@ class Stage(Keys):
     embeddings: Literal["auto", "once", "every-step"] = Field(
         default="auto",
         description="When sources are embedded. once: all faces before the first step, which are kept in memory; "
-        "every-step: those of a step, which starts at once and takes no memory for each face; auto: once, for up to a "
-        "million faces.",
+        "every-step: those of a step, which starts at once and takes no memory for each face; auto: once, for up to "
+        "200 000 faces.",
     )
     workers: int = Field(default=0, ge=0, description="Processes that read data; 0: none beside the training process.")
     checkpoint_every: int = Field(default=500, ge=1, description="Steps between the states that a run can go on from.")

@@ -40,7 +40,7 @@ from fsframework.training_state import pack_optimizer, unpack_optimizer
 from fsframework.types import Batch, SwapResult
 from fsframework.weights import below, load_state, save_state
 
-MOST_ONCE = 1_000_000  # faces that are embedded before training, at 2 kB each, unless the recipe says otherwise
+MOST_ONCE = 200_000  # faces that are embedded before training, which takes minutes, unless the recipe says otherwise
 
 
 def train(run: Run, world: World = ALONE, board: bool = False) -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -64,10 +65,14 @@ def command(processes: int, *words: str) -> list[str]:
 
 
 def start(place: Path, processes: int, *words: str) -> subprocess.Popen[str]:
+    return launched(place, command(processes, *words))
+
+
+def launched(place: Path, command: list[str]) -> subprocess.Popen[str]:
     paths = os.pathsep.join([str(TOY), *filter(None, [os.environ.get("PYTHONPATH")])])
     environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
-        command(processes, *words),
+        command,
         cwd=place,
         env=environment,
         stdout=subprocess.PIPE,
@@ -105,6 +110,22 @@ def test_two_processes_give_the_weights_of_one(place: Path, both: dict[str, torc
     logged = [[json.loads(line) for line in file.read_text().splitlines()] for file in files]
     assert [entry["step"] for entry in logged[1]] == list(range(1, STEPS + 1))  # one process writes
     assert logged[1][-1]["losses"] == pytest.approx(logged[0][-1]["losses"], abs=1e-5)
+
+
+def test_two_machines_give_what_two_processes_of_one_give(place: Path, both: dict[str, torch.Tensor]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    run = ["-m", "fsframework", "run", "tiny.yaml", "--device", "cpu", "--out", "machines"]
+    where = ["--nnodes", "2", "--nproc-per-node", "1", "--master-addr", "127.0.0.1", "--master-port", port]
+    machines = [
+        launched(place, [sys.executable, "-m", "torch.distributed.run", *where, "--node-rank", rank, *run])
+        for rank in ("0", "1")
+    ]
+    for machine in machines:
+        _, said = machine.communicate(timeout=300)
+        assert machine.returncode == 0, said
+    again = weights(place, "machines")
+    assert all(torch.equal(again[key], value) for key, value in both.items())
 
 
 def worker(parent: int, rank: int) -> int:
