@@ -21,7 +21,7 @@ from fsframework.testing import check_component
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "MODEL_CARD.md", *sorted(ROOT.glob("*/README.md"))]
-DOCUMENTS += sorted(ROOT.glob("plugins/examples/*/README.md"))
+DOCUMENTS += [*sorted(ROOT.glob("plugins/examples/*/README.md")), *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def blocks(document: Path, language: str) -> list[str]:
@@ -32,10 +32,11 @@ def blocks(document: Path, language: str) -> list[str]:
 
 def commands() -> list[list[str]]:
     """Every `fsf` command in a code block, or in the head of a recipe."""
-    text = "\n".join(block for document in DOCUMENTS for block in blocks(document, ""))
+    kinds = ("", "bash")
+    text = "\n".join(block for document in DOCUMENTS for kind in kinds for block in blocks(document, kind))
     heads = "".join(recipe.read_text(encoding="utf-8") for recipe in (ROOT / "recipes").glob("*.yaml"))
     text += "\n" + re.sub(r"^# *", "", heads, flags=re.MULTILINE)
-    found = re.findall(r"(?:^|&& )(fsf [^\n&]+)", text, re.MULTILINE)
+    found = re.findall(r"(?:^|&& |[A-Z_]+=\S+ )(fsf [^\n&]+)", text, re.MULTILINE)
     # What follows two spaces or a bracket is said about the command.
     return [shlex.split(re.split(r"\s{2,}|\s\(", line)[0].replace("...", "")) for line in found]
 
