@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import nullcontext
 from dataclasses import replace
-from typing import Any, Literal, cast
+from typing import Any, Literal, TypeVar, cast
 
 import numpy as np
 import torch
@@ -29,17 +29,17 @@ from fsframework.environment import has_bf16
 from fsframework.errors import UserError
 from fsframework.memory import keep_memory
 from fsframework.optimizers import Adam
-from fsframework.pairs import collate
 from fsframework.progress import progress
 from fsframework.recipe import Recipe, Stage, blaming, build_swapper
 from fsframework.runs import Run, load_weights
 from fsframework.signals import stop_asked
 from fsframework.training_board import Board
-from fsframework.training_pairs import TrainingPairs, floats
+from fsframework.training_pairs import NumberedFaces, TrainingPairs, floats
 from fsframework.training_state import pack_optimizer, unpack_optimizer
 from fsframework.types import Batch, SwapResult
 from fsframework.weights import below, load_state, save_state
 
+T = TypeVar("T")
 MOST_ONCE = 200_000  # faces that are embedded before training, which takes minutes, unless the recipe says otherwise
 
 
@@ -260,14 +260,14 @@ class StageTrainer:
     @torch.no_grad()
     def _embed(self, dataset: Dataset) -> Tensor:
         """Embeddings of all faces (N, D): the sources' never change in training."""
-        persons = dataset.persons()
-        found = []
+        numbered = NumberedFaces(dataset)
+        loader = DataLoader(numbered, batch_size=64, collate_fn=numbered.batch, num_workers=self.stage.workers)
+        batches, found = iter(loader), []
         with progress(f"{self.stage.name}: embeddings", len(dataset), "faces") as ticker:
-            for start in range(0, len(dataset), 64):
-                places = range(start, min(start + 64, len(dataset)))
-                faces = collate([dataset[place] for place in places], list(places), persons)
+            for _ in range(len(loader)):
+                faces = _next(batches)
                 found.append(self.swapper.identity(faces.to(self.run.device)).float().cpu())
-                ticker.advance(len(places))
+                ticker.advance(len(faces.image))
         return torch.cat(found)
 
     def step(self, step: int, group: list[Batch], z_ids: Tensor | None, dataset: Dataset) -> dict[str, float]:
@@ -469,7 +469,7 @@ class Clock:
         return figures
 
 
-def _next(batches: Iterator[Batch]) -> Batch:
+def _next(batches: Iterator[T]) -> T:
     """The next batch. What is wrong with data is said in one line, also by another process that reads them."""
     try:
         return next(batches)

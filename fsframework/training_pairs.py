@@ -15,7 +15,7 @@ from fsframework.components import Dataset
 from fsframework.images import grey, to_float, to_planes
 from fsframework.pairs import collate, paired
 from fsframework.recipe import Pairs
-from fsframework.types import Batch, Sample
+from fsframework.types import Batch, Faces, Sample
 
 ATTEMPTS = 20  # to draw a source who is somebody else, before anybody will do
 
@@ -101,6 +101,25 @@ class TrainingPairs(TorchDataset[Pair]):
             )
         )
         return paired(source, target, [pair.target for pair in pairs], to_planes)
+
+
+class NumberedFaces(TorchDataset[tuple[int, Sample]]):
+    """Every face once, in order, with its number."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self.dataset = dataset
+        self.persons = dataset.persons()
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, number: int) -> tuple[int, Sample]:
+        return number, self.dataset[number]
+
+    def batch(self, faces: list[tuple[int, Sample]]) -> Faces:
+        """Faces as networks take them."""
+        numbers, samples = zip(*faces, strict=True)
+        return collate(samples, numbers, self.persons)
 
 
 def floats(batch: Batch) -> Batch:
