@@ -3,8 +3,9 @@
 Shards of 10 000 crops each are written to DIR, as many as --faces asks for: ORL's 400 pictures at 32 px, in turn, as
 JPEG, under ten million different names of a hundred thousand people (1.5 kB each, so 15 GB). Beside them lies one shard
 alone. Of both, `fsf run` trains a small FaceShifter for one step, once to make the index and then three times more.
-Figures: seconds to make the index, seconds of the whole command afterwards, start of the program included, and the most
-memory that it had resident, files that are mapped included. DIR is emptied again.
+Figures: seconds to make the index, its size, and the most memory meanwhile; seconds of the whole command afterwards,
+start and end of the program included, and the most memory that it had resident, files that are mapped included. DIR is
+removed again.
 """
 
 import argparse
@@ -135,7 +136,7 @@ def measure(folder: Path, faces: int) -> dict[str, Any]:
     """The figures of a collection."""
     write_shards(folder, faces // PER_SHARD)
     file = recipe(folder)
-    first, _ = run(file)
+    first, first_memory = run(file)
     found = [run(file) for _ in range(ROUNDS)]
     seconds, memory = (median(values) for values in zip(*found, strict=True))
     index = sum(each.stat().st_size for each in (folder.parent / "cache").glob("shards-*/*"))
@@ -144,6 +145,7 @@ def measure(folder: Path, faces: int) -> dict[str, Any]:
         "faces": faces,
         "index_seconds": round(first - seconds, 1),
         "index_mb": round(index / 1e6, 1),
+        "index_memory_mb": round(first_memory),
         "run_seconds": round(seconds, 2),
         "memory_mb": round(memory),
     }
