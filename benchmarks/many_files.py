@@ -5,10 +5,10 @@ swapped and their faces extracted by one process, by two shares side by side, by
 machine, and by two of which one is killed by SIGKILL in mid-work. All of them compute with one thread (OMP_NUM_THREADS
 is 1), as workers of Ray do, except for one way that shows what more threads change.
 
-Of each way: the exit status, results, named errors, how often a result was written again (the register has a line for
-each that is made; of extraction there is none), files that one process makes and this way does not, or other than byte
-for byte, and files a second, from the command to its end and without the time before the first result. Of a worker that
-was killed the number of results at that time.
+Of each way: the exit status, results, named errors, the number of results when a worker was killed, how often a result
+was written again (the register has a line for each that is made; of extraction there is none), files that one process
+makes and this way does not, or other than byte for byte, and files a second: from the command to its end, and between
+the first result and the last one, without start, putting together and end.
 """
 
 import argparse
@@ -105,26 +105,27 @@ def done(commands: list[list[str]], out: Path, environment: dict[str, str], kill
         )
         for command in commands
     ]
-    first, before = 0.0, 0
-    while any(process.poll() is None for process in processes) and (not first or (kills and not before)):
-        count = made_so_far(out)
-        first = first or (time.perf_counter() - started if count else 0.0)
-        if kills and count >= KILLED_AT:
+    times, counts, killed_at = [0.0], [0], None
+    while any(process.poll() is None for process in processes):
+        time.sleep(0.25)
+        times.append(time.perf_counter() - started)
+        counts.append(made_so_far(out))
+        if kills and killed_at is None and counts[-1] >= KILLED_AT:
             os.kill(workers_of(processes[0].pid)[0], signal.SIGKILL)
-            before = count
-        time.sleep(0.02)
+            killed_at = counts[-1]
     said = "".join(process.communicate()[1] for process in processes)
     seconds = time.perf_counter() - started
+    first, last = next(place for place, count in enumerate(counts) if count), int(np.argmax(counts))
     named = {name for name, _ in bad() if any(f"{name}: " in line for line in said.splitlines())}
     return {
         "status": max(process.returncode for process in processes),
         "results": len([file for file in out.rglob("*") if is_result(file, out)]),
         "named_errors": len(named),
-        "killed_at": before or None,
+        "killed_at": killed_at,
         "written_again": written_again(data),
         "seconds": round(seconds, 1),
         "per_s": round((GOOD + BAD) / seconds, 1),
-        "per_s_without_start": round((GOOD + BAD) / (seconds - first), 1),
+        "per_s_at_work": round((counts[last] - counts[first]) / (times[last] - times[first]), 1),
     }
 
 
@@ -137,7 +138,7 @@ def is_result(file: Path, out: Path) -> bool:
 def made_so_far(out: Path) -> int:
     """Files that are done: results of swaps, records of extraction."""
     records = out.parent / f".{out.name}.parts"
-    return sum(1 for _ in records.glob("*/[!.]*/record.npz")) or sum(is_result(file, out) for file in out.glob("*"))
+    return sum(1 for _ in records.glob("*/[!.]*/record.npz")) or sum(is_result(file, out) for file in out.glob("*.*"))
 
 
 def workers_of(driver: int) -> list[int]:
