@@ -26,6 +26,7 @@ Done = tuple[str, str | UserError]  # an item, and what was said of it, or what 
 
 LARGEST_BLOCK = 16  # items that an actor is given, and that are done again if it dies
 BLOCKS_OF_EACH = 50  # that an actor gets at least, as long as there are items: shares stay even, progress is seen
+STORE = 2**28  # bytes of a local cluster's shared memory, which by default is a third of all: names and words travel
 ATTEMPTS = 3  # workers that an item may kill before it is given up
 
 
@@ -206,14 +207,15 @@ def _start(ray: Any, workers: int | None) -> None:
         _check_address(address)
     else:
         cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        settings |= {"num_cpus": max(workers or 1, cpus), "include_dashboard": False}
+        settings |= {"num_cpus": max(workers or 1, cpus), "object_store_memory": STORE, "include_dashboard": False}
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         with _muted():  # where it says of itself, past Python, how much it says
             ray.init(**settings)
     except (ConnectionError, RuntimeError, ValueError) as error:
         line = next(iter(str(error).splitlines()), type(error).__name__)
-        raise UserError(f"--engine ray: no cluster at {address or 'this machine'}: {line}") from error
+        advice = "look whether it runs, and whether it wants RAY_AUTH_MODE=token" if address else "try again"
+        raise UserError(f"--engine ray: no cluster at {address or 'this machine'}: {line}; {advice}") from error
     if threading.current_thread() is threading.main_thread():
         for number, handler in handlers.items():
             signal.signal(number, handler)  # Ray sets its own

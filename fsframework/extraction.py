@@ -106,20 +106,8 @@ def extract(
     write_text(mine, json.dumps([[str(file), content] for file, content in found]) + "\n")
     if not all(each.is_file() for each in lists):
         return Extracted(None, None, failed)
-    try:
-        with making(out) as folder:
-            faces, people = assemble(folder, _merged(lists, files), parts, wanted)
-            if not faces:
-                shutil.rmtree(parts)
-                asked = f"no face was found in {len(files)} files; try smaller --smallest or --score"
-                raise UserError(f"{inputs[0]}: {asked}")
-            write_text(folder / NOTE, _text(job))
-    except UserError:
-        if not _is_made(out, job):  # by another share that ended at the same time
-            raise
-        return Extracted(None, None, failed)
-    shutil.rmtree(parts, ignore_errors=True)
-    return Extracted(faces, people, failed)
+    wrong = f"{inputs[0]}: no face was found in {len(files)} files; try smaller --smallest or --score"
+    return Extracted(*_put_together(_merged(lists, files), parts, out, wanted, job, UserError(wrong)), failed)
 
 
 def _files(place: Path) -> list[Path]:
@@ -196,6 +184,28 @@ def _find(
             failed += 1
         found.append((file, kept))
     return found, failed
+
+
+def _put_together(
+    found: Sequence[Found], parts: Path, out: Path, wanted: Wanted, job: dict[str, Any], nothing: UserError
+) -> tuple[int | None, int | None]:
+    """Make the result, and remove what was kept for it: how many faces and people; None if another was quicker.
+
+    Raises `nothing` if there is no face.
+    """
+    try:
+        with making(out) as folder:
+            faces, people = assemble(folder, found, parts, wanted)
+            if not faces:
+                shutil.rmtree(parts)
+                raise nothing
+            write_text(folder / NOTE, _text(job))
+    except UserError:
+        if not _is_made(out, job):
+            raise
+        return None, None
+    shutil.rmtree(parts, ignore_errors=True)
+    return faces, people
 
 
 def _merged(lists: Sequence[Path], files: Sequence[Path]) -> list[Found]:

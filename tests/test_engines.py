@@ -16,7 +16,7 @@ from fsframework.conversion import Converter
 from fsframework.conversion_folder import FolderSwapper, swap_folder
 from fsframework.conversion_jobs import swap_places
 from fsframework.conversion_who import Who
-from fsframework.engines import ATTEMPTS, PLAIN, Cluster, Engine, Work
+from fsframework.engines import ATTEMPTS, PLAIN, Cluster, Engine, Work, _check_address, _connected
 from fsframework.errors import UserError
 from fsframework.extraction import extract
 from fsframework.extraction_faces import Wanted
@@ -35,8 +35,6 @@ def cluster(data_folder_of_tests: None) -> Iterator[Cluster]:
     """A cluster on this machine, which lasts as long as the tests of this file."""
     ray = pytest.importorskip("ray")
     pytest.importorskip("pyarrow")
-    from fsframework.engines import _connected
-
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("RAY_ADDRESS", raising=False)
         patch.setenv("OMP_NUM_THREADS", "1")
@@ -70,23 +68,22 @@ def outcomes(engine: Engine, folder: Path, items: list[str]) -> dict[str, str]:
     return {item: str(said) for item, said in engine.run(partial(words, folder), items)}
 
 
-def test_engines_say_the_same(cluster: Cluster, tmp_path: Path) -> None:
+def test_engines_say_the_same_and_what_kills_its_worker_is_given_up(cluster: Cluster, tmp_path: Path) -> None:
     items = ["a", "broken-1", "b", "broken-2", *map(str, range(20)), os.fsdecode(b"caf\xe9")]
-    found = []
+    deadly = {"plain": [], "ray": ["once", "fatal"]}
+    found = {}
     for name, engine in both(cluster).items():
+        more = deadly[name]
         (tmp_path / name).mkdir()
-        found.append(outcomes(engine, tmp_path / name, items))
-        assert sorted(file.name for file in (tmp_path / name).iterdir()) == sorted(set(items) - set(items[1:4:2]))
+        found[name] = outcomes(engine, tmp_path / name, [*items, *more])
+        made = sorted(file.name for file in (tmp_path / name).iterdir())
+        assert made == sorted({*items, *more[:1]} - {"broken-1", "broken-2"})
         assert (tmp_path / name / "a").read_text() == f"made in {Path.cwd()}"
-    assert found[0] == found[1] and found[0]["broken-1"] == "broken-1: is broken" and found[0]["a"] == "A"
+    assert found["ray"].pop("fatal").startswith(f"fatal: {ATTEMPTS} workers died of it; ")
+    assert found["ray"].pop("once") == "ONCE"
+    assert found["ray"] == found["plain"]
+    assert found["plain"]["broken-1"] == "broken-1: is broken" and found["plain"]["a"] == "A"
     assert outcomes(cluster, tmp_path, []) == {}
-
-
-def test_what_kills_its_worker_is_done_again_and_given_up_in_the_end(cluster: Cluster, tmp_path: Path) -> None:
-    items = ["a", "once", "b", "fatal", "c", "broken"]
-    found = outcomes(cluster, tmp_path, items)
-    assert found.pop("fatal").startswith(f"fatal: {ATTEMPTS} workers died of it; ")
-    assert found == {"a": "A", "once": "ONCE", "b": "B", "c": "C", "broken": "broken: is broken"}
 
 
 def test_what_cannot_be_built_and_defects_end_the_work(cluster: Cluster, tmp_path: Path) -> None:
@@ -104,6 +101,8 @@ def refused() -> Work:
 def test_mistakes_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match="each worker has one GPU of its own; write --device cuda"):
         Cluster(device="cuda:1")
+    with pytest.raises(UserError, match=r"^RAY_ADDRESS=127\.0\.0\.1:1: no cluster answers: .*; start it by: ray start"):
+        _check_address("127.0.0.1:1")
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(UserError, match=r"^--engine ray: Ray is not installed; try: pip install 'fsframework\[ray\]'$"):
         Cluster()
