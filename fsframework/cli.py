@@ -467,7 +467,7 @@ def extract_faces(
     wanted = Wanted(size, smallest, score, sharpness, every, shards)
     made = extract(inputs, out, wanted, finder, recogniser, place, share, crew)
     if made.faces is None:
-        click.echo(f"share {shard} is done; {out} is made by the last of all shares")
+        click.echo(f"share {shard} is done; {out} is made by the last of all")
     else:
         click.echo(f"{made.faces} faces of {made.people} people: {out}")
     context.exit(1 if made.failed else 0)

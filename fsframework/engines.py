@@ -130,11 +130,8 @@ def _actor(make: Callable[[], Work], folder: str, attempts: Any) -> type:
         def __init__(self) -> None:
             self.problem: tuple[str, str] | None = None
             try:
-                os.chdir(folder)  # so that paths and messages are those of the process that was asked
+                _go_to(folder)
                 self.work = make()
-            except OSError as error:
-                why = f"the worker on {socket.gethostname()} has no such folder: {error.strerror or error}"
-                self.problem = "refused", f"{folder}: {why}; use a shared file system"
             except UserError as error:
                 self.problem = "refused", str(error)
             except Exception:
@@ -160,6 +157,15 @@ def _actor(make: Callable[[], Work], folder: str, attempts: Any) -> type:
             return found
 
     return Actor
+
+
+def _go_to(folder: str) -> None:
+    """Work where the process that was asked does, so that paths and messages are the same. Raises UserError."""
+    try:
+        os.chdir(folder)
+    except OSError as error:
+        why = f"the worker on {socket.gethostname()} has no such folder: {error.strerror or error}"
+        raise UserError(f"{folder}: {why}; use a shared file system") from error
 
 
 def _said(kind: str, text: str) -> str | UserError:

@@ -98,11 +98,15 @@ def refused() -> Work:
     raise UserError("no such model")
 
 
-def test_mistakes_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mistakes_are_one_line() -> None:
+    pytest.importorskip("ray")
     with pytest.raises(UserError, match="each worker has one GPU of its own; write --device cuda"):
         Cluster(device="cuda:1")
     with pytest.raises(UserError, match=r"^RAY_ADDRESS=127\.0\.0\.1:1: no cluster answers: .*; start it by: ray start"):
         _check_address("127.0.0.1:1")
+
+
+def test_without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(UserError, match=r"^--engine ray: Ray is not installed; try: pip install 'fsframework\[ray\]'$"):
         Cluster()

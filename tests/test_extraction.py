@@ -209,6 +209,15 @@ def test_command(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.chdir(tmp_path)
     done = CliRunner().invoke(cli.fsf, ["extract", "pictures", "-o", "faces", "--smallest", "30", "--device", "cpu"])
     assert done.exit_code == 0 and "10 faces of 4 people: faces" in done.output
+    said = []
+    for share in ("1/2", "2/2"):
+        options = ["--smallest", "30", "--device", "cpu", "--shard", share]
+        done = CliRunner().invoke(cli.fsf, ["extract", "pictures", "-o", "shared", *options])
+        said.append((done.exit_code, done.output.splitlines()[-1]))
+    assert said == [(0, "share 1/2 is done; shared is made by the last of all"), (0, "10 faces of 4 people: shared")]
+    assert contents(tmp_path / "shared") == contents(tmp_path / "faces")
+    both = CliRunner().invoke(cli.fsf, ["extract", "pictures", "-o", "f", "--shard", "1/2", "--engine", "ray"])
+    assert both.exit_code == 2 and "--shard and --engine ray exclude each other" in both.output
     wrong = CliRunner().invoke(
         cli.fsf, ["extract", "pictures", "-o", "f", "--encoder", "dlib-resnt", "--device", "cpu"]
     )
