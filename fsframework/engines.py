@@ -94,7 +94,7 @@ class Cluster:
             blocks = min(len(items), max(-(-len(items) // LARGEST_BLOCK), size * BLOCKS_OF_EACH))
             rows = [{"number": number, "item": os.fsencode(item)} for number, item in enumerate(items)]
             dataset = ray.data.from_items(rows, override_num_blocks=blocks).map(
-                _actor(make, str(Path.cwd()), ray.remote(num_cpus=0)(_Attempts).remote()),
+                _actor(make, str(Path.cwd()), _attempts(ray)),
                 compute=ray.data.ActorPoolStrategy(size=size),
                 **({"num_gpus": 1} if on_gpu else {"num_cpus": 1}),
             )
@@ -102,7 +102,8 @@ class Cluster:
                 for row in dataset.iter_rows():
                     yield items[row["number"]], _said(row["kind"], os.fsdecode(row["text"]))
             except ray.exceptions.RayError as error:
-                line = next(iter(str(error).splitlines()), type(error).__name__)
+                lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+                line = lines[-1] if lines else type(error).__name__
                 raise UserError(f"--engine ray: {line}; run the command again, and it goes on") from error
 
 
@@ -118,6 +119,14 @@ class _Attempts:
 
     def end(self, number: int) -> None:
         self.counts.pop(number, None)
+
+
+def _attempts(ray: Any) -> Any:
+    """Such an actor, on the machine of this process: another machine may die, and the work goes on."""
+    here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
+        ray.get_runtime_context().get_node_id(), soft=False
+    )
+    return ray.remote(num_cpus=0, scheduling_strategy=here)(_Attempts).remote()
 
 
 def _actor(make: Callable[[], Work], folder: str, attempts: Any) -> type:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from functools import partial
@@ -229,3 +230,46 @@ def test_swaps_of_a_cluster_are_signed(
         assert report.verdict == "intact" and report.xmp and report.watermark is not None and report.register
         apart = read_image(tmp_path / "ray" / name).astype(int) - read_image(tmp_path / "plain" / name)
         assert np.abs(apart).mean() < 3  # two watermarks
+
+
+SOME_MACHINES = """
+import os, sys, threading, time
+from functools import partial
+from pathlib import Path
+from ray.cluster_utils import Cluster as Machines
+from fsframework.engines import Cluster
+
+def slow(folder):
+    def work(item):
+        time.sleep(0.2)
+        (folder / item).touch()
+        return ""
+    return work
+
+machines = Machines(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+others = [machines.add_node(num_cpus=number) for number in (0, 0, 1)]
+os.environ["RAY_ADDRESS"] = machines.address
+folder = Path(sys.argv[1])
+
+def lose():
+    while len(list(folder.iterdir())) < 12:
+        time.sleep(0.05)
+    for other in others:
+        machines.remove_node(other, allow_graceful=False)
+
+threading.Thread(target=lose).start()
+done = [item for item, said in Cluster(2, "cpu").run(partial(slow, folder), [str(number) for number in range(60)])]
+print(len(done), len(set(done)))
+machines.shutdown()
+"""
+
+
+def test_machines_that_die_cost_nothing(tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    (tmp_path / "made").mkdir()
+    (tmp_path / "program.py").write_text(SOME_MACHINES)
+    program = [sys.executable, str(tmp_path / "program.py"), str(tmp_path / "made")]
+    done = subprocess.run(program, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.splitlines()[-1] == "60 60"
+    assert len(list((tmp_path / "made").iterdir())) == 60
