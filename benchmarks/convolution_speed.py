@@ -6,7 +6,6 @@ Milliseconds forward, and forward and backward, medians over some rounds in whic
 `fsframework.convolution` stand the thresholds that follow.
 """
 
-import datetime
 import json
 import statistics
 import time
@@ -20,7 +19,7 @@ from torch import Tensor, nn
 
 from fsframework import convolution
 from fsframework.convolution import Conv2d
-from fsframework.environment import environment
+from fsframework.environment import of_script
 from fsframework.files import write_text
 from fsframework.memory import keep_memory
 
@@ -47,9 +46,7 @@ def main(rounds: int, save: bool) -> None:
     rows = [measure(layer, rounds) for layer in LAYERS]
     if save:
         result = {
-            "command": "python benchmarks/convolution_speed.py --save",
-            "date": datetime.date.today().isoformat(),
-            **environment(torch.device("cpu")),
+            **of_script("convolution_speed.py"),
             "rows": rows,
         }
         write_text(RESULT, json.dumps(result, indent=2) + "\n")

@@ -16,15 +16,14 @@ import sys
 import tempfile
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image
 
 from fsframework.conversion_folder import NOTE
-from fsframework.environment import environment
+from fsframework.environment import of_script
 from fsframework.files import package_file, write_text
 from fsframework.images import read_image
 
@@ -68,11 +67,11 @@ def bomb() -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunks
 
 
-def fill(folder: Path) -> None:
-    """Write all pictures."""
+def fill(folder: Path, pictures: Iterable[np.ndarray]) -> None:
+    """Write these pictures, and the bad ones."""
     folder.mkdir()
-    for number in range(GOOD):
-        Image.fromarray(good(number)).save(folder / f"{number:03}.{KINDS[number % len(KINDS)]}")
+    for number, picture in enumerate(pictures):
+        Image.fromarray(picture).save(folder / f"{number:03}.{KINDS[number % len(KINDS)]}")
     for name, content in bad():
         (folder / name).write_bytes(content)
 
@@ -91,14 +90,13 @@ def main() -> None:
         figures = measure(Path(place))
     print(json.dumps(figures, indent=2))
     if save is not None:
-        kept = {"command": "python benchmarks/folder_swap.py", **environment(torch.device("cpu")), "figures": figures}
-        write_text(save, json.dumps({**kept, "date": time.strftime("%Y-%m-%d")}, indent=2) + "\n")
+        write_text(save, json.dumps({**of_script("folder_swap.py"), "figures": figures}, indent=2) + "\n")
 
 
 def measure(place: Path) -> dict[str, float]:
     """Swap a folder, killed once."""
     pictures, out = place / "in", place / "out"
-    fill(pictures)
+    fill(pictures, map(good, range(GOOD)))
     Image.fromarray(good(200)).save(place / "source.png")
     command = [sys.executable, "-m", "fsframework", "swap", str(place / "source.png"), str(pictures), str(out)]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as first:

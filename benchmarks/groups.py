@@ -9,10 +9,7 @@ thirds is a reason to look, not a measure of fairness by itself.
 """
 
 import csv
-import datetime
 import json
-import shlex
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +20,7 @@ from skimage.color import rgb2lab
 
 from fsframework import models
 from fsframework.components import Dataset
-from fsframework.environment import environment
+from fsframework.environment import of_script
 from fsframework.files import write_text
 from fsframework.images import to_tensor
 from fsframework.protocols import Protocol
@@ -67,9 +64,7 @@ def main(details: Path, model: str, protocol: str | None, sets: tuple[str, ...],
         click.echo(row)
     if save is not None:
         kept = {
-            "command": shlex.join(["python", "benchmarks/groups.py", *sys.argv[1:]]),
-            "date": datetime.date.today().isoformat(),
-            **environment(torch.device("cpu")),
+            **of_script("groups.py"),
             "rows": rows,
         }
         write_text(Path(__file__).parent / "results" / f"{save}.json", json.dumps(kept, indent=2) + "\n")

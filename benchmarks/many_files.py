@@ -26,7 +26,7 @@ from typing import Any
 
 import folder_swap
 import numpy as np
-from folder_swap import BAD, KINDS, bad
+from folder_swap import BAD, bad
 from PIL import Image
 
 from fsframework.environment import of_script
@@ -44,15 +44,6 @@ def good(number: int) -> np.ndarray:
     return image if number < ORIGINALS else image[:, ::-1]
 
 
-def fill(folder: Path) -> None:
-    """Write all pictures."""
-    folder.mkdir()
-    for number in range(GOOD):
-        Image.fromarray(good(number)).save(folder / f"{number:03}.{KINDS[number % len(KINDS)]}")
-    for name, content in bad():
-        (folder / name).write_bytes(content)
-
-
 def main() -> None:
     """Do it, and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -66,7 +57,7 @@ def main() -> None:
 
 def measure(place: Path) -> Iterator[dict[str, Any]]:
     """The rows, printed, too."""
-    fill(place / "in")
+    folder_swap.fill(place / "in", map(good, range(GOOD)))
     Image.fromarray(folder_swap.good(200)).save(place / "source.png")
     commands = {
         "swap": ["swap", str(place / "source.png"), str(place / "in"), "OUT", "--no-provenance"],

@@ -7,7 +7,6 @@ sources' embeddings, as in `fsf swap`; `whole` is the exported file as other pro
 each time; `embed` is the embedding alone. `difference` is the largest from torch's, of values in [-1, 1].
 """
 
-import datetime
 import json
 import statistics
 import tempfile
@@ -22,7 +21,7 @@ from torch import Tensor
 
 from fsframework import models
 from fsframework.components import Swapper
-from fsframework.environment import environment
+from fsframework.environment import of_script
 from fsframework.files import write_text
 from fsframework.memory import keep_memory
 from fsframework.onnx_runtime import run, session
@@ -47,9 +46,7 @@ def main(model: str, threads: tuple[int, ...], batches: tuple[int, ...], rounds:
         rows = [row for count in threads for row in measure(model, file, count, batches, rounds)]
     if save:
         result = {
-            "command": "python benchmarks/onnx_speed.py --save",
-            "date": datetime.date.today().isoformat(),
-            **environment(torch.device("cpu")),
+            **of_script("onnx_speed.py"),
             "model": model,
             "file_mb": round(size / 1e6, 1),
             "rows": rows,
