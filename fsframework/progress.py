@@ -82,3 +82,14 @@ def tracked(items: Iterable[T], description: str, total: int, unit: str = "items
         for item in items:
             yield item
             ticker.advance()
+
+
+def in_words(seconds: float) -> str:
+    """A duration by its two largest units: 3 h 20 min, 4 min 5 s, 12 s."""
+    days, rest = divmod(round(seconds), 86400)
+    hours, rest = divmod(rest, 3600)
+    minutes, rest = divmod(rest, 60)
+    parts = [(days, "d"), (hours, "h"), (minutes, "min"), (rest, "s")]
+    while len(parts) > 1 and parts[0][0] == 0:
+        parts.pop(0)
+    return " ".join(f"{count} {unit}" for count, unit in parts[:2] if count or len(parts) == 1)

@@ -14,10 +14,11 @@ from typing import Any
 
 from fsframework.errors import UserError
 from fsframework.files import write_text
+from fsframework.progress import in_words
 from fsframework.report_html import Html, join, page, plain, section, tag
 from fsframework.report_metrics import figures
 from fsframework.report_pictures import explained, mask_maps, pair_names, pictures, sample_rows
-from fsframework.report_training import Progress, duration, progress_of, training
+from fsframework.report_training import Progress, progress_of, training
 from fsframework.runs import Run
 
 
@@ -83,7 +84,7 @@ def _header(run: Run, manifest: Mapping[str, Any], stages: list[Progress], masks
         "A face swapper of " if parts.generator is not None else "A face recogniser: ",
         join(listed, ", "),
         f", {'trained on' if recipe.stages else 'which learns nothing, on'} {recipe.data.name} at {recipe.size} px",
-        f" for {duration(seconds)}" if seconds else "",
+        f" for {in_words(seconds)}" if seconds else "",
         f" on {plain(manifest['device'])}" if "device" in manifest else "",
         f", {_day(manifest['date'])}" if "date" in manifest else "",
         f", with the code of commit {plain(manifest['commit'])}" if manifest.get("commit") else "",

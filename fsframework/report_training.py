@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fsframework.progress import in_words
 from fsframework.recipe import Stage
 from fsframework.report_curves import curve
 from fsframework.report_html import Html, number, scrolling, section, tag
@@ -83,7 +84,7 @@ def _table(stages: Sequence[Progress]) -> Html:
         cells = [
             f"{progress.done:,} of {stage.steps:,}",
             f"{progress.images:,}" if seconds else "-",
-            duration(seconds) if seconds else "-",
+            in_words(seconds) if seconds else "-",
             f"{progress.images / seconds:.1f}" if seconds else "-",
             f"{100 * progress.waiting / seconds:.1f} %" if progress.shares and seconds else "-",
         ]
@@ -105,16 +106,3 @@ def _stage(progress: Progress) -> Html:
 
 def _columns(points: Points) -> tuple[list[float], list[float]]:
     return [step for step, _ in points], [value for _, value in points]
-
-
-def duration(seconds: float) -> str:
-    """A time for people: 59 s, 12 min, 3 h 5 min, 2 d 4 h."""
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    if minutes < 60:
-        return f"{minutes} min"
-    hours = minutes // 60
-    if hours < 24:
-        return f"{hours} h {minutes % 60} min"
-    return f"{hours // 24} d {hours % 24} h"

@@ -9,6 +9,7 @@ from typing import Any
 
 from rich.table import Table
 
+from fsframework.progress import in_words
 from fsframework.recipe import Stage
 from fsframework.runs import Run
 
@@ -90,14 +91,3 @@ def table(found: Status) -> Table:
             ", ".join(f"{name} {value:.3g}" for name, value in stage.losses.items()),
         )
     return shown
-
-
-def in_words(seconds: float) -> str:
-    """A duration by its two largest units: 3 h 20 min, 4 min 5 s, 12 s."""
-    days, rest = divmod(round(seconds), 86400)
-    hours, rest = divmod(rest, 3600)
-    minutes, rest = divmod(rest, 60)
-    parts = [(days, "d"), (hours, "h"), (minutes, "min"), (rest, "s")]
-    while len(parts) > 1 and parts[0][0] == 0:
-        parts.pop(0)
-    return " ".join(f"{count} {unit}" for count, unit in parts[:2] if count or len(parts) == 1)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fsframework.progress import progress, tracked
+from fsframework.progress import in_words, progress, tracked
 
 
 def test_plain_lines_elsewhere(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -35,3 +35,9 @@ def test_a_bar_in_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
     said = capsys.readouterr()
     assert said.out == ""
     assert "aligning x" in said.err and "3/3" in said.err
+
+
+def test_durations() -> None:
+    assert [in_words(each) for each in (0, 0.4, 12.4, 59.4, 65, 3599, 3600, 3700, 11_100, 90_000, 187_200)] == [
+        "0 s", "0 s", "12 s", "59 s", "1 min 5 s", "59 min 59 s", "1 h", "1 h 1 min", "3 h 5 min", "1 d 1 h", "2 d 4 h",
+    ]  # fmt: skip

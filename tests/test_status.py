@@ -13,7 +13,7 @@ from fsframework.cli import fsf
 from fsframework.errors import UserError
 from fsframework.recipe import Recipe
 from fsframework.runs import Run
-from fsframework.status import in_words, status
+from fsframework.status import status
 
 
 @pytest.fixture
@@ -59,9 +59,3 @@ def test_the_command(run: Run) -> None:
     assert {file: file.stat().st_mtime_ns for file in run.path.rglob("*")} == before  # nothing is written
     with pytest.raises(UserError, match="is no run directory"):
         status(run.path.parent)
-
-
-def test_durations() -> None:
-    assert [in_words(each) for each in (0, 12.4, 65, 3600, 3700, 90_000)] == [
-        "0 s", "12 s", "1 min 5 s", "1 h", "1 h 1 min", "1 d 1 h",
-    ]  # fmt: skip
