@@ -14,6 +14,10 @@ from typing import Any
 
 import pytest
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # each of these processes has its share of the cores, and those that it starts
+    cores = max(1, (os.cpu_count() or 1) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"]))
+    os.environ.setdefault("OMP_NUM_THREADS", str(cores))
+
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
@@ -32,6 +36,12 @@ def data_folder_of_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[N
         patch.delenv("FSF_C2PA_CERT", raising=False)
         patch.delenv("FSF_C2PA_KEY", raising=False)
         yield
+
+
+@pytest.fixture
+def errors(capsys: pytest.CaptureFixture[str]) -> Callable[[], list[str]]:
+    """What was said on standard error since it was last asked, without lines of progress, which slow machines show."""
+    return lambda: [line for line in capsys.readouterr().err.splitlines() if not re.match(r"[\w ]+: \d+/\d+ ", line)]
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -167,6 +167,7 @@ def test_swaps_of_a_cluster_equal_those_of_one_process(
     tmp_path: Path,
     one_thread: None,
     capsys: pytest.CaptureFixture[str],
+    errors: Callable[[], list[str]],
 ) -> None:
     sources, plain = [tmp_path / "source.png"], Marking(provenance=False)
 
@@ -174,13 +175,13 @@ def test_swaps_of_a_cluster_equal_those_of_one_process(
         return swap_places(converter, pictures, tmp_path / out, sources, "largest", [], None, plain, **how)
 
     assert swap("plain") == 2
-    wrong = capsys.readouterr().err.splitlines()
+    wrong = errors()
     assert [line.split(": ")[0] for line in wrong] == [str(pictures / "cut.png"), str(pictures / "noface.png")]
     made = contents(tmp_path / "plain")
     assert len(made) == 9 and [swap("shares", shard=Shard(number, 2)) for number in (1, 2)] == [1, 1]
     assert contents(tmp_path / "shares") == made
     assert swap("ray", engine=cluster) == 2
-    assert contents(tmp_path / "ray") == made and capsys.readouterr().err.splitlines()[-2:] == wrong
+    assert contents(tmp_path / "ray") == made and errors()[-2:] == wrong
     (pictures / "0.jpg").write_bytes((pictures / "more" / "1.png").read_bytes())  # another target under this name
     assert swap("ray", engine=cluster) == 2
     assert "4 of 6 files are in" in (said := capsys.readouterr().out) and "3 of them before" in said
@@ -203,7 +204,7 @@ def test_a_worker_that_is_killed_costs_nothing(
 
 
 def test_crops_of_a_cluster_equal_those_of_one_process(
-    cluster: Cluster, pictures: Path, tmp_path: Path, one_thread: None, capsys: pytest.CaptureFixture[str]
+    cluster: Cluster, pictures: Path, tmp_path: Path, one_thread: None, errors: Callable[[], list[str]]
 ) -> None:
     detector, encoder = part("detectors", "mtcnn").build(), part("identity-encoders", "dlib-resnet").build()
     for network in (detector, encoder):
@@ -214,7 +215,7 @@ def test_crops_of_a_cluster_equal_those_of_one_process(
     for out, engine in both(cluster).items():
         made = extract([pictures], tmp_path / out, Wanted(smallest=30), detector, encoder, engine=engine)
         assert made == (3, 2, 1)  # others are copies of these
-        (said,) = capsys.readouterr().err.splitlines()
+        (said,) = errors()
         assert said.startswith(f"{pictures / 'cut.png'}: cannot be read")
     assert len(contents(tmp_path / "ray")) == 5 and contents(tmp_path / "ray") == contents(tmp_path / "plain")
 

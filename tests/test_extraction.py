@@ -151,7 +151,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def test_shares_make_what_one_process_makes(
-    run: Extract, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    run: Extract, pictures: Path, tmp_path: Path, errors: Callable[[], list[str]]
 ) -> None:
     (pictures / "a-copy.png").write_bytes((pictures / "s2-3.png").read_bytes())
     for name in ("cut.jpg", "same.jpg"):
@@ -161,7 +161,7 @@ def test_shares_make_what_one_process_makes(
     assert NOTE in whole and len(whole) == 12 and not (tmp_path / ".whole.parts").exists()
     taken = {Path(row["source"]).name for row in rows(tmp_path / "whole")}
     assert "a-copy.png" in taken and "s2-3.png" not in taken  # the first of two that are the same
-    said = sorted(capsys.readouterr().err.splitlines())
+    said = sorted(errors())
     assert [line.split(": ")[0] for line in said] == [str(pictures / name) for name in ("cut.jpg", "same.jpg")]
 
     def share(number: int, out: str = "shares") -> Extracted:
@@ -171,7 +171,7 @@ def test_shares_make_what_one_process_makes(
     assert [each.faces for each in made] == [None, None, None, 10] and made[3].people == 4
     assert sum(each.failed for each in made) - made[0].failed == 2
     assert contents(tmp_path / "shares") == whole and not (tmp_path / ".shares.parts").exists()
-    assert set(capsys.readouterr().err.splitlines()) == set(said)
+    assert set(errors()) == set(said)
     assert share(1) == (None, None, 0)  # one that starts when all is done
     assert contents(tmp_path / "shares") == whole and not (tmp_path / ".shares.parts").exists()
     with pytest.raises(UserError, match="exists and holds something"):
