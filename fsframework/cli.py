@@ -108,7 +108,7 @@ def run(
     """
     if resume and overwrite:
         raise click.UsageError("--resume and --overwrite exclude each other.")
-    from fsframework.distributed import joined
+    from fsframework.distributed import joined, leave
     from fsframework.evaluation import evaluate, table
     from fsframework.recipe_check import loaded as checked
     from fsframework.report import write_report
@@ -131,7 +131,7 @@ def run(
             opened = Run(loaded, out, found)
         train(opened, world, tensorboard)
     if not world.first:
-        return
+        leave()
     metrics = evaluate(opened) if loaded.evaluation is not None else None
     report = write_report(opened)
     if metrics is not None:
