@@ -6,12 +6,13 @@ A cache is an index (`fsf_data.face_index`) with images.npy (N, S, S, 3) uint8 a
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
 from fsf_data import cache
 from fsf_data.face_index import FaceIndex, FaceIndexWriter
+from fsf_data.texts import mapped
 from fsframework.errors import UserError
 from fsframework.types import Sample
 
@@ -30,7 +31,7 @@ class Row:
 
 
 class AlignedFaces(FaceIndex):
-    """An open cache. A pickle of it holds the path only.
+    """An open cache.
 
     Raises
     ------
@@ -40,15 +41,9 @@ class AlignedFaces(FaceIndex):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
-        self.folder = folder
-        # Plain views: indexing np.memmap itself is several times slower.
-        self.landmarks = np.load(folder / "landmarks.npy", mmap_mode="r").view(np.ndarray)
-        self.images = np.load(folder / "images.npy", mmap_mode="r").view(np.ndarray)
+        self.landmarks, self.images = (mapped(folder, name) for name in ("landmarks", "images"))
         if not len(self) == len(self.landmarks) == len(self.images):
             raise ValueError(f"{folder}: its files do not belong together")
-
-    def __reduce__(self) -> tuple[type[Self], tuple[Path]]:
-        return type(self), (self.folder,)
 
     def __getitem__(self, index: int) -> Sample:
         return Sample(

@@ -1,9 +1,10 @@
 """Pictures that are whole-head crops already: only resized. Their landmarks are those of the template."""
 
 import sys
+from bisect import bisect_right
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Self
+from typing import Any
 
 import cv2
 import numpy as np
@@ -59,7 +60,7 @@ class ShardedCrops(ShardIndex):
         self.crop_size, self.skip = size, skip
         self._said: set[int] = set()  # pictures that were said to be no good
 
-    def __reduce__(self) -> tuple[type[Self], tuple[Path, int, bool]]:  # type: ignore[override]
+    def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.folder, self.crop_size, self.skip)
 
     def __getitem__(self, index: int) -> Sample:
@@ -82,9 +83,10 @@ class ShardedCrops(ShardIndex):
     def _stand_in(self, index: int, error: UserError) -> Sample:
         """The next picture that can be read, of the same person if there is one."""
         same = np.flatnonzero(self.person == self.person[index])
-        for places in (same, np.arange(len(self))):
-            start = int(np.searchsorted(places, index, side="right"))
-            for place in np.roll(places, -start).tolist():
+        for places in (same, range(len(self))):
+            start = bisect_right(places, index)
+            for offset in range(len(places)):
+                place = int(places[(start + offset) % len(places)])
                 try:
                     sample = self._sample(place)
                 except UserError:

@@ -159,11 +159,17 @@ class FaceFolder(Dataset):
 
 
 def _check_apart(train: Source | ShardIndex, test: Source | ShardIndex) -> None:
-    ours, theirs = (np.fromiter(map(hash_of, _identities(part)), np.uint64) for part in (train, test))
-    both = np.intersect1d(ours, theirs)
+    both = np.intersect1d(_hashes(train), _hashes(test))
     if len(both):
         who = min(name for name in _identities(test) if hash_of(name) in both)
         raise UserError(f"{test.place}: {who} is in {train.place} too; a person must be in one of them only")
+
+
+def _hashes(source: Source | ShardIndex) -> np.ndarray:
+    """The hash of each of them (n,) uint64, in the same order; an index knows them."""
+    if isinstance(source, ShardIndex):
+        return np.concatenate([source.who_hash, source.name_hash[source.person < 0]])
+    return np.fromiter(map(hash_of, _identities(source)), np.uint64)
 
 
 def _identities(source: Source | ShardIndex) -> Iterator[str]:

@@ -10,11 +10,11 @@ import math
 from array import array
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
-from fsf_data.texts import Texts, TextsWriter
+from fsf_data.texts import Texts, TextsWriter, mapped
 
 
 def hash_of(name: str) -> int:
@@ -23,7 +23,7 @@ def hash_of(name: str) -> int:
 
 
 class FaceIndex:
-    """An open index.
+    """An open index. A pickle of it holds the path only.
 
     Raises
     ------
@@ -32,17 +32,20 @@ class FaceIndex:
     """
 
     def __init__(self, folder: Path) -> None:
+        self.folder = folder
         self.names = Texts(folder, "names")
         self.who = Texts(folder, "people")  # each person once, in the order in which they first appear
         self.person, self.name_hash, self.who_hash = (
-            np.load(folder / f"{name}.npy", mmap_mode="r").view(np.ndarray)
-            for name in ("person", "name_hash", "who_hash")
+            mapped(folder, name) for name in ("person", "name_hash", "who_hash")
         )  # (N,) int32 place in `who`, -1 unknown; (N,) uint64; (people,) uint64
         facts = json.loads((folder / "faces.json").read_text(encoding="utf-8"))
         self.notes: dict[str, str] = facts["notes"]  # name -> what is special about a face
         self.skipped: list[tuple[str, str]] = [(name, reason) for name, reason in facts["skipped"]]
         if not (len(self.names) == len(self.person) == len(self.name_hash) and len(self.who) == len(self.who_hash)):
             raise ValueError(f"{folder}: its files do not belong together")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.folder,)
 
     def __len__(self) -> int:
         return len(self.names)

@@ -13,14 +13,13 @@ from array import array
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Self
 
 import numpy as np
 
 from fsf_data.cache import cached
 from fsf_data.face_index import FaceIndex, FaceIndexWriter
 from fsf_data.sources import MAX_MEMBER, Picture, is_unsafe
-from fsf_data.texts import Texts
+from fsf_data.texts import Texts, mapped
 from fsframework.errors import UserError
 from fsframework.images import SUFFIXES, read_image
 from fsframework.progress import tracked
@@ -51,7 +50,7 @@ def shard_files(path: Path) -> list[Path]:
 
 
 class ShardIndex(FaceIndex):
-    """The pictures of some shards. A pickle of it holds the path only.
+    """The pictures of some shards.
 
     `skipped` names the members that are no good, with the reason; the rest of a shard that is cut counts as one.
 
@@ -63,18 +62,14 @@ class ShardIndex(FaceIndex):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
-        self.folder = folder
         self.files = [Path(file) for file in json.loads((folder / "shards.json").read_text(encoding="utf-8"))]
         self.shard, self.offset, self.size = (
-            np.load(folder / f"{name}.npy", mmap_mode="r").view(np.ndarray) for name in ("shard", "offset", "size")
+            mapped(folder, name) for name in ("shard", "offset", "size")
         )  # (N,) int32 place in `files`, int64 and int32 bytes
         if not len(self) == len(self.shard) == len(self.offset) == len(self.size):
             raise ValueError(f"{folder}: its files do not belong together")
         self.place = str(self.files[0].parent)
         self._open: OrderedDict[int, int] = OrderedDict()  # file descriptors by shard, the one used last at the end
-
-    def __reduce__(self) -> tuple[type[Self], tuple[Path]]:
-        return type(self), (self.folder,)
 
     def __del__(self) -> None:
         for handle in getattr(self, "_open", {}).values():
