@@ -6,6 +6,8 @@ transform (shift, rotation, one scale) is fitted by least squares (Umeyama, PAMI
 (x, y) pixels of the frame to pixels of the crop; (0, 0) is the centre of the first pixel.
 """
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 import torch
@@ -138,25 +140,28 @@ def soft_mask(size: int) -> np.ndarray:
     return soft
 
 
-def resampling_matrix(start: float, length: float, source: int, size: int) -> Tensor:
+def resampling_matrix(start: float | Tensor, length: float | Tensor, source: int, size: int) -> Tensor:
     """Linear interpolation along one axis as a matrix (size, source), averaged where it shrinks.
 
     Parameters
     ----------
     start, length:
-        The interval to show, in source pixels measured from the first pixel's outer edge.
+        The interval to show, in source pixels measured from the first pixel's outer edge; scalars on the device where
+        the matrix shall be, or numbers.
     source, size:
         Pixels before and after.
     """
     step = length / size
-    centres = start + (torch.arange(size) + 0.5) * step - 0.5  # in source pixel coordinates
+    device = step.device if isinstance(step, Tensor) else None
+    centres = start + (torch.arange(size, device=device) + 0.5) * step - 0.5  # in source pixel coordinates
     centres = centres.clamp(0, source - 1)  # edge pixels repeat
-    distance = (torch.arange(source) - centres[:, None]).abs() / max(step, 1.0)
+    reach = step.clamp(min=1.0) if isinstance(step, Tensor) else max(step, 1.0)
+    distance = (torch.arange(source, device=device) - centres[:, None]).abs() / reach
     weights = (1 - distance).clamp(min=0)
     return weights / weights.sum(dim=1, keepdim=True)
 
 
-def crop_box(images: Tensor, box: tuple[float, float, float], size: tuple[int, int]) -> Tensor:
+def crop_box(images: Tensor, box: Sequence[float | Tensor], size: tuple[int, int]) -> Tensor:
     """An upright rectangle of aligned crops, resized; differentiable.
 
     Parameters
@@ -164,7 +169,8 @@ def crop_box(images: Tensor, box: tuple[float, float, float], size: tuple[int, i
     images:
         (B, C, S, S).
     box:
-        Left, top and width in units of the crop's side; the height follows from `size`.
+        Left, top and width in units of the crop's side, numbers or scalars on the images' device; the height follows
+        from `size`.
     size:
         Height and width in pixels of what is returned, (B, C, height, width).
     """

@@ -1,7 +1,8 @@
 """Instance normalisation (Ulyanov et al., arXiv:1607.08022, equation 4), read from memory once and then from the cache.
 
-On CPUs in float32, where the number of channels allows it, it is written in instance_norm.c. Elsewhere it is torch's
-group norm with one channel a group, which is the same and the faster of torch's kernels.
+On CPUs in float32, where the number of channels allows it, it is written in instance_norm.c, on GPUs in
+instance_norm_triton.py. Elsewhere it is torch's group norm with one channel a group, which is the same and the faster
+of torch's kernels.
 """
 
 import ctypes
@@ -14,7 +15,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from fsframework import native
+from fsframework import native, native_gpu
+from fsframework.precision import without_autocast
 
 LANES = 8  # instance_norm.c works on so many channels at once
 EPSILON = 1e-5  # added to variances, as torch does
@@ -24,7 +26,12 @@ def instance_norm(h: Tensor) -> Tensor:
     """Each channel of each image (B, C, H, W) with mean 0 and variance 1 over its pixels."""
     if _fits(h):
         return cast(Tensor, _InstanceNorm.apply(h))
-    return F.group_norm(h, h.shape[1], eps=EPSILON)
+    if native_gpu.usable(h):
+        from fsframework import instance_norm_triton
+
+        return instance_norm_triton.instance_norm(h)
+    with without_autocast(h.device):  # which would write it in float32, twice the bytes; sums are float32 all the same
+        return F.group_norm(h, h.shape[1], eps=EPSILON)
 
 
 def _fits(h: Tensor) -> bool:

@@ -132,7 +132,13 @@ class Stage(Keys):
         default=True, description="Keep images in channels-last order, which most hardware prefers."
     )
     compile: bool = Field(
-        default=False, description="Compile the networks with torch.compile: a slow start, faster steps."
+        default=False, description="Compile networks and losses with torch.compile: a slow start, faster steps."
+    )
+    record: bool = Field(
+        default=False,
+        description="On GPUs, record a step's work once and replay it (a CUDA graph), which spares launching "
+        "thousands of small kernels. Losses of plugins must then not depend on Python's own state, such as a count of "
+        "calls.",
     )
     embeddings: Literal["auto", "once", "every-step"] = Field(
         default="auto",

@@ -24,6 +24,7 @@ from torch.utils.data import DataLoader
 
 from fsframework import models
 from fsframework.components import Dataset, Generator, Loss, Swapper
+from fsframework.cuda_graph import Recorded, keep_rates, recordable
 from fsframework.distributed import ALONE, Share, World, unaveraged
 from fsframework.environment import has_bf16
 from fsframework.errors import UserError
@@ -116,7 +117,15 @@ class StageTrainer:
         self.critic_optimizer = self._optimizer(critics, critic_lr) if len(critics) else None
         self.objective = world.together(_Side(self.parts, self._judge))
         self.critique = world.together(_Side(critics, self._criticise))
-        self.schedules = [self._schedule(o) for o in (self.optimizer, self.critic_optimizer) if o is not None]
+        self.optimizers = [o for o in (self.optimizer, self.critic_optimizer) if o is not None]
+        self.schedules = [self._schedule(optimizer) for optimizer in self.optimizers]
+        self.recording: Recorded | None = None
+        self.recorded_losses, self.recorded_group = 0, list[Batch]()
+        self.records = self._wants_recording()
+        self.lags = run.device.type == "cuda" and world.size == 1  # Python prepares a step while the last one runs
+        if self.records:
+            for optimizer in self.optimizers:
+                recordable(optimizer)
 
     def _seed(self, step: int) -> int:
         """The seed of one step; -1 stands for the stage's start, which is the same in all processes."""
@@ -132,14 +141,23 @@ class StageTrainer:
             print(f"note: {slow}; precision: auto avoids that", file=sys.stderr)
         return asked == "bf16" or (asked == "auto" and device.type == "cuda" and has_bf16(device))
 
+    def _wants_recording(self) -> bool:
+        alone = self.world.size == 1
+        if self.stage.record and not alone:
+            print(f"note: {self.stage.name}: record: steps of several processes are not recorded", file=sys.stderr)
+        return self.stage.record and alone and self.run.device.type == "cuda"
+
     def _compile(self) -> None:
-        """Compile the networks that say they can be, frozen ones too; say which are left as they are."""
-        for name, part in {"identity": self.swapper.identity, **dict(self.swapper.trained_parts())}.items():
-            if getattr(part, "traceable", False):
-                part.compile()
-            else:
+        """Compile what says it can be, frozen networks and losses too; say what is left as it is."""
+        parts = {"identity": self.swapper.identity, **dict(self.swapper.trained_parts())}
+        for name, part in [*parts.items(), *(("loss", loss) for loss in self.losses)]:
+            if not getattr(part, "traceable", False):
                 kept = f"the {name} {getattr(part, 'name', '')} is not traceable and stays as it is"
                 print(f"note: {self.stage.name}: compile: {kept}", file=sys.stderr)
+                continue
+            part.compile()
+            if any(part is critic for critic in self.critics):
+                part.critic = torch.compile(part.critic)  # type: ignore[assignment,arg-type]
 
     def _optimizer(self, module: nn.Module, lr: float) -> torch.optim.Optimizer:
         settings = self.stage.optimizer
@@ -179,6 +197,8 @@ class StageTrainer:
         )
         batches = iter(loader)
         clock = Clock()
+        running: Launched | None = None  # a step whose losses were not read yet
+        values: dict[str, float] = {}
         shown = self.world.first
         with (
             stop_asked() as stop,
@@ -189,17 +209,24 @@ class StageTrainer:
                 clock.start()
                 group = [_next(batches) for _ in range(stage.accumulate)]
                 clock.data_ready()
-                values = self.step(step, [self._to_device(batch) for batch in group], z_ids, dataset)
-                clock.stop(per_step)
-                ticker.advance(note=" ".join(f"{name} {value:.3f}" for name, value in values.items()))
+                launched = self.step(step, group, z_ids)
                 last = step + 1 == stage.steps
                 asked = self.world.means([float(stop.asked)]) != [0.0]  # all processes stop after the same step
-                if self.world.first and ((step + 1) % stage.log_every == 0 or last):
+                logs = (step + 1) % stage.log_every == 0 or last
+                saves = not last and (asked or (step + 1) % stage.checkpoint_every == 0)
+                if running is not None:
+                    values = self._read(running, dataset)
+                running = launched
+                if logs or saves or not self.lags:
+                    values, running = self._read(running, dataset), None
+                clock.stop(per_step)
+                ticker.advance(note=" ".join(f"{name} {value:.3f}" for name, value in values.items()))
+                if self.world.first and logs:
                     entry = {"stage": stage.name, "step": step + 1, "losses": values, **clock.read()}
                     run.log(**entry)
                     if curves is not None:
                         curves.add(entry)
-                if self.world.first and not last and (asked or (step + 1) % stage.checkpoint_every == 0):
+                if self.world.first and saves:
                     run.save_training_state(stage, step + 1, self.state())
                 if asked and not last:
                     stop.leave(f"stopped after step {step + 1} of {stage.name}; --resume goes on from there")
@@ -207,8 +234,9 @@ class StageTrainer:
         if stop.asked:  # in the last step
             stop.leave(f"stopped after {stage.name}, which is finished; --resume goes on from there")
 
-    def _to_device(self, batch: Batch) -> Batch:
-        batch = floats(batch.to(self.run.device))
+    def _prepared(self, batch: Batch) -> Batch:
+        """A batch of the loader, on the device, as networks take it."""
+        batch = floats(batch)
         if not self.stage.channels_last:
             return batch
         source, target = (
@@ -270,12 +298,42 @@ class StageTrainer:
                 ticker.advance(len(faces.image))
         return torch.cat(found)
 
-    def step(self, step: int, group: list[Batch], z_ids: Tensor | None, dataset: Dataset) -> dict[str, float]:
-        """One step on some batches, whose gradients are averaged. Returns every unweighted loss."""
+    def step(self, step: int, group: list[Batch], z_ids: Tensor | None) -> "Launched":
+        """Let the device take one step on some batches of the loader, whose gradients are averaged."""
         torch.manual_seed(self._seed(step))
         active = [loss for loss in self.losses if step >= loss.options.start]
         for schedule in self.schedules:
             schedule.step_update(step)
+        if self.records:
+            values = self._recorded(active, group, z_ids)
+        else:
+            values = self._descend(active, [batch.to(self.run.device) for batch in group], z_ids)
+        if self.average is not None:
+            self._update_average(step)
+        names = [loss.name for loss in active] + [f"{loss.name} critic" for loss in self._critics_of(active)]
+        return Launched(step, group, names, values)
+
+    def _read(self, launched: "Launched", dataset: Dataset) -> dict[str, float]:
+        """Every unweighted loss of a step, once the device has taken it. Raises UserError if one is no number."""
+        found = dict(zip(launched.names, self.world.means(launched.losses()), strict=True))
+        self._check_finite(launched.step, found, launched.group, dataset)
+        return found
+
+    def _recorded(self, active: list[Loss], group: list[Batch], z_ids: Tensor | None) -> Tensor:
+        """`_descend` by a recording, which is made anew when another loss sets in."""
+        if self.recording is None or self.recorded_losses != len(active):
+            self.recorded_losses = len(active)
+            self.recorded_group = [batch.to(self.run.device) for batch in group]
+            self.recording = Recorded(lambda: self._descend(active, self.recorded_group, z_ids))
+        for kept, batch in zip(self.recorded_group, group, strict=True):
+            kept.copy_(batch)
+        for optimizer in self.optimizers:
+            keep_rates(optimizer)
+        return self.recording()
+
+    def _descend(self, active: list[Loss], group: list[Batch], z_ids: Tensor | None) -> Tensor:
+        """The step itself. Returns what each loss says and then what each critic says, (n,), means over the batches."""
+        group = [self._prepared(batch) for batch in group]
         self.critics.requires_grad_(False)
         self.optimizer.zero_grad(set_to_none=True)
         outputs, values = [], []
@@ -285,16 +343,10 @@ class StageTrainer:
                 (total / len(group)).backward()
             outputs.append(_detached(output))
             values.append(terms)
-        found = self._means(active, values)
-        self._check_finite(step, found, group, dataset)
         if self.stage.clip is not None:
             nn.utils.clip_grad_norm_(self.parts.parameters(), self.stage.clip)
         self.optimizer.step()
-        if self.average is not None:
-            self._update_average(step)
-        found.update(self._critic_step(active, group, outputs))
-        self._check_finite(step, found, group, dataset)
-        return found
+        return torch.cat([torch.stack(values).mean(0), self._critic_step(self._critics_of(active), group, outputs)])
 
     def _identities(self, batch: Batch, z_ids: Tensor | None) -> Tensor:
         """The embeddings (B, D) of the sources of a batch; of no length where a recogniser is trained."""
@@ -322,10 +374,12 @@ class StageTrainer:
             return result
         return SwapResult(image=batch.target.image, draft=batch.target.image, z_id=z_id)
 
-    def _critic_step(self, active: list[Loss], group: list[Batch], outputs: list[SwapResult]) -> dict[str, float]:
-        critics = [loss for loss in active if any(loss is critic for critic in self.critics)]
+    def _critics_of(self, active: list[Loss]) -> list[Loss]:
+        return [loss for loss in active if any(loss is critic for critic in self.critics)]
+
+    def _critic_step(self, critics: list[Loss], group: list[Batch], outputs: list[SwapResult]) -> Tensor:
         if not critics or self.critic_optimizer is None:
-            return {}
+            return torch.zeros(0, device=self.run.device)
         self.critics.requires_grad_(True)
         self.critic_optimizer.zero_grad(set_to_none=True)
         values = []
@@ -335,7 +389,7 @@ class StageTrainer:
                 (total / len(group)).backward()
             values.append(terms)
         self.critic_optimizer.step()
-        return {f"{name} critic": value for name, value in self._means(critics, values).items()}
+        return torch.stack(values).mean(0)
 
     def _judge(self, active: list[Loss], batch: Batch, z_id: Tensor) -> tuple[Tensor, Tensor, SwapResult]:
         """The weighted sum of the losses, each of them (n,), and the swaps."""
@@ -351,11 +405,6 @@ class StageTrainer:
         with self._precision():
             terms = [self._judged(loss, "critic", batch, output) for loss in critics]
         return torch.stack(terms).sum(), torch.stack([term.detach().float() for term in terms])
-
-    def _means(self, losses: list[Loss], values: list[Tensor]) -> dict[str, float]:
-        """What each loss says, on average over the batches of a step and over processes."""
-        means = self.world.means(torch.stack(values).mean(0).tolist())
-        return {loss.name: value for loss, value in zip(losses, means, strict=True)}
 
     def _precision(self) -> torch.autocast:
         return torch.autocast(self.run.device.type, dtype=torch.bfloat16, enabled=self.bf16)
@@ -383,8 +432,8 @@ class StageTrainer:
         averages: list[Tensor] = list(self.average.parameters())
         currents: list[Tensor] = list(self.parts.parameters())
         torch._foreach_lerp_(averages, currents, 1 - decay)
-        for buffer, current in zip(self.average.buffers(), self.parts.buffers(), strict=True):
-            buffer.copy_(current)
+        if buffers := list(self.average.buffers()):
+            torch._foreach_copy_(buffers, list(self.parts.buffers()))
 
     def state(self) -> dict[str, Tensor]:
         """Everything that changes in training, as tensors by name."""
@@ -439,6 +488,25 @@ class _Side(nn.Module):
 
     def forward(self, *values: Any) -> Any:
         return self.judge(*values)
+
+
+class Launched:
+    """A step that a device was told to take: when it is done, what the losses said."""
+
+    def __init__(self, step: int, group: list[Batch], names: list[str], values: Tensor) -> None:
+        self.step, self.group, self.names = step, group, names
+        self._values, self._done = values, None
+        if values.is_cuda:  # a later step may overwrite them
+            self._values = torch.empty_like(values, device="cpu", pin_memory=True).copy_(values, non_blocking=True)
+            self._done = torch.cuda.Event()
+            self._done.record()
+
+    def losses(self) -> list[float]:
+        """The losses in the order of `names`. Waits for them."""
+        if self._done is not None:
+            self._done.synchronize()
+        found: list[float] = self._values.tolist()
+        return found
 
 
 class Clock:

@@ -53,6 +53,15 @@ class _Tensors:
             lambda value: value.to(device, non_blocking=ahead) if isinstance(value, Tensor) else value.to(device)
         )
 
+    def copy_(self, other: Self) -> None:
+        """Take another one's values into the memory that this one has."""
+        for entry in fields(self):  # type: ignore[arg-type]
+            mine, its = getattr(self, entry.name), getattr(other, entry.name)
+            if isinstance(mine, Tensor):
+                mine.copy_(its, non_blocking=True)
+            else:
+                mine.copy_(its)
+
     def pin_memory(self) -> Self:
         """The same values in memory that a GPU can fetch while the program goes on."""
         return self._each(lambda value: value.pin_memory())

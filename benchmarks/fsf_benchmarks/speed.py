@@ -54,6 +54,9 @@ class Speed(Benchmark):
         compiled: bool = Field(
             False, description="Also with all networks compiled by torch.compile, under bfloat16 where it is."
         )
+        recorded: bool = Field(
+            False, description="On GPUs, also with a step's work recorded and replayed, under bfloat16 where it is."
+        )
         without: tuple[Literal["winograd", "patches", "aad", "instance_norm", "adam", "memory"], ...] = Field(
             (), description="Also ours without one of these: what each of them gains."
         )
@@ -100,7 +103,7 @@ class Speed(Benchmark):
         options = self.options
         settings = {key: getattr(options, key) for key in ("size", "width", "batch")}
         settings |= {"device": str(device), "threads": torch.get_num_threads(), "bf16": False, "recompute": False}
-        settings |= {"compiled": False, "without": ""}
+        settings |= {"compiled": False, "recorded": False, "without": ""}
         bf16 = has_bf16(device) if options.bf16 is None else options.bf16
         workers: dict[str, Worker] = {}
         if options.against is None:
@@ -115,8 +118,10 @@ class Speed(Benchmark):
             if options.against is None:
                 workers["plain bf16"] = Worker({**settings, "way": "plain", "bf16": True})
             workers["ours bf16"] = Worker({**settings, "way": "ours", "bf16": True})
+        fastest = "bf16" if bf16 else "fp32"
+        if options.recorded:
+            workers[f"ours {fastest} recorded"] = Worker({**settings, "way": "ours", "bf16": bf16, "recorded": True})
         if options.compiled:
-            fastest = "bf16" if bf16 else "fp32"
             workers[f"ours {fastest} compiled"] = Worker({**settings, "way": "ours", "bf16": bf16, "compiled": True})
         for measure in options.without:
             workers[f"ours fp32 without {measure}"] = Worker({**settings, "way": "ours", "without": measure})
@@ -174,7 +179,7 @@ class Worker:
     """A process of `speed_work`, perhaps with another commit's code."""
 
     def __init__(self, settings: dict[str, Any], code: Path | None = None) -> None:
-        special = any(settings[key] for key in ("bf16", "recompute", "compiled", "without"))
+        special = any(settings[key] for key in ("bf16", "recompute", "compiled", "recorded", "without"))
         self.only_networks = settings["way"] == "plain" or special
         self.precision = "bf16" if settings["bf16"] else "fp32"
         environment = dict(os.environ)

@@ -33,6 +33,7 @@ from fsframework.plugins import part
 from fsframework.types import Batch, Faces, SwapResult
 
 LOSSES = ("hinge-gan", "attribute", "identity", "reconstruction")
+REPEATS = 4  # of a task on a GPU, which goes on while Python prepares the next
 PLACES = 16  # pictures with one face that detection, alignment and pasting see
 
 
@@ -51,6 +52,8 @@ class Work:
         Whether the generator's blocks are computed again in the backward pass.
     compiled:
         Whether both networks are compiled by torch.compile.
+    recorded:
+        Whether a step's work is recorded once and replayed, on GPUs.
     without:
         What to leave out of "ours"; "" nothing. `Speed.Options` lists what can be.
     device:
@@ -66,13 +69,14 @@ class Work:
         bf16: bool,
         recompute: bool,
         compiled: bool,
+        recorded: bool,
         without: str,
         device: str,
         threads: int,
     ) -> None:
         torch.set_num_threads(threads)
         self.way, self.size, self.width, self.batch_size, self.device = way, size, width, batch, torch.device(device)
-        self.recompute, self.compiled, self.without = recompute, compiled, without
+        self.recompute, self.compiled, self.recorded, self.without = recompute, compiled, recorded, without
         self.precision = torch.autocast(self.device.type, torch.bfloat16) if bf16 else nullcontext()
         torch.backends.cudnn.allow_tf32 = way != "plain"  # torch's default; the plain reference is what it says, fp32
         if without in ("winograd", "aad", "instance_norm"):
@@ -147,6 +151,21 @@ class Work:
 
     def step(self) -> int:
         """A training step: both networks against four losses, and the discriminator's turn."""
+        self.work()
+        return self.batch_size
+
+    @cached_property
+    def work(self) -> Callable[[], Tensor]:
+        """What a step does, perhaps by a recording of it."""
+        if not self.recorded:
+            return self._step
+        from fsframework.cuda_graph import Recorded, recordable
+
+        for optimizer in self.networks[2]:
+            recordable(optimizer)
+        return Recorded(self._step)
+
+    def _step(self) -> Tensor:
         swapper, losses, optimizers = self.networks
         batch, z_id = self.pairs
         swapper.attributes.train(), swapper.generator.train()
@@ -160,7 +179,7 @@ class Work:
             fake = SwapResult(output.image.detach(), output.image.detach(), output.z_id)
             critic = losses[0].critic(batch, fake)
         self._descend(optimizers[1], critic)
-        return self.batch_size
+        return torch.stack([total.detach(), critic.detach()])
 
     @staticmethod
     def _descend(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
@@ -243,13 +262,15 @@ class Work:
     def seconds(self, task: str) -> tuple[float, int]:
         """How long a task takes, and how many pictures it is.
 
-        On a GPU it is done once before, and leaves the memory to the next implementation.
+        On a GPU networks work several times in a row, once before, and leave the memory to the next implementation.
         """
+        do, times = getattr(self, task), 1
         if self.device.type == "cuda":
-            getattr(self, task)()
+            times = REPEATS if task in ("step", "swap") else 1
+            do()
             torch.cuda.synchronize()
         started = time.perf_counter()
-        count = getattr(self, task)()
+        count = sum(do() for _ in range(times))
         if self.device.type == "cuda":
             torch.cuda.synchronize()
         seconds = time.perf_counter() - started
@@ -259,8 +280,9 @@ class Work:
 
     def flops(self, task: str) -> int:
         """Floating-point operations of convolutions and matrix products of one call."""
+        do = self._step if task == "step" else getattr(self, task)  # not its recording, which runs no Python
         with FlopCounterMode(display=False) as counter, torch.compiler.set_stance("force_eager"):
-            getattr(self, task)()
+            do()
         return counter.get_total_flops()
 
     def pixels(self) -> list[float]:

@@ -1,5 +1,7 @@
 """Landmark loss: eyes, nose and mouth of the swap lie where the target's lie."""
 
+from collections.abc import Sequence
+
 import torch
 from pydantic import Field
 from torch import Tensor
@@ -40,14 +42,15 @@ class Landmarks(Loss):
 
     def forward(self, batch: Batch, output: SwapResult, swapper: Swapper) -> Tensor:
         """A scalar."""
-        move = self.options.shift * (2 * torch.rand(3) - 1)
-        left, top, width = BOX
-        box = (left + float(move[0]), top + float(move[1]), width + float(move[2]))
+        # Drawn on the GPU where there is one: a recorded step replays what happens there.
+        move = self.options.shift * (2 * torch.rand(3, device=output.image.device) - 1)
+        moves = move.unbind() if move.is_cuda else move.tolist()
+        box = [place + each for place, each in zip(BOX, moves, strict=True)]
         with torch.no_grad():
             goal = self.points(batch.target.image, box)
         return torch.linalg.vector_norm(self.points(output.image, box) - goal, dim=2).mean()
 
-    def points(self, images: Tensor, box: tuple[float, float, float]) -> Tensor:
+    def points(self, images: Tensor, box: Sequence[float | Tensor]) -> Tensor:
         """Landmarks (B, 5, 2) in units of the box, of aligned crops (B, 3, S, S)."""
         with without_autocast(images.device):  # bfloat16 is as coarse as the distances that are measured
             said = self.onet(crop_box(images.float(), box, (SIDE, SIDE)) * (127.5 / 128))  # (B, 15)

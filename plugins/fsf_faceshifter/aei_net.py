@@ -17,8 +17,10 @@ from torch.utils.checkpoint import checkpoint
 
 from fsf_faceshifter.aad import Integration, joined
 from fsf_faceshifter.blocks import down_block, up_block
+from fsframework import native_gpu
 from fsframework.components import AttributeEncoder, ComponentOptions, Generator
 from fsframework.convolution import Conv2d, scaled
+from fsframework.doubling import doubled
 from fsframework.instance_norm import instance_norm
 from fsframework.types import Faces
 
@@ -105,9 +107,19 @@ class AadBlock(nn.Module):
         AAD layers on the main path.
     integration:
         How attributes and identity are joined: see `fsf_faceshifter.aad.joined`.
+    last:
+        Whether its output is the picture; otherwise it is normalised.
     """
 
-    def __init__(self, inputs: int, outputs: int, att: int, layers: int = 2, integration: Integration = "aad") -> None:
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        att: int,
+        layers: int = 2,
+        integration: Integration = "aad",
+        last: bool = True,
+    ) -> None:
         super().__init__()
         shortcut = inputs != outputs
         self.layers, self.integration = layers, integration
@@ -119,46 +131,64 @@ class AadBlock(nn.Module):
             if integration == "aad":
                 self.add_module(f"mask_{place}", nn.Conv2d(inputs, 1 + (shortcut and number == 0), 1))
             wide = outputs if number + 1 == layers else inputs
-            self.add_module(f"conv_{place}", Conv2d(shown, wide, 3, padding=1))
-        self.shortcut = Conv2d(shown, outputs, 3, padding=1) if shortcut else None
-
-    def attribute_affine(self, z_att: Tensor, side: int) -> list[Tensor]:
-        """gamma_att and beta_att of each layer, (B, 2 inputs, side, side)."""
-        count = self.affine_layers
-        rows = zip(self.att.weight.chunk(count), cast(Tensor, self.att.bias).chunk(count), strict=True)
-        made = [F.conv2d(z_att, weight, bias) for weight, bias in rows]
-        if z_att.shape[-1] == side:
-            return made
-        # Interpolation commutes with 1x1 weights; autocast on GPUs gives it in float32, which nothing here needs.
-        return [F.interpolate(each, size=(side, side), mode="bilinear").to(each.dtype) for each in made]
+            normed = not last or number + 1 < layers
+            self.add_module(f"conv_{place}", Conv2d(shown, wide, 3, padding=1, normed=normed))
+        self.shortcut = Conv2d(shown, outputs, 3, padding=1, normed=not last) if shortcut else None
 
     def forward(self, h: Tensor, z_att: Tensor, identity: Tensor) -> tuple[Tensor, Tensor]:
         """The block's output (B, outputs, H, W) and its masks M (B, affine layers or none, H, W).
 
         `identity` holds gamma_id and beta_id of each layer, (B, affine_channels, 1, 1).
         """
-        att = self.attribute_affine(z_att, h.shape[-1])
-        identities = identity.to(att[0].dtype).chunk(self.affine_layers, dim=1)
-        h_in = instance_norm(h)
         a, masks = h, []
+        identities = identity.chunk(self.affine_layers, dim=1)
         for number, place in enumerate(PLACES[: self.layers]):
-            normal = h_in if number == 0 else instance_norm(a)
-            mask = self._mask(place, normal)
+            seeing = [number] if number > 0 or self.shortcut is None else [0, self.layers]  # layers that see this map
+            shown, mask = self._joined(place, a, z_att, seeing, [identities[k] for k in seeing])
             masks.append(mask)
-            a = self._painted(f"conv_{place}", normal, att[number], identities[number], mask[:, :1])
-        if self.shortcut is not None:
-            h = self._painted("shortcut", h_in, att[-1], identities[-1], masks[0][:, 1:])
+            a = self.get_submodule(f"conv_{place}")(shown[0])
+            if self.shortcut is not None and number == 0:
+                h = self.shortcut(shown[1])
         return a + h, torch.cat(masks, dim=1)
 
-    def _mask(self, place: str, h: Tensor) -> Tensor:
-        """M of the layers that see this h, (B, 1 or 2, H, W); of no layer where attributes are joined without."""
-        if self.integration != "aad":
-            return h.new_empty(len(h), 0, *h.shape[2:])
-        return torch.sigmoid(self.get_submodule(f"mask_{place}")(h))
+    def attribute_affine(self, layer: int) -> tuple[Tensor, Tensor]:
+        """The weight and the bias that make a layer's gamma_att and beta_att of z_att; the shortcut's is the last."""
+        weight, bias = self.att.weight, cast(Tensor, self.att.bias)
+        return weight.chunk(self.affine_layers)[layer], bias.chunk(self.affine_layers)[layer]
 
-    def _painted(self, name: str, h: Tensor, att: Tensor, identity: Tensor, mask: Tensor) -> Tensor:
-        made: Tensor = self.get_submodule(name)(joined(self.integration, h.to(att.dtype), att, identity, mask))
-        return made
+    def _joined(
+        self, place: str, h: Tensor, z_att: Tensor, layers: list[int], identities: list[Tensor]
+    ) -> tuple[list[Tensor], Tensor]:
+        """What the convolutions of one or two layers see, and M of each, (B, layers, H, W), where there are masks."""
+        affines = [self.attribute_affine(layer) for layer in layers]
+        side = h.shape[-1]
+        if self.integration == "aad" and z_att.shape[-1] in (side, side // 2) and native_gpu.usable(h, z_att):
+            from fsf_faceshifter.aad_triton import aad_layers
+
+            maps = [F.conv2d(z_att, weight) for weight, _ in affines]
+            biases = [bias for _, bias in affines]
+            mask_weight, mask_bias = self.get_submodule(f"mask_{place}").parameters()
+            return aad_layers(h, maps, biases, [i.to(maps[0].dtype) for i in identities], mask_weight, mask_bias)
+        normal = instance_norm(h)
+        mask = h.new_empty(len(h), 0, *h.shape[2:])
+        if self.integration == "aad":
+            mask = torch.sigmoid(self.get_submodule(f"mask_{place}")(normal))
+        made = []
+        for number, (affine, identity) in enumerate(zip(affines, identities, strict=True)):
+            att = self._grown(F.conv2d(z_att, *affine), side)
+            identity, own = identity.to(att.dtype), mask[:, number : number + 1]
+            made.append(joined(self.integration, normal.to(att.dtype), att, identity, own))
+        return made, mask
+
+    @staticmethod
+    def _grown(att: Tensor, side: int) -> Tensor:
+        """Affines at the side of the map. Interpolation commutes with the 1x1 weights that made them."""
+        if att.shape[-1] == side:
+            return att
+        if 2 * att.shape[-1] == side:
+            return doubled(att)
+        # Autocast on GPUs gives it in float32, which nothing here needs.
+        return F.interpolate(att, size=(side, side), mode="bilinear").to(att.dtype)
 
 
 class AadGenerator(Generator):
@@ -211,8 +241,8 @@ class AadGenerator(Generator):
         self.att_levels = min(options.att_levels or levels, levels)
         used = self._used(att_channels)
         blocks = [
-            AadBlock(i, o, c, options.layers, options.integration)
-            for i, o, c in zip(widths[:-1], widths[1:], used, strict=True)
+            AadBlock(i, o, c, options.layers, options.integration, last=k + 1 == levels)
+            for k, (i, o, c) in enumerate(zip(widths[:-1], widths[1:], used, strict=True))
         ]
         self.blocks = nn.ModuleList(blocks)
         self.block_channels = [block.affine_channels for block in blocks]
@@ -252,7 +282,7 @@ class AadGenerator(Generator):
         levels = zip(self.blocks, self._used(z_att), self.identity_affine(z_id), strict=True)
         for k, (block, z, identity) in enumerate(levels):
             if k > 0:
-                h = F.interpolate(h, scale_factor=2.0, mode="bilinear")
+                h = doubled(h)
             if self.options.recompute and torch.is_grad_enabled():
                 h, mask = checkpoint(block, h, z, identity, use_reentrant=False)
             else:

@@ -9,11 +9,11 @@ from typing import cast
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from fsf_faceshifter.blocks import down_block, up_block
 from fsframework.components import ComponentOptions, Refiner, Swapper
 from fsframework.convolution import scaled
+from fsframework.doubling import doubled
 from fsframework.types import Batch, SwapResult
 
 
@@ -67,7 +67,7 @@ class HearNet(Refiner):
         skips.pop()
         for up in self.up:
             h = torch.cat([up(h), skips.pop()], dim=1)  # twice the side
-        h = F.interpolate(h, scale_factor=2.0, mode="bilinear")
+        h = doubled(h)
         painted = self.paint(h).float()
         if self.options.restore:
             painted = painted[:, :3] + painted[:, 3:] * error

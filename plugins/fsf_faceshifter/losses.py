@@ -4,6 +4,7 @@ The paper writes squared norms, which grow with the crop; here every loss is a m
 not depend on the size. This is what the public re-implementations compute too.
 """
 
+import torch
 from pydantic import Field
 from torch import Tensor
 
@@ -15,6 +16,7 @@ class Attribute(Loss):
     """Half the squared distance of the attribute maps of swap and target, summed over levels (equation 7)."""
 
     name = "attribute"
+    traceable = True
 
     class Options(Loss.Options):
         detach: bool = Field(
@@ -31,7 +33,8 @@ class Attribute(Loss):
         total = output.image.new_zeros(())
         for painted, target in zip(z_att, output.z_att, strict=True):
             target = target.detach() if self.options.detach else target
-            total = total + (painted.float() - target.float()).square().mean()
+            precise = torch.promote_types(painted.dtype, torch.float32)
+            total = total + (painted - target).square().mean(dtype=precise)
         return 0.5 * total
 
 
@@ -39,6 +42,7 @@ class Change(Loss):
     """Mean absolute difference between the swap before and after the refiner (equation 12)."""
 
     name = "change"
+    traceable = True
 
     def forward(self, batch: Batch, output: SwapResult, swapper: Swapper) -> Tensor:
         """A scalar."""

@@ -11,9 +11,23 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fsframework import native_gpu
 from fsframework.components import Loss, Swapper
 from fsframework.convolution import Conv2d
+from fsframework.instance_norm import instance_norm
 from fsframework.types import Batch, SwapResult
+
+
+class InstanceNorm(nn.GroupNorm):
+    """Instance norm with a learned scale and shift: `nn.GroupNorm` with one channel a group."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(B, C, H, W) to the same shape."""
+        if not native_gpu.usable(input):
+            return super().forward(input)
+        made = instance_norm(input)
+        scale, shift = (each.to(made.dtype)[:, None, None] for each in (self.weight, self.bias))
+        return torch.addcmul(shift, made, scale)
 
 
 class PatchDiscriminator(nn.Sequential):
@@ -24,8 +38,8 @@ class PatchDiscriminator(nn.Sequential):
         for _ in range(layers - 1):
             wider = min(2 * width, 512)
             blocks += [
-                Conv2d(width, wider, 4, stride=2, padding=1),
-                nn.GroupNorm(wider, wider),  # instance norm, with a learned scale and shift
+                Conv2d(width, wider, 4, stride=2, padding=1, normed=True),
+                InstanceNorm(wider, wider),
                 nn.LeakyReLU(0.2),
             ]
             width = wider
@@ -41,6 +55,7 @@ class HingeGan(Loss):
     """
 
     name = "hinge-gan"
+    traceable = True
 
     class Options(Loss.Options):
         width: int = Field(64, ge=8, description="Channels after the discriminator's first layer.")
@@ -69,7 +84,7 @@ class HingeGan(Loss):
             seen = image
             for layer in body:
                 seen = layer(seen)
-            found.append((seen.float(), last(seen).float()))
+            found.append((seen, last(seen).float()))
             image = F.avg_pool2d(image, 2)
         return found
 
@@ -82,8 +97,8 @@ class HingeGan(Loss):
         with torch.no_grad():
             targets = self.looks(batch.truth)
         pairs = zip(swaps, targets, strict=True)
-        distance = torch.stack([(swap - target).abs().mean() for (swap, _), (target, _) in pairs]).mean()
-        return term + self.options.matching * distance
+        distances = [(swap.float() - target.float()).abs().mean() for (swap, _), (target, _) in pairs]
+        return term + self.options.matching * torch.stack(distances).mean()
 
     def critic(self, batch: Batch, output: SwapResult) -> Tensor:
         """The discriminators' term, a scalar: relu(1 - D(X_t)) + relu(1 + D(Y)), averaged over scales."""

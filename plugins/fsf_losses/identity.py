@@ -37,6 +37,7 @@ class Identity(Loss):
     """
 
     name = "identity"
+    traceable = True
     asks_identity = True
 
     class Options(Loss.Options):

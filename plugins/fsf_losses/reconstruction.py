@@ -19,6 +19,7 @@ class Reconstruction(Loss):
     """
 
     name = "reconstruction"
+    traceable = True
 
     class Options(Loss.Options):
         over: Literal["same", "batch", "known"] = Field(

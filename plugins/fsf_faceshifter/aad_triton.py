@@ -1,0 +1,338 @@
+"""AAD layers on GPUs: normalise, two affine maps, mask, blend and ReLU in one visit to memory, and two back.
+
+The first layer of a block and its shortcut's see the same h: they are painted together. Numbers are float32 in
+registers, whatever their type in memory. Sums are made in a fixed order, so that a step can be repeated bit for bit.
+"""
+
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from fsframework.doubling_triton import gathered
+from fsframework.instance_norm_triton import moments, unnormalise
+from fsframework.native_gpu import LAST, empty_last
+
+NUMBERS = 1024  # of h that a program holds at once; its sums need as many registers again, several times
+PROGRAMS = 1056  # at least so many share an image's pixels among them: eight for each of 132 multiprocessors
+WARPS = 4
+
+
+def aad_layers(
+    h: Tensor,
+    atts: list[Tensor],
+    att_biases: list[Tensor],
+    identities: list[Tensor],
+    weight: Tensor,
+    bias: Tensor,
+) -> tuple[list[Tensor], Tensor]:
+    """One or two AAD layers that see the same h, each with a ReLU: maps (B, C, H, W) in the attributes' type, and M.
+
+    Parameters
+    ----------
+    h:
+        (B, C, H, W), not normalised.
+    atts:
+        gamma_att and beta_att of each layer, (B, 2C, H, W), or (B, 2C, H/2, W/2) for bilinear doubling.
+    att_biases:
+        What is added to them everywhere, (2C,) each.
+    identities:
+        gamma_id and beta_id of each layer, (B, 2C, 1, 1).
+    weight, bias:
+        Of the masks, (layers, C, 1, 1) and (layers,).
+    """
+    att, identity = ([each.contiguous(memory_format=LAST) for each in maps] for maps in (atts, identities))
+    pair = len(atts) > 1
+    y0, y1, m, _, _ = _forward(
+        h.contiguous(memory_format=LAST),
+        att[0],
+        att[1] if pair else None,
+        torch.stack(att_biases).float(),
+        identity[0].contiguous(),
+        identity[1].contiguous() if pair else None,
+        weight.float().contiguous(),
+        bias.float(),
+    )
+    return [y0, y1] if pair else [y0], m
+
+
+@triton.jit
+def _attribute(
+    att, bias, image, pixels, channels, seen, height, width, C: tl.constexpr, HALF: tl.constexpr
+):  # fmt: skip
+    """gamma_att and beta_att at some pixels, (P, BC) each."""
+    rows, columns = pixels // width, pixels % width
+    gamma_bias = tl.load(bias + channels, mask=channels < C, other=0.0)[None, :]
+    beta_bias = tl.load(bias + C + channels, mask=channels < C, other=0.0)[None, :]
+    if HALF:
+        tall, wide = height // 2, width // 2
+        row, column = rows // 2, columns // 2
+        next_row = tl.minimum(tl.maximum(row + 2 * (rows % 2) - 1, 0), tall - 1)
+        next_column = tl.minimum(tl.maximum(column + 2 * (columns % 2) - 1, 0), wide - 1)
+        start = att + image * tall * wide * (2 * C)
+        gamma = tl.zeros(seen.shape, tl.float32)
+        beta = tl.zeros(seen.shape, tl.float32)
+        for place in tl.static_range(4):
+            y = row if place < 2 else next_row
+            x = column if place % 2 == 0 else next_column
+            share = (0.75 if place < 2 else 0.25) * (0.75 if place % 2 == 0 else 0.25)
+            at = start + (y * wide + x)[:, None] * (2 * C) + channels[None, :]
+            gamma += share * tl.load(at, mask=seen, other=0.0).to(tl.float32)
+            beta += share * tl.load(at + C, mask=seen, other=0.0).to(tl.float32)
+        return gamma + gamma_bias, beta + beta_bias
+    else:
+        at = att + image * height * width * (2 * C) + (rows * width + columns)[:, None] * (2 * C) + channels[None, :]
+        gamma = tl.load(at, mask=seen, other=0.0).to(tl.float32)
+        beta = tl.load(at + C, mask=seen, other=0.0).to(tl.float32)
+        return gamma + gamma_bias, beta + beta_bias
+
+
+@triton.jit
+def _paint(
+    h, mean, scale, att0, att1, att_bias, who0, who1, weight, bias, y0, y1, m, height, width,
+    C: tl.constexpr, BC: tl.constexpr, P: tl.constexpr, LAYERS: tl.constexpr, HALF: tl.constexpr,
+):  # fmt: skip
+    image = tl.program_id(1).to(tl.int64)
+    pixels = tl.program_id(0) * P + tl.arange(0, P)
+    channels = tl.arange(0, BC)
+    inside, whole = pixels < height * width, channels < C
+    seen = inside[:, None] & whole[None, :]
+    at = image * height * width * C + pixels[:, None] * C + channels[None, :]
+    middle = tl.load(mean + image * C + channels, mask=whole, other=0.0)
+    factor = tl.load(scale + image * C + channels, mask=whole, other=0.0)
+    n = (tl.load(h + at, mask=seen, other=0.0).to(tl.float32) - middle[None, :]) * factor[None, :]
+    n = tl.where(seen, n, 0.0)
+    for layer in tl.static_range(LAYERS):
+        att = att0 if layer == 0 else att1
+        who = (who0 if layer == 0 else who1) + image * (2 * C) + channels
+        y = y0 if layer == 0 else y1
+        row = tl.load(weight + layer * C + channels, mask=whole, other=0.0)
+        logit = tl.sum(n * row[None, :], axis=1) + tl.load(bias + layer)
+        share = 1.0 / (1.0 + tl.exp(-logit))
+        gamma, beta = _attribute(att, att_bias + layer * 2 * C, image, pixels, channels, seen, height, width, C, HALF)
+        gamma_id = tl.load(who, mask=whole, other=0.0).to(tl.float32)
+        beta_id = tl.load(who + C, mask=whole, other=0.0).to(tl.float32)
+        gamma += share[:, None] * (gamma_id[None, :] - gamma)
+        beta += share[:, None] * (beta_id[None, :] - beta)
+        tl.store(y + at, tl.maximum(gamma * n + beta, 0.0).to(y.dtype.element_ty), mask=seen)
+        tl.store(m + (image * LAYERS + layer) * height * width + pixels, share, mask=inside)
+
+
+@triton.jit
+def _unpaint(
+    h, mean, scale, att0, att1, att_bias, who0, who1, weight, m, dy0, dy1, dm, dn, datt0, datt1, sums, dlogits,
+    height, width, steps, C: tl.constexpr, BC: tl.constexpr, P: tl.constexpr, LAYERS: tl.constexpr, HALF: tl.constexpr,
+):  # fmt: skip
+    """Gradients of the attributes' affines and of the normalised h, and sums over a program's pixels for the rest."""
+    image = tl.program_id(1).to(tl.int64)
+    channels = tl.arange(0, BC)
+    whole = channels < C
+    middle = tl.load(mean + image * C + channels, mask=whole, other=0.0)
+    factor = tl.load(scale + image * C + channels, mask=whole, other=0.0)
+    dn_sum = tl.zeros((P, BC), tl.float32)
+    dn_n_sum = tl.zeros((P, BC), tl.float32)
+    who_gamma_0 = tl.zeros((P, BC), tl.float32)
+    who_beta_0 = tl.zeros((P, BC), tl.float32)
+    row_0 = tl.zeros((P, BC), tl.float32)
+    att_gamma_0 = tl.zeros((P, BC), tl.float32)
+    att_beta_0 = tl.zeros((P, BC), tl.float32)
+    who_gamma_1 = tl.zeros((P, BC), tl.float32)
+    who_beta_1 = tl.zeros((P, BC), tl.float32)
+    row_1 = tl.zeros((P, BC), tl.float32)
+    att_gamma_1 = tl.zeros((P, BC), tl.float32)
+    att_beta_1 = tl.zeros((P, BC), tl.float32)
+    dbias_0 = tl.zeros((P,), tl.float32)
+    dbias_1 = tl.zeros((P,), tl.float32)
+    for step in range(steps):
+        pixels = (tl.program_id(0) * steps + step) * P + tl.arange(0, P)
+        inside = pixels < height * width
+        seen = inside[:, None] & whole[None, :]
+        at = image * height * width * C + pixels[:, None] * C + channels[None, :]
+        n = (tl.load(h + at, mask=seen, other=0.0).to(tl.float32) - middle[None, :]) * factor[None, :]
+        n = tl.where(seen, n, 0.0)
+        to_n = tl.zeros((P, BC), tl.float32)
+        for layer in tl.static_range(LAYERS):
+            att = att0 if layer == 0 else att1
+            datt = datt0 if layer == 0 else datt1
+            who = (who0 if layer == 0 else who1) + image * (2 * C) + channels
+            gamma, beta = _attribute(
+                att, att_bias + layer * 2 * C, image, pixels, channels, seen, height, width, C, HALF
+            )
+            gamma_id = tl.load(who, mask=whole, other=0.0).to(tl.float32)
+            beta_id = tl.load(who + C, mask=whole, other=0.0).to(tl.float32)
+            row = tl.load(weight + layer * C + channels, mask=whole, other=0.0)
+            at_mask = (image * LAYERS + layer) * height * width + pixels
+            share = tl.load(m + at_mask, mask=inside, other=0.0)
+            more_gamma = gamma_id[None, :] - gamma
+            more_beta = beta_id[None, :] - beta
+            gamma += share[:, None] * more_gamma
+            beta += share[:, None] * more_beta
+            to_y = tl.load((dy0 if layer == 0 else dy1) + at, mask=seen, other=0.0).to(tl.float32)
+            to_y = tl.where(gamma * n + beta > 0, to_y, 0.0)
+            to_gamma = to_y * n
+            to_share = tl.sum(to_gamma * more_gamma + to_y * more_beta, axis=1)
+            to_share += tl.load(dm + at_mask, mask=inside, other=0.0)
+            to_logit = to_share * share * (1.0 - share)
+            to_n += to_y * gamma + to_logit[:, None] * row[None, :]
+            at_att = image * height * width * (2 * C) + pixels[:, None] * (2 * C) + channels[None, :]
+            gamma_share = share[:, None] * to_gamma
+            beta_share = share[:, None] * to_y
+            gamma_rest = to_gamma - gamma_share
+            beta_rest = to_y - beta_share
+            tl.store(datt + at_att, gamma_rest.to(datt.dtype.element_ty), mask=seen)
+            tl.store(datt + at_att + C, beta_rest.to(datt.dtype.element_ty), mask=seen)
+            if layer == 0:
+                who_gamma_0 += gamma_share
+                who_beta_0 += beta_share
+                row_0 += to_logit[:, None] * n
+                att_gamma_0 += gamma_rest
+                att_beta_0 += beta_rest
+                dbias_0 += to_logit
+            else:
+                who_gamma_1 += gamma_share
+                who_beta_1 += beta_share
+                row_1 += to_logit[:, None] * n
+                att_gamma_1 += gamma_rest
+                att_beta_1 += beta_rest
+                dbias_1 += to_logit
+        tl.store(dn + at, to_n.to(dn.dtype.element_ty), mask=seen)
+        dn_sum += to_n
+        dn_n_sum += to_n * n
+    program = image * tl.num_programs(0) + tl.program_id(0)
+    out = sums + program * (2 + 5 * LAYERS) * C + channels
+    tl.store(out, tl.sum(dn_sum, axis=0), mask=whole)
+    tl.store(out + C, tl.sum(dn_n_sum, axis=0), mask=whole)
+    tl.store(dlogits + program * LAYERS, tl.sum(dbias_0, axis=0))
+    tl.store(out + 2 * C, tl.sum(who_gamma_0, axis=0), mask=whole)
+    tl.store(out + 3 * C, tl.sum(who_beta_0, axis=0), mask=whole)
+    tl.store(out + 4 * C, tl.sum(row_0, axis=0), mask=whole)
+    tl.store(out + 5 * C, tl.sum(att_gamma_0, axis=0), mask=whole)
+    tl.store(out + 6 * C, tl.sum(att_beta_0, axis=0), mask=whole)
+    if LAYERS > 1:
+        tl.store(dlogits + program * LAYERS + 1, tl.sum(dbias_1, axis=0))
+        tl.store(out + 7 * C, tl.sum(who_gamma_1, axis=0), mask=whole)
+        tl.store(out + 8 * C, tl.sum(who_beta_1, axis=0), mask=whole)
+        tl.store(out + 9 * C, tl.sum(row_1, axis=0), mask=whole)
+        tl.store(out + 10 * C, tl.sum(att_gamma_1, axis=0), mask=whole)
+        tl.store(out + 11 * C, tl.sum(att_beta_1, axis=0), mask=whole)
+
+
+def _tile(channels: int, numbers: int) -> tuple[int, int]:
+    """Channels, to the next power of two, and pixels that a program holds at once."""
+    wide = triton.next_power_of_2(channels)
+    return wide, max(1, numbers // wide)
+
+
+@torch.library.custom_op("fsf_faceshifter::aad", mutates_args=())
+def _forward(
+    h: Tensor,
+    att0: Tensor,
+    att1: Tensor | None,
+    att_bias: Tensor,
+    who0: Tensor,
+    who1: Tensor | None,
+    weight: Tensor,
+    bias: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    count, channels, height, width = h.shape
+    layers = 1 if att1 is None else 2
+    mean, scale = moments(h)
+    y0 = torch.empty_like(h, dtype=att0.dtype)
+    y1 = h.new_empty(0) if att1 is None else torch.empty_like(y0)
+    m = h.new_empty(count, layers, height, width, dtype=torch.float32)
+    wide, pixels = _tile(channels, NUMBERS)
+    grid = (triton.cdiv(height * width, pixels), count)
+    half = att0.shape[2] < height
+    second = (att0, who0) if att1 is None else (att1, who1)
+    _paint[grid](
+        h, mean, scale, att0, second[0], att_bias, who0, second[1], weight, bias, y0, y1, m, height, width,
+        C=channels, BC=wide, P=pixels, LAYERS=layers, HALF=half, num_warps=WARPS,
+    )  # fmt: skip
+    return y0, y1, m, mean, scale
+
+
+@_forward.register_fake
+def _(h, att0, att1, att_bias, who0, who1, weight, bias):  # type: ignore[no-untyped-def]
+    y0 = torch.empty_like(h, dtype=att0.dtype)
+    y1 = h.new_empty(0) if att1 is None else torch.empty_like(y0)
+    m = h.new_empty(len(h), len(weight), *h.shape[2:], dtype=torch.float32)
+    mean = h.new_empty(h.shape[:2], dtype=torch.float32)
+    return y0, y1, m, mean, torch.empty_like(mean)
+
+
+@torch.library.custom_op("fsf_faceshifter::aad_backward", mutates_args=())
+def _backward(
+    dy0: Tensor,
+    dy1: Tensor | None,
+    dm: Tensor,
+    h: Tensor,
+    att0: Tensor,
+    att1: Tensor | None,
+    att_bias: Tensor,
+    who0: Tensor,
+    who1: Tensor | None,
+    weight: Tensor,
+    m: Tensor,
+    mean: Tensor,
+    scale: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of h, of the attributes' affines at its side, sums (B, n, C), and gradients of the logits (layers,)."""
+    count, channels, height, width = h.shape
+    layers = len(weight)
+    wide, pixels = _tile(channels, NUMBERS)
+    tiles = triton.cdiv(height * width, pixels)
+    steps = triton.cdiv(tiles, triton.cdiv(PROGRAMS, count))
+    programs = triton.cdiv(tiles, steps)
+    dn = torch.empty_like(h)
+    datt0 = empty_last(h, count, 2 * channels, height, width, dtype=att0.dtype)
+    datt1 = h.new_empty(0, dtype=att0.dtype) if att1 is None else torch.empty_like(datt0)
+    sums = h.new_empty(count, programs, 2 + 5 * layers, channels, dtype=torch.float32)
+    dlogits = h.new_empty(count, programs, layers, dtype=torch.float32)
+    half = att0.shape[2] < height
+    second = (att0, who0, dy0) if att1 is None else (att1, who1, dy1)
+    _unpaint[(programs, count)](
+        h, mean, scale, att0, second[0], att_bias, who0, second[1], weight, m, dy0, second[2], dm, dn, datt0, datt1,
+        sums, dlogits, height, width, steps, C=channels, BC=wide, P=pixels, LAYERS=layers, HALF=half, num_warps=WARPS,
+    )  # fmt: skip
+    added = sums.sum(dim=1)
+    dh = unnormalise(h, mean, scale, dn, added)
+    return dh, datt0, datt1, added, dlogits.sum(dim=(0, 1))
+
+
+@_backward.register_fake
+def _(dy0, dy1, dm, h, att0, att1, att_bias, who0, who1, weight, m, mean, scale):  # type: ignore[no-untyped-def]
+    count, channels, height, width = h.shape
+    layers = len(weight)
+    datt0 = empty_last(h, count, 2 * channels, height, width, dtype=att0.dtype)
+    datt1 = h.new_empty(0, dtype=att0.dtype) if att1 is None else torch.empty_like(datt0)
+    sums = h.new_empty(count, 2 + 5 * layers, channels, dtype=torch.float32)
+    return torch.empty_like(h), datt0, datt1, sums, h.new_empty(layers, dtype=torch.float32)
+
+
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    h, att0, att1, att_bias, who0, who1, weight, _ = inputs
+    _, _, m, mean, scale = output
+    ctx.mark_non_differentiable(mean, scale)
+    ctx.save_for_backward(h, att0, att1, att_bias, who0, who1, weight, m, mean, scale)
+
+
+def _gradients(ctx: Any, dy0: Tensor, dy1: Tensor, dm: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+    h, att0, att1, att_bias, who0, who1, weight, m, mean, scale = ctx.saved_tensors
+    pair = att1 is not None
+    dy = [each.contiguous(memory_format=LAST) for each in ([dy0, dy1] if pair else [dy0])]
+    found = _backward(
+        dy[0], dy[1] if pair else None, dm.contiguous(), h, att0, att1, att_bias, who0, who1, weight, m, mean, scale
+    )
+    dh, datt0, datt1, sums, dbias = found
+    if att0.shape[2] < h.shape[2]:
+        datt0, datt1 = gathered(datt0), gathered(datt1) if pair else datt1
+    of_layers = sums[:, 2:].unflatten(1, (len(weight), 5))  # (B, layers, 5, C)
+    dwho = [each[..., None, None] for each in of_layers[:, :, :2].flatten(2).to(who0.dtype).unbind(1)]
+    over_images = of_layers[:, :, 2:].sum(dim=0)  # (layers, 3, C)
+    dweight, datt_bias = over_images[:, 0, :, None, None], over_images[:, 1:].flatten(1)
+    return dh, datt0, datt1 if pair else None, datt_bias, dwho[0], dwho[1] if pair else None, dweight, dbias
+
+
+_forward.register_autograd(_gradients, setup_context=_keep)
