@@ -26,17 +26,23 @@ class Recorded:
     ----------
     work:
         Takes nothing and returns a tensor, which the next call may overwrite.
+    device:
+        The GPU that does it.
     """
 
-    def __init__(self, work: Callable[[], Tensor]) -> None:
-        self.work = work
-        self.stream = torch.cuda.Stream()
+    def __init__(self, work: Callable[[], Tensor], device: torch.device) -> None:
+        self.work, self.device = work, device
+        self.stream = torch.cuda.Stream(device)
         self.calls = 0
         self.graph: torch.cuda.CUDAGraph | None = None
         self.result: Tensor | None = None
 
     def __call__(self) -> Tensor:
         """Do it once."""
+        with torch.cuda.device(self.device):
+            return self._done()
+
+    def _done(self) -> Tensor:
         self.calls += 1
         if self.calls == WARM_UPS + 1:
             self._record()

@@ -5,7 +5,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from fsframework.native_gpu import LAST, empty_last
+from fsframework.native_gpu import LAST, empty_last, on_device_of
 
 NUMBERS = 2048  # of the result that a program holds at once
 WARPS = 4
@@ -59,7 +59,8 @@ def _run(kernel, images: Tensor, made: Tensor, tall: int, wide: int) -> None:
     block = min(triton.next_power_of_2(channels), 128)
     pixels = NUMBERS // block
     grid = (triton.cdiv(made.shape[2] * made.shape[3], pixels), len(made), triton.cdiv(channels, block))
-    kernel[grid](images, made, tall, wide, C=channels, BC=block, P=pixels, num_warps=WARPS)
+    with on_device_of(images):
+        kernel[grid](images, made, tall, wide, C=channels, BC=block, P=pixels, num_warps=WARPS)
 
 
 @torch.library.custom_op("fsframework::doubled", mutates_args=())

@@ -7,7 +7,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from fsframework.native_gpu import LAST
+from fsframework.native_gpu import LAST, on_device_of
 
 EPSILON = 1e-5  # added to variances, as torch does
 NUMBERS = 4096  # that a program holds at once
@@ -67,11 +67,11 @@ def moments(h: Tensor) -> tuple[Tensor, Tensor]:
     mean, scale = (h.new_empty(split.count, split.channels, dtype=torch.float32) for _ in range(2))
     sums = split.sums(h)
     grid = (split.programs, split.count, split.columns)
-    _add_up[grid](h, sums, split.pixels, split.steps, **split.constants())
-    wide = {"C": split.channels, "BC": split.wide}
-    _finish[(split.columns, split.count)](
-        h, sums, mean, scale, split.pixels, split.programs, EPSILON, num_warps=1, **wide
-    )
+    with on_device_of(h):
+        _add_up[grid](h, sums, split.pixels, split.steps, **split.constants())
+        _finish[(split.columns, split.count)](
+            h, sums, mean, scale, split.pixels, split.programs, EPSILON, C=split.channels, BC=split.wide, num_warps=1
+        )
     return mean, scale
 
 
@@ -163,7 +163,8 @@ def unnormalise(h: Tensor, mean: Tensor, scale: Tensor, dn: Tensor, sums: Tensor
     """
     dh, split = torch.empty_like(h), _Split(h)
     grid = (split.tiles, split.count, split.columns)
-    _unapply[grid](h, mean, scale, dn, sums, dh, split.pixels, sums.shape[1], **split.constants())
+    with on_device_of(h):
+        _unapply[grid](h, mean, scale, dn, sums, dh, split.pixels, sums.shape[1], **split.constants())
     return dh
 
 
@@ -172,7 +173,8 @@ def _normalised(h: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     mean, scale = moments(h)
     made, split = torch.empty_like(h), _Split(h)
     grid = (split.tiles, split.count, split.columns)
-    _apply[grid](h, mean, scale, made, split.pixels, **split.constants())
+    with on_device_of(h):
+        _apply[grid](h, mean, scale, made, split.pixels, **split.constants())
     return made, mean, scale
 
 
@@ -187,7 +189,8 @@ def _backward(dn: Tensor, h: Tensor, mean: Tensor, scale: Tensor) -> Tensor:
     split = _Split(h)
     sums = split.sums(h)
     grid = (split.programs, split.count, split.columns)
-    _add_gradients[grid](h, mean, scale, dn, sums, split.pixels, split.steps, **split.constants())
+    with on_device_of(h):
+        _add_gradients[grid](h, mean, scale, dn, sums, split.pixels, split.steps, **split.constants())
     return unnormalise(h, mean, scale, dn, sums.sum(dim=1))
 
 

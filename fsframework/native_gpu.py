@@ -6,6 +6,7 @@ in the user's cache folder by Triton itself. Every caller has a way in plain tor
 """
 
 import os
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from importlib.util import find_spec
 
@@ -23,12 +24,22 @@ def usable(*tensors: Tensor) -> bool:
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
-@cache
 def _has_triton() -> bool:
+    """Whether there is Triton for this GPU. torch's compiler asks once and writes the answer down."""
+    return _found()
+
+
+@cache
+def _found() -> bool:
     blocked = os.environ.get("FSF_BLOCK_KERNELS", "").split(",")
     if "triton" in blocked or "all" in blocked or torch.cuda.get_device_capability() < OLDEST:
         return False
     return find_spec("triton") is not None
+
+
+def on_device_of(value: Tensor) -> AbstractContextManager[object]:
+    """A block whose kernels are launched on the device of a tensor. On CPUs Triton's interpreter needs none."""
+    return torch.cuda.device(value.device) if value.is_cuda else nullcontext()
 
 
 def empty_last(like: Tensor, *shape: int, dtype: torch.dtype | None = None) -> Tensor:

@@ -324,7 +324,7 @@ class StageTrainer:
         if self.recording is None or self.recorded_losses != len(active):
             self.recorded_losses = len(active)
             self.recorded_group = [batch.to(self.run.device) for batch in group]
-            self.recording = Recorded(lambda: self._descend(active, self.recorded_group, z_ids))
+            self.recording = Recorded(lambda: self._descend(active, self.recorded_group, z_ids), self.run.device)
         for kept, batch in zip(self.recorded_group, group, strict=True):
             kept.copy_(batch)
         for optimizer in self.optimizers:
@@ -495,10 +495,11 @@ class Launched:
 
     def __init__(self, step: int, group: list[Batch], names: list[str], values: Tensor) -> None:
         self.step, self.group, self.names = step, group, names
-        self._values, self._done = values, None
-        if values.is_cuda:  # a later step may overwrite them
-            self._values = torch.empty_like(values, device="cpu", pin_memory=True).copy_(values, non_blocking=True)
-            self._done = torch.cuda.Event()
+        # A later step may overwrite them.
+        self._values = torch.empty_like(values, device="cpu", pin_memory=values.is_cuda)
+        self._values.copy_(values, non_blocking=True)
+        self._done = torch.cuda.Event() if values.is_cuda else None
+        if self._done is not None:
             self._done.record()
 
     def losses(self) -> list[float]:

@@ -106,10 +106,10 @@ def _plain_block(fast: Any, id_weight: Tensor, id_bias: Tensor, id_dim: int) -> 
     return block
 
 
-def plain_convolutions(network: nn.Module) -> nn.Module:
-    """The network with torch's own convolutions in place of the faster ones derived from them."""
+def plain_layers(network: nn.Module) -> nn.Module:
+    """The network with torch's own convolutions and norms in place of the faster ones derived from them."""
     for module in network.modules():
-        for kind in (nn.Conv2d, nn.ConvTranspose2d):
+        for kind in (nn.Conv2d, nn.ConvTranspose2d, nn.GroupNorm):
             if isinstance(module, kind):
                 module.__class__ = kind
     return network

@@ -107,14 +107,14 @@ class Work:
         options = part("generators", "aad-generator", width=self.width, **more)
         generator = options.build(self.size, identity.dim, attributes.channels)
         if self.way == "plain":
-            from fsf_benchmarks.plain_aei_net import PlainGenerator, plain_convolutions
+            from fsf_benchmarks.plain_aei_net import PlainGenerator, plain_layers
 
-            generator, attributes = PlainGenerator(generator), plain_convolutions(attributes)
+            generator, attributes = PlainGenerator(generator), plain_layers(attributes)
         swapper = Swapper(identity, attributes, generator).to(self.device)
         losses = [part("losses", kind).build().to(self.device) for kind in LOSSES]
         if self.way == "plain":
             for module in (identity, *losses):
-                plain_convolutions(module)
+                plain_layers(module)
         for module in (swapper, *losses):
             module.to(memory_format=self._order)
         if self.compiled:
@@ -163,7 +163,7 @@ class Work:
 
         for optimizer in self.networks[2]:
             recordable(optimizer)
-        return Recorded(self._step)
+        return Recorded(self._step, self.device)
 
     def _step(self) -> Tensor:
         swapper, losses, optimizers = self.networks

@@ -13,11 +13,11 @@ from torch import Tensor
 
 from fsframework.doubling_triton import gathered
 from fsframework.instance_norm_triton import moments, unnormalise
-from fsframework.native_gpu import LAST, empty_last
+from fsframework.native_gpu import LAST, empty_last, on_device_of
 
-NUMBERS = 1024  # of h that a program holds at once; its sums need as many registers again, several times
+NUMBERS = 2048  # of h that a program holds at once; its sums need as many registers again, several times
 PROGRAMS = 1056  # at least so many share an image's pixels among them: eight for each of 132 multiprocessors
-WARPS = 4
+WARPS = 8
 
 
 def aad_layers(
@@ -246,10 +246,11 @@ def _forward(
     grid = (triton.cdiv(height * width, pixels), count)
     half = att0.shape[2] < height
     second = (att0, who0) if att1 is None else (att1, who1)
-    _paint[grid](
-        h, mean, scale, att0, second[0], att_bias, who0, second[1], weight, bias, y0, y1, m, height, width,
-        C=channels, BC=wide, P=pixels, LAYERS=layers, HALF=half, num_warps=WARPS,
-    )  # fmt: skip
+    with on_device_of(h):
+        _paint[grid](
+            h, mean, scale, att0, second[0], att_bias, who0, second[1], weight, bias, y0, y1, m, height, width,
+            C=channels, BC=wide, P=pixels, LAYERS=layers, HALF=half, num_warps=WARPS,
+        )  # fmt: skip
     return y0, y1, m, mean, scale
 
 
@@ -292,10 +293,12 @@ def _backward(
     dlogits = h.new_empty(count, programs, layers, dtype=torch.float32)
     half = att0.shape[2] < height
     second = (att0, who0, dy0) if att1 is None else (att1, who1, dy1)
-    _unpaint[(programs, count)](
-        h, mean, scale, att0, second[0], att_bias, who0, second[1], weight, m, dy0, second[2], dm, dn, datt0, datt1,
-        sums, dlogits, height, width, steps, C=channels, BC=wide, P=pixels, LAYERS=layers, HALF=half, num_warps=WARPS,
-    )  # fmt: skip
+    with on_device_of(h):
+        _unpaint[(programs, count)](
+            h, mean, scale, att0, second[0], att_bias, who0, second[1], weight, m, dy0, second[2], dm, dn, datt0, datt1,
+            sums, dlogits, height, width, steps,
+            C=channels, BC=wide, P=pixels, LAYERS=layers, HALF=half, num_warps=WARPS,
+        )  # fmt: skip
     added = sums.sum(dim=1)
     dh = unnormalise(h, mean, scale, dn, added)
     return dh, datt0, datt1, added, dlogits.sum(dim=(0, 1))
