@@ -75,7 +75,8 @@ class Recorded:
 
 def _random_states() -> tuple[object, ...]:
     """Where the CPU's generators of random numbers are."""
-    return random.getstate(), str(np.random.get_state()), torch.random.get_rng_state().numpy().tobytes()
+    numpys = np.random.get_state(legacy=False)
+    return random.getstate(), repr(numpys), torch.random.get_rng_state().numpy().tobytes()
 
 
 def recordable(optimizer: torch.optim.Optimizer) -> None:

@@ -12,6 +12,24 @@ WARPS = 4
 
 
 @triton.jit
+def between(maps, rows, columns, tall, wide, stride, seen):
+    """Maps at some pixels (P,) of twice their side, (P, BC) float32.
+
+    `maps` points at the first pixel's channels (1, BC), `stride` is the distance of two pixels.
+    """
+    row, column = rows // 2, columns // 2
+    next_row = tl.minimum(tl.maximum(row + 2 * (rows % 2) - 1, 0), tall - 1)
+    next_column = tl.minimum(tl.maximum(column + 2 * (columns % 2) - 1, 0), wide - 1)
+    total = tl.zeros(seen.shape, tl.float32)
+    for place in tl.static_range(4):
+        y = row if place < 2 else next_row
+        x = column if place % 2 == 0 else next_column
+        share = (0.75 if place < 2 else 0.25) * (0.75 if place % 2 == 0 else 0.25)
+        total += share * tl.load(maps + (y * wide + x)[:, None] * stride, mask=seen, other=0.0).to(tl.float32)
+    return total
+
+
+@triton.jit
 def _double(maps, made, tall, wide, C: tl.constexpr, BC: tl.constexpr, P: tl.constexpr):
     """Maps of (tall, wide) pixels to twice the side."""
     image = tl.program_id(1).to(tl.int64)
@@ -19,18 +37,9 @@ def _double(maps, made, tall, wide, C: tl.constexpr, BC: tl.constexpr, P: tl.con
     channels = tl.program_id(2) * BC + tl.arange(0, BC)
     seen = (pixels < 4 * tall * wide)[:, None] & (channels < C)[None, :]
     rows, columns = pixels // (2 * wide), pixels % (2 * wide)
-    row, column = rows // 2, columns // 2
-    next_row = tl.minimum(tl.maximum(row + 2 * (rows % 2) - 1, 0), tall - 1)
-    next_column = tl.minimum(tl.maximum(column + 2 * (columns % 2) - 1, 0), wide - 1)
-    start = maps + image * tall * wide * C + channels[None, :]
-    total = tl.zeros((P, BC), tl.float32)
-    for place in tl.static_range(4):
-        y = row if place < 2 else next_row
-        x = column if place % 2 == 0 else next_column
-        share = (0.75 if place < 2 else 0.25) * (0.75 if place % 2 == 0 else 0.25)
-        total += share * tl.load(start + (y * wide + x)[:, None] * C, mask=seen, other=0.0).to(tl.float32)
+    values = between(maps + image * tall * wide * C + channels[None, :], rows, columns, tall, wide, C, seen)
     at = made + image * 4 * tall * wide * C + pixels[:, None] * C + channels[None, :]
-    tl.store(at, total.to(made.dtype.element_ty), mask=seen)
+    tl.store(at, values.to(made.dtype.element_ty), mask=seen)
 
 
 @triton.jit

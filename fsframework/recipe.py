@@ -132,7 +132,7 @@ class Stage(Keys):
         default=True, description="Keep images in channels-last order, which most hardware prefers."
     )
     compile: bool = Field(
-        default=False, description="Compile networks and losses with torch.compile: a slow start, faster steps."
+        default=False, description="Compile the networks with torch.compile: a slow start, faster steps."
     )
     record: bool = Field(
         default=False,

@@ -148,16 +148,13 @@ class StageTrainer:
         return self.stage.record and alone and self.run.device.type == "cuda"
 
     def _compile(self) -> None:
-        """Compile what says it can be, frozen networks and losses too; say what is left as it is."""
-        parts = {"identity": self.swapper.identity, **dict(self.swapper.trained_parts())}
-        for name, part in [*parts.items(), *(("loss", loss) for loss in self.losses)]:
-            if not getattr(part, "traceable", False):
+        """Compile the networks that say they can be, frozen ones too; say which are left as they are."""
+        for name, part in {"identity": self.swapper.identity, **dict(self.swapper.trained_parts())}.items():
+            if getattr(part, "traceable", False):
+                part.compile()
+            else:
                 kept = f"the {name} {getattr(part, 'name', '')} is not traceable and stays as it is"
                 print(f"note: {self.stage.name}: compile: {kept}", file=sys.stderr)
-                continue
-            part.compile()
-            if any(part is critic for critic in self.critics):
-                part.critic = torch.compile(part.critic)  # type: ignore[assignment,arg-type]
 
     def _optimizer(self, module: nn.Module, lr: float) -> torch.optim.Optimizer:
         settings = self.stage.optimizer
@@ -498,9 +495,7 @@ class Launched:
         # A later step may overwrite them.
         self._values = torch.empty_like(values, device="cpu", pin_memory=values.is_cuda)
         self._values.copy_(values, non_blocking=True)
-        self._done = torch.cuda.Event() if values.is_cuda else None
-        if self._done is not None:
-            self._done.record()
+        self._done = torch.cuda.current_stream(values.device).record_event() if values.is_cuda else None
 
     def losses(self) -> list[float]:
         """The losses in the order of `names`. Waits for them."""

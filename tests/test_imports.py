@@ -1,7 +1,6 @@
 """Rules that hold for all source files, read from their syntax: who imports whom, what is packed, no unpickling."""
 
 import ast
-import re
 import sys
 import tomllib
 from fnmatch import fnmatch
@@ -37,8 +36,8 @@ LAYERS = [
     {"shares", "engines"},
     {"faces", "video"},
     {"tracking"},
-    {"native", "memory", "optimizers", "precision", "distributed", "certificates", "register"},
-    {"winograd", "instance_norm"},
+    {"native", "memory", "optimizers", "precision", "distributed", "cuda_graph", "certificates", "register"},
+    {"winograd", "instance_norm", "doubling"},
     {"convolution"},
     {"components"},
     {"hookspecs"},
@@ -102,8 +101,10 @@ def module(file: Path) -> str:
 
 
 def family(module: str) -> str:
-    known = set().union(*LAYERS)
-    return module if module in known else re.split(r"[_.]", module)[0]
+    """The longest name in LAYERS that it begins with: of `instance_norm_triton`, instance_norm."""
+    known: set[str] = set().union(*LAYERS)
+    found = [name for name in known if module == name or module.startswith((f"{name}_", f"{name}."))]
+    return max(found, key=len, default=module)
 
 
 def layer(module: str) -> int:

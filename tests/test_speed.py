@@ -39,6 +39,16 @@ def test_rows(tmp_path: Path) -> None:
     assert rows["step", "ours fp32"]["peak_memory_gb"] > 0
 
 
+def test_one_after_the_other() -> None:
+    """As on GPUs."""
+    done = bench("--set", "tasks=[step,swap,alignment]", "--set", "turns=false", "--set", "recompute=true", "--json")
+    assert done.returncode == 0, done.stderr
+    rows = {(row["task"], row["implementation"]): row for row in json.loads(done.stdout)["rows"]}
+    assert len(rows) == 7 and rows["alignment", "ours fp32"]["ratio"] is None
+    assert rows["swap", "ours fp32"]["difference"] == rows["swap", "ours fp32 recompute"]["difference"] < 1e-4
+    assert rows["step", "ours fp32 recompute"]["gflop"] > rows["step", "ours fp32"]["gflop"]
+
+
 def test_a_table() -> None:
     done = bench("--set", "tasks=[alignment]")
     assert done.returncode == 0, done.stderr

@@ -1,7 +1,7 @@
 """`fsf bench speed`: how fast this code is on this machine, beside a plain reference or beside another commit.
 
-Each implementation lives in a process of its own (`speed_work`), and they take turns task by task, so that a machine
-whose speed drifts changes ratios little. Figures are medians over the rounds.
+Each implementation lives in a process of its own (`speed_work`). On CPUs they take turns task by task, so that a
+machine whose speed drifts changes ratios little; on GPUs one comes after the other. Figures are medians over rounds.
 """
 
 import json
@@ -10,7 +10,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -25,6 +25,7 @@ from fsframework.errors import UserError
 from fsframework.progress import Ticker, progress
 
 Task = Literal["step", "swap", "detection", "alignment", "pasting", "data", "start"]
+OURS = "ours fp32"
 OF_NETWORKS = ("step", "swap")  # tasks that the plain reference does, too
 ROOT = Path(__file__).parents[2]
 WORKER = Path(__file__).with_name("speed_work.py")
@@ -46,6 +47,11 @@ class Speed(Benchmark):
         width: float = Field(0.5, gt=0, le=2, description="Factor of the numbers of channels; 1 is the paper's.")
         batch: int = Field(24, ge=1, description="Pairs at once.")
         rounds: int = Field(5, ge=1, description="Timed turns, after two that are not.")
+        turns: bool | None = Field(
+            None,
+            description="Whether implementations take turns, so that a machine's drift hits all alike, or come one "
+            "after the other; null: turns on CPUs, none on GPUs, whose memory is too small for all at once.",
+        )
         tasks: tuple[Task, ...] = Field(
             ("step", "swap", "detection", "alignment", "pasting", "data", "start"), description="What is timed."
         )
@@ -57,7 +63,7 @@ class Speed(Benchmark):
         recorded: bool = Field(
             False, description="On GPUs, also with a step's work recorded and replayed, under bfloat16 where it is."
         )
-        without: tuple[Literal["winograd", "patches", "aad", "instance_norm", "adam", "memory"], ...] = Field(
+        without: tuple[Literal["winograd", "patches", "aad", "instance_norm", "triton", "adam", "memory"], ...] = Field(
             (), description="Also ours without one of these: what each of them gains."
         )
         against: str | None = Field(None, description="A commit of this checkout to compare with, as git names it.")
@@ -73,22 +79,28 @@ class Speed(Benchmark):
     def measure(self, device: torch.device) -> dict[str, Any]:
         """The table's rows, and what a reader must know of the machine."""
         with ExitStack() as stack:
-            workers = self._workers(device, stack)
-            quality = self._quality(workers)
-            rows = []
-            turns = sum(worker.does(task) for task in self.options.tasks for worker in workers.values())
+            implementations = self._implementations(device, stack)
+            turns = sum(len(each.does(self.options.tasks)) for each in implementations.values())
             with progress("speed", turns * (self.options.rounds + 2), "turns") as ticker:
-                for task in self.options.tasks:
-                    rows += self._rows(task, {name: each for name, each in workers.items() if each.does(task)}, ticker)
-            kinds = dict.fromkeys(worker.precision for worker in workers.values())
-            peaks = {kind: workers["ours fp32"].ask("peak", kind) for kind in kinds}
-            copy = workers["ours fp32"].ask("copy")
-        for row in rows:
-            if row["task"] in OF_NETWORKS:
-                peak = peaks[workers[row["implementation"]].precision]
-                row["peak_percent"] = round(100 * row["gflop"] * row["per_s"] * 1e9 / peak, 1)  # of what is computed
-            if row["task"] == "swap":
-                row |= quality.get(row["implementation"], {})
+                in_turn = device.type != "cuda" if self.options.turns is None else self.options.turns
+                kinds = dict.fromkeys(each.precision for each in implementations.values())
+                for names in [list(implementations)] if in_turn else [[name] for name in implementations]:
+                    self._time({name: implementations[name] for name in names}, kinds, ticker)
+        first = next(iter(implementations.values()))
+        peaks, copy = implementations[OURS].peaks, implementations[OURS].copy
+        rows = []
+        for task in self.options.tasks:
+            named = {name: each for name, each in implementations.items() if task in each.times}
+            for name, each in named.items():
+                row = {"task": task, "implementation": name, **self._row(task, each, next(iter(named.values())))}
+                if len(named) == 1:
+                    row["ratio"] = None
+                if task in OF_NETWORKS:
+                    reached = row["gflop"] * row["per_s"] * 1e9 / peaks[each.precision]  # of what is computed
+                    row["peak_percent"] = round(100 * reached, 1)
+                if task == "swap" and each is not first:
+                    row |= _quality(each.pixels, first.pixels)
+                rows.append(row)
         return {
             "options": self.options.model_dump(mode="json"),
             "matmul_peak_gflops": {kind: round(value / 1e9) for kind, value in peaks.items()},
@@ -98,90 +110,121 @@ class Speed(Benchmark):
             **environment(device),
         }
 
-    def _workers(self, device: torch.device, stack: ExitStack) -> "dict[str, Worker]":
+    def _implementations(self, device: torch.device, stack: ExitStack) -> "dict[str, Implementation]":
         """The implementations by name, first the one that ratios refer to."""
         options = self.options
         settings = {key: getattr(options, key) for key in ("size", "width", "batch")}
         settings |= {"device": str(device), "threads": torch.get_num_threads(), "bf16": False, "recompute": False}
         settings |= {"compiled": False, "recorded": False, "without": ""}
         bf16 = has_bf16(device) if options.bf16 is None else options.bf16
-        workers: dict[str, Worker] = {}
+        found: dict[str, Implementation] = {}
         if options.against is None:
-            workers["plain fp32"] = Worker({**settings, "way": "plain"})
+            found["plain fp32"] = Implementation({**settings, "way": "plain"})
         else:
             code = stack.enter_context(checked_out(options.against))
-            workers[f"{options.against} fp32"] = Worker({**settings, "way": "ours"}, code)
-        workers["ours fp32"] = Worker({**settings, "way": "ours"})
+            found[f"{options.against} fp32"] = Implementation({**settings, "way": "ours"}, code)
+        ours = {**settings, "way": "ours"}
+        found[OURS] = Implementation(ours)
         if options.recompute:
-            workers["ours fp32 recompute"] = Worker({**settings, "way": "ours", "recompute": True})
+            found[f"{OURS} recompute"] = Implementation({**ours, "recompute": True})
         if bf16:
             if options.against is None:
-                workers["plain bf16"] = Worker({**settings, "way": "plain", "bf16": True})
-            workers["ours bf16"] = Worker({**settings, "way": "ours", "bf16": True})
-        fastest = "bf16" if bf16 else "fp32"
+                found["plain bf16"] = Implementation({**settings, "way": "plain", "bf16": True})
+            found["ours bf16"] = Implementation({**ours, "bf16": True})
+        fastest = "ours bf16" if bf16 else OURS
         if options.recorded:
-            workers[f"ours {fastest} recorded"] = Worker({**settings, "way": "ours", "bf16": bf16, "recorded": True})
+            found[f"{fastest} recorded"] = Implementation({**ours, "bf16": bf16, "recorded": True})
         if options.compiled:
-            workers[f"ours {fastest} compiled"] = Worker({**settings, "way": "ours", "bf16": bf16, "compiled": True})
+            found[f"{fastest} compiled"] = Implementation({**ours, "bf16": bf16, "compiled": True})
         for measure in options.without:
-            workers[f"ours fp32 without {measure}"] = Worker({**settings, "way": "ours", "without": measure})
-        for worker in workers.values():
-            stack.callback(worker.stop)
-        return workers
-
-    def _rows(self, task: str, workers: "dict[str, Worker]", ticker: Ticker) -> list[dict[str, Any]]:
-        """One row for each implementation; they take turns."""
-        times: dict[str, list[float]] = {name: [] for name in workers}
-        for turn in range(self.options.rounds + 2):
-            for name, worker in workers.items():
-                seconds, count = worker.ask("seconds", task)
-                ticker.advance(note=f"{task}, {name}")
-                if turn >= 2:
-                    times[name].append(seconds / count)
-        base = next(iter(workers))
-        rows = []
-        for name, worker in workers.items():
-            ratios = [one / other for one, other in zip(times[base], times[name], strict=True)]
-            row: dict[str, Any] = {"task": task, "implementation": name}
-            row["per_s"] = float(f"{1 / statistics.median(times[name]):.4g}")
-            row["ratio"] = round(statistics.median(ratios), 2) if len(workers) > 1 else None
-            if task in OF_NETWORKS:
-                row["gflop"] = round(worker.ask("flops", task) / self.options.batch / 1e9, 3)
-                row["peak_memory_gb"] = round(worker.ask("memory") / 1e9, 2)
-            rows.append(row)
-        return rows
-
-    def _quality(self, workers: "dict[str, Worker]") -> dict[str, dict[str, float | None]]:
-        """How far the swaps, before any training step, are from the first implementation's."""
-        if "swap" not in self.options.tasks:
-            return {}
-        for worker in workers.values():
-            worker.ask("swap")
-        images = {name: np.array(worker.ask("pixels")) for name, worker in workers.items()}  # in [-1, 1]
-        base = images.pop(next(iter(images)))
-        found: dict[str, dict[str, float | None]] = {}
-        for name, image in images.items():
-            error = np.square(np.rint(127.5 * image) - np.rint(127.5 * base)).mean()
-            psnr = round(10 * np.log10(255**2 / error), 1) if error > 0 else None
-            found[name] = {"difference": float(f"{np.abs(image - base).max():.2g}"), "psnr_db": psnr}
+            found[f"{OURS} without {measure}"] = Implementation({**ours, "without": measure})
         return found
+
+    def _time(self, implementations: "dict[str, Implementation]", kinds: Iterable[str], ticker: Ticker) -> None:
+        """Let some implementations do all their tasks, in turns, and ours find the peaks of some precisions."""
+        with ExitStack() as stack:
+            workers = {name: stack.enter_context(Worker(each)) for name, each in implementations.items()}
+            if "swap" in self.options.tasks:  # before any training step
+                for name, worker in workers.items():
+                    worker.ask("swap")
+                    implementations[name].pixels = np.array(worker.ask("pixels"))  # in [-1, 1]
+            for task in self.options.tasks:
+                busy = {name: each for name, each in implementations.items() if each.does([task])}
+                for turn in range(self.options.rounds + 2):
+                    for name, each in busy.items():
+                        seconds, count = workers[name].ask("seconds", task)
+                        ticker.advance(note=f"{task}, {name}")
+                        if turn >= 2:
+                            each.times.setdefault(task, []).append(seconds / count)
+                if task in OF_NETWORKS:
+                    for name, each in busy.items():
+                        each.flops[task], each.memory[task] = (
+                            workers[name].ask("flops", task),
+                            workers[name].ask("memory"),
+                        )
+            if OURS in workers:
+                implementations[OURS].peaks = {kind: workers[OURS].ask("peak", kind) for kind in ("fp32", "bf16")}
+                implementations[OURS].copy = workers[OURS].ask("copy")
+
+    def _row(self, task: str, one: "Implementation", base: "Implementation") -> dict[str, Any]:
+        """What is known of a task of an implementation, beside the one that ratios refer to."""
+        ratios = [slow / fast for slow, fast in zip(base.times[task], one.times[task], strict=True)]
+        per_s = float(f"{1 / statistics.median(one.times[task]):.4g}")
+        row: dict[str, Any] = {"per_s": per_s, "ratio": round(statistics.median(ratios), 2)}
+        if task in OF_NETWORKS:
+            row["gflop"] = round(one.flops[task] / self.options.batch / 1e9, 3)
+            row["peak_memory_gb"] = round(one.memory[task] / 1e9, 2)
+        return row
+
+
+def _quality(image: np.ndarray, base: np.ndarray) -> dict[str, float | None]:
+    """How far swaps are from the first implementation's."""
+    error = np.square(np.rint(127.5 * image) - np.rint(127.5 * base)).mean()
+    psnr = round(10 * np.log10(255**2 / error), 1) if error > 0 else None
+    return {"difference": float(f"{np.abs(image - base).max():.2g}"), "psnr_db": psnr}
 
 
 def _waiting(rows: list[dict[str, Any]]) -> dict[str, float]:
     """The share of a training step that waits for data, where both were timed."""
-    rates = {row["task"]: row["per_s"] for row in rows if row["implementation"] == "ours fp32"}
+    rates = {row["task"]: row["per_s"] for row in rows if row["implementation"] == OURS}
     if not {"data", "step"} <= rates.keys():
         return {}
     return {"data_share_percent": round(100 * rates["step"] / (rates["data"] + rates["step"]), 2)}
 
 
-class Worker:
-    """A process of `speed_work`, perhaps with another commit's code."""
+class Implementation:
+    """One way to do the tasks, and what was found out about it.
+
+    Parameters
+    ----------
+    settings:
+        As `speed_work.Work` takes them.
+    code:
+        A folder with another commit's files; None: this one's.
+    """
 
     def __init__(self, settings: dict[str, Any], code: Path | None = None) -> None:
-        special = any(settings[key] for key in ("bf16", "recompute", "compiled", "recorded", "without"))
-        self.only_networks = settings["way"] == "plain" or special
+        self.settings, self.code = settings, code
         self.precision = "bf16" if settings["bf16"] else "fp32"
+        self.times: dict[str, list[float]] = {}  # seconds a picture, of each turn
+        self.flops: dict[str, int] = {}
+        self.memory: dict[str, int] = {}  # bytes at most, so far
+        self.pixels = np.zeros(0)  # of swaps
+        self.peaks: dict[str, float] = {}  # FLOP/s of a matrix product
+        self.copy = 0.0  # bytes a second
+
+    def does(self, tasks: Iterable[str]) -> list[str]:
+        """Those of some tasks that are its own: variants differ in what networks do."""
+        special = any(self.settings[key] for key in ("bf16", "recompute", "compiled", "recorded", "without"))
+        only_networks = self.settings["way"] == "plain" or special
+        return [task for task in tasks if task in OF_NETWORKS or not only_networks]
+
+
+class Worker:
+    """A process of `speed_work` for an implementation."""
+
+    def __init__(self, implementation: Implementation) -> None:
+        settings, code = implementation.settings, implementation.code
         environment = dict(os.environ)
         if code is not None:
             paths = [code, code / "plugins", code / "benchmarks"]
@@ -192,9 +235,8 @@ class Worker:
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
         )
 
-    def does(self, task: str) -> bool:
-        """Whether a task is one of this implementation's own."""
-        return task in OF_NETWORKS or not self.only_networks
+    def __enter__(self) -> Self:
+        return self
 
     def ask(self, *question: Any) -> Any:
         """What a method of `Work` returns. Raises UserError with its last words if the process dies."""
@@ -207,8 +249,7 @@ class Worker:
             said = self.process.stderr.read().strip().splitlines()
             raise UserError(f"speed: {question[-1]}: {said[-1] if said else 'the process died'}") from None
 
-    def stop(self) -> None:
-        """End the process."""
+    def __exit__(self, *error: object) -> None:
         self.process.kill()
         self.process.communicate()
 

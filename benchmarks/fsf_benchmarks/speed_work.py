@@ -79,7 +79,7 @@ class Work:
         self.recompute, self.compiled, self.recorded, self.without = recompute, compiled, recorded, without
         self.precision = torch.autocast(self.device.type, torch.bfloat16) if bf16 else nullcontext()
         torch.backends.cudnn.allow_tf32 = way != "plain"  # torch's default; the plain reference is what it says, fp32
-        if without in ("winograd", "aad", "instance_norm"):
+        if without in ("winograd", "aad", "instance_norm", "triton"):
             os.environ["FSF_BLOCK_KERNELS"] = without
         elif without == "patches":
             from fsframework import convolution

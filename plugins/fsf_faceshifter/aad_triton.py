@@ -11,7 +11,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from fsframework.doubling_triton import gathered
+from fsframework.doubling_triton import between, gathered
 from fsframework.instance_norm_triton import moments, unnormalise
 from fsframework.native_gpu import LAST, empty_last, on_device_of
 
@@ -64,29 +64,18 @@ def _attribute(
 ):  # fmt: skip
     """gamma_att and beta_att at some pixels, (P, BC) each."""
     rows, columns = pixels // width, pixels % width
-    gamma_bias = tl.load(bias + channels, mask=channels < C, other=0.0)[None, :]
-    beta_bias = tl.load(bias + C + channels, mask=channels < C, other=0.0)[None, :]
     if HALF:
         tall, wide = height // 2, width // 2
-        row, column = rows // 2, columns // 2
-        next_row = tl.minimum(tl.maximum(row + 2 * (rows % 2) - 1, 0), tall - 1)
-        next_column = tl.minimum(tl.maximum(column + 2 * (columns % 2) - 1, 0), wide - 1)
-        start = att + image * tall * wide * (2 * C)
-        gamma = tl.zeros(seen.shape, tl.float32)
-        beta = tl.zeros(seen.shape, tl.float32)
-        for place in tl.static_range(4):
-            y = row if place < 2 else next_row
-            x = column if place % 2 == 0 else next_column
-            share = (0.75 if place < 2 else 0.25) * (0.75 if place % 2 == 0 else 0.25)
-            at = start + (y * wide + x)[:, None] * (2 * C) + channels[None, :]
-            gamma += share * tl.load(at, mask=seen, other=0.0).to(tl.float32)
-            beta += share * tl.load(at + C, mask=seen, other=0.0).to(tl.float32)
-        return gamma + gamma_bias, beta + beta_bias
+        start = att + image * tall * wide * (2 * C) + channels[None, :]
+        gamma = between(start, rows, columns, tall, wide, 2 * C, seen)
+        beta = between(start + C, rows, columns, tall, wide, 2 * C, seen)
     else:
-        at = att + image * height * width * (2 * C) + (rows * width + columns)[:, None] * (2 * C) + channels[None, :]
+        at = att + image * height * width * (2 * C) + pixels[:, None] * (2 * C) + channels[None, :]
         gamma = tl.load(at, mask=seen, other=0.0).to(tl.float32)
         beta = tl.load(at + C, mask=seen, other=0.0).to(tl.float32)
-        return gamma + gamma_bias, beta + beta_bias
+    gamma += tl.load(bias + channels, mask=channels < C, other=0.0)[None, :]
+    beta += tl.load(bias + C + channels, mask=channels < C, other=0.0)[None, :]
+    return gamma, beta
 
 
 @triton.jit

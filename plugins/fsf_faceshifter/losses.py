@@ -16,7 +16,6 @@ class Attribute(Loss):
     """Half the squared distance of the attribute maps of swap and target, summed over levels (equation 7)."""
 
     name = "attribute"
-    traceable = True
 
     class Options(Loss.Options):
         detach: bool = Field(
@@ -42,7 +41,6 @@ class Change(Loss):
     """Mean absolute difference between the swap before and after the refiner (equation 12)."""
 
     name = "change"
-    traceable = True
 
     def forward(self, batch: Batch, output: SwapResult, swapper: Swapper) -> Tensor:
         """A scalar."""

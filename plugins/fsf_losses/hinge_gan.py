@@ -55,7 +55,6 @@ class HingeGan(Loss):
     """
 
     name = "hinge-gan"
-    traceable = True
 
     class Options(Loss.Options):
         width: int = Field(64, ge=8, description="Channels after the discriminator's first layer.")

@@ -37,7 +37,6 @@ class Identity(Loss):
     """
 
     name = "identity"
-    traceable = True
     asks_identity = True
 
     class Options(Loss.Options):

@@ -19,7 +19,6 @@ class Reconstruction(Loss):
     """
 
     name = "reconstruction"
-    traceable = True
 
     class Options(Loss.Options):
         over: Literal["same", "batch", "known"] = Field(
