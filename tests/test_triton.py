@@ -1,5 +1,6 @@
 """Triton kernels: their tests, triton_kernels.py, run in a process of their own."""
 
+import importlib
 import os
 import re
 import subprocess
@@ -42,3 +43,41 @@ def test_old_gpus_do_not_use_them(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_cpus_do_not_use_them() -> None:
     assert not native_gpu.usable(torch.zeros(1))
+
+
+POINTERS = {"mean", "scale", "sums", "weight", "bias", "att_bias", "m", "dm", "dlogits"}  # float32 whatever maps are
+NUMBERS = {"height", "width", "steps", "pixels", "programs", "rows_of_sums", "tall", "wide"}
+CONSTANTS = {"C": 24, "BC": 32, "P": 64, "LAYERS": 2, "HALF": True}
+
+
+@pytest.mark.parametrize("capability", [80, 90])
+@pytest.mark.parametrize(
+    ("module", "kernel"),
+    [
+        ("fsframework.doubling_triton", "_double"),
+        ("fsframework.doubling_triton", "_gather"),
+        ("fsframework.instance_norm_triton", "_add_up"),
+        ("fsframework.instance_norm_triton", "_finish"),
+        ("fsframework.instance_norm_triton", "_apply"),
+        ("fsframework.instance_norm_triton", "_unapply"),
+        ("fsframework.instance_norm_triton", "_add_gradients"),
+        ("fsf_faceshifter.aad_triton", "_paint"),
+        ("fsf_faceshifter.aad_triton", "_unpaint"),
+    ],
+)
+def test_kernels_are_compiled_for_gpus(
+    module: str, kernel: str, capability: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As machine code, without a GPU: the interpreter takes what the compiler refuses."""
+    triton = pytest.importorskip("triton")
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    compiler, backends = (importlib.import_module(f"triton.{name}") for name in ("compiler", "backends.compiler"))
+    function = getattr(importlib.import_module(module), kernel)
+    types = {name: "constexpr" for name in function.arg_names if name in CONSTANTS}
+    types |= {name: "i32" for name in function.arg_names if name in NUMBERS}
+    types |= {name: "fp32" for name in function.arg_names if name == "epsilon"}
+    types = {name: types.get(name) or ("*fp32" if name in POINTERS else "*bf16") for name in function.arg_names}
+    constants = {(place,): CONSTANTS[name] for place, name in enumerate(function.arg_names) if name in CONSTANTS}
+    source = compiler.ASTSource(function, types, constexprs=constants)
+    made = triton.compile(source, target=backends.GPUTarget("cuda", capability, 32), options={"num_warps": 8})
+    assert len(made.asm["cubin"]) > 1000
