@@ -140,55 +140,64 @@ class AadBlock(nn.Module):
 
         `identity` holds gamma_id and beta_id of each layer, (B, affine_channels, 1, 1).
         """
+        side = h.shape[-1]
+        kernels = self.integration == "aad" and z_att.shape[-1] in (side, side // 2) and native_gpu.usable(h, z_att)
+        joins = self._joined_by_kernels if kernels else self._joined
+        att = self.attribute_affine(z_att) if kernels else self.attribute_affine(z_att, side)
+        identities = identity.to(att[0].dtype).chunk(self.affine_layers, dim=1)
         a, masks = h, []
-        identities = identity.chunk(self.affine_layers, dim=1)
         for number, place in enumerate(PLACES[: self.layers]):
             seeing = [number] if number > 0 or self.shortcut is None else [0, self.layers]  # layers that see this map
-            shown, mask = self._joined(place, a, z_att, seeing, [identities[k] for k in seeing])
+            shown, mask = joins(a, place, {k: (att[k], identities[k]) for k in seeing})
             masks.append(mask)
             a = self.get_submodule(f"conv_{place}")(shown[0])
             if self.shortcut is not None and number == 0:
                 h = self.shortcut(shown[1])
         return a + h, torch.cat(masks, dim=1)
 
-    def attribute_affine(self, layer: int) -> tuple[Tensor, Tensor]:
-        """The weight and the bias that make a layer's gamma_att and beta_att of z_att; the shortcut's is the last."""
-        weight, bias = self.att.weight, cast(Tensor, self.att.bias)
-        return weight.chunk(self.affine_layers)[layer], bias.chunk(self.affine_layers)[layer]
+    def attribute_affine(self, z_att: Tensor, side: int | None = None) -> list[Tensor]:
+        """gamma_att and beta_att of each layer, (B, 2 inputs, side, side); without side, as they are before the bias is
+        added and the map is interpolated."""
+        weights, biases = self.att.weight.chunk(self.affine_layers), self._att_biases()
+        if side is None:
+            return [F.conv2d(z_att, weight) for weight in weights]
+        made = [F.conv2d(z_att, weight, bias) for weight, bias in zip(weights, biases, strict=True)]
+        shown = z_att.shape[-1]
+        if shown == side:
+            return made
+        if 2 * shown == side:
+            return [doubled(each) for each in made]  # interpolation commutes with 1x1 weights
+        # Autocast on GPUs gives it in float32, which nothing here needs.
+        return [F.interpolate(each, size=(side, side), mode="bilinear").to(each.dtype) for each in made]
 
-    def _joined(
-        self, place: str, h: Tensor, z_att: Tensor, layers: list[int], identities: list[Tensor]
-    ) -> tuple[list[Tensor], Tensor]:
-        """What the convolutions of one or two layers see, and M of each, (B, layers, H, W), where there are masks."""
-        affines = [self.attribute_affine(layer) for layer in layers]
-        side = h.shape[-1]
-        if self.integration == "aad" and z_att.shape[-1] in (side, side // 2) and native_gpu.usable(h, z_att):
-            from fsf_faceshifter.aad_triton import aad_layers
+    def _att_biases(self) -> tuple[Tensor, ...]:
+        return cast(Tensor, self.att.bias).chunk(self.affine_layers)
 
-            maps = [F.conv2d(z_att, weight) for weight, _ in affines]
-            biases = [bias for _, bias in affines]
-            mask_weight, mask_bias = self.get_submodule(f"mask_{place}").parameters()
-            return aad_layers(h, maps, biases, [i.to(maps[0].dtype) for i in identities], mask_weight, mask_bias)
+    def _joined(self, h: Tensor, place: str, layers: dict[int, tuple[Tensor, Tensor]]) -> tuple[list[Tensor], Tensor]:
+        """What the convolutions of one or two layers see, and M of each, (B, layers, H, W), where there are masks.
+
+        `layers` holds the affines of attributes and identity by the number of a layer.
+        """
         normal = instance_norm(h)
         mask = h.new_empty(len(h), 0, *h.shape[2:])
         if self.integration == "aad":
             mask = torch.sigmoid(self.get_submodule(f"mask_{place}")(normal))
-        made = []
-        for number, (affine, identity) in enumerate(zip(affines, identities, strict=True)):
-            att = self._grown(F.conv2d(z_att, *affine), side)
-            identity, own = identity.to(att.dtype), mask[:, number : number + 1]
-            made.append(joined(self.integration, normal.to(att.dtype), att, identity, own))
+        made = [
+            joined(self.integration, normal.to(att.dtype), att, identity, mask[:, column : column + 1])
+            for column, (att, identity) in enumerate(layers.values())
+        ]
         return made, mask
 
-    @staticmethod
-    def _grown(att: Tensor, side: int) -> Tensor:
-        """Affines at the side of the map. Interpolation commutes with the 1x1 weights that made them."""
-        if att.shape[-1] == side:
-            return att
-        if 2 * att.shape[-1] == side:
-            return doubled(att)
-        # Autocast on GPUs gives it in float32, which nothing here needs.
-        return F.interpolate(att, size=(side, side), mode="bilinear").to(att.dtype)
+    def _joined_by_kernels(
+        self, h: Tensor, place: str, layers: dict[int, tuple[Tensor, Tensor]]
+    ) -> tuple[list[Tensor], Tensor]:
+        """The same in one visit to memory."""
+        from fsf_faceshifter.aad_triton import aad_layers
+
+        biases = self._att_biases()
+        atts, identities = ([pair[part] for pair in layers.values()] for part in (0, 1))
+        weight, bias = self.get_submodule(f"mask_{place}").parameters()
+        return aad_layers(h, atts, [biases[layer] for layer in layers], identities, weight, bias)
 
 
 class AadGenerator(Generator):
