@@ -50,3 +50,22 @@ def test_a_flat_channel_stays_finite() -> None:
 def test_other_precisions_take_torchs_way() -> None:
     h = torch.randn(2, 8, 4, 4, dtype=torch.float64)
     torch.testing.assert_close(instance_norm(h), F.instance_norm(h))
+
+
+@pytest.mark.parametrize("channels", [16, 5])
+@pytest.mark.parametrize("autocast", [True, False])
+def test_half_precision_is_kept(channels: int, autocast: bool) -> None:
+    """Also under autocast, which makes torch's own norms write float32; sums are made in float32."""
+    numbers = torch.Generator().manual_seed(0)
+    given = (3 * torch.randn(2, channels, 9, 8, generator=numbers) + 20).bfloat16()
+    direction = torch.randn(2, channels, 9, 8, generator=numbers)
+    h, exact = given.clone().requires_grad_(), given.double().requires_grad_()
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+        out = instance_norm(h)
+    truth = by_formula(exact)
+    assert out.dtype == torch.bfloat16
+    torch.testing.assert_close(out.double(), truth, rtol=1e-2, atol=1e-2)
+    out.backward(direction.bfloat16())
+    truth.backward(direction.double())
+    assert h.grad is not None and exact.grad is not None and h.grad.dtype == torch.bfloat16
+    torch.testing.assert_close(h.grad.double(), exact.grad, rtol=2e-2, atol=1e-2)

@@ -23,7 +23,7 @@ class InstanceNorm(nn.GroupNorm):
 
     def forward(self, input: Tensor) -> Tensor:
         """(B, C, H, W) to the same shape."""
-        if not native_gpu.usable(input):
+        if input.dtype != torch.bfloat16 and not native_gpu.usable(input):
             return super().forward(input)
         made = instance_norm(input)
         scale, shift = (each.to(made.dtype)[:, None, None] for each in (self.weight, self.bias))
