@@ -199,6 +199,10 @@ def test_crop_box_equals_grid_sample(box: tuple[float, float, float]) -> None:
     grid = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1).expand(2, -1, -1, -1)
     expected = functional.grid_sample(images, grid, padding_mode="border", align_corners=False)
     torch.testing.assert_close(crop_box(images, box, (height, width)), expected, atol=1e-5, rtol=0)
+    drawn = torch.tensor(box).unbind()  # scalars on the images' device
+    torch.testing.assert_close(crop_box(images, drawn, (height, width)), expected, atol=1e-5, rtol=0)
+    small = crop_box(images, box, (7, 6))
+    torch.testing.assert_close(crop_box(images, drawn, (7, 6)), small, atol=1e-5, rtol=0)
 
 
 def test_crop_box_averages_where_it_shrinks() -> None:
