@@ -109,7 +109,7 @@ def run(
     if resume and overwrite:
         raise click.UsageError("--resume and --overwrite exclude each other.")
     from fsframework.distributed import joined, leave
-    from fsframework.evaluation import evaluate, table
+    from fsframework.evaluation import evaluate, rehearse, table
     from fsframework.recipe_check import loaded as checked
     from fsframework.report import write_report
     from fsframework.runs import Run, pick_device
@@ -124,6 +124,8 @@ def run(
     out, found = out or Path("runs") / loaded.name, pick_device(device)
     with joined(found) as world:
         if world.first:
+            if loaded.evaluation is not None:
+                rehearse(loaded)  # what would stop it after the training stops it now
             opened = Run.open(loaded, out, resume=resume, overwrite=overwrite, device=str(found))
             click.echo(f"components from {_providers(loaded)}")
         world.wait()  # the others find a folder that is ready

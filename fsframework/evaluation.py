@@ -42,7 +42,7 @@ from fsframework.runs import Run, pick_device
 from fsframework.statistics import Values, failed, summarize
 from fsframework.weights import digest
 
-__all__ = ["bench", "dataset_of", "described", "evaluate", "measure", "pairs_of", "plan_of", "table"]
+__all__ = ["bench", "dataset_of", "described", "evaluate", "measure", "pairs_of", "plan_of", "rehearse", "table"]
 
 
 def evaluate(run: Run) -> dict[str, Any]:
@@ -68,6 +68,22 @@ def evaluate(run: Run) -> dict[str, Any]:
     write_text(run.path / "pairs.csv", pairs_text(pairs.pairs, dataset))
     write_text(run.path / "metrics.json", json.dumps(metrics, indent=2, allow_nan=False) + "\n")
     return metrics
+
+
+def rehearse(recipe: Recipe) -> None:
+    """Open all that an evaluation will read, before a training that may take days.
+
+    Raises
+    ------
+    UserError
+        Data, pairs or the files of a benchmark cannot be used.
+    """
+    plan = plan_of(recipe)
+    pairs = pairs_of(recipe, plan, dataset_of(recipe, plan.data))
+    for part in plan.benchmarks:
+        benchmark: Benchmark = part.build()
+        benchmark.load()
+        _view(part.name, benchmark, pairs, recipe, plan)
 
 
 def bench(

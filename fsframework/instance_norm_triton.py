@@ -76,16 +76,23 @@ def moments(h: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @triton.jit
-def _apply(h, mean, scale, made, pixels, C: tl.constexpr, BC: tl.constexpr, P: tl.constexpr):
-    image = tl.program_id(1).to(tl.int64)
-    places = tl.program_id(0) * P + tl.arange(0, P)
-    channels = tl.program_id(2) * BC + tl.arange(0, BC)
+def _normal(h, mean, scale, image, places, channels, pixels, C: tl.constexpr):
+    """Some pixels (P,) of an image, normalised (P, BC); which of them there are, where they lie, and 1 / deviation."""
     whole = channels < C
     seen = (places < pixels)[:, None] & whole[None, :]
     at = image * pixels * C + places[:, None] * C + channels[None, :]
     middle = tl.load(mean + image * C + channels, mask=whole, other=0.0)
     factor = tl.load(scale + image * C + channels, mask=whole, other=0.0)
     n = (tl.load(h + at, mask=seen, other=0.0).to(tl.float32) - middle[None, :]) * factor[None, :]
+    return n, seen, at, factor
+
+
+@triton.jit
+def _apply(h, mean, scale, made, pixels, C: tl.constexpr, BC: tl.constexpr, P: tl.constexpr):
+    image = tl.program_id(1).to(tl.int64)
+    places = tl.program_id(0) * P + tl.arange(0, P)
+    channels = tl.program_id(2) * BC + tl.arange(0, BC)
+    n, seen, at, _ = _normal(h, mean, scale, image, places, channels, pixels, C)
     tl.store(made + at, n.to(made.dtype.element_ty), mask=seen)
 
 
@@ -96,15 +103,10 @@ def _unapply(
     image = tl.program_id(1).to(tl.int64)
     places = tl.program_id(0) * P + tl.arange(0, P)
     channels = tl.program_id(2) * BC + tl.arange(0, BC)
-    whole = channels < C
-    seen = (places < pixels)[:, None] & whole[None, :]
-    at = image * pixels * C + places[:, None] * C + channels[None, :]
-    middle = tl.load(mean + image * C + channels, mask=whole, other=0.0)
-    factor = tl.load(scale + image * C + channels, mask=whole, other=0.0)
+    n, seen, at, factor = _normal(h, mean, scale, image, places, channels, pixels, C)
     of_image = sums + image * rows_of_sums * C + channels
-    one = tl.load(of_image, mask=whole, other=0.0) / pixels
-    two = tl.load(of_image + C, mask=whole, other=0.0) / pixels
-    n = (tl.load(h + at, mask=seen, other=0.0).to(tl.float32) - middle[None, :]) * factor[None, :]
+    one = tl.load(of_image, mask=channels < C, other=0.0) / pixels
+    two = tl.load(of_image + C, mask=channels < C, other=0.0) / pixels
     to_n = tl.load(dn + at, mask=seen, other=0.0).to(tl.float32)
     to_h = factor[None, :] * (to_n - one[None, :] - n * two[None, :])
     tl.store(dh + at, to_h.to(dh.dtype.element_ty), mask=seen)

@@ -53,6 +53,31 @@ def test_leaves_weights_of_both_stages_figures_pictures_and_a_report(run_dir: Pa
     ]
 
 
+@pytest.mark.parametrize(
+    ("setting", "line"),
+    [
+        ("evaluation.pairs=nolist", "nolist: no such list of pairs"),
+        ("evaluation.data={use: face-folder, root: nowhere}", "nowhere: does not exist"),
+        ("evaluation.data={use: orl, people: 1}", "evaluation.data.people"),
+        (
+            "evaluation.benchmarks=[{use: id-retrieval, judge: {use: mobilefacenet, weights: none.pt}}]",
+            "none.pt: cannot be read",
+        ),
+        (
+            "evaluation.benchmarks=[{use: occlusion, data: {use: face-folder, root: nowhere}}]",
+            "nowhere: does not exist",
+        ),
+    ],
+)
+def test_what_would_stop_the_evaluation_stops_before_the_training(
+    setting: str, line: str, place: Path, fsf: Command
+) -> None:
+    result = fsf("run", "smoke", "--device", "cpu", "--out", "stopped", "--set", setting)
+    assert result.returncode == 1
+    assert line in result.stderr.splitlines()[-1]
+    assert not (place / "stopped").exists()
+
+
 def test_figures_stand_beside_the_copies(run_dir: Path) -> None:
     metrics = json.loads((run_dir / "metrics.json").read_text())
     own = "id-retrieval (own network)"
