@@ -8,7 +8,6 @@ numbers are fixed, so a run that is killed at any moment and resumed ends bit fo
 
 import copy
 import sys
-import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import nullcontext
 from dataclasses import replace
@@ -35,6 +34,7 @@ from fsframework.recipe import Recipe, Stage, blaming, build_swapper
 from fsframework.runs import Run, load_weights
 from fsframework.signals import stop_asked
 from fsframework.training_board import Board
+from fsframework.training_clock import Clock, Launched
 from fsframework.training_pairs import NumberedFaces, TrainingPairs, floats
 from fsframework.training_state import pack_optimizer, unpack_optimizer
 from fsframework.types import Batch, SwapResult
@@ -295,7 +295,7 @@ class StageTrainer:
                 ticker.advance(len(faces.image))
         return torch.cat(found)
 
-    def step(self, step: int, group: list[Batch], z_ids: Tensor | None) -> "Launched":
+    def step(self, step: int, group: list[Batch], z_ids: Tensor | None) -> Launched:
         """Let the device take one step on some batches of the loader, whose gradients are averaged."""
         torch.manual_seed(self._seed(step))
         active = [loss for loss in self.losses if step >= loss.options.start]
@@ -310,7 +310,7 @@ class StageTrainer:
         names = [loss.name for loss in active] + [f"{loss.name} critic" for loss in self._critics_of(active)]
         return Launched(step, group, names, values)
 
-    def _read(self, launched: "Launched", dataset: Dataset) -> dict[str, float]:
+    def _read(self, launched: Launched, dataset: Dataset) -> dict[str, float]:
         """Every unweighted loss of a step, once the device has taken it. Raises UserError if one is no number."""
         found = dict(zip(launched.names, self.world.means(launched.losses()), strict=True))
         self._check_finite(launched.step, found, launched.group, dataset)
@@ -485,52 +485,6 @@ class _Side(nn.Module):
 
     def forward(self, *values: Any) -> Any:
         return self.judge(*values)
-
-
-class Launched:
-    """A step that a device was told to take: when it is done, what the losses said."""
-
-    def __init__(self, step: int, group: list[Batch], names: list[str], values: Tensor) -> None:
-        self.step, self.group, self.names = step, group, names
-        # A later step may overwrite them.
-        self._values = torch.empty_like(values, device="cpu", pin_memory=values.is_cuda)
-        self._values.copy_(values, non_blocking=True)
-        self._done = torch.cuda.current_stream(values.device).record_event() if values.is_cuda else None
-
-    def losses(self) -> list[float]:
-        """The losses in the order of `names`. Waits for them."""
-        if self._done is not None:
-            self._done.synchronize()
-        found: list[float] = self._values.tolist()
-        return found
-
-
-class Clock:
-    """How long steps take, and how much of it is waiting for data."""
-
-    def __init__(self) -> None:
-        self.images, self.seconds, self.waiting = 0, 0.0, 0.0
-        self._now: Callable[[], float] = time.perf_counter
-
-    def start(self) -> None:
-        self._started = self._now()
-
-    def data_ready(self) -> None:
-        self._ready = self._now()
-
-    def stop(self, images: int) -> None:
-        self.images += images
-        self.seconds += self._now() - self._started
-        self.waiting += self._ready - self._started
-
-    def read(self) -> dict[str, float]:
-        """Figures since the last reading."""
-        figures = {
-            "images_per_s": round(self.images / self.seconds, 2),
-            "data_share": round(self.waiting / self.seconds, 4),
-        }
-        self.images, self.seconds, self.waiting = 0, 0.0, 0.0
-        return figures
 
 
 def _next(batches: Iterator[T]) -> T:
