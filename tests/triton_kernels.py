@@ -153,15 +153,21 @@ def test_the_generator_paints_the_same_with_them(full: bool, monkeypatch: pytest
     monkeypatch.setattr(native_gpu, "usable", lambda *tensors: False)
     right = painted()
     monkeypatch.setattr(native_gpu, "usable", lambda *tensors: True)
-    calls: list[int] = []
+    sides = counted(monkeypatch)
+    agree(painted(), right, 2e-3)
+    assert sides == [2, 2, 4, 4, 8, 8, 16, 16, 32, 32]
 
-    def counted(h: Tensor) -> tuple[Tensor, Tensor]:
-        calls.append(h.shape[-1])
+
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """A list that will hold the side of every map that AAD layers normalise from now on."""
+    sides: list[int] = []
+
+    def noted(h: Tensor) -> tuple[Tensor, Tensor]:
+        sides.append(h.shape[-1])
         return instance_norm_triton.moments(h)
 
-    monkeypatch.setattr(aad_triton, "moments", counted)
-    agree(painted(), right, 2e-3)
-    assert calls == [2, 2, 4, 4, 8, 8, 16, 16, 32, 32]
+    monkeypatch.setattr(aad_triton, "moments", noted)
+    return sides
 
 
 def _before_a_norm(name: str) -> bool:
@@ -170,6 +176,25 @@ def _before_a_norm(name: str) -> bool:
         return True
     block, _, rest = name.removeprefix("blocks.").partition(".")
     return rest in ("conv_in.bias", "conv_mid.bias", "shortcut.bias") and (block != "4" or rest == "conv_in.bias")
+
+
+def test_the_generator_is_traced_with_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one graph, forward and backward, as torch.compile wants it."""
+    monkeypatch.setattr(native_gpu, "usable", lambda *tensors: True)
+    sides = counted(monkeypatch)
+    torch.manual_seed(0)
+    generator = AadGenerator(AadGenerator.Options(width=0.0625, most=128), 16, 8, [16, 16, 8, 8]).to(DEVICE)
+    z_id, *z_att = drawn((2, 8), (2, 16, 2, 2), (2, 16, 4, 4), (2, 8, 8, 8), (2, 8, 8, 8))
+    compiled = torch.compile(generator, backend="aot_eager", fullgraph=True)
+    found = []
+    for paint in (generator, compiled):
+        generator.zero_grad()
+        swaps = paint(z_id, z_att)
+        swaps.square().sum().backward()
+        assert generator.affine.weight.grad is not None
+        found.append((swaps.detach(), generator.affine.weight.grad))
+    agree(list(found[1]), list(found[0]), 1e-5)
+    assert sides == [2, 2, 4, 4, 8, 8, 16, 16] * 2
 
 
 @pytest.mark.parametrize("layers", [1, 2])
