@@ -124,6 +124,7 @@ def run(
     out, found = out or Path("runs") / loaded.name, pick_device(device)
     with joined(found) as world:
         if world.first:
+            Run(loaded, out, found).check_place(resume, overwrite)
             if loaded.evaluation is not None:
                 rehearse(loaded)  # what would stop it after the training stops it now
             opened = Run.open(loaded, out, resume=resume, overwrite=overwrite, device=str(found))

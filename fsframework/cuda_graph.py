@@ -34,8 +34,7 @@ class Recorded:
         self.work, self.device = work, device
         self.stream = torch.cuda.Stream(device)
         self.calls = 0
-        self.graph: torch.cuda.CUDAGraph | None = None
-        self.result: Tensor | None = None
+        self.recording: tuple[torch.cuda.CUDAGraph, Tensor] | None = None  # and what a replay's result is written to
 
     def __call__(self) -> Tensor:
         """Do it once."""
@@ -46,9 +45,10 @@ class Recorded:
         self.calls += 1
         if self.calls == WARM_UPS + 1:
             self._record()
-        if self.graph is not None and self.result is not None:
-            self.graph.replay()
-            return self.result
+        if self.recording is not None:
+            graph, result = self.recording
+            graph.replay()
+            return result
         self.stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(self.stream):
             result = self.work()
@@ -61,13 +61,13 @@ class Recorded:
         try:
             # Other threads, such as the one that pins memory for batches, may go on meanwhile.
             with torch.cuda.graph(graph, stream=self.stream, capture_error_mode="thread_local"):
-                self.result = self.work()
+                result = self.work()
         except RuntimeError as error:
             torch.cuda.synchronize()
             reason = str(error).partition("\n")[0]
         else:
             if _random_states() == before:
-                self.graph = graph
+                self.recording = graph, result
                 return
             reason = "it draws random numbers on the CPU, which a replay would repeat"
         print(f"note: a step cannot be recorded: {reason}; it runs as it is", file=sys.stderr)

@@ -29,7 +29,7 @@ def instance_norm(h: Tensor) -> Tensor:
     if native_gpu.usable(h):
         from fsframework import instance_norm_triton
 
-        return instance_norm_triton.instance_norm(h)
+        return instance_norm_triton.instance_norm(h, EPSILON)
     with without_autocast(h.device):  # which would write it in float32, twice the bytes; sums are float32 all the same
         return F.group_norm(h, h.shape[1], eps=EPSILON)
 

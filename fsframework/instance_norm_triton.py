@@ -7,11 +7,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from fsframework.native_gpu import LAST, on_device_of
+from fsframework.native_gpu import LAST, on_device_of, shared
 
-EPSILON = 1e-5  # added to variances, as torch does
 NUMBERS = 4096  # that a program holds at once
-PROGRAMS = 1056  # at least so many share the work: eight for each of 132 multiprocessors
 WARPS = 4
 
 
@@ -55,13 +53,15 @@ def _finish(h, sums, mean, scale, pixels, programs, epsilon, C: tl.constexpr, BC
     tl.store(scale + image * C + channels, 1.0 / tl.sqrt(variance + epsilon), mask=whole)
 
 
-def moments(h: Tensor) -> tuple[Tensor, Tensor]:
+def moments(h: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
     """The mean of each channel of each image over its pixels, and one over its deviation, (B, C) each, float32.
 
     Parameters
     ----------
     h:
         (B, C, H, W) in channels-last order.
+    epsilon:
+        Added to variances.
     """
     split = _Split(h)
     mean, scale = (h.new_empty(split.count, split.channels, dtype=torch.float32) for _ in range(2))
@@ -70,7 +70,7 @@ def moments(h: Tensor) -> tuple[Tensor, Tensor]:
     with on_device_of(h):
         _add_up[grid](h, sums, split.pixels, split.steps, **split.constants())
         _finish[(split.columns, split.count)](
-            h, sums, mean, scale, split.pixels, split.programs, EPSILON, C=split.channels, BC=split.wide, num_warps=1
+            h, sums, mean, scale, split.pixels, split.programs, epsilon, C=split.channels, BC=split.wide, num_warps=1
         )
     return mean, scale
 
@@ -145,8 +145,7 @@ class _Split:
         self.rows = NUMBERS // self.wide  # pixels that it holds
         self.columns = triton.cdiv(self.channels, self.wide)
         self.tiles = triton.cdiv(self.pixels, self.rows)
-        self.steps = triton.cdiv(self.tiles, triton.cdiv(PROGRAMS, self.count * self.columns))  # of a program that sums
-        self.programs = triton.cdiv(self.tiles, self.steps)
+        self.steps, self.programs = shared(self.tiles, self.count * self.columns)  # of an operation that sums
 
     def sums(self, h: Tensor) -> Tensor:
         return h.new_empty(self.count, self.programs, 2, self.channels, dtype=torch.float32)
@@ -171,8 +170,8 @@ def unnormalise(h: Tensor, mean: Tensor, scale: Tensor, dn: Tensor, sums: Tensor
 
 
 @torch.library.custom_op("fsframework::instance_norm", mutates_args=())
-def _normalised(h: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    mean, scale = moments(h)
+def _normalised(h: Tensor, epsilon: float) -> tuple[Tensor, Tensor, Tensor]:
+    mean, scale = moments(h, epsilon)
     made, split = torch.empty_like(h), _Split(h)
     grid = (split.tiles, split.count, split.columns)
     with on_device_of(h):
@@ -181,7 +180,7 @@ def _normalised(h: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 @_normalised.register_fake
-def _(h: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _(h: Tensor, epsilon: float) -> tuple[Tensor, Tensor, Tensor]:
     mean = h.new_empty(h.shape[:2], dtype=torch.float32)
     return torch.empty_like(h), mean, torch.empty_like(mean)
 
@@ -201,22 +200,21 @@ def _(dn: Tensor, h: Tensor, mean: Tensor, scale: Tensor) -> Tensor:
     return torch.empty_like(h)
 
 
-def _keep(ctx: Any, inputs: tuple[Tensor], output: tuple[Tensor, ...]) -> None:
+def _keep(ctx: Any, inputs: tuple[Tensor, float], output: tuple[Tensor, ...]) -> None:
     _, mean, scale = output
     ctx.mark_non_differentiable(mean, scale)
-    ctx.save_for_backward(*inputs, mean, scale)
+    ctx.save_for_backward(inputs[0], mean, scale)
 
 
-def _gradient(ctx: Any, dn: Tensor, *_: Tensor) -> Tensor:
+def _gradient(ctx: Any, dn: Tensor, *_: Tensor) -> tuple[Tensor, None]:
     h, mean, scale = ctx.saved_tensors
-    made: Tensor = _backward(dn.contiguous(memory_format=LAST), h, mean, scale)
-    return made
+    return _backward(dn.contiguous(memory_format=LAST), h, mean, scale), None
 
 
 _normalised.register_autograd(_gradient, setup_context=_keep)
 
 
-def instance_norm(h: Tensor) -> Tensor:
+def instance_norm(h: Tensor, epsilon: float) -> Tensor:
     """Each channel of each image (B, C, H, W) with mean 0 and variance 1 over its pixels, in the type of h."""
-    made: Tensor = _normalised(h.contiguous(memory_format=LAST))[0]
+    made: Tensor = _normalised(h.contiguous(memory_format=LAST), epsilon)[0]
     return made

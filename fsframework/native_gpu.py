@@ -15,6 +15,7 @@ from torch import Tensor
 
 LAST = torch.channels_last
 TYPES = (torch.float32, torch.bfloat16, torch.float16)
+PROGRAMS = 1056  # that sum, at least: eight for each of 132 multiprocessors
 OLDEST = (8, 0)  # compute capability: the first with bfloat16
 
 
@@ -35,6 +36,12 @@ def _found() -> bool:
     if "triton" in blocked or "all" in blocked or torch.cuda.get_device_capability() < OLDEST:
         return False
     return find_spec("triton") is not None
+
+
+def shared(tiles: int, groups: int) -> tuple[int, int]:
+    """How sums over tiles are shared among programs: tiles of a program, and programs, for each of some groups."""
+    steps = -(-tiles // -(-PROGRAMS // groups))
+    return steps, -(-tiles // steps)
 
 
 def on_device_of(value: Tensor) -> AbstractContextManager[object]:

@@ -50,16 +50,7 @@ class Run:
         """
         path = Path(path)
         run = cls(recipe, path, pick_device(device))
-        occupied = path.exists() and (not path.is_dir() or any(path.iterdir()))
-        if occupied and not (path / "recipe.yaml").is_file():
-            raise UserError(f"{path}: exists and is no run directory; choose another with --out")
-        if resume:
-            if not occupied:
-                raise UserError(f"{path}: holds no run to go on with; leave --resume out to start one")
-            run._check_same_recipe()
-        elif occupied and not overwrite:
-            raise UserError(f"{path}: holds a run already; --resume goes on with it, --overwrite replaces it")
-        elif occupied:
+        if run.check_place(resume, overwrite) and not resume:
             shutil.rmtree(path)
         try:
             (path / "checkpoints").mkdir(parents=True, exist_ok=True)
@@ -79,6 +70,20 @@ class Run:
         if not (path / "recipe.yaml").is_file():
             raise UserError(f"{path}: is no run directory (it has no recipe.yaml); give the --out of an `fsf run`")
         return cls(Recipe.load(str(path / "recipe.yaml"), sets), path, pick_device(device))
+
+    def check_place(self, resume: bool, overwrite: bool) -> bool:
+        """Whether the directory holds a run. Raises UserError where `open` would; nothing is changed."""
+        path = self.path
+        occupied = path.exists() and (not path.is_dir() or any(path.iterdir()))
+        if occupied and not (path / "recipe.yaml").is_file():
+            raise UserError(f"{path}: exists and is no run directory; choose another with --out")
+        if resume:
+            if not occupied:
+                raise UserError(f"{path}: holds no run to go on with; leave --resume out to start one")
+            self._check_same_recipe()
+        elif occupied and not overwrite:
+            raise UserError(f"{path}: holds a run already; --resume goes on with it, --overwrite replaces it")
+        return occupied
 
     def _check_same_recipe(self) -> None:
         kept = Recipe.load(str(self.path / "recipe.yaml"))

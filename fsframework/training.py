@@ -122,7 +122,7 @@ class StageTrainer:
         self.recording: Recorded | None = None
         self.recorded_losses, self.recorded_group = 0, list[Batch]()
         self.records = self._wants_recording()
-        self.lags = run.device.type == "cuda" and world.size == 1  # Python prepares a step while the last one runs
+        self.lag = int(run.device.type == "cuda" and world.size == 1)  # steps that Python is ahead of the device
         if self.records:
             for optimizer in self.optimizers:
                 recordable(optimizer)
@@ -194,7 +194,7 @@ class StageTrainer:
         )
         batches = iter(loader)
         clock = Clock()
-        running: Launched | None = None  # a step whose losses were not read yet
+        running: list[Launched] = []  # steps whose losses were not read yet
         values: dict[str, float] = {}
         shown = self.world.first
         with (
@@ -206,16 +206,13 @@ class StageTrainer:
                 clock.start()
                 group = [_next(batches) for _ in range(stage.accumulate)]
                 clock.data_ready()
-                launched = self.step(step, group, z_ids)
+                running.append(self.step(step, group, z_ids))
                 last = step + 1 == stage.steps
                 asked = self.world.means([float(stop.asked)]) != [0.0]  # all processes stop after the same step
                 logs = (step + 1) % stage.log_every == 0 or last
                 saves = not last and (asked or (step + 1) % stage.checkpoint_every == 0)
-                if running is not None:
-                    values = self._read(running, dataset)
-                running = launched
-                if logs or saves or not self.lags:
-                    values, running = self._read(running, dataset), None
+                while len(running) > (0 if logs or saves else self.lag):
+                    values = self._read(running.pop(0), dataset)
                 clock.stop(per_step)
                 ticker.advance(note=" ".join(f"{name} {value:.3f}" for name, value in values.items()))
                 if self.world.first and logs:

@@ -78,6 +78,12 @@ def test_what_would_stop_the_evaluation_stops_before_the_training(
     assert not (place / "stopped").exists()
 
 
+def test_a_folder_that_is_taken_is_refused_before_anything_is_opened(run_dir: Path, fsf: Command) -> None:
+    result = fsf("run", "smoke", "--device", "cpu", "--set", "evaluation.pairs=nolist")
+    assert result.returncode == 1
+    assert "holds a run already" in result.stderr.splitlines()[-1] and (run_dir / "metrics.json").is_file()
+
+
 def test_figures_stand_beside_the_copies(run_dir: Path) -> None:
     metrics = json.loads((run_dir / "metrics.json").read_text())
     own = "id-retrieval (own network)"

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from fsframework import doubling_triton, instance_norm_triton, native_gpu
 from fsframework.doubling import doubled
+from fsframework.instance_norm import EPSILON
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 AAD = [  # channels, side, layers, whether attributes have half the side, batch
@@ -57,12 +58,12 @@ def test_instance_norm(channels: int, height: int, width: int) -> None:
     h = 3 * h + 100  # a mean that a sum of squares would not survive
     ours = instance_norm_triton.instance_norm
     right = gradients(lambda h: [F.group_norm(h, channels)], [h], torch.float64)
-    agree(gradients(lambda h: [ours(h)], [h], torch.float32), right, 2e-5)
+    agree(gradients(lambda h: [ours(h, EPSILON)], [h], torch.float32), right, 2e-5)
 
 
 def test_instance_norm_of_one_number_in_all_pixels() -> None:
     h = torch.full((1, 8, 4, 4), 7.0, device=DEVICE)
-    assert not instance_norm_triton.instance_norm(h).any()
+    assert not instance_norm_triton.instance_norm(h, EPSILON).any()
 
 
 @pytest.mark.parametrize(("height", "width"), [(6, 8), (1, 1), (3, 5)])
@@ -162,9 +163,9 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """A list that will hold the side of every map that AAD layers normalise from now on."""
     sides: list[int] = []
 
-    def noted(h: Tensor) -> tuple[Tensor, Tensor]:
+    def noted(h: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
         sides.append(h.shape[-1])
-        return instance_norm_triton.moments(h)
+        return instance_norm_triton.moments(h, epsilon)
 
     monkeypatch.setattr(aad_triton, "moments", noted)
     return sides
@@ -210,4 +211,4 @@ def test_the_compiler_is_told_the_truth(layers: int) -> None:
     tests = ("test_schema", "test_autograd_registration", "test_faketensor")
     torch.library.opcheck(aad_triton._forward, inputs, test_utils=tests)
     torch.library.opcheck(doubling_triton.doubled, (inputs[0],), test_utils=tests)
-    torch.library.opcheck(instance_norm_triton._normalised, (inputs[0],), test_utils=tests)
+    torch.library.opcheck(instance_norm_triton._normalised, (inputs[0], EPSILON), test_utils=tests)

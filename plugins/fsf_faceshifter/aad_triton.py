@@ -12,11 +12,11 @@ import triton.language as tl
 from torch import Tensor
 
 from fsframework.doubling_triton import between, gathered
+from fsframework.instance_norm import EPSILON
 from fsframework.instance_norm_triton import moments, unnormalise
-from fsframework.native_gpu import LAST, empty_last, on_device_of
+from fsframework.native_gpu import LAST, empty_last, on_device_of, shared
 
 NUMBERS = 2048  # of h that a program holds at once; its sums need as many registers again, several times
-PROGRAMS = 1056  # at least so many share an image's pixels among them: eight for each of 132 multiprocessors
 WARPS = 8
 
 
@@ -208,10 +208,24 @@ def _unpaint(
         tl.store(out + 11 * C, tl.sum(att_beta_1, axis=0), mask=whole)
 
 
-def _tile(channels: int, numbers: int) -> tuple[int, int]:
+def _tile(channels: int) -> tuple[int, int]:
     """Channels, to the next power of two, and pixels that a program holds at once."""
     wide = triton.next_power_of_2(channels)
-    return wide, max(1, numbers // wide)
+    return wide, max(1, NUMBERS // wide)
+
+
+def _painted(h: Tensor, att: Tensor, layers: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Memory for the maps of one or two layers, in the attributes' type, and for their masks."""
+    y0 = torch.empty_like(h, dtype=att.dtype)
+    y1 = torch.empty_like(y0) if layers > 1 else h.new_empty(0)
+    return y0, y1, h.new_empty(len(h), layers, *h.shape[2:], dtype=torch.float32)
+
+
+def _affines(h: Tensor, att: Tensor, layers: int) -> tuple[Tensor, Tensor]:
+    """Memory for the affines of one or two layers at the side of h, in the attributes' type."""
+    count, channels, height, width = h.shape
+    one = empty_last(h, count, 2 * channels, height, width, dtype=att.dtype)
+    return one, torch.empty_like(one) if layers > 1 else h.new_empty(0, dtype=att.dtype)
 
 
 @torch.library.custom_op("fsf_faceshifter::aad", mutates_args=())
@@ -226,12 +240,10 @@ def _forward(
     bias: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     count, channels, height, width = h.shape
-    layers = 1 if att1 is None else 2
-    mean, scale = moments(h)
-    y0 = torch.empty_like(h, dtype=att0.dtype)
-    y1 = h.new_empty(0) if att1 is None else torch.empty_like(y0)
-    m = h.new_empty(count, layers, height, width, dtype=torch.float32)
-    wide, pixels = _tile(channels, NUMBERS)
+    layers = len(weight)
+    mean, scale = moments(h, EPSILON)
+    y0, y1, m = _painted(h, att0, layers)
+    wide, pixels = _tile(channels)
     grid = (triton.cdiv(height * width, pixels), count)
     half = att0.shape[2] < height
     second = (att0, who0) if att1 is None else (att1, who1)
@@ -245,11 +257,8 @@ def _forward(
 
 @_forward.register_fake
 def _(h, att0, att1, att_bias, who0, who1, weight, bias):  # type: ignore[no-untyped-def]
-    y0 = torch.empty_like(h, dtype=att0.dtype)
-    y1 = h.new_empty(0) if att1 is None else torch.empty_like(y0)
-    m = h.new_empty(len(h), len(weight), *h.shape[2:], dtype=torch.float32)
     mean = h.new_empty(h.shape[:2], dtype=torch.float32)
-    return y0, y1, m, mean, torch.empty_like(mean)
+    return *_painted(h, att0, len(weight)), mean, torch.empty_like(mean)
 
 
 @torch.library.custom_op("fsf_faceshifter::aad_backward", mutates_args=())
@@ -271,13 +280,11 @@ def _backward(
     """Gradients of h, of the attributes' affines at its side, sums (B, n, C), and gradients of the logits (layers,)."""
     count, channels, height, width = h.shape
     layers = len(weight)
-    wide, pixels = _tile(channels, NUMBERS)
+    wide, pixels = _tile(channels)
     tiles = triton.cdiv(height * width, pixels)
-    steps = triton.cdiv(tiles, triton.cdiv(PROGRAMS, count))
-    programs = triton.cdiv(tiles, steps)
+    steps, programs = shared(tiles, count)
     dn = torch.empty_like(h)
-    datt0 = empty_last(h, count, 2 * channels, height, width, dtype=att0.dtype)
-    datt1 = h.new_empty(0, dtype=att0.dtype) if att1 is None else torch.empty_like(datt0)
+    datt0, datt1 = _affines(h, att0, layers)
     sums = h.new_empty(count, programs, 2 + 5 * layers, channels, dtype=torch.float32)
     dlogits = h.new_empty(count, programs, layers, dtype=torch.float32)
     half = att0.shape[2] < height
@@ -295,12 +302,9 @@ def _backward(
 
 @_backward.register_fake
 def _(dy0, dy1, dm, h, att0, att1, att_bias, who0, who1, weight, m, mean, scale):  # type: ignore[no-untyped-def]
-    count, channels, height, width = h.shape
     layers = len(weight)
-    datt0 = empty_last(h, count, 2 * channels, height, width, dtype=att0.dtype)
-    datt1 = h.new_empty(0, dtype=att0.dtype) if att1 is None else torch.empty_like(datt0)
-    sums = h.new_empty(count, 2 + 5 * layers, channels, dtype=torch.float32)
-    return torch.empty_like(h), datt0, datt1, sums, h.new_empty(layers, dtype=torch.float32)
+    sums = h.new_empty(len(h), 2 + 5 * layers, h.shape[1], dtype=torch.float32)
+    return torch.empty_like(h), *_affines(h, att0, layers), sums, h.new_empty(layers, dtype=torch.float32)
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:

@@ -7,6 +7,7 @@ At 256 px there are eight levels, from 2x2 to 256x256, and at width 1 with an em
 have 184.3 M parameters. Smaller crops leave coarse levels out: layers are counted from the fine end.
 """
 
+from collections.abc import Sequence
 from typing import Any, Literal, cast
 
 import torch
@@ -143,25 +144,22 @@ class AadBlock(nn.Module):
         side = h.shape[-1]
         kernels = self.integration == "aad" and z_att.shape[-1] in (side, side // 2) and native_gpu.usable(h, z_att)
         joins = self._joined_by_kernels if kernels else self._joined
-        att = self.attribute_affine(z_att) if kernels else self.attribute_affine(z_att, side)
+        att = self._bare_affine(z_att) if kernels else self.attribute_affine(z_att, side)
         identities = identity.to(att[0].dtype).chunk(self.affine_layers, dim=1)
         a, masks = h, []
         for number, place in enumerate(PLACES[: self.layers]):
             seeing = [number] if number > 0 or self.shortcut is None else [0, self.layers]  # layers that see this map
-            shown, mask = joins(a, place, {k: (att[k], identities[k]) for k in seeing})
+            shown, mask = joins(a, place, seeing, att, identities)
             masks.append(mask)
             a = self.get_submodule(f"conv_{place}")(shown[0])
             if self.shortcut is not None and number == 0:
                 h = self.shortcut(shown[1])
         return a + h, torch.cat(masks, dim=1)
 
-    def attribute_affine(self, z_att: Tensor, side: int | None = None) -> list[Tensor]:
-        """gamma_att and beta_att of each layer, (B, 2 inputs, side, side); without side, as they are before the bias is
-        added and the map is interpolated."""
-        weights, biases = self.att.weight.chunk(self.affine_layers), self._att_biases()
-        if side is None:
-            return [F.conv2d(z_att, weight) for weight in weights]
-        made = [F.conv2d(z_att, weight, bias) for weight, bias in zip(weights, biases, strict=True)]
+    def attribute_affine(self, z_att: Tensor, side: int) -> list[Tensor]:
+        """gamma_att and beta_att of each layer, (B, 2 inputs, side, side)."""
+        rows = zip(self.att.weight.chunk(self.affine_layers), self._att_biases(), strict=True)
+        made = [F.conv2d(z_att, weight, bias) for weight, bias in rows]
         shown = z_att.shape[-1]
         if shown == side:
             return made
@@ -170,34 +168,35 @@ class AadBlock(nn.Module):
         # Autocast on GPUs gives it in float32, which nothing here needs.
         return [F.interpolate(each, size=(side, side), mode="bilinear").to(each.dtype) for each in made]
 
+    def _bare_affine(self, z_att: Tensor) -> list[Tensor]:
+        """The same at the side of z_att, before the biases are added: kernels add them, and interpolate."""
+        return [F.conv2d(z_att, weight) for weight in self.att.weight.chunk(self.affine_layers)]
+
     def _att_biases(self) -> tuple[Tensor, ...]:
         return cast(Tensor, self.att.bias).chunk(self.affine_layers)
 
-    def _joined(self, h: Tensor, place: str, layers: dict[int, tuple[Tensor, Tensor]]) -> tuple[list[Tensor], Tensor]:
-        """What the convolutions of one or two layers see, and M of each, (B, layers, H, W), where there are masks.
-
-        `layers` holds the affines of attributes and identity by the number of a layer.
-        """
+    def _joined(
+        self, h: Tensor, place: str, layers: list[int], att: Sequence[Tensor], identities: Sequence[Tensor]
+    ) -> tuple[list[Tensor], Tensor]:
+        """What the convolutions of one or two layers see, and M of each, (B, layers, H, W), where there are masks."""
         normal = instance_norm(h)
         mask = h.new_empty(len(h), 0, *h.shape[2:])
         if self.integration == "aad":
             mask = torch.sigmoid(self.get_submodule(f"mask_{place}")(normal))
         made = [
-            joined(self.integration, normal.to(att.dtype), att, identity, mask[:, column : column + 1])
-            for column, (att, identity) in enumerate(layers.values())
+            joined(self.integration, normal.to(att[k].dtype), att[k], identities[k], mask[:, column : column + 1])
+            for column, k in enumerate(layers)
         ]
         return made, mask
 
     def _joined_by_kernels(
-        self, h: Tensor, place: str, layers: dict[int, tuple[Tensor, Tensor]]
+        self, h: Tensor, place: str, layers: list[int], att: Sequence[Tensor], identities: Sequence[Tensor]
     ) -> tuple[list[Tensor], Tensor]:
         """The same in one visit to memory."""
         from fsf_faceshifter.aad_triton import aad_layers
 
-        biases = self._att_biases()
-        atts, identities = ([pair[part] for pair in layers.values()] for part in (0, 1))
-        weight, bias = self.get_submodule(f"mask_{place}").parameters()
-        return aad_layers(h, atts, [biases[layer] for layer in layers], identities, weight, bias)
+        atts, biases, ids = ([each[k] for k in layers] for each in (att, self._att_biases(), identities))
+        return aad_layers(h, atts, biases, ids, *self.get_submodule(f"mask_{place}").parameters())
 
 
 class AadGenerator(Generator):
