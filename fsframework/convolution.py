@@ -1,9 +1,10 @@
-"""Convolutions whose float32 form is fast on CPUs too; everywhere else they are torch's own.
+"""Convolutions that are fast on CPUs too, in float32 and under bfloat16 autocast; elsewhere they are torch's own.
 
 torch's CPU convolution is near the limit of a direct one forward, but its gradient of the weights is up to 12 times
-slower, and on the few pixels of coarse maps it moves the weights too often. Here 3x3 convolutions go by Winograd's
-algorithm (`fsframework.winograd`), and those on few pixels as one matrix product of all patches, to which the weights,
-in channels-last order, are a matrix already. What each gains stands in benchmarks/README.md.
+slower, and on the few pixels of coarse maps it moves the weights too often. Here 3x3 convolutions in float32 go by
+Winograd's algorithm (`fsframework.winograd`), and those on few pixels as one matrix product of all patches
+(`fsframework.patches`), to which the weights, in channels-last order, are a matrix already. What each gains stands in
+benchmarks/README.md.
 """
 
 from typing import Any, cast
@@ -15,10 +16,14 @@ from torch.nn import functional as F
 from torch.nn.grad import conv2d_input
 
 from fsframework import winograd
+from fsframework.patches import gather, pixels_of, scatter
+from fsframework.precision import has_bf16, without_autocast
+from fsframework.products import product
 
 # Where each way is the fastest, in pixels of all images together, as measured on two cores.
 WINOGRAD = 384  # of 3x3 convolutions; with fewer, its transformed weights, four times as many, do not pay
 PATCHES = 1024  # up to which patches do: of what a halving convolution gives, or what a doubling one takes
+PATCHES_BF16 = 256  # the same in bfloat16, whose direct convolutions are better
 NARROW = 32 * 32  # inputs times outputs; below it Winograd's way is used for the gradient of the weights alone
 
 
@@ -51,13 +56,7 @@ class Conv2d(nn.Conv2d):
         """(B, inputs, H, W) to (B, outputs, H', W')."""
         if self.normed and input.is_cuda:
             return F.conv2d(input, self.weight, None, self.stride, self.padding)
-        stride, padding = self.stride[0], cast(tuple[int, int], self.padding)[0]
-        if _on_cpu(input, self.weight):
-            if _suits_winograd(input, self.weight, stride, padding):
-                return cast(Tensor, _Winograd.apply(input, self.weight, self.bias))
-            if _pixels(input, stride) <= PATCHES:
-                return cast(Tensor, _Patches.apply(input, self.weight, self.bias, stride, padding))
-        return super().forward(input)
+        return convolve(input, self.weight, self.bias, self.stride[0], cast(tuple[int, int], self.padding)[0])
 
 
 class ConvTranspose2d(nn.ConvTranspose2d):
@@ -70,17 +69,31 @@ class ConvTranspose2d(nn.ConvTranspose2d):
 
     def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
         """(B, inputs, H, W) to (B, outputs, H', W')."""
-        if output_size is None and _on_cpu(input, self.weight) and _pixels(input, 1) <= PATCHES:
+        arithmetic = _arithmetic(input, self.weight)
+        if output_size is None and _suits_patches(input, 1, arithmetic):
             padding = cast(tuple[int, int], self.padding)[0]
-            return cast(Tensor, _Spread.apply(input, self.weight, self.bias, self.stride[0], padding))
+            return _by_product(_Spread, input, self.weight, self.bias, self.stride[0], padding, arithmetic)
         return super().forward(input, output_size)
 
 
-def _on_cpu(images: Tensor, weight: Tensor) -> bool:
-    """Whether torch's own way is the slow one: float32 on a CPU."""
-    if images.device.type != "cpu" or images.dtype != torch.float32 or weight.dtype != torch.float32:
-        return False
-    return not (torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling())
+def convolve(images: Tensor, weight: Tensor, bias: Tensor | None = None, stride: int = 1, padding: int = 0) -> Tensor:
+    """`F.conv2d` of images (B, C, H, W) by the fastest way: (B, O, H', W')."""
+    arithmetic = _arithmetic(images, weight)
+    if arithmetic == torch.float32 and _suits_winograd(images, weight, stride, padding):
+        return cast(Tensor, _Winograd.apply(images, weight, bias))
+    if _suits_patches(images, stride, arithmetic):
+        return _by_product(_Patches, images, weight, bias, stride, padding, arithmetic)
+    return F.conv2d(images, weight, bias, stride, padding)
+
+
+def _arithmetic(images: Tensor, weight: Tensor) -> torch.dtype | None:
+    """float32 or bfloat16, if that is what the convolution computes in and torch's own ways are slow; else None."""
+    if images.device.type != "cpu" or weight.dtype != torch.float32 or torch.compiler.is_compiling():
+        return None
+    if torch.is_autocast_enabled("cpu"):
+        wanted = torch.get_autocast_dtype("cpu") == torch.bfloat16 and images.dtype in (torch.float32, torch.bfloat16)
+        return torch.bfloat16 if wanted and has_bf16(images.device) else None
+    return torch.float32 if images.dtype == torch.float32 else None
 
 
 def _pixels(images: Tensor, stride: int) -> int:
@@ -90,8 +103,30 @@ def _pixels(images: Tensor, stride: int) -> int:
 def _suits_winograd(images: Tensor, weight: Tensor, stride: int, padding: int) -> bool:
     if tuple(weight.shape[2:]) != (3, 3) or stride != 1 or padding != 1:
         return False
-    whole = weight.shape[0] % winograd.LANES == 0 and weight.shape[1] % winograd.LANES == 0
-    return whole and _pixels(images, 1) >= WINOGRAD and winograd.kernels() is not None
+    outputs, inputs = weight.shape[:2]
+    if outputs % winograd.LANES or inputs % winograd.LANES or _pixels(images, 1) < WINOGRAD:
+        return False
+    return winograd.kernels() is not None
+
+
+def _suits_patches(images: Tensor, stride: int, arithmetic: torch.dtype | None) -> bool:
+    most = PATCHES_BF16 if arithmetic == torch.bfloat16 else PATCHES
+    return arithmetic is not None and _pixels(images, stride) <= most
+
+
+def _by_product(
+    way: type[torch.autograd.Function],
+    images: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: int,
+    padding: int,
+    arithmetic: torch.dtype | None,
+) -> Tensor:
+    """What `_Patches` or `_Spread` make of everything, in a precision."""
+    with without_autocast(images.device):
+        bias = None if bias is None else bias.to(arithmetic)
+        return cast(Tensor, way.apply(images.to(arithmetic), weight.to(arithmetic), bias, stride, padding))
 
 
 class _Winograd(torch.autograd.Function):
@@ -126,22 +161,25 @@ class _Patches(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, images: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int) -> Tensor:
-        patches, (height, width) = _gather(images, weight.shape[2], stride, padding)
+        patches, (height, width) = gather(images, weight.shape[2], stride, padding)
         ctx.save_for_backward(patches, weight)
         ctx.shape, ctx.stride, ctx.padding = images.shape, stride, padding
-        return _product(patches, _matrix(weight).T, bias, (len(images), weight.shape[0], height, width))
+        made = product(patches, _matrix(weight).T, bias)
+        return _as_images(made, (len(images), weight.shape[0], height, width))
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         patches, weight = ctx.saved_tensors
-        rows = _rows(gradient)
+        rows = pixels_of(gradient)
         to_images = to_weight = to_bias = None
         if ctx.needs_input_grad[0]:
             size = gradient.shape[2], gradient.shape[3]
-            to_images = _scatter(rows @ _matrix(weight), ctx.shape, size, weight.shape[2], ctx.stride, ctx.padding)
+            to_images = scatter(
+                product(rows, _matrix(weight)), ctx.shape, size, weight.shape[2], ctx.stride, ctx.padding
+            )
         if ctx.needs_input_grad[1]:
-            to_weight = _of_matrix(rows.T @ patches, weight.shape)
+            to_weight = _of_matrix(product(rows.T, patches), weight.shape)
         if ctx.needs_input_grad[2]:
             to_bias = rows.sum(dim=0)
         return to_images, to_weight, to_bias, None, None
@@ -154,25 +192,25 @@ class _Spread(torch.autograd.Function):
     def forward(ctx: Any, images: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int) -> Tensor:
         count, _, height, width = images.shape
         kernel = weight.shape[2]
-        rows = _rows(images)
+        rows = pixels_of(images)
         ctx.save_for_backward(rows, weight)
         ctx.stride, ctx.padding = stride, padding
         tall, wide = ((side - 1) * stride + kernel - 2 * padding for side in (height, width))
         shape = torch.Size([count, weight.shape[1], tall, wide])
-        result = _scatter(rows @ _matrix(weight), shape, (height, width), kernel, stride, padding)
+        result = scatter(product(rows, _matrix(weight)), shape, (height, width), kernel, stride, padding)
         return result if bias is None else result.add_(bias[:, None, None])
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         rows, weight = ctx.saved_tensors
-        patches, (height, width) = _gather(gradient, weight.shape[2], ctx.stride, ctx.padding)
+        patches, (height, width) = gather(gradient, weight.shape[2], ctx.stride, ctx.padding)
         to_images = to_weight = to_bias = None
         if ctx.needs_input_grad[0]:
             shape = (len(gradient), weight.shape[0], height, width)
-            to_images = _product(patches, _matrix(weight).T, None, shape)
+            to_images = _as_images(product(patches, _matrix(weight).T), shape)
         if ctx.needs_input_grad[1]:
-            to_weight = _of_matrix(rows.T @ patches, weight.shape)
+            to_weight = _of_matrix(product(rows.T, patches), weight.shape)
         if ctx.needs_input_grad[2]:
             to_bias = gradient.sum(dim=(0, 2, 3))
         return to_images, to_weight, to_bias, None, None
@@ -189,43 +227,7 @@ def _of_matrix(matrix: Tensor, shape: torch.Size) -> Tensor:
     return matrix.view(outputs, kernel, kernel, inputs).permute(0, 3, 1, 2)
 
 
-def _rows(images: Tensor) -> Tensor:
-    """(B * H * W, C) of (B, C, H, W)."""
-    return images.permute(0, 2, 3, 1).flatten(0, 2)
-
-
-def _product(rows: Tensor, matrix: Tensor, bias: Tensor | None, shape: tuple[int, ...]) -> Tensor:
-    """Images of a shape (B, C, H, W), whose `_rows` are a product plus a bias (C,). No view, so that what follows may
-    work in place."""
-    result = torch.empty(shape, memory_format=torch.channels_last)
-    out = result.permute(0, 2, 3, 1).view(-1, shape[1])
-    if bias is None:
-        torch.mm(rows, matrix, out=out)
-    else:
-        torch.addmm(bias, rows, matrix, out=out)
-    return result
-
-
-def _gather(images: Tensor, kernel: int, stride: int, padding: int) -> tuple[Tensor, tuple[int, int]]:
-    """All patches (B * H' * W', kernel * kernel * C) of images (B, C, H, W), and H', W'."""
-    padded = F.pad(images.permute(0, 2, 3, 1), (0, 0, padding, padding, padding, padding))
-    patches = padded.unfold(1, kernel, stride).unfold(2, kernel, stride)  # (B, H', W', C, kernel, kernel)
-    size = patches.shape[1], patches.shape[2]
-    return patches.permute(0, 1, 2, 4, 5, 3).flatten(3).flatten(0, 2), size
-
-
-def _scatter(
-    patches: Tensor, shape: torch.Size, size: tuple[int, int], kernel: int, stride: int, padding: int
-) -> Tensor:
-    """Images of a shape (B, C, H, W), each pixel the sum of what the patches (B * H' * W', ...) of `size` say."""
+def _as_images(rows: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Images of a shape (B, C, H, W) whose `pixels_of` are given; a copy, so that what follows may work in place."""
     count, channels, height, width = shape
-    tall, wide = size
-    parts = patches.view(count, tall, wide, kernel, kernel, channels)
-    result = patches.new_zeros(count, height + 2 * padding, width + 2 * padding, channels)
-    for row in range(kernel):
-        for column in range(kernel):
-            rows = slice(row, row + (tall - 1) * stride + 1, stride)
-            columns = slice(column, column + (wide - 1) * stride + 1, stride)
-            result[:, rows, columns] += parts[:, :, :, row, column]
-    inside = result[:, padding : padding + height, padding : padding + width].permute(0, 3, 1, 2)
-    return torch.empty(shape, memory_format=torch.channels_last).copy_(inside)
+    return rows.view(count, height, width, channels).permute(0, 3, 1, 2).clone()

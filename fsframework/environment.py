@@ -40,15 +40,6 @@ def of_script(script: str) -> dict[str, Any]:
     }
 
 
-def has_bf16(device: torch.device) -> bool:
-    """Whether the device multiplies bfloat16 in hardware; others emulate it, up to hundreds of times slower."""
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    if device.type == "cpu" and platform.machine() in ("x86_64", "AMD64"):
-        return bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
-    return False
-
-
 def _version(distribution: str) -> str | None:
     try:
         return metadata.version(distribution)

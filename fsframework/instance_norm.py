@@ -1,8 +1,8 @@
 """Instance normalisation (Ulyanov et al., arXiv:1607.08022, equation 4), read from memory once and then from the cache.
 
-On CPUs, where the number of channels allows it, it is written in instance_norm.c, in float32, to which bfloat16 is
-turned for it: torch's gradient takes ten times as long in bfloat16. On GPUs it is written in instance_norm_triton.py.
-Elsewhere it is torch's group norm with one channel a group, which is the same and the faster of torch's kernels.
+On CPUs, where the number of channels allows it, it is written in instance_norm.c: in bfloat16 torch's gradient takes
+ten times as long. On GPUs it is written in instance_norm_triton.py. Elsewhere it is torch's group norm with one channel
+a group, which is the same and the faster of torch's kernels.
 """
 
 import ctypes
@@ -25,7 +25,7 @@ EPSILON = 1e-5  # added to variances, as torch does
 def instance_norm(h: Tensor) -> Tensor:
     """Each channel of each image (B, C, H, W) with mean 0 and variance 1 over its pixels."""
     if _fits(h):
-        return cast(Tensor, _InstanceNorm.apply(h.float())).to(h.dtype)
+        return cast(Tensor, _InstanceNorm.apply(h))
     if native_gpu.usable(h):
         from fsframework import instance_norm_triton
 
@@ -43,7 +43,11 @@ def _fits(h: Tensor) -> bool:
 @cache
 def _kernels() -> ctypes.CDLL | None:
     file = Path(__file__).with_name("instance_norm.c")
-    return native.library(file, instance_norm_forward=(4, 3), instance_norm_backward=(4, 3))
+    return native.library(file, instance_norm_forward=(4, 4), instance_norm_backward=(4, 4))
+
+
+def _is_half(images: Tensor) -> int:
+    return int(images.dtype == torch.bfloat16)
 
 
 class _InstanceNorm(torch.autograd.Function):
@@ -51,11 +55,11 @@ class _InstanceNorm(torch.autograd.Function):
     def forward(ctx: Any, h: Tensor) -> Tensor:
         h = h.contiguous(memory_format=torch.channels_last)
         count, channels, height, width = h.shape
-        result, scale, epsilon = torch.empty_like(h), h.new_empty(count, channels), h.new_tensor(EPSILON)
+        result, scale, epsilon = torch.empty_like(h), torch.empty(count, channels), torch.tensor(EPSILON)
         kernels = _kernels()
         assert kernels is not None
-        tensors = (h, result, scale, epsilon)
-        kernels.instance_norm_forward(*(value.data_ptr() for value in tensors), count, height * width, channels)
+        addresses = (value.data_ptr() for value in (h, result, scale, epsilon))
+        kernels.instance_norm_forward(*addresses, count, height * width, channels, _is_half(h))
         ctx.save_for_backward(result, scale)
         return result
 
@@ -68,6 +72,6 @@ class _InstanceNorm(torch.autograd.Function):
         to_h = torch.empty_like(result)
         kernels = _kernels()
         assert kernels is not None
-        tensors = (gradient, result, scale, to_h)
-        kernels.instance_norm_backward(*(value.data_ptr() for value in tensors), count, height * width, channels)
+        addresses = (value.data_ptr() for value in (gradient, result, scale, to_h))
+        kernels.instance_norm_backward(*addresses, count, height * width, channels, _is_half(result))
         return to_h

@@ -16,6 +16,7 @@ from pathlib import Path
 from fsframework.errors import UserError
 from fsframework.files import cache_folder, replacing
 
+HEADER = Path(__file__).with_name("lanes.h")  # that every kernel may include
 FLAGS = ["-O3", "-march=native", "-fopenmp", "-fno-math-errno", "-shared", "-fPIC"]
 COMPILERS = ("cc", "gcc", "clang")
 SECONDS = 120  # that a compiler may take
@@ -27,8 +28,8 @@ def library(source: Path, **functions: tuple[int, int]) -> ctypes.CDLL | None:
     `functions` says of each how many pointers it takes, and then how many longs; none returns anything. Keep what this
     returns: every call looks for the compiler.
 
-    The compiled file's name is a hash of the source, the compiler and the processor's abilities, so a cache folder
-    can be shared between machines. OpenMP threads are torch's own: both load the same libgomp.
+    The compiled file's name is a hash of the source, the header, the compiler and the processor's abilities, so a cache
+    folder can be shared between machines. OpenMP threads are torch's own: both load the same libgomp.
     """
     blocked = os.environ.get("FSF_BLOCK_KERNELS", "").split(",")
     if source.stem in blocked or "all" in blocked:
@@ -69,13 +70,15 @@ def _compiled(source: Path) -> Path:
     if compiler is None:
         raise FileNotFoundError(f"no C compiler was found (looked for {named or ', '.join(COMPILERS)})")
     abilities = _run([compiler, "-march=native", "-dM", "-E", "-x", "c", os.devnull])  # names the compiler, too
-    key = hashlib.sha256(b"\0".join([source.read_bytes(), " ".join(FLAGS).encode(), abilities])).hexdigest()[:24]
+    key = hashlib.sha256(
+        b"\0".join([source.read_bytes(), HEADER.read_bytes(), " ".join(FLAGS).encode(), abilities])
+    ).hexdigest()[:24]
     folder = cache_folder() / "native"
     file = folder / f"{source.stem}-{key}.so"
     if not file.is_file():
         folder.mkdir(parents=True, exist_ok=True)
         with replacing(file) as temporary:
-            _run([compiler, *FLAGS, str(source), "-o", str(temporary)])
+            _run([compiler, *FLAGS, f"-I{HEADER.parent}", str(source), "-o", str(temporary)])
     return file
 
 

@@ -2,12 +2,14 @@
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 THERE, BACK = (0, 2, 3, 1), (0, 3, 1, 2)  # from (O, C, H, W) to the order in memory, and back
+LARGE = 1 << 20  # numbers of a weight whose gradient is worth freeing at once
 
 
 class Adam(torch.optim.Adam):
@@ -16,6 +18,9 @@ class Adam(torch.optim.Adam):
 
     torch's walks weight and gradient side by side and is wrong where their orders differ; here a gradient is first put
     into the weight's order.
+
+    Where the first beta is 0, as in FaceShifter's training, the mean of the gradients is the gradient itself. It then
+    gets no memory, a quarter of what weights, gradients and both means take otherwise, and is neither read nor kept.
     """
 
     def __init__(
@@ -27,8 +32,13 @@ class Adam(torch.optim.Adam):
 
     def step(self, closure: Any = None) -> Any:
         """One step, as torch's."""
-        with self._in_memory_order():
-            return super().step(closure)
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        with self._in_memory_order(), self._without_means():
+            super().step()
+        return loss
 
     @contextmanager
     def _in_memory_order(self) -> Iterator[None]:
@@ -44,6 +54,23 @@ class Adam(torch.optim.Adam):
         finally:
             self._permute(turned, BACK)
 
+    @contextmanager
+    def _without_means(self) -> Iterator[None]:
+        """Show torch the gradient where it wants their mean and the first beta is 0: it writes the gradient there."""
+        alone = [group for group in self.param_groups if group["betas"][0] == 0]
+        shown = [each for group in alone for each in group["params"] if each.grad is not None]
+        for parameter in shown:
+            state = self.state[parameter]
+            if not state:
+                state["step"] = torch.zeros((), device=parameter.device)
+                state["exp_avg_sq"] = torch.zeros_like(parameter, requires_grad=False)
+            state["exp_avg"] = parameter.grad
+        try:
+            yield
+        finally:
+            for parameter in shown:
+                del self.state[parameter]["exp_avg"]
+
     def _permute(self, parameters: list[nn.Parameter], order: tuple[int, ...]) -> None:
         for parameter in parameters:
             gradient, parameter.grad = parameter.grad, None
@@ -58,3 +85,36 @@ def _lies_last(value: Tensor) -> bool:
     if value.device.type != "cpu" or value.dim() != len(THERE) or value.is_contiguous():
         return False
     return value.is_contiguous(memory_format=torch.channels_last)
+
+
+@contextmanager
+def stepping(optimizer: torch.optim.Optimizer) -> Iterator[None]:
+    """A step with the backward pass inside: large weights are updated as soon as their gradients are there.
+
+    The gradients are then freed, so that never more than one is in memory; the numbers are those of a step afterwards.
+    A backward pass that fails leaves some weights updated and others not.
+    """
+
+    groups = optimizer.param_groups
+    everything = [group["params"] for group in groups]
+
+    def update(number: int, parameter: Tensor) -> None:
+        for place, group in enumerate(groups):
+            group["params"] = [parameter] if place == number else []
+        optimizer.step()
+        parameter.grad = None
+        for group, whole in zip(groups, everything, strict=True):
+            group["params"] = whole
+
+    hooks = [
+        parameter.register_post_accumulate_grad_hook(partial(update, number))
+        for number, parameters in enumerate(everything)
+        for parameter in parameters
+        if parameter.requires_grad and parameter.numel() >= LARGE
+    ]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+    optimizer.step()

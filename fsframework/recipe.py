@@ -125,8 +125,9 @@ class Stage(Keys):
     clip: float | None = Field(default=None, gt=0, description="Largest norm of the gradient; null: no limit.")
     precision: Literal["auto", "fp32", "bf16"] = Field(
         default="fp32",
-        description="bf16: mixed precision by autocast; auto: bf16 on GPUs that have it, fp32 elsewhere. On CPUs bf16 "
-        "is no faster, and without instructions for it (AMX, AVX-512) hundreds of times slower.",
+        description="bf16: mixed precision by autocast; auto: bf16 where the device multiplies it in hardware (GPUs, "
+        "processors with AMX or AVX-512's instructions for it), fp32 elsewhere, where bf16 is emulated and hundreds of "
+        "times slower.",
     )
     channels_last: bool = Field(
         default=True, description="Keep images in channels-last order, which most hardware prefers."
@@ -139,6 +140,11 @@ class Stage(Keys):
         description="On GPUs, record a step's work once and replay it (a CUDA graph), which spares launching "
         "thousands of small kernels. Losses of plugins must then not depend on Python's own state, such as a count of "
         "calls.",
+    )
+    free_gradients: bool = Field(
+        default=False,
+        description="Update each large weight as soon as its gradient is there, and free that: the same numbers in up "
+        "to a quarter less memory. Not with `clip`, which needs all gradients, nor in several processes.",
     )
     embeddings: Literal["auto", "once", "every-step"] = Field(
         default="auto",
@@ -161,6 +167,12 @@ class Stage(Keys):
         if len(set(train)) < len(train):
             raise ValueError("names a network twice; name each once")
         return train
+
+    @model_validator(mode="after")
+    def _frees_or_clips(self) -> Self:
+        if self.free_gradients and self.clip is not None:
+            raise ValueError("free_gradients: clip needs all gradients at once; leave one of the two out")
+        return self
 
 
 class Evaluation(Keys):

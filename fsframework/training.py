@@ -25,10 +25,10 @@ from fsframework import models
 from fsframework.components import Dataset, Generator, Loss, Swapper
 from fsframework.cuda_graph import Recorded, keep_rates, recordable
 from fsframework.distributed import ALONE, Share, World, unaveraged
-from fsframework.environment import has_bf16
 from fsframework.errors import UserError
 from fsframework.memory import keep_memory
-from fsframework.optimizers import Adam
+from fsframework.optimizers import Adam, stepping
+from fsframework.precision import has_bf16
 from fsframework.progress import progress
 from fsframework.recipe import Recipe, Stage, blaming, build_swapper
 from fsframework.runs import Run, load_weights
@@ -122,6 +122,7 @@ class StageTrainer:
         self.recording: Recorded | None = None
         self.recorded_losses, self.recorded_group = 0, list[Batch]()
         self.records = self._wants_recording()
+        self.frees = self._wants("free_gradients", "several processes need all gradients at once, to average them")
         self.lag = int(run.device.type == "cuda" and world.size == 1)  # steps that Python is ahead of the device
         if self.records:
             for optimizer in self.optimizers:
@@ -139,13 +140,18 @@ class StageTrainer:
         if asked == "bf16" and not has_bf16(device):
             slow = f"{self.stage.name}: this {device.type} has no bfloat16 and emulates it, which is very slow"
             print(f"note: {slow}; precision: auto avoids that", file=sys.stderr)
-        return asked == "bf16" or (asked == "auto" and device.type == "cuda" and has_bf16(device))
+        return asked == "bf16" or (asked == "auto" and has_bf16(device))
 
     def _wants_recording(self) -> bool:
-        alone = self.world.size == 1
-        if self.stage.record and not alone:
-            print(f"note: {self.stage.name}: record: steps of several processes are not recorded", file=sys.stderr)
-        return self.stage.record and alone and self.run.device.type == "cuda"
+        wanted = self._wants("record", "steps of several processes are not recorded")
+        return wanted and self.run.device.type == "cuda"
+
+    def _wants(self, option: str, why_not: str) -> bool:
+        """Whether an option that is for one process alone is asked for; say so where there are several."""
+        asked, alone = bool(getattr(self.stage, option)), self.world.size == 1
+        if asked and not alone and self.world.first:
+            print(f"note: {self.stage.name}: {option}: {why_not}", file=sys.stderr)
+        return asked and alone
 
     def _compile(self) -> None:
         """Compile the networks that say they can be, frozen ones too; say which are left as they are."""
@@ -332,14 +338,17 @@ class StageTrainer:
         self.optimizer.zero_grad(set_to_none=True)
         outputs, values = [], []
         for number, batch in enumerate(group, 1):
-            with unaveraged(self.objective, number == len(group)):
+            last = number == len(group)
+            with unaveraged(self.objective, last):
                 total, terms, output = self.objective(active, batch, self._identities(batch, z_ids))
-                (total / len(group)).backward()
+                with stepping(self.optimizer) if self.frees and last else nullcontext():
+                    (total / len(group)).backward()
             outputs.append(_detached(output))
             values.append(terms)
         if self.stage.clip is not None:
             nn.utils.clip_grad_norm_(self.parts.parameters(), self.stage.clip)
-        self.optimizer.step()
+        if not self.frees:
+            self.optimizer.step()
         return torch.cat([torch.stack(values).mean(0), self._critic_step(self._critics_of(active), group, outputs)])
 
     def _identities(self, batch: Batch, z_ids: Tensor | None) -> Tensor:

@@ -1,13 +1,23 @@
-/* The transforms of Winograd's convolution F(4x4, 3x3): Lavin and Gray, arXiv:1509.09308, section 4.3.
+/* Winograd's convolution F(4x4, 3x3): Lavin and Gray, arXiv:1509.09308, section 4.3. First the transforms, then the
+ * products between them.
  *
  * Images are float32, (images, height, width, channels), channels a multiple of LANES; a 3x3 convolution pads them by
  * one pixel of zeros. A tile is a 4x4 square of the output; tiles are counted image by image, row by row, and the last
  * of a row or column may reach beyond the image. Transformed tiles lie as 36 matrices (tiles, channels), `stride`
- * numbers from each other. Each function works on `count` tiles from the tile `first`.
+ * numbers from each other, and so do transformed weights. Each function works on `count` tiles from the tile `first`.
  */
-#define LANES 8
+#include "lanes.h"
+
 #define PLACES 36
-typedef float lanes __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+#ifdef __AVX512F__
+#define WIDE 16
+#define ROWS 12
+#else
+#define WIDE 8
+#define ROWS 6
+#endif
+#define PANEL (2 * WIDE) /* columns of a block */
+#define DEEP 512         /* products that are added up before the sum goes to memory: a panel of them fits the cache */
 
 typedef struct {
     long image, row, column; /* of the tile's first output pixel */
@@ -63,25 +73,24 @@ static inline void gradient_axis(const lanes *y, lanes *out) {
 
 typedef void axis(const lanes *, lanes *);
 
-/* Transform a tile of side `side`, whose first pixel lies `border` above and left of the place: `to` gets 36 numbers for
- * each channel. The compiler sees side, border and transform as constants. */
-static inline __attribute__((always_inline)) void transform_tile(const float *images, place at, long height, long width,
-                                                                 long channels, float *to, long stride, long side,
-                                                                 long border, axis *transform) {
-    const float *image = images + at.image * height * width * channels;
+/* Transform a tile of side `side`, whose first pixel lies `border` above and left of the place: `to` gets 36 numbers
+ * for each channel. The compiler sees side, border and transform as constants. */
+INLINE void transform_tile(const float *images, place at, long height, long width, long channels, float *to,
+                           long stride, long side, long border, axis *transform) {
+    const long image = at.image * height * width;
     for (long c = 0; c < channels; c += LANES) {
-        lanes half[6][6], column[6], out[6];
+        lanes middle[6][6], column[6], out[6];
         for (long q = 0; q < side; q++) {
             for (long p = 0; p < side; p++) {
                 long y = at.row + p - border, x = at.column + q - border;
                 int inside = y >= 0 && y < height && x >= 0 && x < width;
-                column[p] = inside ? *(const lanes *)(image + (y * width + x) * channels + c) : (lanes){0};
+                column[p] = inside ? load(images + (image + y * width + x) * channels + c) : (lanes){0};
             }
             transform(column, out);
-            for (long p = 0; p < 6; p++) half[p][q] = out[p];
+            for (long p = 0; p < 6; p++) middle[p][q] = out[p];
         }
         for (long p = 0; p < 6; p++) {
-            transform(half[p], out);
+            transform(middle[p], out);
             for (long q = 0; q < 6; q++) *(lanes *)(to + (p * 6 + q) * stride + c) = out[q];
         }
     }
@@ -93,7 +102,8 @@ void input_tiles(const float *images, float *tiles, long stride, long height, lo
 #pragma omp parallel for schedule(static)
     for (long tile = 0; tile < count; tile++) {
         place at = place_of(first + tile, height, width);
-        transform_tile(images, at, height, width, channels, tiles + tile * channels, stride, 6, 1, input_axis);
+        float *to = tiles + tile * channels;
+        transform_tile(images, at, height, width, channels, to, stride, 6, 1, input_axis);
     }
 }
 
@@ -103,7 +113,28 @@ void gradient_tiles(const float *images, float *tiles, long stride, long height,
 #pragma omp parallel for schedule(static)
     for (long tile = 0; tile < count; tile++) {
         place at = place_of(first + tile, height, width);
-        transform_tile(images, at, height, width, channels, tiles + tile * channels, stride, 4, 0, gradient_axis);
+        float *to = tiles + tile * channels;
+        transform_tile(images, at, height, width, channels, to, stride, 4, 0, gradient_axis);
+    }
+}
+
+INLINE void write_tile(const float *tile, const float *bias, float *images, place at, long stride, long height,
+                       long width, long channels) {
+    const long image = at.image * height * width;
+    for (long c = 0; c < channels; c += LANES) {
+        lanes middle[4][6], column[6], out[4], shift = bias ? load(bias + c) : (lanes){0};
+        for (long q = 0; q < 6; q++) {
+            for (long p = 0; p < 6; p++) column[p] = load(tile + (p * 6 + q) * stride + c);
+            output_axis(column, out);
+            for (long p = 0; p < 4; p++) middle[p][q] = out[p];
+        }
+        for (long p = 0; p < 4 && at.row + p < height; p++) {
+            output_axis(middle[p], out);
+            for (long q = 0; q < 4 && at.column + q < width; q++) {
+                const long pixel = image + (at.row + p) * width + at.column + q;
+                store(images + pixel * channels + c, out[q] + shift);
+            }
+        }
     }
 }
 
@@ -113,21 +144,7 @@ void output_tiles(const float *tiles, const float *bias, float *images, long str
 #pragma omp parallel for schedule(static)
     for (long tile = 0; tile < count; tile++) {
         place at = place_of(first + tile, height, width);
-        float *image = images + at.image * height * width * channels;
-        for (long c = 0; c < channels; c += LANES) {
-            lanes half[4][6], column[6], out[4], shift = bias ? *(const lanes *)(bias + c) : (lanes){0};
-            const float *from = tiles + tile * channels + c;
-            for (long q = 0; q < 6; q++) {
-                for (long p = 0; p < 6; p++) column[p] = *(const lanes *)(from + (p * 6 + q) * stride);
-                output_axis(column, out);
-                for (long p = 0; p < 4; p++) half[p][q] = out[p];
-            }
-            for (long p = 0; p < 4 && at.row + p < height; p++) {
-                output_axis(half[p], out);
-                for (long q = 0; q < 4 && at.column + q < width; q++)
-                    *(lanes *)(image + ((at.row + p) * width + at.column + q) * channels + c) = out[q] + shift;
-            }
-        }
+        write_tile(tiles + tile * channels, bias, images, at, stride, height, width, channels);
     }
 }
 
@@ -139,39 +156,82 @@ static inline void weight_gradient_axis(const lanes u[6], lanes out[3]) {
     out[2] = (c - a) * (1.0f / 6) + u[5];
 }
 
-/* G g G^T of weights (outputs, 3, 3, inputs), as 36 matrices (outputs, inputs); `turned` takes them upside down and
- * back to front, as the gradient of the input needs them. */
-void weight_tiles(const float *weights, float *tiles, long outputs, long inputs, long turned) {
+/* LANES vectors, one of each row, turned into those of each column. */
+INLINE void transpose(lanes v[LANES]) {
+    lanes turned[LANES];
+    for (int row = 0; row < LANES; row++)
+        for (int column = 0; column < LANES; column++) turned[column][row] = v[row][column];
+    for (int row = 0; row < LANES; row++) v[row] = turned[row];
+}
+
+/* G g G^T of LANES channels of an output's weights (3, 3, inputs); `turned` takes them upside down, back to front. */
+INLINE void transform_weights(const float *weights, long inputs, lanes out[PLACES], int turned) {
+    lanes half[6][3], column[3], made[6];
+    for (long q = 0; q < 3; q++) {
+        for (long p = 0; p < 3; p++) {
+            long tap = turned ? 8 - p * 3 - q : p * 3 + q;
+            column[p] = *(const lanes *)(weights + tap * inputs);
+        }
+        weight_axis(column, made);
+        for (long p = 0; p < 6; p++) half[p][q] = made[p];
+    }
+    for (long p = 0; p < 6; p++) weight_axis(half[p], out + p * 6);
+}
+
+/* Where a number of a matrix (rows, ...) lies that is packed for `products`: panel by panel, each (rows, PANEL). */
+INLINE long packed(long row, long column, long rows) {
+    return (column / PANEL * rows + row) * PANEL + column % PANEL;
+}
+
+/* Nothing in what the last panel has beyond the matrix. */
+INLINE void pad(float *tiles, long stride, long rows, long columns) {
+    for (long place = 0; columns % PANEL && place < PLACES; place++)
+        for (long row = 0; row < rows; row++)
+            for (long c = columns; c % PANEL; c += LANES)
+                store(tiles + place * stride + packed(row, c, rows), (lanes){0});
+}
+
+/* G g G^T of weights (outputs, 3, 3, inputs), as 36 matrices (inputs, outputs), packed. */
+void weight_tiles(const float *weights, float *tiles, long stride, long outputs, long inputs) {
+    pad(tiles, stride, inputs, outputs);
 #pragma omp parallel for schedule(static)
-    for (long o = 0; o < outputs; o++) {
+    for (long o = 0; o < outputs; o += LANES) {
         for (long c = 0; c < inputs; c += LANES) {
-            lanes half[6][3], column[3], out[6];
-            for (long q = 0; q < 3; q++) {
-                for (long p = 0; p < 3; p++) {
-                    long tap = turned ? 8 - p * 3 - q : p * 3 + q;
-                    column[p] = *(const lanes *)(weights + (o * 9 + tap) * inputs + c);
-                }
-                weight_axis(column, out);
-                for (long p = 0; p < 6; p++) half[p][q] = out[p];
-            }
-            float *to = tiles + o * inputs + c;
-            for (long p = 0; p < 6; p++) {
-                weight_axis(half[p], out);
-                for (long q = 0; q < 6; q++) *(lanes *)(to + (p * 6 + q) * outputs * inputs) = out[q];
+            lanes out[LANES][PLACES];
+            for (long k = 0; k < LANES; k++) transform_weights(weights + (o + k) * 9 * inputs + c, inputs, out[k], 0);
+            for (long place = 0; place < PLACES; place++) {
+                lanes block[LANES];
+                for (long k = 0; k < LANES; k++) block[k] = out[k][place];
+                transpose(block);
+                for (long k = 0; k < LANES; k++) store(tiles + place * stride + packed(c + k, o, inputs), block[k]);
             }
         }
     }
 }
 
+/* The same of turned weights, which the gradient of the input needs, as 36 matrices (outputs, inputs), packed. */
+void turned_weight_tiles(const float *weights, float *tiles, long stride, long outputs, long inputs) {
+    pad(tiles, stride, outputs, inputs);
+#pragma omp parallel for schedule(static)
+    for (long o = 0; o < outputs; o++) {
+        for (long c = 0; c < inputs; c += LANES) {
+            lanes out[PLACES];
+            transform_weights(weights + o * 9 * inputs + c, inputs, out, 1);
+            for (long place = 0; place < PLACES; place++)
+                store(tiles + place * stride + packed(o, c, outputs), out[place]);
+        }
+    }
+}
+
 /* G^T u G of 36 matrices (outputs, inputs), as weights (outputs, 3, 3, inputs). */
-void weight_gradient(const float *tiles, float *weights, long outputs, long inputs) {
+void weight_gradient(const float *tiles, float *weights, long stride, long outputs, long inputs) {
 #pragma omp parallel for schedule(static)
     for (long o = 0; o < outputs; o++) {
         for (long c = 0; c < inputs; c += LANES) {
             lanes half[3][6], column[6], out[3];
             const float *from = tiles + o * inputs + c;
             for (long q = 0; q < 6; q++) {
-                for (long p = 0; p < 6; p++) column[p] = *(const lanes *)(from + (p * 6 + q) * outputs * inputs);
+                for (long p = 0; p < 6; p++) column[p] = load(from + (p * 6 + q) * stride);
                 weight_gradient_axis(column, out);
                 for (long p = 0; p < 3; p++) half[p][q] = out[p];
             }
@@ -180,5 +240,95 @@ void weight_gradient(const float *tiles, float *weights, long outputs, long inpu
                 for (long q = 0; q < 3; q++) *(lanes *)(weights + (o * 9 + p * 3 + q) * inputs + c) = out[q];
             }
         }
+    }
+}
+
+/* Products. A block of the result, ROWS x PANEL numbers, stays in the processor's registers while it is added up. */
+typedef float wide __attribute__((vector_size(4 * WIDE), aligned(4), may_alias));
+
+/* out (rows, PANEL) of left (rows, deep) and a panel (deep, PANEL); `add` adds to what is there. Numbers of left are
+ * `across` from row to row, or side by side with `across` from column to column where it is `turned`. */
+INLINE void block(const float *left, long across, const float *panel, float *out, long apart, long deep, int add,
+                  int rows, int turned) {
+    wide sum[ROWS][2];
+#pragma GCC unroll 12
+    for (int row = 0; row < rows; row++)
+        for (int half = 0; half < 2; half++)
+            sum[row][half] = add ? *(const wide *)(out + row * apart + half * WIDE) : (wide){0};
+    for (long k = 0; k < deep; k++) {
+        const wide first = *(const wide *)(panel + k * PANEL), second = *(const wide *)(panel + k * PANEL + WIDE);
+#pragma GCC unroll 12
+        for (int row = 0; row < rows; row++) {
+            const float number = turned ? left[k * across + row] : left[row * across + k];
+            sum[row][0] += number * first;
+            sum[row][1] += number * second;
+        }
+    }
+#pragma GCC unroll 12
+    for (int row = 0; row < rows; row++)
+        for (int half = 0; half < 2; half++) *(wide *)(out + row * apart + half * WIDE) = sum[row][half];
+}
+
+/* All rows of a panel's columns. */
+INLINE void column(const float *left, long across, const float *panel, float *out, long apart, long count, long deep,
+                   int add, int turned) {
+    long row = 0;
+    for (; row + ROWS <= count; row += ROWS)
+        block(left + row * (turned ? 1 : across), across, panel, out + row * apart, apart, deep, add, ROWS, turned);
+    for (; row + 2 <= count; row += 2)
+        block(left + row * (turned ? 1 : across), across, panel, out + row * apart, apart, deep, add, 2, turned);
+    for (; row < count; row++)
+        block(left + row * (turned ? 1 : across), across, panel, out + row * apart, apart, deep, add, 1, turned);
+}
+
+/* Some columns of `products` at one place. */
+INLINE void multiply(const float *left, const float *right, float *out, long count, long inner, long columns,
+                     long width, int add, int turned) {
+    float copied[DEEP * PANEL], rest[width < PANEL ? count * PANEL : 1];
+    for (long start = 0; start < inner; start += DEEP) {
+        const long deep = start + DEEP < inner ? DEEP : inner - start;
+        const int more = add || start > 0;
+        const float *panel = right + start * PANEL, *from = left + (turned ? start * count : start);
+        if (turned) { /* then right is no weight, and not packed */
+            for (long k = 0; k < deep; k++)
+                for (long c = 0; c < PANEL; c += LANES)
+                    store(copied + k * PANEL + c, c < width ? load(right + (start + k) * columns + c) : (lanes){0});
+            panel = copied;
+        }
+        if (width == PANEL) {
+            column(from, turned ? count : inner, panel, out, columns, count, deep, more, turned);
+            continue;
+        }
+        for (long row = 0; more && row < count; row++) /* the last columns, aside, since a block is wider */
+            for (long c = 0; c < width; c += LANES) store(rest + row * PANEL + c, load(out + row * columns + c));
+        column(from, turned ? count : inner, panel, rest, PANEL, count, deep, more, turned);
+        for (long row = 0; row < count; row++)
+            for (long c = 0; c < width; c += LANES) store(out + row * columns + c, load(rest + row * PANEL + c));
+    }
+}
+
+/* out (count, columns) = left (count, inner) x right (inner, columns), packed, at each of 36 places. */
+void products(const float *left, const float *right, float *out, long count, long inner, long columns, long left_stride,
+              long right_stride, long out_stride) {
+    const long panels = (columns + PANEL - 1) / PANEL;
+#pragma omp parallel for schedule(static)
+    for (long task = 0; task < PLACES * panels; task++) {
+        const long place = task / panels, from = task % panels * PANEL;
+        const long width = from + PANEL < columns ? PANEL : columns - from;
+        multiply(left + place * left_stride, right + place * right_stride + from * inner,
+                 out + place * out_stride + from, count, inner, columns, width, 0, 0);
+    }
+}
+
+/* The same of left (inner, count), turned, and right not packed; `add` adds to what is there. */
+void turned_products(const float *left, const float *right, float *out, long count, long inner, long columns,
+                     long left_stride, long right_stride, long out_stride, long add) {
+    const long panels = (columns + PANEL - 1) / PANEL;
+#pragma omp parallel for schedule(static)
+    for (long task = 0; task < PLACES * panels; task++) {
+        const long place = task / panels, from = task % panels * PANEL;
+        const long width = from + PANEL < columns ? PANEL : columns - from;
+        multiply(left + place * left_stride, right + place * right_stride + from, out + place * out_stride + from,
+                 count, inner, columns, width, add, 1);
     }
 }

@@ -1,8 +1,9 @@
 """Winograd's algorithm F(4x4, 3x3) for 3x3 convolutions in float32 on CPUs (Lavin and Gray, arXiv:1509.09308).
 
 It computes 4x4 outputs with 36 products instead of 144. torch's CPU kernels do not use it, and their gradient of the
-weights is slow besides. The transforms are in winograd.c, the products are torch's batched matrix products. Against
-float64 the largest error is 6e-5 of the output's standard deviation; a direct convolution in float32 has 1e-5.
+weights is slow besides. Both the transforms and the products between them are in winograd.c: torch's batched products
+are MKL's, which leaves AVX-512 alone on processors by others than Intel. Against float64 the largest error is 6e-5 of
+the output's standard deviation; a direct convolution in float32 has 1e-5.
 
 Images are (B, C, H, W) in channels-last order here, channels a multiple of LANES; the padding is one pixel of zeros.
 """
@@ -19,8 +20,9 @@ from fsframework import native
 
 LANES = 8  # winograd.c works on so many channels at once
 PLACES = 36  # products for each pair of channels in a tile
-TOGETHER = 250  # tiles transformed at once: few enough for the cache, enough for the matrix products, and no power of
-# two, with which the 36 places of a number would fall on the same few lines of the cache
+TOGETHER = 252  # tiles transformed at once, at most: few enough for the cache, enough for the matrix products
+PANEL = 32  # columns that winograd.c packs together, at most
+APART = 16  # numbers between the matrices of two places, without which those would fall on the same lines of the cache
 
 
 @cache
@@ -32,7 +34,10 @@ def kernels() -> ctypes.CDLL | None:
         gradient_tiles=(2, 6),
         output_tiles=(3, 6),
         weight_tiles=(2, 3),
-        weight_gradient=(2, 2),
+        turned_weight_tiles=(2, 3),
+        weight_gradient=(2, 3),
+        products=(3, 6),
+        turned_products=(3, 7),
     )
 
 
@@ -43,81 +48,89 @@ def tile_count(images: Tensor) -> int:
 
 def convolve(images: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """The convolution (B, O, H, W) with a weight (O, C, 3, 3) and a bias (O,)."""
-    return _convolve(images, _weight_tiles(weight, turned=False).transpose(1, 2), bias)
+    inputs, outputs = weight.shape[1], weight.shape[0]
+    return _convolve(images, _transformed("weight_tiles", weight, inputs, outputs), outputs, bias)
 
 
 def gradient_of_images(gradient: Tensor, weight: Tensor) -> Tensor:
     """(B, C, H, W), from the gradient of the output (B, O, H, W)."""
-    return _convolve(gradient, _weight_tiles(weight, turned=True), None)
+    inputs, outputs = weight.shape[1], weight.shape[0]
+    return _convolve(gradient, _transformed("turned_weight_tiles", weight, outputs, inputs), inputs, None)
 
 
 def gradient_of_weight(images: Tensor, gradient: Tensor) -> Tensor:
     """(O, C, 3, 3), from the images (B, C, H, W) and the gradient of the output (B, O, H, W)."""
     inputs, outputs = images.shape[1], gradient.shape[1]
-    before, after = _Tiles(images), _Tiles(gradient)
-    total = torch.empty(PLACES, outputs, inputs)
-    for first, some in _steps(images):
-        before.fill("input_tiles", images, first, some)
-        after.fill("gradient_tiles", gradient, first, some)
-        left, right = after.matrices(some).transpose(1, 2), before.matrices(some)
-        torch.baddbmm(total, left, right, beta=float(first > 0), out=total)
+    before, after, total = _Tiles(images, inputs), _Tiles(gradient, outputs), _places(outputs * inputs)
+    for first, count in _steps(images):
+        before.fill("input_tiles", images, first, count)
+        after.fill("gradient_tiles", gradient, first, count)
+        _multiply("turned_products", (after.data, before.data, total), (outputs, count, inputs), int(first > 0))
     weight = torch.empty(outputs, inputs, 3, 3, memory_format=torch.channels_last)
-    _loaded().weight_gradient(total.data_ptr(), weight.data_ptr(), outputs, inputs)
+    _loaded().weight_gradient(total.data_ptr(), weight.data_ptr(), total.shape[1], outputs, inputs)
     return weight
 
 
 class _Tiles:
     """Room for the transformed tiles of some images: 36 matrices (tiles, channels)."""
 
-    def __init__(self, images: Tensor) -> None:
-        self.channels = images.shape[1]
-        self.data = torch.empty(PLACES * min(TOGETHER, tile_count(images)) * self.channels)
-
-    def matrices(self, count: int) -> Tensor:
-        """The first tiles, (36, count, C), contiguous: torch multiplies others one by one."""
-        return self.data[: PLACES * count * self.channels].view(PLACES, count, self.channels)
+    def __init__(self, images: Tensor, channels: int) -> None:
+        self.channels = channels
+        self.data = _places(min(TOGETHER, tile_count(images)) * channels)
 
     def fill(self, function: str, images: Tensor, first: int, count: int) -> None:
         """Transform tiles of the images."""
         channels, height, width = images.shape[1:]
-        transform, apart = getattr(_loaded(), function), count * channels
-        transform(images.data_ptr(), self.data.data_ptr(), apart, height, width, channels, first, count)
+        transform, apart = getattr(_loaded(), function), self.data.shape[1]
+        numbers = (apart, height, width, channels, first, count)
+        transform(images.data_ptr(), self.data.data_ptr(), *numbers)
 
     def write(self, bias: Tensor | None, images: Tensor, first: int, count: int) -> None:
         """Turn products back into pixels of the images."""
         channels, height, width = images.shape[1:]
-        shift, apart = None if bias is None else bias.data_ptr(), count * channels
-        _loaded().output_tiles(
-            self.data.data_ptr(), shift, images.data_ptr(), apart, height, width, channels, first, count
-        )
+        shift, apart = None if bias is None else bias.data_ptr(), self.data.shape[1]
+        numbers = (apart, height, width, channels, first, count)
+        _loaded().output_tiles(self.data.data_ptr(), shift, images.data_ptr(), *numbers)
+
+
+def _places(numbers: int) -> Tensor:
+    """Room for so many numbers at each of the 36 places, (36, numbers and what keeps them apart)."""
+    return torch.empty(PLACES, numbers + APART)
 
 
 def _steps(images: Tensor) -> Iterator[tuple[int, int]]:
-    """The first tile of each step, and how many it has."""
+    """The first tile of each step, and how many it has: about as many as the others."""
     tiles = tile_count(images)
-    for first in range(0, tiles, TOGETHER):
-        yield first, min(TOGETHER, tiles - first)
+    size = -(-tiles // -(-tiles // TOGETHER))
+    for first in range(0, tiles, size):
+        yield first, min(size, tiles - first)
 
 
-def _convolve(images: Tensor, weights: Tensor, bias: Tensor | None) -> Tensor:
-    """Images (B, C, H, W) with transformed weights (36, C, O): (B, O, H, W)."""
-    count, _, height, width = images.shape
-    result = torch.empty(count, weights.shape[2], height, width, memory_format=torch.channels_last)
-    before, after = _Tiles(images), _Tiles(result)
-    for first, some in _steps(images):
-        before.fill("input_tiles", images, first, some)
-        torch.bmm(before.matrices(some), weights, out=after.matrices(some))
-        after.write(bias, result, first, some)
+def _convolve(images: Tensor, weights: Tensor, outputs: int, bias: Tensor | None) -> Tensor:
+    """Images (B, C, H, W) with transformed weights, of which each place's are (C, O): (B, O, H, W)."""
+    count, inputs, height, width = images.shape
+    shape = (count, outputs, height, width)
+    result = torch.empty(shape, memory_format=torch.channels_last)
+    before, after = _Tiles(images, inputs), _Tiles(images, outputs)
+    for first, tiles in _steps(images):
+        before.fill("input_tiles", images, first, tiles)
+        _multiply("products", (before.data, weights, after.data), (tiles, inputs, outputs))
+        after.write(bias, result, first, tiles)
     return result
 
 
-def _weight_tiles(weight: Tensor, turned: bool) -> Tensor:
-    """(36, O, C) of (O, C, 3, 3)."""
-    outputs, inputs = weight.shape[:2]
+def _transformed(function: str, weight: Tensor, rows: int, columns: int) -> Tensor:
+    """The transform of a weight (O, C, 3, 3) at each place, a packed matrix of these sides."""
     weight = weight.contiguous(memory_format=torch.channels_last)
-    tiles = torch.empty(PLACES, outputs, inputs)
-    _loaded().weight_tiles(weight.data_ptr(), tiles.data_ptr(), outputs, inputs, int(turned))
+    tiles = _places(rows * -(-columns // PANEL) * PANEL)
+    getattr(_loaded(), function)(weight.data_ptr(), tiles.data_ptr(), tiles.shape[1], *weight.shape[:2])
     return tiles
+
+
+def _multiply(function: str, matrices: tuple[Tensor, Tensor, Tensor], shape: tuple[int, int, int], *more: int) -> None:
+    """Write the products (M, N) of each place, shape being (M, K, N)."""
+    addresses, strides = [each.data_ptr() for each in matrices], [each.shape[1] for each in matrices]
+    getattr(_loaded(), function)(*addresses, *shape, *strides, *more)
 
 
 def _loaded() -> ctypes.CDLL:

@@ -142,6 +142,25 @@ def test_one_pass_equals_the_equations(native: bool, monkeypatch: pytest.MonkeyP
         torch.testing.assert_close(one.double(), other, rtol=1e-4, atol=1e-4)
 
 
+def test_one_pass_in_bfloat16() -> None:
+    if aad._kernels() is None:
+        pytest.skip("needs a C compiler")
+    torch.manual_seed(0)
+    shapes = [(3, 16, 19, 17), (3, 32, 19, 17), (3, 32, 1, 1), (3, 1, 19, 17)]
+    given = [(torch.rand(shape) if shape[1] == 1 else torch.randn(shape)).bfloat16() for shape in shapes]
+    direction = torch.randn(shapes[0]).bfloat16()
+    found = []
+    for dtype in (torch.bfloat16, torch.float64):
+        values = [value.to(dtype, copy=True).requires_grad_() for value in given]
+        out = integrate(*values)
+        out.backward(direction.to(dtype))
+        assert ("Integrate" in type(out.grad_fn).__name__) == (dtype == torch.bfloat16)
+        found.append([out.detach(), *(value.grad for value in values)])
+    for one, other in zip(*found, strict=True):
+        assert one is not None and other is not None and one.dtype == torch.bfloat16
+        assert (one - other).norm() < 4e-3 * other.norm()  # a number is rounded by up to 2e-3
+
+
 def test_mask_chooses_between_identity_and_attributes() -> None:
     h = instance_norm(torch.randn(1, 4, 8, 8))
     att, identity = torch.randn(1, 8, 8, 8), torch.randn(1, 8, 1, 1)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fsframework import convolution, winograd
+from fsframework import convolution, patches, products, winograd
 from fsframework.convolution import Conv2d, ConvTranspose2d
 
 CASES = {
@@ -51,6 +51,76 @@ def test_equals_torch(case: tuple, order: torch.memory_format, bias: bool) -> No
         assert one is not None and other is not None
         assert one.shape == other.shape
         assert (one - other).abs().max() < 2e-4 * other.std()
+
+
+BY_PRODUCT = {name: case for name, case in CASES.items() if case[0] in ("_Patches", "_Spread")}
+
+
+@pytest.mark.parametrize("kernels", [True, False])
+@pytest.mark.parametrize("onednn", [True, False])
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("case", BY_PRODUCT.values(), ids=BY_PRODUCT)
+def test_every_library_and_precision(
+    case: tuple, precision: torch.dtype, onednn: bool, kernels: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In bfloat16 as near to float64 as that is, with gradients of weights in float32."""
+    if kernels and patches._kernels() is None:
+        pytest.skip("needs a C compiler")
+    if onednn and not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+        pytest.skip("needs a torch with oneDNN")
+    if not kernels:
+        monkeypatch.setattr(patches, "_kernels", lambda: None)
+    monkeypatch.setattr(products, "by_onednn", lambda: onednn)
+    monkeypatch.setattr(convolution, "has_bf16", lambda device: True)  # others emulate it
+    way, kind, kernel, stride, padding, shape, outputs = case
+    torch.manual_seed(0)
+    fast = kind(shape[1], outputs, kernel, stride=stride, padding=padding).to(memory_format=torch.channels_last)
+    exact = kind(shape[1], outputs, kernel, stride=stride, padding=padding).double()
+    exact.load_state_dict(fast.state_dict())
+    x = torch.randn(shape).to(memory_format=torch.channels_last).requires_grad_()
+    y = x.detach().double().requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16, enabled=precision == torch.bfloat16):
+        found = fast(x)
+    right = exact(y)
+    assert type(found.grad_fn).__name__.startswith(way) and found.dtype == precision
+    direction = torch.randn(right.shape)
+    found.backward(direction.to(precision))
+    right.backward(direction.double())
+    pairs: list[tuple[Tensor | None, Tensor | None]] = [(found, right), (x.grad, y.grad)]
+    pairs += [(one.grad, other.grad) for one, other in zip(fast.parameters(), exact.parameters(), strict=True)]
+    bound = 2e-4 if precision == torch.float32 else 3e-2
+    for one, other in pairs:
+        assert one is not None and other is not None
+        assert one.dtype == (precision if one is found else torch.float32)
+        assert (one - other).abs().max() < bound * other.abs().max()
+
+
+def test_bfloat16_is_left_to_torch_where_it_is_emulated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(convolution, "has_bf16", lambda device: False)
+    with torch.autocast("cpu", torch.bfloat16):
+        made = Conv2d(8, 8, 3, padding=1)(torch.randn(1, 8, 4, 4))
+    assert type(made.grad_fn).__name__.startswith("Convolution")
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+def test_patches_there_and_back(precision: torch.dtype) -> None:
+    """Rounded as torch rounds, ties and infinities too, and what is no number stays none."""
+    if patches._kernels() is None:
+        pytest.skip("needs a C compiler")
+    size, kernel, stride, padding = (4, 3), 4, 2, 1
+    shape = torch.Size([2, 16, 8, 6])
+    numbers = torch.randn(2 * 4 * 3, 16 * 16).to(precision)
+    numbers[:, ::7] = numbers[:, ::7].round()  # whole numbers tie
+    numbers[3, 16 * 5] = float("inf")
+    numbers[4, 16 * 5] = float("nan")
+    if precision == torch.bfloat16:  # of all bits, which rounding upwards would turn into a zero
+        numbers[5, 16 * 6] = torch.tensor([-1], dtype=torch.int16).view(torch.bfloat16)[0]
+    made, right = (back(numbers, shape, size, kernel, stride, padding) for back in (patches.scatter, patches._scatter))
+    assert torch.equal(made, right) or torch.equal(made.nan_to_num(nan=7.5), right.nan_to_num(nan=7.5))
+    assert made.isnan().sum() == right.isnan().sum() > 0
+    there, found = patches.gather(right, kernel, stride, padding)
+    assert found == size
+    assert torch.equal(there.nan_to_num(), patches._gather(right, kernel, stride, padding).nan_to_num())
 
 
 def test_gradients_only_where_they_are_asked_for() -> None:

@@ -37,7 +37,7 @@ LAYERS = [
     {"faces", "video"},
     {"tracking"},
     {"native", "memory", "optimizers", "precision", "distributed", "cuda_graph", "certificates", "register"},
-    {"winograd", "instance_norm", "doubling"},
+    {"winograd", "patches", "products", "instance_norm", "doubling"},
     {"convolution"},
     {"components"},
     {"hookspecs"},

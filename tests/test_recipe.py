@@ -155,6 +155,7 @@ def test_errors_come_all_at_once_with_their_lines(tmp_path: Path) -> None:
             "stages.0.train.0: should be 'identity', 'attributes', 'generator' or 'refiner'",
         ),
         (["stages.0.train=[generator, generator]"], "stages.0.train: names a network twice"),
+        (["stages.0.clip=1", "stages.0.free_gradients=true"], "stages.0: free_gradients: clip needs all gradients"),
         (["stages.0.losses=[]"], "stages.0.losses: List should have at least 1 item"),
         (["stages.0.losses.0=3"], "stages.0.losses.0: name a loss like this"),
         (["stages.0.optimizer=3"], "stages.0.optimizer: should be a mapping"),

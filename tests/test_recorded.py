@@ -11,7 +11,7 @@ from fsf_faceshifter import aad
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from fsframework import instance_norm, training, winograd
+from fsframework import instance_norm, patches, training, winograd
 from fsframework.cuda_graph import WARM_UPS, Recorded
 from fsframework.distributed import World
 from fsframework.recipe import Recipe, build_swapper
@@ -108,7 +108,7 @@ def assert_same(one: tuple[dict[str, Tensor], list[Any]], other: tuple[dict[str,
 
 def test_replayed_steps_train_as_plain_ones(recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Bit for bit: other batches, other random numbers, another learning rate in each step, and a loss that sets in."""
-    for module, name in ((winograd, "kernels"), (instance_norm, "_kernels"), (aad, "_kernels")):
+    for module, name in ((winograd, "kernels"), *((each, "_kernels") for each in (patches, instance_norm, aad))):
         monkeypatch.setattr(module, name, lambda: None)  # the recorder does not see them
     plain = trained(recipe, tmp_path / "plain")
     monkeypatch.setattr(StageTrainer, "_wants_recording", lambda self: True)

@@ -41,12 +41,16 @@ def test_rows(tmp_path: Path) -> None:
 
 def test_one_after_the_other() -> None:
     """As on GPUs."""
-    done = bench("--set", "tasks=[step,swap,alignment]", "--set", "turns=false", "--set", "recompute=true", "--json")
+    sets = ("tasks=[step,swap,alignment]", "turns=false", "recompute=true", "free_gradients=true")
+    done = bench(*(word for each in sets for word in ("--set", each)), "--json")
     assert done.returncode == 0, done.stderr
     rows = {(row["task"], row["implementation"]): row for row in json.loads(done.stdout)["rows"]}
-    assert len(rows) == 7 and rows["alignment", "ours fp32"]["ratio"] is None
+    assert len(rows) == 11 and rows["alignment", "ours fp32"]["ratio"] is None
     assert rows["swap", "ours fp32"]["difference"] == rows["swap", "ours fp32 recompute"]["difference"] < 1e-4
     assert rows["step", "ours fp32 recompute"]["gflop"] > rows["step", "ours fp32"]["gflop"]
+    for name in ("", " recompute"):
+        freeing = rows["step", f"ours fp32 free_gradients{name}"]
+        assert freeing["gflop"] == rows["step", f"ours fp32{name}"]["gflop"]
 
 
 def test_a_table() -> None:

@@ -15,7 +15,8 @@ import pytest
 import torch
 import yaml
 
-from fsframework import training
+from fsframework import optimizers, training
+from fsframework.distributed import World
 from fsframework.errors import UserError
 from fsframework.images import write_image
 from fsframework.recipe import Pairs, Recipe
@@ -192,6 +193,46 @@ def test_accumulated_batches_give_the_gradient_of_one_large_batch(tmp_path: Path
     assert (difference.abs() < 1e-5).float().mean() > 0.99
 
 
+def test_gradients_that_are_freed_at_once_train_the_same(
+    tmp_path: Path, faces: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results, left, step = [], list[int](), optimizers.Adam.step
+
+    def watched(optimizer: optimizers.Adam) -> None:
+        left.append(gradients(optimizer))
+        step(optimizer)
+
+    for frees in (False, True):
+        content = recipe_dict(faces)
+        content["stages"][0] |= {"batch_size": 2, "accumulate": 2, "free_gradients": frees}
+        folder = tmp_path / str(frees)
+        folder.mkdir()
+        monkeypatch.setattr(optimizers, "LARGE", 1000)
+        monkeypatch.setattr(optimizers.Adam, "step", watched)
+        results.append(run_whole(write_recipe(folder, content), folder / "out"))
+    assert_equal(*results)
+    assert len(left) > 50 and sorted(left)[len(left) // 2] < max(left) / 5  # most steps saw a small part of all
+
+
+def gradients(optimizer: torch.optim.Optimizer) -> int:
+    """How many numbers of gradients are in memory."""
+    parameters = (each for group in optimizer.param_groups for each in group["params"])
+    return sum(each.grad.numel() for each in parameters if each.grad is not None)
+
+
+def test_several_processes_keep_their_gradients(
+    tmp_path: Path, faces: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trainer = StageTrainer.__new__(StageTrainer)
+    content = recipe_dict(faces)
+    content["stages"][0]["free_gradients"] = True
+    trainer.stage = Recipe.load(str(write_recipe(tmp_path, content))).stages[0]
+    for world, wanted, said in ((World(), True, 0), (World(size=2), False, 1), (World(size=2, rank=1), False, 0)):
+        trainer.world = world
+        assert trainer._wants("free_gradients", "why") == wanted
+        assert capsys.readouterr().err == said * "note: aei-net: free_gradients: why\n"
+
+
 def test_frozen_parts_do_not_change(tmp_path: Path, faces: Path) -> None:
     content = recipe_dict(faces)
     content["networks"]["refiner"] = {"use": "hear-net", "width": 0.125}
@@ -354,7 +395,7 @@ class TestRunDirectory:
 @pytest.mark.parametrize(
     ("asked", "device", "able", "wanted", "noted"),
     [
-        ("auto", "cpu", True, False, False),  # never on CPUs
+        ("auto", "cpu", True, True, False),
         ("auto", "cuda", True, True, False),
         ("auto", "cuda", False, False, False),
         ("bf16", "cpu", True, True, False),

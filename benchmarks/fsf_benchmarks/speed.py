@@ -20,8 +20,9 @@ import torch
 from pydantic import Field, model_validator
 
 from fsframework.components import Benchmark, ComponentOptions
-from fsframework.environment import environment, has_bf16
+from fsframework.environment import environment
 from fsframework.errors import UserError
+from fsframework.precision import has_bf16
 from fsframework.progress import Ticker, progress
 
 Task = Literal["step", "swap", "detection", "alignment", "pasting", "data", "start"]
@@ -57,15 +58,20 @@ class Speed(Benchmark):
         )
         bf16: bool | None = Field(None, description="Also under bfloat16; null: where the device has it.")
         recompute: bool = Field(False, description="Also with the generator's option `recompute`.")
+        free_gradients: bool = Field(
+            False,
+            description="Also with a stage's option `free_gradients`, under bfloat16 where it is; beside `recompute`, "
+            "with both, too.",
+        )
         compiled: bool = Field(
             False, description="Also with all networks compiled by torch.compile, under bfloat16 where it is."
         )
         recorded: bool = Field(
             False, description="On GPUs, also with a step's work recorded and replayed, under bfloat16 where it is."
         )
-        without: tuple[Literal["winograd", "patches", "aad", "instance_norm", "triton", "adam", "memory"], ...] = Field(
-            (), description="Also ours without one of these: what each of them gains."
-        )
+        without: tuple[
+            Literal["winograd", "patches", "products", "aad", "instance_norm", "triton", "adam", "memory"], ...
+        ] = Field((), description="Also ours without one of these: what each of them gains.")
         against: str | None = Field(None, description="A commit of this checkout to compare with, as git names it.")
 
         @model_validator(mode="after")
@@ -115,7 +121,7 @@ class Speed(Benchmark):
         options = self.options
         settings = {key: getattr(options, key) for key in ("size", "width", "batch")}
         settings |= {"device": str(device), "threads": torch.get_num_threads(), "bf16": False, "recompute": False}
-        settings |= {"compiled": False, "recorded": False, "without": ""}
+        settings |= {"free_gradients": False, "compiled": False, "recorded": False, "without": ""}
         bf16 = has_bf16(device) if options.bf16 is None else options.bf16
         found: dict[str, Implementation] = {}
         if options.against is None:
@@ -132,6 +138,11 @@ class Speed(Benchmark):
                 found["plain bf16"] = Implementation({**settings, "way": "plain", "bf16": True})
             found["ours bf16"] = Implementation({**ours, "bf16": True})
         fastest = "ours bf16" if bf16 else OURS
+        if options.free_gradients:
+            freeing = {**ours, "bf16": bf16, "free_gradients": True}
+            found[f"{fastest} free_gradients"] = Implementation(freeing)
+            if options.recompute:
+                found[f"{fastest} free_gradients recompute"] = Implementation({**freeing, "recompute": True})
         if options.recorded:
             found[f"{fastest} recorded"] = Implementation({**ours, "bf16": bf16, "recorded": True})
         if options.compiled:
@@ -215,7 +226,9 @@ class Implementation:
 
     def does(self, tasks: Iterable[str]) -> list[str]:
         """Those of some tasks that are its own: variants differ in what networks do."""
-        special = any(self.settings[key] for key in ("bf16", "recompute", "compiled", "recorded", "without"))
+        special = any(
+            self.settings[key] for key in ("bf16", "recompute", "free_gradients", "compiled", "recorded", "without")
+        )
         only_networks = self.settings["way"] == "plain" or special
         return [task for task in tasks if task in OF_NETWORKS or not only_networks]
 

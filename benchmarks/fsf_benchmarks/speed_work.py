@@ -8,14 +8,15 @@ nothing but the contracts of components, so that `--against` can run it on the c
 
 import io
 import json
+import math
 import os
 import resource
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,8 @@ class Work:
         Whether networks run under bfloat16 autocast.
     recompute:
         Whether the generator's blocks are computed again in the backward pass.
+    free_gradients:
+        Whether weights are updated in the backward pass.
     compiled:
         Whether both networks are compiled by torch.compile.
     recorded:
@@ -68,6 +71,7 @@ class Work:
         batch: int,
         bf16: bool,
         recompute: bool,
+        free_gradients: bool,
         compiled: bool,
         recorded: bool,
         without: str,
@@ -76,7 +80,8 @@ class Work:
     ) -> None:
         torch.set_num_threads(threads)
         self.way, self.size, self.width, self.batch_size, self.device = way, size, width, batch, torch.device(device)
-        self.recompute, self.compiled, self.recorded, self.without = recompute, compiled, recorded, without
+        self.recompute, self.free_gradients = recompute, free_gradients
+        self.compiled, self.recorded, self.without = compiled, recorded, without
         self.precision = torch.autocast(self.device.type, torch.bfloat16) if bf16 else nullcontext()
         torch.backends.cudnn.allow_tf32 = way != "plain"  # torch's default; the plain reference is what it says, fp32
         if without in ("winograd", "aad", "instance_norm", "triton"):
@@ -84,7 +89,9 @@ class Work:
         elif without == "patches":
             from fsframework import convolution
 
-            convolution.PATCHES = 0
+            convolution.PATCHES = convolution.PATCHES_BF16 = 0
+        elif without == "products":
+            torch.backends.mkldnn.is_available = lambda: False  # before anything asks
         if way == "ours" and without != "memory":
             self._keep_memory()
 
@@ -181,9 +188,14 @@ class Work:
         self._descend(optimizers[1], critic)
         return torch.stack([total.detach(), critic.detach()])
 
-    @staticmethod
-    def _descend(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
+    def _descend(self, optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
         optimizer.zero_grad(set_to_none=True)
+        if self.free_gradients:
+            from fsframework.optimizers import stepping
+
+            with stepping(optimizer):
+                loss.backward()
+            return
         loss.backward()
         optimizer.step()
 
@@ -281,9 +293,11 @@ class Work:
     def flops(self, task: str) -> int:
         """Floating-point operations of convolutions and matrix products of one call."""
         do = self._step if task == "step" else getattr(self, task)  # not its recording, which runs no Python
-        with FlopCounterMode(display=False) as counter, torch.compiler.set_stance("force_eager"):
+        by_onednn = {torch.ops.mkldnn._linear_pointwise: _linear_flops}
+        counter = FlopCounterMode(display=False, custom_mapping=by_onednn)
+        with counter, _winograds_products() as shapes, torch.compiler.set_stance("force_eager"):
             do()
-        return counter.get_total_flops()
+        return counter.get_total_flops() + sum(2 * 36 * math.prod(shape) for shape in shapes)
 
     def pixels(self) -> list[float]:
         """Numbers of the last swaps, spread evenly, at most 100 thousand: to compare implementations."""
@@ -307,11 +321,19 @@ class Work:
         return 2 * 4 * len(data) / min(self._timed(lambda: other.copy_(data)) for _ in range(10))
 
     def peak(self, kind: str) -> float:
-        """FLOP/s of a large matrix product, the best of ten; on GPUs fp32 without TF32."""
+        """FLOP/s of a large matrix product, the best of ten and of torch's ways; on GPUs fp32 without TF32.
+
+        On CPUs a convolution of 1x1 is such a product, too, by another library.
+        """
         side = 8192 if self.device.type == "cuda" else 2048
         dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[kind]
         a, b = (torch.randn(side, side, device=self.device).to(dtype) for _ in range(2))
-        return 2 * side**3 / min(self._timed(lambda: a @ b) for _ in range(10))
+        ways: list[Callable[[], Tensor]] = [lambda: a @ b]
+        if self.device.type == "cpu":
+            image = a.view(1, 32, side // 32, side).permute(0, 3, 1, 2)  # its pixels are the rows of a
+            ways.append(lambda: F.conv2d(image, b[:, :, None, None]))
+        with torch.no_grad():
+            return 2 * side**3 / min(self._timed(way) for way in ways for _ in range(10))
 
     def _timed(self, work: Callable[[], Any]) -> float:
         started = time.perf_counter()
@@ -319,6 +341,32 @@ class Work:
         if self.device.type == "cuda":
             torch.cuda.synchronize()
         return time.perf_counter() - started
+
+
+@contextmanager
+def _winograds_products() -> Iterator[list[tuple[int, int, int]]]:
+    """The shapes (M, K, N) of the products that Winograd's way does in C, of which torch does not know."""
+    from fsframework import winograd
+
+    shapes: list[tuple[int, int, int]] = []
+    multiply: Any = getattr(winograd, "_multiply", None)  # older commits have torch do them
+
+    def watched(function: str, matrices: Any, shape: tuple[int, int, int], *more: int) -> None:
+        shapes.append(shape)
+        multiply(function, matrices, shape, *more)
+
+    if multiply is not None:
+        winograd._multiply = watched
+    try:
+        yield shapes
+    finally:
+        if multiply is not None:
+            winograd._multiply = multiply
+
+
+def _linear_flops(left: torch.Size, right: torch.Size, *others: Any, **more: Any) -> int:
+    """Of products by oneDNN (`fsframework.products`), (M, K) by (N, K)."""
+    return 2 * left[0] * left[1] * right[0]
 
 
 def main() -> None:

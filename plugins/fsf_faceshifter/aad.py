@@ -1,7 +1,7 @@
 """What an AAD layer does with its gammas, betas and mask (FaceShifter, arXiv:1912.13457, equations 4 to 6).
 
 In torch's operations it is ten passes over memory forward and backward, which cost as much as a quarter of the
-convolutions; on CPUs in float32 it is one each way, written in aad.c.
+convolutions; on CPUs in float32 and bfloat16 it is one each way, written in aad.c.
 """
 
 import ctypes
@@ -34,7 +34,7 @@ def integrate(h: Tensor, att: Tensor, identity: Tensor, mask: Tensor) -> Tensor:
         M, (B, 1, H, W).
     """
     if _fits(h, att, identity, mask):
-        return cast(Tensor, _Integrate.apply(h, att, identity, mask))
+        return cast(Tensor, _Integrate.apply(h, att, identity.float(), mask.float()))
     gamma, beta = torch.lerp(att, identity, mask.to(att.dtype)).chunk(2, dim=1)
     return F.relu(torch.addcmul(beta, gamma, h))
 
@@ -60,15 +60,21 @@ def joined(kind: Integration, h: Tensor, att: Tensor, identity: Tensor, mask: Te
     return F.relu(attributes + who) if kind == "add" else F.relu(torch.cat([attributes, who], dim=1))
 
 
-def _fits(*tensors: Tensor) -> bool:
-    if any(value.device.type != "cpu" or value.dtype != torch.float32 for value in tensors):
+def _fits(h: Tensor, *others: Tensor) -> bool:
+    if h.device.type != "cpu" or h.dtype not in (torch.float32, torch.bfloat16):
         return False
-    return not torch.compiler.is_compiling() and tensors[0].shape[1] % LANES == 0 and _kernels() is not None
+    if any(value.dtype != h.dtype for value in others):
+        return False
+    return not torch.compiler.is_compiling() and h.shape[1] % LANES == 0 and _kernels() is not None
 
 
 @cache
 def _kernels() -> ctypes.CDLL | None:
-    return native.library(Path(__file__).with_name("aad.c"), aad_forward=(5, 3), aad_backward=(9, 4))
+    return native.library(Path(__file__).with_name("aad.c"), aad_forward=(5, 4), aad_backward=(9, 5))
+
+
+def _is_half(images: Tensor) -> int:
+    return int(images.dtype == torch.bfloat16)
 
 
 def _last(images: Tensor) -> Tensor:
@@ -85,7 +91,7 @@ class _Integrate(torch.autograd.Function):
         assert kernels is not None
         count, channels, height, width = h.shape
         tensors = (h, att, identity, mask, result)
-        kernels.aad_forward(*(value.data_ptr() for value in tensors), count, height * width, channels)
+        kernels.aad_forward(*(value.data_ptr() for value in tensors), count, height * width, channels, _is_half(h))
         return result
 
     @staticmethod
@@ -95,10 +101,10 @@ class _Integrate(torch.autograd.Function):
         count, channels, height, width = h.shape
         blocks = -(-height * width // BLOCK)
         to_h, to_att, to_mask = torch.empty_like(h), torch.empty_like(att), torch.empty_like(mask)
-        sums = h.new_empty(count, blocks, 2 * channels)
+        sums = identity.new_empty(count, blocks, 2 * channels)
         kernels = _kernels()
         assert kernels is not None
         tensors = (_last(gradient), h, att, identity, mask, to_h, to_att, sums, to_mask)
         addresses = (value.data_ptr() for value in tensors)
-        kernels.aad_backward(*addresses, count, height * width, channels, BLOCK)
+        kernels.aad_backward(*addresses, count, height * width, channels, BLOCK, _is_half(h))
         return to_h, to_att, sums.sum(dim=1)[..., None, None], to_mask

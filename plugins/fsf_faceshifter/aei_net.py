@@ -20,7 +20,7 @@ from fsf_faceshifter.aad import Integration, joined
 from fsf_faceshifter.blocks import down_block, up_block
 from fsframework import native_gpu
 from fsframework.components import AttributeEncoder, ComponentOptions, Generator
-from fsframework.convolution import Conv2d, scaled
+from fsframework.convolution import Conv2d, convolve, scaled
 from fsframework.doubling import doubled
 from fsframework.instance_norm import instance_norm
 from fsframework.types import Faces
@@ -159,7 +159,7 @@ class AadBlock(nn.Module):
     def attribute_affine(self, z_att: Tensor, side: int) -> list[Tensor]:
         """gamma_att and beta_att of each layer, (B, 2 inputs, side, side)."""
         rows = zip(self.att.weight.chunk(self.affine_layers), self._att_biases(), strict=True)
-        made = [F.conv2d(z_att, weight, bias) for weight, bias in rows]
+        made = [convolve(z_att, weight, bias) for weight, bias in rows]
         shown = z_att.shape[-1]
         if shown == side:
             return made

@@ -32,8 +32,9 @@ class Attribute(Loss):
         total = output.image.new_zeros(())
         for painted, target in zip(z_att, output.z_att, strict=True):
             target = target.detach() if self.options.detach else target
-            precise = torch.promote_types(painted.dtype, torch.float32)
-            total = total + (painted - target).square().mean(dtype=precise)
+            difference = (painted - target).to(torch.promote_types(painted.dtype, torch.float32))
+            # Not mean(), whose gradient would not lie in memory as the maps do, which makes all that follows slow.
+            total = total + difference.square().sum() / difference.numel()
         return 0.5 * total
 
 

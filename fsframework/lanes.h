@@ -1,0 +1,29 @@
+/* What all kernels share: LANES numbers of float32 at once, and maps of float32 or bfloat16 numbers. */
+#define LANES 8
+/* With a constant for `half` the compiler makes two functions of one. It must stand where the loop over threads does:
+ * that is a function of its own to the compiler, to which what it is given from outside is no constant. */
+#define INLINE static inline __attribute__((always_inline))
+typedef float lanes __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+typedef int bits __attribute__((vector_size(4 * LANES)));
+typedef unsigned int words __attribute__((vector_size(4 * LANES)));
+typedef unsigned short halves __attribute__((vector_size(2 * LANES), aligned(2), may_alias));
+
+INLINE lanes load(const float *from) { return *(const lanes *)from; }
+INLINE void store(float *to, lanes value) { *(lanes *)to = value; }
+INLINE lanes where(bits keep, lanes value) { return (lanes)((bits)value & keep); }
+
+/* LANES numbers of a map, from the number `at` on. A map is bfloat16 where `half` says so, and float32 otherwise. */
+INLINE lanes map_load(const void *map, long at, int half) {
+    if (!half) return load((const float *)map + at);
+    return (lanes)(__builtin_convertvector(*(const halves *)((const unsigned short *)map + at), words) << 16);
+}
+
+/* bfloat16 is the upper half of a float32, rounded to nearest, ties to even; what is no number stays none. */
+INLINE void map_store(void *map, long at, lanes value, int half) {
+    if (!half) {
+        store((float *)map + at, value);
+        return;
+    }
+    words rounded = ((words)value + 0x7fff + ((words)value >> 16 & 1)) >> 16, none = (words)(value != value);
+    *(halves *)((unsigned short *)map + at) = __builtin_convertvector((rounded & ~none) | (0x7fc0 & none), halves);
+}
