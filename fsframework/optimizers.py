@@ -94,7 +94,6 @@ def stepping(optimizer: torch.optim.Optimizer) -> Iterator[None]:
     The gradients are then freed, so that never more than one is in memory; the numbers are those of a step afterwards.
     A backward pass that fails leaves some weights updated and others not.
     """
-
     groups = optimizer.param_groups
     everything = [group["params"] for group in groups]
 

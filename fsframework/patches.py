@@ -47,7 +47,7 @@ def scatter(
     """
     count, channels, height, width = shape
     if kernel == stride == 1 and padding == 0:
-        return patches.view(count, height, width, channels).permute(0, 3, 1, 2)
+        return patches.view(count, height, width, channels).permute(0, 3, 1, 2).clone()  # no view, as below
     found = _kernels()
     if found is None or channels % LANES:
         return _scatter(patches, shape, size, kernel, stride, padding)

@@ -18,6 +18,7 @@ CASES = {
     "1x1": ("_Patches", Conv2d, 1, 1, 0, (2, 5, 6, 7), 3),
     "doubling": ("_Spread", ConvTranspose2d, 4, 2, 1, (4, 24, 4, 4), 16),
     "doubling from one pixel": ("_Spread", ConvTranspose2d, 2, 2, 0, (4, 24, 1, 1), 16),
+    "1x1, transposed": ("_Spread", ConvTranspose2d, 1, 1, 0, (2, 24, 3, 4), 16),
     "wide maps with three outputs": ("", Conv2d, 3, 1, 1, (2, 16, 48, 48), 3),
     "wide maps, halving": ("", Conv2d, 4, 2, 1, (2, 16, 48, 48), 8),
 }
