@@ -46,10 +46,6 @@ def _kernels() -> ctypes.CDLL | None:
     return native.library(file, instance_norm_forward=(4, 4), instance_norm_backward=(4, 4))
 
 
-def _is_half(images: Tensor) -> int:
-    return int(images.dtype == torch.bfloat16)
-
-
 class _InstanceNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, h: Tensor) -> Tensor:
@@ -59,7 +55,7 @@ class _InstanceNorm(torch.autograd.Function):
         kernels = _kernels()
         assert kernels is not None
         addresses = (value.data_ptr() for value in (h, result, scale, epsilon))
-        kernels.instance_norm_forward(*addresses, count, height * width, channels, _is_half(h))
+        kernels.instance_norm_forward(*addresses, count, height * width, channels, native.is_half(h))
         ctx.save_for_backward(result, scale)
         return result
 
@@ -73,5 +69,5 @@ class _InstanceNorm(torch.autograd.Function):
         kernels = _kernels()
         assert kernels is not None
         addresses = (value.data_ptr() for value in (gradient, result, scale, to_h))
-        kernels.instance_norm_backward(*addresses, count, height * width, channels, _is_half(result))
+        kernels.instance_norm_backward(*addresses, count, height * width, channels, native.is_half(result))
         return to_h

@@ -13,6 +13,9 @@ import sys
 from functools import cache
 from pathlib import Path
 
+import torch
+from torch import Tensor
+
 from fsframework.errors import UserError
 from fsframework.files import cache_folder, replacing
 
@@ -46,6 +49,11 @@ def library(source: Path, **functions: tuple[int, int]) -> ctypes.CDLL | None:
         function = getattr(found, name)
         function.argtypes, function.restype = [ctypes.c_void_p] * pointers + [ctypes.c_long] * numbers, None
     return found
+
+
+def is_half(maps: Tensor) -> int:
+    """What kernels are told of maps: 1 if they are bfloat16, 0 if they are float32."""
+    return int(maps.dtype == torch.bfloat16)
 
 
 @cache

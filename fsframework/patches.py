@@ -33,7 +33,7 @@ def gather(images: Tensor, kernel: int, stride: int, padding: int) -> tuple[Tens
         return _gather(images, kernel, stride, padding), size
     images = images.contiguous(memory_format=torch.channels_last)
     patches = images.new_empty(count * size[0] * size[1], kernel * kernel * channels)
-    numbers = (count, height, width, channels, *size, kernel, stride, padding, _is_half(images))
+    numbers = (count, height, width, channels, *size, kernel, stride, padding, native.is_half(images))
     found.gather(images.data_ptr(), patches.data_ptr(), *numbers)
     return patches, size
 
@@ -53,7 +53,7 @@ def scatter(
         return _scatter(patches, shape, size, kernel, stride, padding)
     patches = patches.contiguous()
     images = torch.empty(shape, dtype=patches.dtype, memory_format=torch.channels_last)
-    numbers = (count, height, width, channels, *size, kernel, stride, padding, _is_half(images))
+    numbers = (count, height, width, channels, *size, kernel, stride, padding, native.is_half(images))
     found.scatter(patches.data_ptr(), images.data_ptr(), *numbers)
     return images
 
@@ -61,10 +61,6 @@ def scatter(
 @cache
 def _kernels() -> ctypes.CDLL | None:
     return native.library(Path(__file__).with_name("patches.c"), gather=(2, 10), scatter=(2, 10))
-
-
-def _is_half(images: Tensor) -> int:
-    return int(images.dtype == torch.bfloat16)
 
 
 def _gather(images: Tensor, kernel: int, stride: int, padding: int) -> Tensor:

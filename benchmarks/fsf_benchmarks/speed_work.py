@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import cached_property
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -346,8 +347,7 @@ class Work:
 @contextmanager
 def _winograds_products() -> Iterator[list[tuple[int, int, int]]]:
     """The shapes (M, K, N) of the products that Winograd's way does in C, of which torch does not know."""
-    from fsframework import winograd
-
+    winograd: Any = import_module("fsframework.winograd")  # no part of it is for plugins
     shapes: list[tuple[int, int, int]] = []
     multiply: Any = getattr(winograd, "_multiply", None)  # older commits have torch do them
 

@@ -73,10 +73,6 @@ def _kernels() -> ctypes.CDLL | None:
     return native.library(Path(__file__).with_name("aad.c"), aad_forward=(5, 4), aad_backward=(9, 5))
 
 
-def _is_half(images: Tensor) -> int:
-    return int(images.dtype == torch.bfloat16)
-
-
 def _last(images: Tensor) -> Tensor:
     return images.contiguous(memory_format=torch.channels_last)
 
@@ -91,7 +87,9 @@ class _Integrate(torch.autograd.Function):
         assert kernels is not None
         count, channels, height, width = h.shape
         tensors = (h, att, identity, mask, result)
-        kernels.aad_forward(*(value.data_ptr() for value in tensors), count, height * width, channels, _is_half(h))
+        kernels.aad_forward(
+            *(value.data_ptr() for value in tensors), count, height * width, channels, native.is_half(h)
+        )
         return result
 
     @staticmethod
@@ -106,5 +104,5 @@ class _Integrate(torch.autograd.Function):
         assert kernels is not None
         tensors = (_last(gradient), h, att, identity, mask, to_h, to_att, sums, to_mask)
         addresses = (value.data_ptr() for value in tensors)
-        kernels.aad_backward(*addresses, count, height * width, channels, BLOCK, _is_half(h))
+        kernels.aad_backward(*addresses, count, height * width, channels, BLOCK, native.is_half(h))
         return to_h, to_att, sums.sum(dim=1)[..., None, None], to_mask
