@@ -26,7 +26,7 @@ BASE = {"size": 64, "width": 0.5, "batch": 8}
 CHANGES: dict[str, list[float]] = {"size": [32, 64, 128, 256], "width": [0.25, 0.5, 1], "batch": [1, 4, 8, 24]}
 LABELS = {"size": "side of the crops, pixels", "width": "width of the networks", "batch": "pairs at once"}
 TITLES = {"step": "training step", "swap": "swap"}
-COLOURS = {"plain fp32": "#b05a2c", "ours fp32": "#1f6f8b", "ours bf16": "#5b8c3a"}
+COLOURS = {"plain fp32": "#b05a2c", "ours fp32": "#1f6f8b", "plain bf16": "#d8a27a", "ours bf16": "#5b8c3a"}
 PANEL_WIDTH, PANEL_HEIGHT = 300, 230
 LEFT, RIGHT, TOP, BOTTOM = 48, 12, 30, 42  # of a panel, in SVG units
 
@@ -77,15 +77,18 @@ def draw(kept: dict[str, Any]) -> str:
             chosen = [entry for entry in kept["rows"] if (entry["task"], entry["option"]) == (task, option)]
             moved = f'<g transform="translate({column * PANEL_WIDTH},{row * PANEL_HEIGHT})">'
             panels += [moved, *panel(title, option, chosen, span), "</g>"]
-    width, height = len(CHANGES) * PANEL_WIDTH, len(TITLES) * PANEL_HEIGHT + 24
+    width, height = len(CHANGES) * PANEL_WIDTH, len(TITLES) * PANEL_HEIGHT + 44
     base = ", ".join(f"{name} {value:g}" for name, value in kept["base"].items())
-    note = f"images a second, fp32; elsewhere {base}; {kept['device']}, {kept['date']}, commit {kept['commit']}"
+    names = dict.fromkeys(entry["implementation"] for entry in kept["rows"])
+    legend = "".join(f'<tspan dx="12" fill="{COLOURS[name]}">● {escape(name)}</tspan>' for name in names)
+    note = f"images a second; elsewhere {base}; {kept['device']}, {kept['date']}, commit {kept['commit']}"
     return "\n".join(
         [
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif" '
             f'font-size="11">',
             f'<rect width="{width}" height="{height}" fill="white"/>',
             *panels,
+            f'<text x="{LEFT - 12}" y="{height - 28}" font-weight="bold">{legend}</text>',
             f'<text x="{LEFT}" y="{height - 8}" fill="#555">{escape(note)}</text>',
             "</svg>\n",
         ]
@@ -113,15 +116,12 @@ def panel(title: str, option: str, rows: list[dict[str, Any]], span: tuple[int, 
         parts.append(f'<text x="{x(value):.1f}" y="{bottom + 16}" text-anchor="middle">{value:g}</text>')
     middle = (LEFT + right) / 2
     parts.append(f'<text x="{middle}" y="{bottom + 32}" text-anchor="middle" fill="#555">{LABELS[option]}</text>')
-    for place, name in enumerate(dict.fromkeys(row["implementation"] for row in rows)):
+    for name in dict.fromkeys(row["implementation"] for row in rows):
         points = [(x(row["value"]), y(row["per_s"])) for row in rows if row["implementation"] == name]
         line = " ".join(f"{a:.1f},{b:.1f}" for a, b in points)
-        colour = COLOURS.get(name, "#555")
+        colour = COLOURS[name]
         parts.append(f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="2"/>')
         parts += [f'<circle cx="{a:.1f}" cy="{b:.1f}" r="3" fill="{colour}"/>' for a, b in points]
-        parts.append(
-            f'<text x="{right + 10}" y="{18 + 13 * place}" text-anchor="end" fill="{colour}">{escape(name)}</text>'
-        )
     return parts
 
 
