@@ -15,7 +15,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 from torch.nn.grad import conv2d_input
 
-from fsframework import winograd
+from fsframework import native, winograd
 from fsframework.patches import gather, pixels_of, scatter
 from fsframework.precision import has_bf16, without_autocast
 from fsframework.products import product
@@ -104,7 +104,7 @@ def _suits_winograd(images: Tensor, weight: Tensor, stride: int, padding: int) -
     if tuple(weight.shape[2:]) != (3, 3) or stride != 1 or padding != 1:
         return False
     outputs, inputs = weight.shape[:2]
-    if outputs % winograd.LANES or inputs % winograd.LANES or _pixels(images, 1) < WINOGRAD:
+    if outputs % native.LANES or inputs % native.LANES or _pixels(images, 1) < WINOGRAD:
         return False
     return winograd.kernels() is not None
 

@@ -18,7 +18,6 @@ from torch.nn import functional as F
 from fsframework import native, native_gpu
 from fsframework.precision import without_autocast
 
-LANES = 8  # instance_norm.c works on so many channels at once
 EPSILON = 1e-5  # added to variances, as torch does
 
 
@@ -37,7 +36,7 @@ def instance_norm(h: Tensor) -> Tensor:
 def _fits(h: Tensor) -> bool:
     if h.device.type != "cpu" or h.dtype not in (torch.float32, torch.bfloat16) or torch.compiler.is_compiling():
         return False
-    return h.shape[1] % LANES == 0 and h.shape[2] * h.shape[3] > 1 and _kernels() is not None
+    return h.shape[1] % native.LANES == 0 and h.shape[2] * h.shape[3] > 1 and _kernels() is not None
 
 
 @cache

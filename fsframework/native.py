@@ -20,6 +20,7 @@ from fsframework.errors import UserError
 from fsframework.files import cache_folder, replacing
 
 HEADER = Path(__file__).with_name("lanes.h")  # that every kernel may include
+LANES = 8  # channels that kernels work on at once, as it says there
 FLAGS = ["-O3", "-march=native", "-fopenmp", "-fno-math-errno", "-shared", "-fPIC"]
 COMPILERS = ("cc", "gcc", "clang")
 SECONDS = 120  # that a compiler may take
@@ -78,9 +79,8 @@ def _compiled(source: Path) -> Path:
     if compiler is None:
         raise FileNotFoundError(f"no C compiler was found (looked for {named or ', '.join(COMPILERS)})")
     abilities = _run([compiler, "-march=native", "-dM", "-E", "-x", "c", os.devnull])  # names the compiler, too
-    key = hashlib.sha256(
-        b"\0".join([source.read_bytes(), HEADER.read_bytes(), " ".join(FLAGS).encode(), abilities])
-    ).hexdigest()[:24]
+    made_of = [source.read_bytes(), HEADER.read_bytes(), " ".join(FLAGS).encode(), abilities]
+    key = hashlib.sha256(b"\0".join(made_of)).hexdigest()[:24]
     folder = cache_folder() / "native"
     file = folder / f"{source.stem}-{key}.so"
     if not file.is_file():

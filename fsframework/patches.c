@@ -32,18 +32,20 @@ void gather(const char *images, char *patches, long count, long height, long wid
 INLINE void sum(const void *patches, void *images, long pixel, long height, long width, long channels, long tall,
                 long wide, long kernel, long stride, long padding, int half) {
     const long image = pixel / (height * width), y = pixel / width % height + padding, x = pixel % width + padding;
+    long places[kernel * kernel], count = 0; /* where its channels lie in the patches that see it */
+    for (long row = y % stride; row < kernel && row <= y; row += stride) {
+        const long down = (y - row) / stride;
+        if (down >= tall) continue;
+        for (long column = x % stride; column < kernel && column <= x; column += stride) {
+            const long across = (x - column) / stride;
+            if (across >= wide) continue;
+            const long patch = (image * tall + down) * wide + across;
+            places[count++] = ((patch * kernel + row) * kernel + column) * channels;
+        }
+    }
     for (long c = 0; c < channels; c += LANES) {
         lanes total = {0};
-        for (long row = y % stride; row < kernel && row <= y; row += stride) {
-            const long down = (y - row) / stride;
-            if (down >= tall) continue;
-            for (long column = x % stride; column < kernel && column <= x; column += stride) {
-                const long across = (x - column) / stride;
-                if (across >= wide) continue;
-                const long patch = (image * tall + down) * wide + across;
-                total += map_load(patches, ((patch * kernel + row) * kernel + column) * channels + c, half);
-            }
-        }
+        for (long k = 0; k < count; k++) total += map_load(patches, places[k] + c, half);
         map_store(images, pixel * channels + c, total, half);
     }
 }

@@ -14,8 +14,6 @@ from torch.nn import functional as F
 
 from fsframework import native
 
-LANES = 8  # patches.c adds up so many channels at once
-
 
 def pixels_of(images: Tensor) -> Tensor:
     """The pixels of images as rows, (B * H * W, C)."""
@@ -49,7 +47,7 @@ def scatter(
     if kernel == stride == 1 and padding == 0:
         return patches.view(count, height, width, channels).permute(0, 3, 1, 2).clone()  # no view, as below
     found = _kernels()
-    if found is None or channels % LANES:
+    if found is None or channels % native.LANES:
         return _scatter(patches, shape, size, kernel, stride, padding)
     patches = patches.contiguous()
     images = torch.empty(shape, dtype=patches.dtype, memory_format=torch.channels_last)

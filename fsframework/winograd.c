@@ -79,7 +79,7 @@ INLINE void transform_tile(const float *images, place at, long height, long widt
                            long stride, long side, long border, axis *transform) {
     const long image = at.image * height * width;
     for (long c = 0; c < channels; c += LANES) {
-        lanes middle[6][6], column[6], out[6];
+        lanes half[6][6], column[6], out[6];
         for (long q = 0; q < side; q++) {
             for (long p = 0; p < side; p++) {
                 long y = at.row + p - border, x = at.column + q - border;
@@ -87,11 +87,11 @@ INLINE void transform_tile(const float *images, place at, long height, long widt
                 column[p] = inside ? load(images + (image + y * width + x) * channels + c) : (lanes){0};
             }
             transform(column, out);
-            for (long p = 0; p < 6; p++) middle[p][q] = out[p];
+            for (long p = 0; p < 6; p++) half[p][q] = out[p];
         }
         for (long p = 0; p < 6; p++) {
-            transform(middle[p], out);
-            for (long q = 0; q < 6; q++) *(lanes *)(to + (p * 6 + q) * stride + c) = out[q];
+            transform(half[p], out);
+            for (long q = 0; q < 6; q++) store(to + (p * 6 + q) * stride + c, out[q]);
         }
     }
 }
@@ -122,14 +122,14 @@ INLINE void write_tile(const float *tile, const float *bias, float *images, plac
                        long width, long channels) {
     const long image = at.image * height * width;
     for (long c = 0; c < channels; c += LANES) {
-        lanes middle[4][6], column[6], out[4], shift = bias ? load(bias + c) : (lanes){0};
+        lanes half[4][6], column[6], out[4], shift = bias ? load(bias + c) : (lanes){0};
         for (long q = 0; q < 6; q++) {
             for (long p = 0; p < 6; p++) column[p] = load(tile + (p * 6 + q) * stride + c);
             output_axis(column, out);
-            for (long p = 0; p < 4; p++) middle[p][q] = out[p];
+            for (long p = 0; p < 4; p++) half[p][q] = out[p];
         }
         for (long p = 0; p < 4 && at.row + p < height; p++) {
-            output_axis(middle[p], out);
+            output_axis(half[p], out);
             for (long q = 0; q < 4 && at.column + q < width; q++) {
                 const long pixel = image + (at.row + p) * width + at.column + q;
                 store(images + pixel * channels + c, out[q] + shift);
@@ -170,7 +170,7 @@ INLINE void transform_weights(const float *weights, long inputs, lanes out[PLACE
     for (long q = 0; q < 3; q++) {
         for (long p = 0; p < 3; p++) {
             long tap = turned ? 8 - p * 3 - q : p * 3 + q;
-            column[p] = *(const lanes *)(weights + tap * inputs);
+            column[p] = load(weights + tap * inputs);
         }
         weight_axis(column, made);
         for (long p = 0; p < 6; p++) half[p][q] = made[p];
@@ -237,7 +237,7 @@ void weight_gradient(const float *tiles, float *weights, long stride, long outpu
             }
             for (long p = 0; p < 3; p++) {
                 weight_gradient_axis(half[p], out);
-                for (long q = 0; q < 3; q++) *(lanes *)(weights + (o * 9 + p * 3 + q) * inputs + c) = out[q];
+                for (long q = 0; q < 3; q++) store(weights + (o * 9 + p * 3 + q) * inputs + c, out[q]);
             }
         }
     }

@@ -5,7 +5,8 @@ weights is slow besides. Both the transforms and the products between them are i
 are MKL's, which leaves AVX-512 alone on processors by others than Intel. Against float64 the largest error is 6e-5 of
 the output's standard deviation; a direct convolution in float32 has 1e-5.
 
-Images are (B, C, H, W) in channels-last order here, channels a multiple of LANES; the padding is one pixel of zeros.
+Images are (B, C, H, W) in channels-last order here, channels a multiple of `native.LANES`; the padding is one pixel of
+zeros.
 """
 
 import ctypes
@@ -18,7 +19,6 @@ from torch import Tensor
 
 from fsframework import native
 
-LANES = 8  # winograd.c works on so many channels at once
 PLACES = 36  # products for each pair of channels in a tile
 TOGETHER = 252  # tiles transformed at once, at most: few enough for the cache, enough for the matrix products
 PANEL = 32  # columns that winograd.c packs together, at most

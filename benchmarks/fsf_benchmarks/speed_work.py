@@ -21,6 +21,7 @@ from functools import cached_property
 from importlib import import_module
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
@@ -294,11 +295,11 @@ class Work:
     def flops(self, task: str) -> int:
         """Floating-point operations of convolutions and matrix products of one call."""
         do = self._step if task == "step" else getattr(self, task)  # not its recording, which runs no Python
-        by_onednn = {torch.ops.mkldnn._linear_pointwise: _linear_flops}
-        counter = FlopCounterMode(display=False, custom_mapping=by_onednn)
-        with counter, _winograds_products() as shapes, torch.compiler.set_stance("force_eager"):
+        product = getattr(torch.ops.mkldnn, "_linear_pointwise", None)  # not every torch has oneDNN
+        counter = FlopCounterMode(display=False, custom_mapping={product: _linear_flops} if product else {})
+        with counter, _winograds_products() as counted, torch.compiler.set_stance("force_eager"):
             do()
-        return counter.get_total_flops() + sum(2 * 36 * math.prod(shape) for shape in shapes)
+        return counter.get_total_flops() + sum(counted)
 
     def pixels(self) -> list[float]:
         """Numbers of the last swaps, spread evenly, at most 100 thousand: to compare implementations."""
@@ -345,23 +346,18 @@ class Work:
 
 
 @contextmanager
-def _winograds_products() -> Iterator[list[tuple[int, int, int]]]:
-    """The shapes (M, K, N) of the products that Winograd's way does in C, of which torch does not know."""
+def _winograds_products() -> Iterator[list[int]]:
+    """The operations of each product that Winograd's way does in C, of which torch does not know."""
     winograd: Any = import_module("fsframework.winograd")  # no part of it is for plugins
-    shapes: list[tuple[int, int, int]] = []
-    multiply: Any = getattr(winograd, "_multiply", None)  # older commits have torch do them
+    counted: list[int] = []
+    multiply: Any = getattr(winograd, "_multiply", None)  # older commits have torch multiply
 
     def watched(function: str, matrices: Any, shape: tuple[int, int, int], *more: int) -> None:
-        shapes.append(shape)
+        counted.append(2 * winograd.PLACES * math.prod(shape))
         multiply(function, matrices, shape, *more)
 
-    if multiply is not None:
-        winograd._multiply = watched
-    try:
-        yield shapes
-    finally:
-        if multiply is not None:
-            winograd._multiply = multiply
+    with mock.patch.object(winograd, "_multiply", watched, create=True):
+        yield counted
 
 
 def _linear_flops(left: torch.Size, right: torch.Size, *others: Any, **more: Any) -> int:

@@ -17,7 +17,6 @@ from torch.nn import functional as F
 from fsframework import native
 
 Integration = Literal["aad", "add", "cat", "spade", "adain"]
-LANES = 8  # aad.c works on so many channels at once
 BLOCK = 256  # pixels whose gradients of gamma_id and beta_id are added up at once
 
 
@@ -65,7 +64,7 @@ def _fits(h: Tensor, *others: Tensor) -> bool:
         return False
     if any(value.dtype != h.dtype for value in others):
         return False
-    return not torch.compiler.is_compiling() and h.shape[1] % LANES == 0 and _kernels() is not None
+    return not torch.compiler.is_compiling() and h.shape[1] % native.LANES == 0 and _kernels() is not None
 
 
 @cache
