@@ -162,11 +162,15 @@ def test_it_is_found_in_a_part_of_a_large_picture() -> None:
 
 @pytest.fixture(scope="module")
 def film() -> list[np.ndarray]:
-    """24 frames of 640x480 that move, with the noise of a camera."""
+    return filmed(24)
+
+
+def filmed(count: int) -> list[np.ndarray]:
+    """Frames of 640x480 that move, with the noise of a camera."""
     large = cv2.resize(data.astronaut(), (900, 900), interpolation=cv2.INTER_CUBIC)
     rng = np.random.default_rng(0)
     frames = []
-    for step in range(24):
+    for step in range(count):
         scale = 1 + 0.004 * step
         matrix = np.array([[scale, 0, -0.9 * step - 60], [0, scale, -0.5 * step]])
         frame = cv2.warpAffine(large, matrix, (640, 480), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT)
@@ -181,10 +185,11 @@ def test_videos_keep_it(film: list[np.ndarray], crf: int) -> None:
     assert np.mean([each is not None and each.payload == PAYLOAD for each in found]) >= 0.95
 
 
-def test_frames_together_say_what_none_says_alone(film: list[np.ndarray]) -> None:
-    small = [cv2.resize(frame, (320, 240), interpolation=cv2.INTER_AREA) for frame in film]
-    frames = [frame for frame in after_h264([embed(frame, PAYLOAD) for frame in small], 28) if read(frame) is None]
-    assert len(frames) > 4
+def test_frames_together_say_what_none_says_alone() -> None:
+    # Some 20 are too damaged alone. Of fewer, what is left of the mark hangs on how a processor rounds.
+    small = [cv2.resize(frame, (320, 240), interpolation=cv2.INTER_AREA) for frame in filmed(72)]
+    frames = [frame for frame in after_h264([embed(frame, PAYLOAD) for frame in small], 29) if read(frame) is None]
+    assert len(frames) > 10
     found = read_together(frames)
     assert found is not None and found.payload == PAYLOAD
 
