@@ -18,6 +18,7 @@ from fsframework.images import grey, is_grey, read_image, to_images, to_tensor, 
 from fsframework.memory import keep_memory
 from fsframework.onnx_runtime import OnnxSwapper
 from fsframework.pasting import DEFAULT_PASTING, OCCLUSIONS, Paster, Pasting
+from fsframework.precision import Precision, autocast, wants_bf16
 from fsframework.provenance import Marking, Origin, write_swap
 from fsframework.types import AlignedFace, Batch, Face, Faces
 from fsframework.weights import digest
@@ -49,19 +50,27 @@ class Converter:
         As torch names it; by default the GPU if there is one.
     pasting:
         How swaps get into their pictures.
+    precision:
+        What the networks that swap compute in; finding and embedding faces is float32 always.
 
     Raises
     ------
     UserError
-        There is no model that can be loaded, or no mask; or occlusions are to be kept, and the model hands on no draft.
+        There is no model that can be loaded, or no mask; occlusions are to be kept, and the model hands on no draft; or
+        bf16 is asked of a model that onnxruntime runs.
     """
 
     model: str | None = None  # what results say of it; a converter of parts has none of these
     recipe_sha256: str | None = None
     loaded_from: str | Path | None = None  # what another process makes the same converter of
+    bf16 = False  # whether it swaps in mixed precision
 
     def __init__(
-        self, model: str | Path = models.DEFAULT, device: str | None = None, pasting: Pasting = DEFAULT_PASTING
+        self,
+        model: str | Path = models.DEFAULT,
+        device: str | None = None,
+        pasting: Pasting = DEFAULT_PASTING,
+        precision: Precision = "fp32",
     ) -> None:
         keep_memory()
         trained = models.load(model, device)
@@ -69,6 +78,10 @@ class Converter:
             raise UserError(f"{model}: is a recogniser and swaps nothing; name another model")
         if pasting.keep == OCCLUSIONS and isinstance(trained.swapper, OnnxSwapper) and trained.recipe.networks.refiner:
             raise UserError(f"{model}: hands on no draft, which keep: occlusions needs; use what it was exported from")
+        by_onnx = isinstance(trained.swapper, OnnxSwapper)
+        if precision == "bf16" and by_onnx:
+            raise UserError(f"{model}: onnxruntime runs it, in float32; leave --precision out")
+        self.bf16 = not by_onnx and wants_bf16(precision, trained.device, "--precision")
         detector = trained.recipe.detector.build()
         detector.load()
         self._assemble(trained.swapper, detector, trained.recipe.size, trained.device, pasting)
@@ -94,7 +107,7 @@ class Converter:
         self.swapper = swapper.to(device).eval()
         self.detector = detector.to(device).eval()
         self.size = size
-        self.device = device
+        self.device = torch.device(device)
         self.paster = Paster(pasting, size, device)
 
     def find(self, frame: np.ndarray, name: str) -> list[Face]:
@@ -175,7 +188,7 @@ class Converter:
         them = [source.faces for source in sources]
         who = Faces.of(torch.cat([faces.image for faces in them]), torch.cat([faces.landmarks for faces in them]))
         targets = self._networks_input(crops)
-        with torch.inference_mode():
+        with torch.inference_mode(), autocast(self.device, self.bf16):
             z_id = torch.cat([source.z_id for source in sources])
             result = self.swapper(Batch.of(who, targets), z_id)
         painted = None
@@ -183,7 +196,7 @@ class Converter:
             painted = result.mask[:, 0].float().clamp(0, 1).cpu().numpy()
         itself = None
         if self.paster.pasting.keep == OCCLUSIONS:
-            with torch.inference_mode():
+            with torch.inference_mode(), autocast(self.device, self.bf16):
                 itself = to_images(self.swapper.draft(Batch.of(targets, targets), z_att=result.z_att).image)
         shown = np.stack([crop.image for crop in crops])
         made = self.paster(to_images(result.image), shown, targets, painted, itself)
@@ -202,7 +215,8 @@ class Converter:
     def origin(self, marking: Marking) -> Origin:
         """What a new result says of itself; each has a watermark of its own."""
         pasting = self.paster.pasting.facts()
-        return Origin(self.model, self.weights_sha256, self.recipe_sha256, marking.consent, pasting)
+        precision = "bf16" if self.bf16 else None
+        return Origin(self.model, self.weights_sha256, self.recipe_sha256, marking.consent, pasting, precision)
 
     def swap_file(
         self,

@@ -14,6 +14,7 @@ from fsframework.conversion_who import Person, Who
 from fsframework.engines import PLAIN, Cluster, Engine
 from fsframework.errors import UserError
 from fsframework.images import read_image
+from fsframework.precision import Precision
 from fsframework.provenance import Marking
 from fsframework.register import sha256_of
 from fsframework.shares import WHOLE, Shard
@@ -96,7 +97,8 @@ def swap_places(
         if isinstance(engine, Cluster):
             if converter.loaded_from is None:
                 raise ValueError("a converter of parts cannot be made again by workers")
-            load = partial(Converter, converter.loaded_from, engine.device, converter.paster.pasting)
+            precision: Precision = "bf16" if converter.bf16 else "fp32"
+            load = partial(Converter, converter.loaded_from, engine.device, converter.paster.pasting, precision)
             make = partial(_away, load, sources, face, people, marking, target, out, job)
         return swap_folder(make, target, out, job, shard, engine)
     else:
@@ -148,6 +150,7 @@ def _job(
         "swapper": converter.weights_sha256,
         "marking": asdict(marking),
         "pasting": [asdict(converter.paster.pasting), converter.paster.sha256()],
+        "bf16": converter.bf16,
         "sources": [sha256_of(source) for source in sources],
         "face": face,
         "people": [[sha256_of(Path(file)) for file in named(text)] for text in people],

@@ -78,7 +78,7 @@ def new_payload() -> int:
 class Origin:
     """What made a result: the model, SHA-256 of its tensors and of its recipe, and the watermark of this result.
 
-    `pasting` says in words how it was pasted, if not as by default.
+    `pasting` says in words how it was pasted, and `precision` what the networks computed in, if not as by default.
     """
 
     model: str | None
@@ -86,6 +86,7 @@ class Origin:
     recipe_sha256: str | None
     consent: str | None = None
     pasting: str | None = None
+    precision: str | None = None
     watermark: int = field(default_factory=new_payload)
 
     def facts(self) -> dict[str, str]:
@@ -95,6 +96,7 @@ class Origin:
             "weights_sha256": self.weights_sha256,
             "recipe_sha256": self.recipe_sha256,
             "pasting": self.pasting,
+            "precision": self.precision,
             "version": metadata.version("fsframework"),
         }
         return {key: value for key, value in known.items() if value is not None}

@@ -21,6 +21,7 @@ from fsframework.components import Swapper
 from fsframework.errors import UserError
 from fsframework.files import named, packed
 from fsframework.plugins import GROUP, Part, component, line_of, registry, unmet, use
+from fsframework.precision import Precision
 from fsframework.recipe_source import Source
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
@@ -123,7 +124,7 @@ class Stage(Keys):
     batch_size: int = Field(ge=1, description="Pairs that are worked on at once.")
     accumulate: int = Field(default=1, ge=1, description="Batches whose gradients are averaged into one step.")
     clip: float | None = Field(default=None, gt=0, description="Largest norm of the gradient; null: no limit.")
-    precision: Literal["auto", "fp32", "bf16"] = Field(
+    precision: Precision = Field(
         default="fp32",
         description="bf16: mixed precision by autocast; auto: bf16 where the device multiplies it in hardware (GPUs, "
         "processors with AMX or AVX-512's instructions for it), fp32 elsewhere, where bf16 is emulated and hundreds of "

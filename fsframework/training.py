@@ -28,7 +28,7 @@ from fsframework.distributed import ALONE, Share, World, unaveraged
 from fsframework.errors import UserError
 from fsframework.memory import keep_memory
 from fsframework.optimizers import Adam, stepping
-from fsframework.precision import has_bf16
+from fsframework.precision import autocast, wants_bf16
 from fsframework.progress import progress
 from fsframework.recipe import Recipe, Stage, blaming, build_swapper
 from fsframework.runs import Run, load_weights
@@ -105,7 +105,7 @@ class StageTrainer:
         if stage.channels_last:
             for module in (swapper, *self.losses):
                 module.to(memory_format=torch.channels_last)
-        self.bf16 = self._wants_bf16()
+        self.bf16 = wants_bf16(self.stage.precision, self.run.device, self.stage.name)
         self.paints = "identity" not in stage.train  # else faces are recognised, and none is swapped
         swapper.eval().requires_grad_(False)
         self.parts.train().requires_grad_(True)
@@ -134,13 +134,6 @@ class StageTrainer:
         if step >= 0 and not self.world.first:
             words.append(self.world.rank)
         return int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0] >> np.uint64(1))
-
-    def _wants_bf16(self) -> bool:
-        asked, device = self.stage.precision, self.run.device
-        if asked == "bf16" and not has_bf16(device):
-            slow = f"{self.stage.name}: this {device.type} has no bfloat16 and emulates it, which is very slow"
-            print(f"note: {slow}; precision: auto avoids that", file=sys.stderr)
-        return asked == "bf16" or (asked == "auto" and has_bf16(device))
 
     def _wants_recording(self) -> bool:
         wanted = self._wants("record", "steps of several processes are not recorded")
@@ -396,7 +389,7 @@ class StageTrainer:
 
     def _judge(self, active: list[Loss], batch: Batch, z_id: Tensor) -> tuple[Tensor, Tensor, SwapResult]:
         """The weighted sum of the losses, each of them (n,), and the swaps."""
-        with self._precision():
+        with autocast(self.run.device, self.bf16):
             output = self._swap(batch, z_id)
             terms = [self._judged(loss, "forward", batch, output, self.swapper) for loss in active]
             weighted = [loss.options.weight * term for loss, term in zip(active, terms, strict=True)]
@@ -405,12 +398,9 @@ class StageTrainer:
 
     def _criticise(self, critics: list[Loss], batch: Batch, output: SwapResult) -> tuple[Tensor, Tensor]:
         """The sum of the critics' terms, and each of them (n,)."""
-        with self._precision():
+        with autocast(self.run.device, self.bf16):
             terms = [self._judged(loss, "critic", batch, output) for loss in critics]
         return torch.stack(terms).sum(), torch.stack([term.detach().float() for term in terms])
-
-    def _precision(self) -> torch.autocast:
-        return torch.autocast(self.run.device.type, dtype=torch.bfloat16, enabled=self.bf16)
 
     def _check_finite(self, step: int, values: dict[str, float], group: list[Batch], dataset: Dataset) -> None:
         """Raises UserError, which names the loss and the batch, before bad numbers reach a checkpoint."""

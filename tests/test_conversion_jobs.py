@@ -203,6 +203,8 @@ def test_broken_files_of_a_folder_are_named_and_the_rest_is_done(
     assert {file for file in again if again[file] != times[file]} == {out / "0.jpg"}  # nothing is done twice
     with pytest.raises(UserError, match="holds something else, or results of another job; choose another folder"):
         swap_places(converter, pictures, out, [tmp_path / "source.png"], "all", [])
+    with pytest.raises(UserError, match="results of another job"):
+        swap_places(Converter(device="cpu", precision="bf16"), pictures, out, [tmp_path / "source.png"], "largest", [])
     with pytest.raises(UserError, match=r"lies inside .*, which is read"):
         swap_places(converter, pictures, pictures / "out", [tmp_path / "source.png"], "all", [])
     with pytest.raises(UserError, match="holds no pictures and no videos"):

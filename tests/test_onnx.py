@@ -342,6 +342,13 @@ def test_foreign_files(
     assert change is with_a_wrong_recipe or "\n" not in str(caught.value)
 
 
+def test_bfloat16_is_refused(small: tuple[str | Path, Path]) -> None:
+    """onnxruntime computes as the file says, which is float32; auto means that there."""
+    with pytest.raises(UserError, match=r"\.onnx: onnxruntime runs it, in float32; leave --precision out"):
+        Converter(small[1], precision="bf16")
+    assert not Converter(small[1], precision="auto").bf16
+
+
 def test_damaged_files(small: tuple[str | Path, Path], tmp_path: Path) -> None:
     whole, file = small[1].read_bytes(), tmp_path / "x.onnx"
     for content in (

@@ -4,11 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from fsf_faceshifter.shipped import HASHES, MODELS
 from fsf_identity import lfw_recogniser
 from skimage import data
 
-from fsframework import models
+from fsframework import models, verification
+from fsframework.cli import fsf
 from fsframework.components import Model
 from fsframework.conversion import Converter
 from fsframework.errors import UserError
@@ -16,6 +18,7 @@ from fsframework.evaluation import bench
 from fsframework.evaluation_alone import measure
 from fsframework.images import is_marked, read_image, write_image
 from fsframework.plugins import part, registry
+from fsframework.provenance import Marking
 from fsframework.recipe import Recipe
 from fsframework.recipe_check import check_file
 from fsframework.weights import verify
@@ -65,6 +68,24 @@ def test_a_swap_without_any_training(converter: Converter, tmp_path: Path) -> No
     left, top, right, bottom = converter.find(data.astronaut(), "a")[0].box.astype(int)
     face = np.abs(out.astype(int) - data.astronaut())[top:bottom, left:right]
     assert 1 < face.mean() < 25  # the astronaut onto herself: another picture, of the same face
+
+
+def test_bfloat16_changes_a_swap_by_a_grey_level_or_two() -> None:
+    exact, close = (Converter(device="cpu", precision=precision) for precision in ("fp32", "bf16"))
+    frame = data.astronaut()
+    face, source = exact.find(frame, "frame")[0], exact.source(frame[:, ::-1], "source")
+    one, other = (each.crops(frame, [(face, source)])[0][1].astype(int) for each in (exact, close))
+    assert 0 < np.abs(one - other).max() <= 4
+    assert "precision" not in exact.origin(Marking()).facts()
+
+
+def test_bfloat16_can_be_asked_for_and_the_manifest_says_so(tmp_path: Path) -> None:
+    face, out = tmp_path / "face.png", tmp_path / "out.png"
+    write_image(face, data.astronaut(), synthetic=False)
+    done = CliRunner().invoke(fsf, ["swap", str(face), str(face), str(out), "--precision", "bf16", "--device", "cpu"])
+    assert done.exit_code == 0, done.output
+    manifest = verification.verify(out).manifest
+    assert manifest is not None and manifest.facts["precision"] == "bf16"
 
 
 @pytest.mark.parametrize("model", HASHES)

@@ -8,14 +8,13 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 import yaml
 
-from fsframework import optimizers, training
+from fsframework import optimizers
 from fsframework.distributed import World
 from fsframework.errors import UserError
 from fsframework.images import write_image
@@ -390,34 +389,6 @@ class TestRunDirectory:
     def test_an_unknown_device(self, tmp_path: Path, recipe: Recipe) -> None:
         with pytest.raises(UserError, match="--device warp: cannot be used"):
             Run.open(recipe, tmp_path / "out", device="warp")
-
-
-@pytest.mark.parametrize(
-    ("asked", "device", "able", "wanted", "noted"),
-    [
-        ("auto", "cpu", True, True, False),
-        ("auto", "cuda", True, True, False),
-        ("auto", "cuda", False, False, False),
-        ("bf16", "cpu", True, True, False),
-        ("bf16", "cpu", False, True, True),
-        ("fp32", "cuda", True, False, False),
-    ],
-)
-def test_precision(
-    asked: str,
-    device: str,
-    able: bool,
-    wanted: bool,
-    noted: bool,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    monkeypatch.setattr(training, "has_bf16", lambda device: able)
-    trainer = StageTrainer.__new__(StageTrainer)
-    trainer.stage = SimpleNamespace(name="only", precision=asked)  # type: ignore[assignment]
-    trainer.run = SimpleNamespace(device=torch.device(device))  # type: ignore[assignment]
-    assert trainer._wants_bf16() == wanted
-    assert ("very slow; precision: auto avoids that" in capsys.readouterr().err) == noted
 
 
 def test_compiling_takes_every_network_that_can_be(

@@ -115,15 +115,16 @@ def test_aad_layers(channels: int, side: int, layers: int, half: bool, batch: in
     agree(gradients(fast(layers), values, torch.float32), right, 1e-5)
 
 
-def test_aad_layers_in_half_precision() -> None:
-    """What a network under autocast shows: bfloat16 maps, single-precision weights."""
+@pytest.mark.parametrize("h_type", [torch.bfloat16, torch.float32])
+def test_aad_layers_in_half_precision(h_type: torch.dtype) -> None:
+    """What a network under autocast shows: bfloat16 maps, single-precision weights; h as coarser levels left it."""
     values = aad_values(16, 8, 2, True, 2)
     h, weight, bias, *more = values
-    right = gradients(plain(2, True), [h.bfloat16(), weight, bias, *(each.bfloat16() for each in more)], torch.float64)
+    right = gradients(plain(2, True), [h.to(h_type), weight, bias, *(each.bfloat16() for each in more)], torch.float64)
 
     def under_autocast(h: Tensor, weight: Tensor, bias: Tensor, *more: Tensor) -> list[Tensor]:
         maps = [each.bfloat16() for each in more]
-        return [each.float() for each in fast(2)(h.bfloat16(), weight, bias, *maps)]
+        return [each.float() for each in fast(2)(h.to(h_type), weight, bias, *maps)]
 
     agree(gradients(under_autocast, values, torch.float32), right, 2e-2)
 

@@ -23,9 +23,11 @@ from fsframework.components import AttributeEncoder, ComponentOptions, Generator
 from fsframework.convolution import Conv2d, convolve, scaled
 from fsframework.doubling import doubled
 from fsframework.instance_norm import instance_norm
+from fsframework.precision import without_autocast
 from fsframework.types import Faces
 
 PLACES = ("in", "mid", "out")  # of the AAD layers on a block's main path
+EXACT = 2  # side of maps up to which the generator computes in float32 under autocast, too
 
 
 def level_count(size: int) -> int:
@@ -204,6 +206,10 @@ class AadGenerator(Generator):
 
     Departures: the paper does not say how weights start; here gammas start around 1, and the identity branch as strong
     as the attribute branch (public code starts it near 0, and the network then learns to copy the target).
+
+    Under autocast, too, the first level, whose instance norms see 4 pixels and enlarge what bfloat16 rounds, and all
+    that is made of z_id alone are computed in float32. That is 0.3 % of the arithmetic at 256 px, and with it a swap in
+    bfloat16 is 42 dB from one in float32 instead of 36 (weights at random; at 64 px 47 instead of 40).
     """
 
     name = "aad-generator"
@@ -285,18 +291,19 @@ class AadGenerator(Generator):
 
     def paint(self, z_id: Tensor, z_att: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """The image (B, 3, S, S) and the masks of each block (B, layers, H_k, W_k)."""
-        h = self._started(z_id)
+        with without_autocast(z_id.device):
+            z_id = _single(z_id)
+            h, identities = self._started(z_id), self.identity_affine(z_id)
         masks = []
-        levels = zip(self.blocks, self._used(z_att), self.identity_affine(z_id), strict=True)
-        for k, (block, z, identity) in enumerate(levels):
+        for k, level in enumerate(zip(self.blocks, self._used(z_att), identities, strict=True)):
             if k > 0:
                 h = doubled(h)
             if self.options.recompute and torch.is_grad_enabled():
-                h, mask = checkpoint(block, h, z, identity, use_reentrant=False)
+                h, mask = checkpoint(_painted, h, *level, use_reentrant=False)
             else:
-                h, mask = block(h, z, identity)
+                h, mask = _painted(h, *level)
             masks.append(mask)
-        return torch.tanh(h if h.dtype == torch.float64 else h.float()), masks
+        return torch.tanh(_single(h)), masks
 
     def forward(self, z_id: Tensor, z_att: list[Tensor]) -> Tensor:
         """The swap (B, 3, S, S) in [-1, 1]."""
@@ -307,3 +314,16 @@ class AadGenerator(Generator):
         if self.options.integration != "aad":
             return []
         return [masks.mean(dim=1, keepdim=True) for masks in self.paint(z_id, z_att)[1]]
+
+
+def _painted(h: Tensor, block: nn.Module, z_att: Tensor, identity: Tensor) -> tuple[Tensor, Tensor]:
+    """What a block makes of h, in float32 where maps are small."""
+    if h.shape[-1] > EXACT:
+        return cast(tuple[Tensor, Tensor], block(h, z_att, identity))
+    with without_autocast(h.device):
+        return cast(tuple[Tensor, Tensor], block(_single(h), _single(z_att), identity))
+
+
+def _single(values: Tensor) -> Tensor:
+    """In float32, unless they are more exact already."""
+    return values if values.dtype == torch.float64 else values.float()
