@@ -23,7 +23,7 @@ from fsframework.products import product
 # Where each way is the fastest, in pixels of all images together, as measured on two cores.
 WINOGRAD = 384  # of 3x3 convolutions; with fewer, its transformed weights, four times as many, do not pay
 PATCHES = 1024  # up to which patches do: of what a halving convolution gives, or what a doubling one takes
-PATCHES_BF16 = 256  # the same in bfloat16, whose direct convolutions are better
+PATCHES_BF16 = 256  # the same in bfloat16, whose direct convolutions are better where weights are few
 NARROW = 32 * 32  # inputs times outputs; below it Winograd's way is used for the gradient of the weights alone
 
 
@@ -70,7 +70,7 @@ class ConvTranspose2d(nn.ConvTranspose2d):
     def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
         """(B, inputs, H, W) to (B, outputs, H', W')."""
         arithmetic = _arithmetic(input, self.weight)
-        if output_size is None and _suits_patches(input, 1, arithmetic):
+        if output_size is None and _suits_patches(input, self.weight, 1, arithmetic):
             padding = cast(tuple[int, int], self.padding)[0]
             return _by_product(_Spread, input, self.weight, self.bias, self.stride[0], padding, arithmetic)
         return super().forward(input, output_size)
@@ -81,7 +81,7 @@ def convolve(images: Tensor, weight: Tensor, bias: Tensor | None = None, stride:
     arithmetic = _arithmetic(images, weight)
     if arithmetic == torch.float32 and _suits_winograd(images, weight, stride, padding):
         return cast(Tensor, _Winograd.apply(images, weight, bias))
-    if _suits_patches(images, stride, arithmetic):
+    if _suits_patches(images, weight, stride, arithmetic):
         return _by_product(_Patches, images, weight, bias, stride, padding, arithmetic)
     return F.conv2d(images, weight, bias, stride, padding)
 
@@ -109,8 +109,11 @@ def _suits_winograd(images: Tensor, weight: Tensor, stride: int, padding: int) -
     return winograd.kernels() is not None
 
 
-def _suits_patches(images: Tensor, stride: int, arithmetic: torch.dtype | None) -> bool:
-    most = PATCHES_BF16 if arithmetic == torch.bfloat16 else PATCHES
+def _suits_patches(images: Tensor, weight: Tensor, stride: int, arithmetic: torch.dtype | None) -> bool:
+    most = PATCHES
+    if arithmetic == torch.bfloat16:
+        # Patches spare the passes over all weights that a direct gradient makes, and cost passes over all patches.
+        most = min(PATCHES, max(PATCHES_BF16, 2 * weight.shape[0]))
     return arithmetic is not None and _pixels(images, stride) <= most
 
 
@@ -162,23 +165,24 @@ class _Patches(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, images: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int) -> Tensor:
         patches, (height, width) = gather(images, weight.shape[2], stride, padding)
-        ctx.save_for_backward(patches, weight)
-        ctx.shape, ctx.stride, ctx.padding = images.shape, stride, padding
+        ctx.save_for_backward(images, weight)
+        ctx.stride, ctx.padding = stride, padding
         made = product(patches, _matrix(weight).T, bias)
         return _as_images(made, (len(images), weight.shape[0], height, width))
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        patches, weight = ctx.saved_tensors
+        images, weight = ctx.saved_tensors
         rows = pixels_of(gradient)
         to_images = to_weight = to_bias = None
         if ctx.needs_input_grad[0]:
             size = gradient.shape[2], gradient.shape[3]
             to_images = scatter(
-                product(rows, _matrix(weight)), ctx.shape, size, weight.shape[2], ctx.stride, ctx.padding
+                product(rows, _matrix(weight)), images.shape, size, weight.shape[2], ctx.stride, ctx.padding
             )
         if ctx.needs_input_grad[1]:
+            patches, _ = gather(images, weight.shape[2], ctx.stride, ctx.padding)  # again: they are many times larger
             to_weight = _of_matrix(product(rows.T, patches), weight.shape)
         if ctx.needs_input_grad[2]:
             to_bias = rows.sum(dim=0)

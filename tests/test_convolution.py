@@ -96,6 +96,40 @@ def test_every_library_and_precision(
         assert (one - other).abs().max() < bound * other.abs().max()
 
 
+@pytest.mark.parametrize(
+    ("processor", "level", "wanted"),
+    [
+        ({"cpu_name": "AMD EPYC"}, "AVX512", True),
+        ({"cpu_name": "AMD EPYC"}, "AVX2", False),
+        ({"cpu_name": "Intel Xeon"}, "AVX512", False),
+        ({}, "AVX512", True),
+    ],
+)
+def test_mkl_multiplies_on_intels_own_processors(
+    processor: dict[str, str], level: str, wanted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+        pytest.skip("needs a torch with oneDNN")
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: processor, raising=False)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: level)
+    assert products.by_onednn.__wrapped__() == wanted
+
+
+@pytest.mark.parametrize(
+    ("outputs", "side", "way"),
+    [(128, 16, "_Patches"), (128, 17, "Convolution"), (256, 22, "_Patches"), (8, 8, "_Patches")],
+)
+def test_wide_layers_in_bfloat16_go_by_patches_on_more_pixels(
+    outputs: int, side: int, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """256 pixels, or twice the outputs: 484 pixels are fewer than 512."""
+    monkeypatch.setattr(convolution, "has_bf16", lambda device: True)
+    layer = Conv2d(8, outputs, 3, padding=1)
+    with torch.autocast("cpu", torch.bfloat16):
+        made = layer(torch.randn(1, 8, side, side))
+    assert way in type(made.grad_fn).__name__
+
+
 def test_bfloat16_is_left_to_torch_where_it_is_emulated(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(convolution, "has_bf16", lambda device: False)
     with torch.autocast("cpu", torch.bfloat16):
