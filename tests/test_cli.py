@@ -295,18 +295,29 @@ def test_swap_passes_on_what_it_is_given(fsf: Command, monkeypatch: pytest.Monke
     plain = Marking()
     assert given == [
         (b, c, [a], None, plain),
-        (("converter", "m", None, DEFAULT_PASTING), b, c, [a], "all", (), None, plain, WHOLE, PLAIN),
+        (("converter", "m", None, DEFAULT_PASTING, "fp32"), b, c, [a], "all", (), None, plain, WHOLE, PLAIN),
     ]
     given.clear()
-    assert fsf("swap", "--who", "p=q", "b.png", "c.png", "--preview", "3")[0] == 1  # some failed
-    made = ("converter", DEFAULT, None, DEFAULT_PASTING)
+    assert fsf("swap", "--who", "p=q", "b.png", "c.png", "--preview", "3", "--precision", "bf16")[0] == 1  # some failed
+    made = ("converter", DEFAULT, None, DEFAULT_PASTING, "bf16")
     called: object = (made, b, c, [], "largest", ("p=q",), 3, plain, WHOLE, PLAIN)
     assert given == [(b, c, ["p=q"], 3, plain), called]
     given.clear()
-    ways = ("--mask", "landmarks", "--colour", "lab", "--blend", "poisson", "--keep", "occlusions")
-    assert fsf("swap", "--pairs", "p.csv", "-o", "out", "--device", "cpu", *ways)[0] == 0
+    ways = (
+        "--mask",
+        "landmarks",
+        "--colour",
+        "lab",
+        "--blend",
+        "poisson",
+        "--keep",
+        "occlusions",
+        "--precision",
+        "auto",
+    )
+    assert fsf("swap", "--pairs", "p.csv", "-o", "out", "--device", "cpu", "--precision", "auto", *ways)[0] == 0
     pasting = Pasting("landmarks", "lab", "poisson", "occlusions")
-    assert given == [(("converter", DEFAULT, "cpu", pasting), Path("p.csv"), Path("out"), "largest", plain)]
+    assert given == [(("converter", DEFAULT, "cpu", pasting, "auto"), Path("p.csv"), Path("out"), "largest", plain)]
     assert fsf("swap", "--model", "m", "--pairs", "p.csv", "-o", "out")[0] == 1
     given.clear()
     assert fsf("swap", "a.png", "b.png", "c.png", "--label", "--consent", "Ann agreed")[0] == 0
