@@ -316,7 +316,7 @@ def compare(
     default="fp32",
     show_default=True,
     help="What the networks that swap compute in. bf16 is faster where the hardware multiplies it, and auto takes it "
-    "there; swaps then differ by a grey level or two.",
+    "there; swaps by the default model then differ by up to two grey levels.",
 )
 @click.option("--label", is_flag=True, help="Write the word synthetic into a corner of the results.")
 @click.option("--consent", metavar="TEXT", help="Who agreed to what, for the manifest of the results.")

@@ -76,9 +76,9 @@ class Converter:
         trained = models.load(model, device)
         if trained.recipe.networks.generator is None:
             raise UserError(f"{model}: is a recogniser and swaps nothing; name another model")
-        if pasting.keep == OCCLUSIONS and isinstance(trained.swapper, OnnxSwapper) and trained.recipe.networks.refiner:
-            raise UserError(f"{model}: hands on no draft, which keep: occlusions needs; use what it was exported from")
         by_onnx = isinstance(trained.swapper, OnnxSwapper)
+        if pasting.keep == OCCLUSIONS and by_onnx and trained.recipe.networks.refiner:
+            raise UserError(f"{model}: hands on no draft, which keep: occlusions needs; use what it was exported from")
         if precision == "bf16" and by_onnx:
             raise UserError(f"{model}: onnxruntime runs it, in float32; leave --precision out")
         self.bf16 = not by_onnx and wants_bf16(precision, trained.device, "--precision")

@@ -303,18 +303,7 @@ def test_swap_passes_on_what_it_is_given(fsf: Command, monkeypatch: pytest.Monke
     called: object = (made, b, c, [], "largest", ("p=q",), 3, plain, WHOLE, PLAIN)
     assert given == [(b, c, ["p=q"], 3, plain), called]
     given.clear()
-    ways = (
-        "--mask",
-        "landmarks",
-        "--colour",
-        "lab",
-        "--blend",
-        "poisson",
-        "--keep",
-        "occlusions",
-        "--precision",
-        "auto",
-    )
+    ways = ("--mask", "landmarks", "--colour", "lab", "--blend", "poisson", "--keep", "occlusions")
     assert fsf("swap", "--pairs", "p.csv", "-o", "out", "--device", "cpu", "--precision", "auto", *ways)[0] == 0
     pasting = Pasting("landmarks", "lab", "poisson", "occlusions")
     assert given == [(("converter", DEFAULT, "cpu", pasting, "auto"), Path("p.csv"), Path("out"), "largest", plain)]

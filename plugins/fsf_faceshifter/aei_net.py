@@ -286,7 +286,7 @@ class AadGenerator(Generator):
 
         As a convolution, torch's compiler and cuDNN disagree on how its gradient lies in memory.
         """
-        made = z_id @ self.start.weight.flatten(1).to(z_id.dtype)
+        made = z_id @ self.start.weight.flatten(1)
         return made.unflatten(1, (-1, 2, 2)) + cast(Tensor, self.start.bias)[:, None, None]
 
     def paint(self, z_id: Tensor, z_att: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
