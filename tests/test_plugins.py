@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from fsframework import cli, hookspecs, models
+from fsframework import cli_plugins, cli_training, hookspecs, models
 from fsframework.components import Loss
 from fsframework.errors import UserError
 from fsframework.plugins import KINDS, component, components, part, providers, registry, unknown
@@ -155,7 +155,7 @@ def test_run_names_distributions_before_it_starts(
     install(GOOD.replace("NAME", "good"))
     missing = r"stages\.0\.losses\.1: good \(.*\.py:4\) does not work here: NotImplementedError; pytest --fsf-plugin"
     with pytest.raises(UserError, match=missing):  # the loss has no forward: its training has begun
-        cli.run.main([small(tmp_path, "[]", "good"), "--out", str(tmp_path / "run")], standalone_mode=False)
+        cli_training.run.main([small(tmp_path, "[]", "good"), "--out", str(tmp_path / "run")], standalone_mode=False)
     assert re.match(r"components from fsframework \S+; try-0 1\.0 \(loss good\)\n", capsys.readouterr().out)
 
 
@@ -191,7 +191,7 @@ def test_command_line_warns_of_a_broken_plugin(
     install: Install, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     broken = install("raise RuntimeError('broken')")
-    cli.list_components.main(["loss"], standalone_mode=False)
+    cli_plugins.list_components.main(["loss"], standalone_mode=False)
     out, err = capsys.readouterr()
     assert err.startswith(f"warning: {broken}: this plugin is left out: {broken}.py:1: RuntimeError: broken; mend it")
     assert "hinge-gan" in out
