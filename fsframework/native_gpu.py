@@ -24,10 +24,13 @@ def usable(*tensors: Tensor) -> bool:
     return all(value.is_cuda and value.dtype in TYPES for value in tensors) and _has_triton()
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _has_triton() -> bool:
     """Whether there is Triton for this GPU. torch's compiler asks once and writes the answer down."""
     return _found()
+
+
+# What torch.compiler.assume_constant_result does, but for importing the compiler, which doubles the time of a start.
+_has_triton._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 @cache

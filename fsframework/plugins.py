@@ -113,7 +113,7 @@ def _brought_by(entry: metadata.EntryPoint) -> tuple[dict[str, list[type[bases.C
         hook = f"register_{kind.replace('-', '_')}"
         brought[kind] = _answer(loaded, hook, f"{base.__name__} classes")
         for cls in brought[kind]:
-            _check_class(cls, base, hook, place_of(getattr(loaded, hook)))
+            _check_class(cls, base, loaded, hook)
     models: list[Model] = _answer(loaded, "register_models", "Model values")
     if wrong := [model for model in models if not isinstance(model, Model)]:
         raise _Refused(f"{place_of(loaded)}: register_models must return Model values, and returns {wrong[0]!r}")
@@ -145,9 +145,10 @@ def _check_hooks(loaded: Any) -> None:
         raise _Refused(f"{place_of(loaded)}: it implements no hook; write one, with @hookimpl above it")
 
 
-def _check_class(cls: Any, base: type[bases.Component], hook: str, where: str) -> None:
-    """Raise _Refused unless a hook's answer is a class of its kind with a name."""
+def _check_class(cls: Any, base: type[bases.Component], loaded: Any, hook: str) -> None:
+    """Raise _Refused unless what a plugin's hook answers is a class of its kind with a name."""
     if not isinstance(cls, type):
+        where = place_of(getattr(loaded, hook))
         raise _Refused(f"{where}: {hook} must return classes, not instances of them, and returns {cls!r}")
     if not issubclass(cls, base):
         raise _Refused(
@@ -211,14 +212,15 @@ def _reason(entry: metadata.EntryPoint, error: Exception) -> str:
 def _check_free(brought: dict[str, list[type[bases.Component]]], found: dict[str, dict[str, Registered]]) -> None:
     for kind, classes in brought.items():
         for name, count in Counter(cls.name for cls in classes).items():
+            if count == 1 and name not in found[kind]:
+                continue
             places = " and ".join(place_of(cls) for cls in classes if cls.name == name)
             if count > 1:
                 raise _Refused(f"{places}: it brings {count} {kind} called {name}; give each its own name")
-            if name in found[kind]:
-                raise _Refused(
-                    f"{places}: the {SINGULAR[kind]} {name} is already brought by the plugin "
-                    f"{found[kind][name].plugin}; rename yours, or leave one out by FSF_BLOCK_PLUGINS"
-                )
+            raise _Refused(
+                f"{places}: the {SINGULAR[kind]} {name} is already brought by the plugin "
+                f"{found[kind][name].plugin}; rename yours, or leave one out by FSF_BLOCK_PLUGINS"
+            )
 
 
 def components(kind: str) -> dict[str, type[bases.Component]]:

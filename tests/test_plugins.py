@@ -1,6 +1,8 @@
 """The plugin host, with plugins that are as if installed (`install`)."""
 
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -185,6 +187,13 @@ def test_every_kind_has_a_hook() -> None:
 def test_built_in_plugins_have_no_problems() -> None:
     registry.cache_clear()
     assert registry().problems == []
+
+
+def test_plugins_load_without_what_few_commands_need() -> None:
+    slow = {"torch._dynamo", "torchvision", "timm", "scipy", "skimage", "joblib", "onnxruntime", "cryptography"}
+    code = f"import sys; from fsframework.plugins import registry; registry(); print(sorted({slow} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "[]\n"
 
 
 def test_command_line_warns_of_a_broken_plugin(

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -45,6 +46,14 @@ def test_old_gpus_do_not_use_them(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_cpus_do_not_use_them() -> None:
     assert not native_gpu.usable(torch.zeros(1))
+
+
+def test_the_compiler_asks_once_whether_there_is_triton(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = Mock(return_value=True)
+    monkeypatch.setattr(native_gpu, "_found", found)
+    compiled = torch.compile(lambda x: x + 1 if native_gpu._has_triton() else x, backend="eager", fullgraph=True)
+    assert compiled(torch.zeros(1)) == 1 and compiled(torch.ones(1)) == 2
+    found.assert_called_once()
 
 
 POINTERS = {"mean", "scale", "sums", "weight", "bias", "att_bias", "m", "dm", "dlogits"}  # float32 whatever maps are

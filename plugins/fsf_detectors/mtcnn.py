@@ -8,7 +8,6 @@ scores: see benchmarks/detector_agreement.py.
 import io
 from typing import Annotated, NamedTuple, Self
 
-import joblib  # type: ignore[import-untyped]
 import numpy as np
 import torch
 from pydantic import Field
@@ -158,6 +157,8 @@ def onet() -> nn.Sequential:
 def load_network(network: nn.Module, file: str) -> None:
     """Read the weights of one of the three, a key of `WEIGHTS`. Raises UserError as `MTCNN.load` does."""
     data = read(package_file("mtcnn", f"mtcnn/assets/weights/{file}"), WEIGHTS[file])
+    import joblib  # type: ignore[import-untyped]  # a quarter of a second, for which only those wait who find faces
+
     state = _from_keras(joblib.load(io.BytesIO(data)))
     network.load_state_dict(dict(zip(network.state_dict(), state, strict=True)))
 
