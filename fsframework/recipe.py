@@ -169,6 +169,11 @@ class Stage(Keys):
             raise ValueError("names a network twice; name each once")
         return train
 
+    @property
+    def paints(self) -> bool:
+        """Whether swaps are painted; else faces are recognised, and none is swapped."""
+        return "identity" not in self.train
+
     @model_validator(mode="after")
     def _frees_or_clips(self) -> Self:
         if self.free_gradients and self.clip is not None:

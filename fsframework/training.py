@@ -8,10 +8,10 @@ numbers are fixed, so a run that is killed at any moment and resumed ends bit fo
 
 import copy
 import sys
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from contextlib import nullcontext
 from dataclasses import replace
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from fsframework import models
-from fsframework.components import Dataset, Generator, Loss, Swapper
+from fsframework.components import Dataset, Loss, Swapper
 from fsframework.cuda_graph import Recorded, keep_rates, recordable
 from fsframework.distributed import ALONE, Share, World, unaveraged
 from fsframework.errors import UserError
@@ -35,13 +35,11 @@ from fsframework.runs import Run, load_weights
 from fsframework.signals import stop_asked
 from fsframework.training_board import Board
 from fsframework.training_clock import Clock, Launched
-from fsframework.training_pairs import NumberedFaces, TrainingPairs, floats
+from fsframework.training_pairs import TrainingPairs, floats, next_batch
+from fsframework.training_preparation import enrol, prepare
 from fsframework.training_state import pack_optimizer, unpack_optimizer
 from fsframework.types import Batch, SwapResult
-from fsframework.weights import below, load_state, save_state
-
-T = TypeVar("T")
-MOST_ONCE = 200_000  # faces that are embedded before training, which takes minutes, unless the recipe says otherwise
+from fsframework.weights import below
 
 
 def train(run: Run, world: World = ALONE, board: bool = False) -> None:
@@ -106,7 +104,6 @@ class StageTrainer:
             for module in (swapper, *self.losses):
                 module.to(memory_format=torch.channels_last)
         self.bf16 = wants_bf16(self.stage.precision, self.run.device, self.stage.name)
-        self.paints = "identity" not in stage.train  # else faces are recognised, and none is swapped
         swapper.eval().requires_grad_(False)
         self.parts.train().requires_grad_(True)
         self.average = copy.deepcopy(self.parts).requires_grad_(False) if stage.ema is not None else None
@@ -177,8 +174,9 @@ class StageTrainer:
         dataset.load()
         if len(dataset) < 2:
             raise UserError(f"stages.{self.number}: training needs at least 2 faces, the data hold {len(dataset)}")
-        z_ids = self.prepare(dataset)
-        self._enrol(z_ids, dataset)
+        z_ids = prepare(run, stage, self.swapper, dataset, self.world)
+        self.parts.train()
+        enrol(run, stage, self.swapper.generator, dataset, z_ids)
         if stage.compile:
             self._compile()  # now, since preparing sees batches of other sizes
         pairs = TrainingPairs(dataset, stage.pairs, [run.recipe.seed, self.number], plain=z_ids is None)
@@ -203,7 +201,7 @@ class StageTrainer:
         ):
             for step in range(done, stage.steps):
                 clock.start()
-                group = [_next(batches) for _ in range(stage.accumulate)]
+                group = [next_batch(batches) for _ in range(stage.accumulate)]
                 clock.data_ready()
                 running.append(self.step(step, group, z_ids))
                 last = step + 1 == stage.steps
@@ -237,59 +235,6 @@ class StageTrainer:
             for faces in (batch.source, batch.target)
         )
         return replace(batch, source=source, target=target)
-
-    def prepare(self, dataset: Dataset) -> Tensor | None:
-        """Let the data set prepare, and embed every face once; both are kept with the run.
-
-        Returns embeddings (N, D), or None where sources are embedded in every step, or none is needed.
-        """
-        file = self.run.prepared_file(self.stage)
-        if not self.world.first:
-            self.world.wait()  # until the first process has written it
-        if file.is_file():
-            state = load_state(file)
-            dataset.restore(_data_state(state))
-        else:
-            self.swapper.eval()
-            with torch.compiler.set_stance("force_eager"):  # what an earlier stage compiled is for its own batches
-                state = {f"data.{key}": torch.from_numpy(value) for key, value in dataset.prepare(self.swapper).items()}
-                dataset.restore(_data_state(state))
-                if self._embeds_once(dataset):
-                    state["z_id"] = self._embed(dataset)
-            save_state(file, state)
-            self.parts.train()
-        if self.world.first:
-            self.world.wait()
-        return state["z_id"].to(self.run.device) if "z_id" in state else None
-
-    def _embeds_once(self, dataset: Dataset) -> bool:
-        """Whether all faces are embedded before the first step."""
-        asked = self.stage.embeddings
-        return self.paints and (asked == "once" or (asked == "auto" and len(dataset) <= MOST_ONCE))
-
-    def _enrol(self, z_ids: Tensor | None, dataset: Dataset) -> None:
-        """Show the people of the data to a generator in training. Raises UserError if it cannot learn them."""
-        named, generator = self.run.recipe.networks.generator, self.swapper.generator
-        if "generator" not in self.parts or named is None or type(generator).enrol is Generator.enrol:
-            return
-        if z_ids is None:
-            wanted = f"{named.name} learns people by the embeddings of all their faces; write once"
-            raise UserError(f"stages.{self.number}.embeddings: {wanted}")
-        with blaming("networks.generator", named):
-            generator.enrol(z_ids, torch.from_numpy(dataset.persons()).to(z_ids.device))
-
-    @torch.no_grad()
-    def _embed(self, dataset: Dataset) -> Tensor:
-        """Embeddings of all faces (N, D): the sources' never change in training."""
-        numbered = NumberedFaces(dataset)
-        loader = DataLoader(numbered, batch_size=64, collate_fn=numbered.batch, num_workers=self.stage.workers)
-        batches, found = iter(loader), []
-        with progress(f"{self.stage.name}: embeddings", len(dataset), "faces") as ticker:
-            for _ in range(len(loader)):
-                faces = _next(batches)
-                found.append(self.swapper.identity(faces.to(self.run.device)).float().cpu())
-                ticker.advance(len(faces.image))
-        return torch.cat(found)
 
     def step(self, step: int, group: list[Batch], z_ids: Tensor | None) -> Launched:
         """Let the device take one step on some batches of the loader, whose gradients are averaged."""
@@ -348,7 +293,7 @@ class StageTrainer:
         """The embeddings (B, D) of the sources of a batch; of no length where a recogniser is trained."""
         if z_ids is not None:
             return z_ids[batch.source.index]
-        if not self.paints:
+        if not self.stage.paints:
             return torch.zeros(len(batch.source.image), 0, device=self.run.device)
         with torch.no_grad():
             return cast(Tensor, self.swapper.identity(batch.source)).float()
@@ -365,7 +310,7 @@ class StageTrainer:
 
     def _swap(self, batch: Batch, z_id: Tensor) -> SwapResult:
         """The swaps; where a recogniser is trained, the targets as they are and embeddings of no length."""
-        if self.paints:
+        if self.stage.paints:
             result: SwapResult = self.swapper(batch, z_id)
             return result
         return SwapResult(image=batch.target.image, draft=batch.target.image, z_id=z_id)
@@ -483,14 +428,6 @@ class _Side(nn.Module):
         return self.judge(*values)
 
 
-def _next(batches: Iterator[T]) -> T:
-    """The next batch. What is wrong with data is said in one line, also by another process that reads them."""
-    try:
-        return next(batches)
-    except UserError as error:
-        raise UserError(str(error).rstrip().rpartition(f"{UserError.__name__}: ")[2]) from None
-
-
 def _places(batch: Batch) -> tuple[Tensor, Tensor]:
     return batch.source.index, batch.target.index
 
@@ -498,7 +435,3 @@ def _places(batch: Batch) -> tuple[Tensor, Tensor]:
 def _detached(output: SwapResult) -> SwapResult:
     mask = None if output.mask is None else output.mask.detach()
     return SwapResult(output.image.detach(), output.draft.detach(), output.z_id, [], mask)
-
-
-def _data_state(state: dict[str, Tensor]) -> dict[str, np.ndarray]:
-    return {key: value.numpy() for key, value in below("data", state).items()}

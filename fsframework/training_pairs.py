@@ -4,19 +4,21 @@ Everything random about a pair follows from (seed, stage, n), so it depends neit
 where a run was interrupted.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from torch.utils.data import Dataset as TorchDataset
 
 from fsframework.components import Dataset
+from fsframework.errors import UserError
 from fsframework.images import grey, to_float, to_planes
 from fsframework.pairs import collate, paired
 from fsframework.recipe import Pairs
 from fsframework.types import Batch, Faces, Sample
 
+T = TypeVar("T")
 ATTEMPTS = 20  # to draw a source who is somebody else, before anybody will do
 
 
@@ -135,3 +137,11 @@ def mirrored(sample: Sample) -> Sample:
     known = None if sample.known is None else sample.known[:, ::-1].copy()
     truth = None if sample.truth is None else sample.truth[:, ::-1].copy()
     return Sample(sample.image[:, ::-1].copy(), sample.name, sample.person, landmarks, known, truth)
+
+
+def next_batch(batches: Iterator[T]) -> T:
+    """A loader's next batch. What is wrong with data is said in one line, also by another process that reads them."""
+    try:
+        return next(batches)
+    except UserError as error:
+        raise UserError(str(error).rstrip().rpartition(f"{UserError.__name__}: ")[2]) from None
