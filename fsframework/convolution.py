@@ -129,7 +129,7 @@ def _by_product(
     """What `_Patches` or `_Spread` make of everything, in a precision."""
     with without_autocast(images.device):
         bias = None if bias is None else bias.to(arithmetic)
-        return cast(Tensor, way.apply(images.to(arithmetic), weight.to(arithmetic), bias, stride, padding))
+        return cast(Tensor, way.apply(images.to(arithmetic), weight, bias, stride, padding))
 
 
 class _Winograd(torch.autograd.Function):
@@ -167,7 +167,7 @@ class _Patches(torch.autograd.Function):
         patches, (height, width) = gather(images, weight.shape[2], stride, padding)
         ctx.save_for_backward(images, weight)
         ctx.stride, ctx.padding = stride, padding
-        made = product(patches, _matrix(weight).T, bias)
+        made = product(patches, _matrix(weight, images).T, bias)
         return _as_images(made, (len(images), weight.shape[0], height, width))
 
     @staticmethod
@@ -179,7 +179,7 @@ class _Patches(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             size = gradient.shape[2], gradient.shape[3]
             to_images = scatter(
-                product(rows, _matrix(weight)), images.shape, size, weight.shape[2], ctx.stride, ctx.padding
+                product(rows, _matrix(weight, rows)), images.shape, size, weight.shape[2], ctx.stride, ctx.padding
             )
         if ctx.needs_input_grad[1]:
             patches, _ = gather(images, weight.shape[2], ctx.stride, ctx.padding)  # again: they are many times larger
@@ -201,7 +201,7 @@ class _Spread(torch.autograd.Function):
         ctx.stride, ctx.padding = stride, padding
         tall, wide = ((side - 1) * stride + kernel - 2 * padding for side in (height, width))
         shape = torch.Size([count, weight.shape[1], tall, wide])
-        result = scatter(product(rows, _matrix(weight)), shape, (height, width), kernel, stride, padding)
+        result = scatter(product(rows, _matrix(weight, rows)), shape, (height, width), kernel, stride, padding)
         return result if bias is None else result.add_(bias[:, None, None])
 
     @staticmethod
@@ -212,7 +212,7 @@ class _Spread(torch.autograd.Function):
         to_images = to_weight = to_bias = None
         if ctx.needs_input_grad[0]:
             shape = (len(gradient), weight.shape[0], height, width)
-            to_images = _as_images(product(patches, _matrix(weight).T), shape)
+            to_images = _as_images(product(patches, _matrix(weight, patches).T), shape)
         if ctx.needs_input_grad[1]:
             to_weight = _of_matrix(product(rows.T, patches), weight.shape)
         if ctx.needs_input_grad[2]:
@@ -220,9 +220,13 @@ class _Spread(torch.autograd.Function):
         return to_images, to_weight, to_bias, None, None
 
 
-def _matrix(weight: Tensor) -> Tensor:
-    """(O, kernel * kernel * C) of (O, C, kernel, kernel); a view, in channels-last order."""
-    return weight.permute(0, 2, 3, 1).flatten(1)
+def _matrix(weight: Tensor, like: Tensor) -> Tensor:
+    """(O, kernel * kernel * C) of (O, C, kernel, kernel) in the precision of another tensor, in channels-last order.
+
+    A view where that is the weight's own. Elsewhere nobody keeps what is made here, and the pass back makes it again:
+    weights in bfloat16 would stay from one pass to the other, beside the maps, a fifth of what a step has there.
+    """
+    return weight.to(like.dtype).permute(0, 2, 3, 1).flatten(1)
 
 
 def _of_matrix(matrix: Tensor, shape: torch.Size) -> Tensor:

@@ -120,14 +120,20 @@ def test_recomputed_blocks_have_the_same_gradients() -> None:
         assert torch.equal(one.grad, other.grad)
 
 
+SIDES = [((19, 17), (19, 17)), ((20, 18), (10, 9)), ((2, 2), (1, 1))]  # of the maps, and of gammas and betas
+
+
+@pytest.mark.parametrize(("sides", "att_sides"), SIDES)
 @pytest.mark.parametrize("native", [True, False])
-def test_one_pass_equals_the_equations(native: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_pass_equals_the_equations(
+    native: bool, sides: tuple[int, int], att_sides: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
     if native and aad._kernels() is None:
         pytest.skip("needs a C compiler")
     if not native:
         monkeypatch.setattr(aad, "_kernels", lambda: None)
     torch.manual_seed(0)
-    shapes = [(3, 16, 19, 17), (3, 32, 19, 17), (3, 32, 1, 1), (3, 1, 19, 17)]
+    shapes = [(3, 16, *sides), (3, 32, *att_sides), (3, 32, 1, 1), (3, 1, *sides)]
     given = [torch.rand(shape) if shape[1] == 1 else torch.randn(shape) for shape in shapes]
     direction = torch.randn(shapes[0])
     found = []
@@ -142,11 +148,12 @@ def test_one_pass_equals_the_equations(native: bool, monkeypatch: pytest.MonkeyP
         torch.testing.assert_close(one.double(), other, rtol=1e-4, atol=1e-4)
 
 
-def test_one_pass_in_bfloat16() -> None:
+@pytest.mark.parametrize(("sides", "att_sides"), SIDES)
+def test_one_pass_in_bfloat16(sides: tuple[int, int], att_sides: tuple[int, int]) -> None:
     if aad._kernels() is None:
         pytest.skip("needs a C compiler")
     torch.manual_seed(0)
-    shapes = [(3, 16, 19, 17), (3, 32, 19, 17), (3, 32, 1, 1), (3, 1, 19, 17)]
+    shapes = [(3, 16, *sides), (3, 32, *att_sides), (3, 32, 1, 1), (3, 1, *sides)]
     given = [(torch.rand(shape) if shape[1] == 1 else torch.randn(shape)).bfloat16() for shape in shapes]
     direction = torch.randn(shapes[0]).bfloat16()
     found = []

@@ -179,11 +179,13 @@ class Work:
         batch, z_id = self.pairs
         swapper.attributes.train(), swapper.generator.train()
         losses[0].requires_grad_(False)
+        optimizers[0].zero_grad(set_to_none=True)
         with self.precision:
             output = swapper(batch, z_id)
             total = torch.stack([loss(batch, output, swapper) for loss in losses]).sum()
         self._descend(optimizers[0], total)
         losses[0].requires_grad_(True)
+        optimizers[1].zero_grad(set_to_none=True)
         with self.precision:
             fake = SwapResult(output.image.detach(), output.image.detach(), output.z_id)
             critic = losses[0].critic(batch, fake)
@@ -191,7 +193,6 @@ class Work:
         return torch.stack([total.detach(), critic.detach()])
 
     def _descend(self, optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
-        optimizer.zero_grad(set_to_none=True)
         if self.free_gradients:
             from fsframework.optimizers import stepping
 

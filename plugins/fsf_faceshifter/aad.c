@@ -2,16 +2,51 @@
  *
  * Channels-last: a pixel's numbers lie side by side. h and out have C channels; att and identity have gamma (C) and
  * then beta (C), att for each pixel, identity for each image; mask has one number a pixel. C is a multiple of LANES.
+ * att may have half the side (`doubled`): it is interpolated on the way, and is never in memory at full size. Its
+ * gradient is that of the interpolated one.
  * h, att, out and their gradients are float32, or bfloat16 where `half` says so; the rest is float32, and so are sums.
  */
 #include "lanes.h"
 
+/* Where the number 0 of att is for a pixel: its own, or where att has half the side the four that bilinear
+ * interpolation mixes, and their shares. Beyond the edge they are those at the edge. */
+typedef struct {
+    long at[4];
+    float share[4];
+} Near;
+
+INLINE Near near(long pixel, long height, long width, long channels, int doubled) {
+    Near found = {{2 * channels * pixel}, {1}};
+    if (!doubled) return found;
+    long image = pixel / (height * width), y = pixel / width % height, x = pixel % width;
+    long tall = height / 2, wide = width / 2;
+    long above = (y + 1) / 2 - 1, left = (x + 1) / 2 - 1;
+    long rows[2] = {above < 0 ? 0 : above, above + 1 < tall ? above + 1 : tall - 1};
+    long columns[2] = {left < 0 ? 0 : left, left + 1 < wide ? left + 1 : wide - 1};
+    float low = y % 2 ? 0.25f : 0.75f, right = x % 2 ? 0.25f : 0.75f;
+    for (int k = 0; k < 4; k++) {
+        found.at[k] = 2 * channels * ((image * tall + rows[k / 2]) * wide + columns[k % 2]);
+        found.share[k] = (k / 2 ? low : 1 - low) * (k % 2 ? right : 1 - right);
+    }
+    return found;
+}
+
+INLINE lanes near_load(const void *att, const Near *near, long c, int half, int doubled) {
+    lanes value = map_load(att, near->at[0] + c, half);
+    if (!doubled) return value;
+    value *= near->share[0];
+    for (int k = 1; k < 4; k++) value += near->share[k] * map_load(att, near->at[k] + c, half);
+    return value;
+}
+
 /* One pixel of an image, whose number is given. */
-INLINE void forward(const void *h, const void *att, const float *identity, float m, void *out, long pixel,
-                    long channels, int half) {
-    const long at = pixel * channels, a = 2 * at;
+INLINE void forward(const void *h, const void *att, const float *identity, float m, void *out, long pixel, long height,
+                    long width, long channels, int half, int doubled) {
+    const long at = pixel * channels;
+    const Near att_at = near(pixel, height, width, channels, doubled);
     for (long c = 0; c < channels; c += LANES) {
-        lanes gamma = map_load(att, a + c, half), beta = map_load(att, a + channels + c, half);
+        lanes gamma = near_load(att, &att_at, c, half, doubled);
+        lanes beta = near_load(att, &att_at, channels + c, half, doubled);
         gamma += m * (load(identity + c) - gamma);
         beta += m * (load(identity + channels + c) - beta);
         lanes value = gamma * map_load(h, at + c, half) + beta;
@@ -20,24 +55,32 @@ INLINE void forward(const void *h, const void *att, const float *identity, float
 }
 
 void aad_forward(const void *h, const void *att, const float *identity, const float *mask, void *out, long images,
-                 long pixels, long channels, long half) {
+                 long height, long width, long channels, long half, long doubled) {
+    const long pixels = height * width;
 #pragma omp parallel for schedule(static)
     for (long pixel = 0; pixel < images * pixels; pixel++) {
         const float *i = identity + pixel / pixels * 2 * channels;
-        if (half)
-            forward(h, att, i, mask[pixel], out, pixel, channels, 1);
+        if (half && doubled)
+            forward(h, att, i, mask[pixel], out, pixel, height, width, channels, 1, 1);
+        else if (half)
+            forward(h, att, i, mask[pixel], out, pixel, height, width, channels, 1, 0);
+        else if (doubled)
+            forward(h, att, i, mask[pixel], out, pixel, height, width, channels, 0, 1);
         else
-            forward(h, att, i, mask[pixel], out, pixel, channels, 0);
+            forward(h, att, i, mask[pixel], out, pixel, height, width, channels, 0, 0);
     }
 }
 
 /* The same backward. Gradients of gamma_id and beta_id are added to `sum`; the mask's is returned. */
 INLINE float backward(const void *gradient, const void *h, const void *att, const float *identity, float m, void *to_h,
-                      void *to_att, float *sum, long pixel, long channels, int half) {
+                      void *to_att, float *sum, long pixel, long height, long width, long channels, int half,
+                      int doubled) {
     const long at = pixel * channels, a = 2 * at;
+    const Near att_at = near(pixel, height, width, channels, doubled);
     lanes to_m = {0};
     for (long c = 0; c < channels; c += LANES) {
-        lanes gamma_att = map_load(att, a + c, half), beta_att = map_load(att, a + channels + c, half);
+        lanes gamma_att = near_load(att, &att_at, c, half, doubled);
+        lanes beta_att = near_load(att, &att_at, channels + c, half, doubled);
         lanes x = map_load(h, at + c, half);
         lanes gamma_more = load(identity + c) - gamma_att, beta_more = load(identity + channels + c) - beta_att;
         lanes gamma = gamma_att + m * gamma_more;
@@ -57,8 +100,9 @@ INLINE float backward(const void *gradient, const void *h, const void *att, cons
 
 /* `to_identity` gets a sum for each block of `block` pixels of an image: (images, blocks, 2 C), not yet added up. */
 void aad_backward(const void *gradient, const void *h, const void *att, const float *identity, const float *mask,
-                  void *to_h, void *to_att, float *to_identity, float *to_mask, long images, long pixels, long channels,
-                  long block, long half) {
+                  void *to_h, void *to_att, float *to_identity, float *to_mask, long images, long height, long width,
+                  long channels, long block, long half, long doubled) {
+    const long pixels = height * width;
     long blocks = (pixels + block - 1) / block;
 #pragma omp parallel for schedule(static)
     for (long part = 0; part < images * blocks; part++) {
@@ -69,10 +113,18 @@ void aad_backward(const void *gradient, const void *h, const void *att, const fl
         for (long c = 0; c < 2 * channels; c++) sum[c] = 0;
         for (long pixel = image * pixels + first; pixel < image * pixels + last; pixel++) {
             const float m = mask[pixel];
-            if (half)
-                to_mask[pixel] = backward(gradient, h, att, i, m, to_h, to_att, sum, pixel, channels, 1);
+            if (half && doubled)
+                to_mask[pixel] =
+                    backward(gradient, h, att, i, m, to_h, to_att, sum, pixel, height, width, channels, 1, 1);
+            else if (half)
+                to_mask[pixel] =
+                    backward(gradient, h, att, i, m, to_h, to_att, sum, pixel, height, width, channels, 1, 0);
+            else if (doubled)
+                to_mask[pixel] =
+                    backward(gradient, h, att, i, m, to_h, to_att, sum, pixel, height, width, channels, 0, 1);
             else
-                to_mask[pixel] = backward(gradient, h, att, i, m, to_h, to_att, sum, pixel, channels, 0);
+                to_mask[pixel] =
+                    backward(gradient, h, att, i, m, to_h, to_att, sum, pixel, height, width, channels, 0, 0);
         }
     }
 }

@@ -15,6 +15,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from fsframework import native
+from fsframework.doubling import doubled
 
 Integration = Literal["aad", "add", "cat", "spade", "adain"]
 BLOCK = 256  # pixels whose gradients of gamma_id and beta_id are added up at once
@@ -28,13 +29,14 @@ def integrate(h: Tensor, att: Tensor, identity: Tensor, mask: Tensor) -> Tensor:
     h:
         (B, C, H, W), normalised.
     att, identity:
-        gamma and beta, one after the other: (B, 2C, H, W) and (B, 2C, 1, 1).
+        gamma and beta, one after the other: (B, 2C, H, W) and (B, 2C, 1, 1). att may have half the side, and is then
+        interpolated bilinearly.
     mask:
         M, (B, 1, H, W).
     """
     if _fits(h, att, identity, mask):
         return cast(Tensor, _Integrate.apply(h, att, identity.float(), mask.float()))
-    gamma, beta = torch.lerp(att, identity, mask.to(att.dtype)).chunk(2, dim=1)
+    gamma, beta = torch.lerp(_as_large(att, h), identity, mask.to(att.dtype)).chunk(2, dim=1)
     return F.relu(torch.addcmul(beta, gamma, h))
 
 
@@ -47,6 +49,7 @@ def joined(kind: Integration, h: Tensor, att: Tensor, identity: Tensor, mask: Te
     """
     if kind == "aad":
         return integrate(h, att, identity, mask)
+    att = _as_large(att, h)
     if kind == "adain":
         gamma, beta = (0.5 * (identity + att.mean(dim=(2, 3), keepdim=True))).chunk(2, dim=1)
         return F.relu(torch.addcmul(beta, gamma, h))
@@ -59,6 +62,10 @@ def joined(kind: Integration, h: Tensor, att: Tensor, identity: Tensor, mask: Te
     return F.relu(attributes + who) if kind == "add" else F.relu(torch.cat([attributes, who], dim=1))
 
 
+def _as_large(att: Tensor, h: Tensor) -> Tensor:
+    return att if att.shape[-1] == h.shape[-1] else doubled(att)
+
+
 def _fits(h: Tensor, *others: Tensor) -> bool:
     if h.device.type != "cpu" or h.dtype not in (torch.float32, torch.bfloat16):
         return False
@@ -69,7 +76,7 @@ def _fits(h: Tensor, *others: Tensor) -> bool:
 
 @cache
 def _kernels() -> ctypes.CDLL | None:
-    return native.library(Path(__file__).with_name("aad.c"), aad_forward=(5, 4), aad_backward=(9, 5))
+    return native.library(Path(__file__).with_name("aad.c"), aad_forward=(5, 6), aad_backward=(9, 7))
 
 
 def _last(images: Tensor) -> Tensor:
@@ -85,10 +92,9 @@ class _Integrate(torch.autograd.Function):
         kernels = _kernels()
         assert kernels is not None
         count, channels, height, width = h.shape
-        tensors = (h, att, identity, mask, result)
-        kernels.aad_forward(
-            *(value.data_ptr() for value in tensors), count, height * width, channels, native.is_half(h)
-        )
+        addresses = (value.data_ptr() for value in (h, att, identity, mask, result))
+        twice = int(att.shape[-1] < width)
+        kernels.aad_forward(*addresses, count, height, width, channels, native.is_half(h), twice)
         return result
 
     @staticmethod
@@ -97,11 +103,16 @@ class _Integrate(torch.autograd.Function):
         h, att, identity, mask = ctx.saved_tensors
         count, channels, height, width = h.shape
         blocks = -(-height * width // BLOCK)
-        to_h, to_att, to_mask = torch.empty_like(h), torch.empty_like(att), torch.empty_like(mask)
+        twice = int(att.shape[-1] < width)
+        to_h, to_mask = torch.empty_like(h), torch.empty_like(mask)
+        shape = count, 2 * channels, height, width
+        to_att = torch.empty(shape, dtype=att.dtype, memory_format=torch.channels_last)
         sums = identity.new_empty(count, blocks, 2 * channels)
         kernels = _kernels()
         assert kernels is not None
         tensors = (_last(gradient), h, att, identity, mask, to_h, to_att, sums, to_mask)
         addresses = (value.data_ptr() for value in tensors)
-        kernels.aad_backward(*addresses, count, height * width, channels, BLOCK, native.is_half(h))
+        kernels.aad_backward(*addresses, count, height, width, channels, BLOCK, native.is_half(h), twice)
+        if twice:
+            to_att = torch.ops.aten.upsample_bilinear2d_backward(to_att, (height, width), att.shape, False)
         return to_h, to_att, sums.sum(dim=1)[..., None, None], to_mask

@@ -28,6 +28,7 @@ from fsframework.types import Faces
 
 PLACES = ("in", "mid", "out")  # of the AAD layers on a block's main path
 EXACT = 2  # side of maps up to which the generator computes in float32 under autocast, too
+RECOMPUTED = 2  # blocks at the end that may be: the others hold a quarter of the numbers and do half of the work
 
 
 def level_count(size: int) -> int:
@@ -159,14 +160,12 @@ class AadBlock(nn.Module):
         return a + h, torch.cat(masks, dim=1)
 
     def attribute_affine(self, z_att: Tensor, side: int) -> list[Tensor]:
-        """gamma_att and beta_att of each layer, (B, 2 inputs, side, side)."""
+        """gamma_att and beta_att of each layer, (B, 2 inputs, side, side), or of half the side where z_att is."""
         rows = zip(self.att.weight.chunk(self.affine_layers), self._att_biases(), strict=True)
         made = [convolve(z_att, weight, bias) for weight, bias in rows]
         shown = z_att.shape[-1]
-        if shown == side:
+        if side in (shown, 2 * shown):  # interpolation commutes with 1x1 weights, and is done where they are used
             return made
-        if 2 * shown == side:
-            return [doubled(each) for each in made]  # interpolation commutes with 1x1 weights
         # Autocast on GPUs gives it in float32, which nothing here needs.
         return [F.interpolate(each, size=(side, side), mode="bilinear").to(each.dtype) for each in made]
 
@@ -239,7 +238,8 @@ class AadGenerator(Generator):
         )
         recompute: bool = Field(
             False,
-            description="Train in less memory: each block's inner values are computed again when gradients need them.",
+            description="Train in less memory: inner values of the last two blocks, most of all, are computed again "
+            "when gradients need them.",
         )
 
     options: Options
@@ -298,7 +298,7 @@ class AadGenerator(Generator):
         for k, level in enumerate(zip(self.blocks, self._used(z_att), identities, strict=True)):
             if k > 0:
                 h = doubled(h)
-            if self.options.recompute and torch.is_grad_enabled():
+            if self.options.recompute and k >= len(self.blocks) - RECOMPUTED and torch.is_grad_enabled():
                 h, mask = checkpoint(_painted, h, *level, use_reentrant=False)
             else:
                 h, mask = _painted(h, *level)
