@@ -25,6 +25,7 @@ from unittest import mock
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
@@ -270,8 +271,10 @@ class Work:
     def start(self) -> int:
         """`fsf swap` up to its first complaint: the interpreter, torch and the plugins are loaded."""
         with tempfile.TemporaryDirectory() as folder:
-            command = [sys.executable, "-m", "fsframework", "swap", "a.png", "b.png", "c.png", "--model", folder]
-            subprocess.run(command, capture_output=True, check=False, cwd=folder)
+            Image.new("RGB", (8, 8)).save(Path(folder) / "a.png")  # else this is what it complains of, at once
+            command = [sys.executable, "-m", "fsframework", "swap", "a.png", "a.png", "b.png", "--model", "none"]
+            done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
+        assert "none: no such model" in done.stderr, done.stderr
         return 1
 
     def seconds(self, task: str) -> tuple[float, int]:
