@@ -1,8 +1,6 @@
 """`fsf bench` and `fsf compare`: figures."""
 
 import json
-import shlex
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +14,7 @@ from fsframework.cli_options import (
     PAIRS,
     PROTOCOL,
     SETS,
+    command_line,
     console,
     warn_of_broken_plugins,
     with_pairs,
@@ -63,7 +62,7 @@ def bench(
     from fsframework.recipe import is_alone
 
     warn_of_broken_plugins()
-    command = {"command": shlex.join(["fsf", *sys.argv[1:]])}
+    command = {"command": command_line()}
     shown: Callable[[dict[str, Any]], RenderableType]
     if model is None and len(names) == 1 and is_alone(names[0]):
         if pairs is not None or details is not None or protocol is not None:
@@ -121,7 +120,7 @@ def compare(
     chosen = None if protocol is None else Protocol.load(protocol)
     found = compare(methods, out, with_pairs(sets, pairs), device, chosen)
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    kept = {"command": shlex.join(["fsf", *sys.argv[1:]]), "date": now, **found}
+    kept = {"command": command_line(), "date": now, **found}
     for file in filter(None, [out / "comparison.json", save]):
         write_text(file, json.dumps(kept, indent=2) + "\n")
     write_text(out / "comparison.html", write_page(found, out))

@@ -1,6 +1,7 @@
 """Options that several commands of `fsf` take, and what several do."""
 
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,11 @@ def with_pairs(sets: tuple[str, ...], pairs: str | None) -> list[str]:
     if pairs is None:
         return list(sets)
     return [*sets, f"evaluation.pairs={pairs if pairs.isdecimal() else json.dumps(pairs)}"]
+
+
+def command_line() -> str:
+    """This command, as it could be typed again."""
+    return shlex.join(["fsf", *sys.argv[1:]])
 
 
 def warn_of_broken_plugins() -> None:

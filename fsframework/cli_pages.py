@@ -1,13 +1,21 @@
 """`fsf serve` and `fsf study`: pages in the browser."""
 
 import json
-import shlex
-import sys
 from pathlib import Path
 
 import click
 
-from fsframework.cli_options import DEVICE, FILE, MODEL, PAIRS, SETS, console, warn_of_broken_plugins, with_pairs
+from fsframework.cli_options import (
+    DEVICE,
+    FILE,
+    MODEL,
+    PAIRS,
+    SETS,
+    command_line,
+    console,
+    warn_of_broken_plugins,
+    with_pairs,
+)
 from fsframework.errors import UserError
 
 HOST = click.option(
@@ -81,8 +89,7 @@ def new_study(
     from fsframework.study.new import make
 
     warn_of_broken_plugins()
-    command = shlex.join(["fsf", *sys.argv[1:]])
-    made = make(methods, folder, trials, seed, with_pairs(sets, pairs), device, command)
+    made = make(methods, folder, trials, seed, with_pairs(sets, pairs), device, command_line())
     checks = sum(trial.is_check for trial in made.trials)
     click.echo(f"study: {folder} ({trials} trials, {checks} attention checks)")
     click.echo(f"next: edit {folder / 'consent.txt'}, then: fsf study serve {folder}")

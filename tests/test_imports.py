@@ -3,6 +3,7 @@
 import ast
 import sys
 import tomllib
+from collections.abc import Iterable
 from fnmatch import fnmatch
 from functools import cache
 from pathlib import Path
@@ -79,8 +80,13 @@ def tree(file: Path) -> ast.Module:
 
 def imports(file: Path) -> set[str]:
     """Everything that a file imports, at the top or inside functions, as dotted names: `fsframework.types`."""
+    return imported(file, ast.walk(tree(file)))
+
+
+def imported(file: Path, nodes: Iterable[ast.AST]) -> set[str]:
+    """What those of some nodes of a file import that are imports."""
     found = set()
-    for node in ast.walk(tree(file)):
+    for node in nodes:
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -145,13 +151,16 @@ def test_plugins_import_the_open_part_of_the_framework_and_no_other_plugin(folde
         assert not others, file
 
 
-@pytest.mark.parametrize("file", [file for file in FRAMEWORK if family(module(file)) == "cli"], ids=module)
+COMMANDS = [file for file in FRAMEWORK if family(module(file)) == "cli"]
+
+
+@pytest.mark.parametrize("file", COMMANDS, ids=module)
 def test_command_line_imports_little_at_the_top(file: Path) -> None:
-    top = [node for node in tree(file).body if isinstance(node, ast.Import | ast.ImportFrom)]
-    names = {alias.name if isinstance(node, ast.Import) else node.module for node in top for alias in node.names}
-    ours = {name for name in names if str(name).partition(".")[0] not in sys.stdlib_module_names}
-    of_commands = {"fsframework"} if file.stem == "cli" else {"fsframework.cli_options"}
-    assert "click" in ours and ours <= {"click", "fsframework.errors"} | of_commands
+    top = imported(file, tree(file).body)
+    ours = {name for name in top if name.partition(".")[0] not in sys.stdlib_module_names} - {"fsframework.errors"}
+    commands = {f"fsframework.{other.stem}" for other in COMMANDS} - {"fsframework.cli", "fsframework.cli_options"}
+    of_cli = {"cli": commands, "cli_options": set[str]()}
+    assert ours == {"click"} | of_cli.get(file.stem, {"fsframework.cli_options"})
 
 
 def test_entry_points_and_packages_equal_the_folders() -> None:

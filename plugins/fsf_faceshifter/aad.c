@@ -54,20 +54,18 @@ INLINE void forward(const void *h, const void *att, const float *identity, float
     }
 }
 
+/* A call with constants for `half` and `doubled`, by which the compiler makes four functions of one. */
+#define CHOSEN(CALL) (half ? doubled ? CALL(1, 1) : CALL(1, 0) : doubled ? CALL(0, 1) : CALL(0, 0))
+
+#define FORWARD(HALF, DOUBLED) forward(h, att, i, mask[pixel], out, pixel, height, width, channels, HALF, DOUBLED)
+
 void aad_forward(const void *h, const void *att, const float *identity, const float *mask, void *out, long images,
                  long height, long width, long channels, long half, long doubled) {
     const long pixels = height * width;
 #pragma omp parallel for schedule(static)
     for (long pixel = 0; pixel < images * pixels; pixel++) {
         const float *i = identity + pixel / pixels * 2 * channels;
-        if (half && doubled)
-            forward(h, att, i, mask[pixel], out, pixel, height, width, channels, 1, 1);
-        else if (half)
-            forward(h, att, i, mask[pixel], out, pixel, height, width, channels, 1, 0);
-        else if (doubled)
-            forward(h, att, i, mask[pixel], out, pixel, height, width, channels, 0, 1);
-        else
-            forward(h, att, i, mask[pixel], out, pixel, height, width, channels, 0, 0);
+        CHOSEN(FORWARD);
     }
 }
 
@@ -98,6 +96,9 @@ INLINE float backward(const void *gradient, const void *h, const void *att, cons
     return total;
 }
 
+#define BACKWARD(HALF, DOUBLED) \
+    backward(gradient, h, att, i, mask[pixel], to_h, to_att, sum, pixel, height, width, channels, HALF, DOUBLED)
+
 /* `to_identity` gets a sum for each block of `block` pixels of an image: (images, blocks, 2 C), not yet added up. */
 void aad_backward(const void *gradient, const void *h, const void *att, const float *identity, const float *mask,
                   void *to_h, void *to_att, float *to_identity, float *to_mask, long images, long height, long width,
@@ -112,19 +113,7 @@ void aad_backward(const void *gradient, const void *h, const void *att, const fl
         float *sum = to_identity + part * 2 * channels;
         for (long c = 0; c < 2 * channels; c++) sum[c] = 0;
         for (long pixel = image * pixels + first; pixel < image * pixels + last; pixel++) {
-            const float m = mask[pixel];
-            if (half && doubled)
-                to_mask[pixel] =
-                    backward(gradient, h, att, i, m, to_h, to_att, sum, pixel, height, width, channels, 1, 1);
-            else if (half)
-                to_mask[pixel] =
-                    backward(gradient, h, att, i, m, to_h, to_att, sum, pixel, height, width, channels, 1, 0);
-            else if (doubled)
-                to_mask[pixel] =
-                    backward(gradient, h, att, i, m, to_h, to_att, sum, pixel, height, width, channels, 0, 1);
-            else
-                to_mask[pixel] =
-                    backward(gradient, h, att, i, m, to_h, to_att, sum, pixel, height, width, channels, 0, 0);
+            to_mask[pixel] = CHOSEN(BACKWARD);
         }
     }
 }

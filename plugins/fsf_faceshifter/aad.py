@@ -29,11 +29,13 @@ def integrate(h: Tensor, att: Tensor, identity: Tensor, mask: Tensor) -> Tensor:
     h:
         (B, C, H, W), normalised.
     att, identity:
-        gamma and beta, one after the other: (B, 2C, H, W) and (B, 2C, 1, 1). att may have half the side, and is then
-        interpolated bilinearly.
+        gamma and beta, one after the other: (B, 2C, H, W) and (B, 2C, 1, 1). att may have a smaller side, and is then
+        interpolated bilinearly; half of it is, on CPUs, without ever being in memory at full size.
     mask:
         M, (B, 1, H, W).
     """
+    if 2 * att.shape[-1] != h.shape[-1]:
+        att = _as_large(att, h)
     if _fits(h, att, identity, mask):
         return cast(Tensor, _Integrate.apply(h, att, identity.float(), mask.float()))
     gamma, beta = torch.lerp(_as_large(att, h), identity, mask.to(att.dtype)).chunk(2, dim=1)
@@ -63,7 +65,13 @@ def joined(kind: Integration, h: Tensor, att: Tensor, identity: Tensor, mask: Te
 
 
 def _as_large(att: Tensor, h: Tensor) -> Tensor:
-    return att if att.shape[-1] == h.shape[-1] else doubled(att)
+    """Gammas and betas at the side of h. Interpolation commutes with the 1x1 weights that made them."""
+    if att.shape[-1] == h.shape[-1]:
+        return att
+    if 2 * att.shape[-1] == h.shape[-1]:
+        return doubled(att)
+    # Autocast on GPUs gives it in float32, which nothing here needs.
+    return F.interpolate(att, size=h.shape[2:], mode="bilinear").to(att.dtype)
 
 
 def _fits(h: Tensor, *others: Tensor) -> bool:

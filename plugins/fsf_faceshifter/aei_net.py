@@ -147,7 +147,7 @@ class AadBlock(nn.Module):
         side = h.shape[-1]
         kernels = self.integration == "aad" and z_att.shape[-1] in (side, side // 2) and native_gpu.usable(h, z_att)
         joins = self._joined_by_kernels if kernels else self._joined
-        att = self._bare_affine(z_att) if kernels else self.attribute_affine(z_att, side)
+        att = self._bare_affine(z_att) if kernels else self.attribute_affine(z_att)
         identities = identity.to(att[0].dtype).chunk(self.affine_layers, dim=1)
         a, masks = h, []
         for number, place in enumerate(PLACES[: self.layers]):
@@ -159,18 +159,13 @@ class AadBlock(nn.Module):
                 h = self.shortcut(shown[1])
         return a + h, torch.cat(masks, dim=1)
 
-    def attribute_affine(self, z_att: Tensor, side: int) -> list[Tensor]:
-        """gamma_att and beta_att of each layer, (B, 2 inputs, side, side), or of half the side where z_att is."""
+    def attribute_affine(self, z_att: Tensor) -> list[Tensor]:
+        """gamma_att and beta_att of each layer at the side of z_att, (B, 2 inputs, H, W)."""
         rows = zip(self.att.weight.chunk(self.affine_layers), self._att_biases(), strict=True)
-        made = [convolve(z_att, weight, bias) for weight, bias in rows]
-        shown = z_att.shape[-1]
-        if side in (shown, 2 * shown):  # interpolation commutes with 1x1 weights, and is done where they are used
-            return made
-        # Autocast on GPUs gives it in float32, which nothing here needs.
-        return [F.interpolate(each, size=(side, side), mode="bilinear").to(each.dtype) for each in made]
+        return [convolve(z_att, weight, bias) for weight, bias in rows]
 
     def _bare_affine(self, z_att: Tensor) -> list[Tensor]:
-        """The same at the side of z_att, before the biases are added: kernels add them, and interpolate."""
+        """The same before the biases are added: kernels add them."""
         return [F.conv2d(z_att, weight) for weight in self.att.weight.chunk(self.affine_layers)]
 
     def _att_biases(self) -> tuple[Tensor, ...]:
