@@ -1,12 +1,13 @@
 """Convolutions that are fast on CPUs too, in float32 and under bfloat16 autocast; elsewhere they are torch's own.
 
 torch's CPU convolution is near the limit of a direct one forward, but its gradient of the weights is up to 12 times
-slower, and on the few pixels of coarse maps it moves the weights too often. Here 3x3 convolutions in float32 go by
-Winograd's algorithm (`fsframework.winograd`), and those on few pixels as one matrix product of all patches
-(`fsframework.patches`), to which the weights, in channels-last order, are a matrix already. What each gains stands in
-benchmarks/README.md.
+slower, and on the few pixels of coarse maps it moves the weights too often. Here 3x3 convolutions go by Winograd's
+algorithm (`fsframework.winograd`), which computes in float32 even where maps are bfloat16, and those on few pixels as
+one matrix product of all patches (`fsframework.patches`), to which the weights, in channels-last order, are a matrix
+already. What each gains stands in benchmarks/README.md.
 """
 
+from functools import cache
 from typing import Any, cast
 
 import torch
@@ -15,16 +16,18 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 from torch.nn.grad import conv2d_input
 
-from fsframework import native, winograd
+from fsframework import winograd
 from fsframework.patches import gather, pixels_of, scatter
 from fsframework.precision import has_bf16, without_autocast
 from fsframework.products import product
 
 # Where each way is the fastest, in pixels of all images together, as measured on two cores.
 WINOGRAD = 384  # of 3x3 convolutions; with fewer, its transformed weights, four times as many, do not pay
+WINOGRAD_BF16 = 1024  # the same of maps in bfloat16, whose other ways are faster
 PATCHES = 1024  # up to which patches do: of what a halving convolution gives, or what a doubling one takes
 PATCHES_BF16 = 256  # the same in bfloat16, whose direct convolutions are better where weights are few
 NARROW = 32 * 32  # inputs times outputs; below it Winograd's way is used for the gradient of the weights alone
+NARROW_BF16 = 64 * 64  # and of maps in bfloat16 for nothing
 
 
 def scaled(channels: int, width: float) -> int:
@@ -79,8 +82,9 @@ class ConvTranspose2d(nn.ConvTranspose2d):
 def convolve(images: Tensor, weight: Tensor, bias: Tensor | None = None, stride: int = 1, padding: int = 0) -> Tensor:
     """`F.conv2d` of images (B, C, H, W) by the fastest way: (B, O, H', W')."""
     arithmetic = _arithmetic(images, weight)
-    if arithmetic == torch.float32 and _suits_winograd(images, weight, stride, padding):
-        return cast(Tensor, _Winograd.apply(images, weight, bias))
+    if _suits_winograd(images, weight, stride, padding, arithmetic):
+        with without_autocast(images.device):
+            return cast(Tensor, _Winograd.apply(images.to(arithmetic), weight, bias))
     if _suits_patches(images, weight, stride, arithmetic):
         return _by_product(_Patches, images, weight, bias, stride, padding, arithmetic)
     return F.conv2d(images, weight, bias, stride, padding)
@@ -100,13 +104,25 @@ def _pixels(images: Tensor, stride: int) -> int:
     return len(images) * (images.shape[2] // stride) * (images.shape[3] // stride)
 
 
-def _suits_winograd(images: Tensor, weight: Tensor, stride: int, padding: int) -> bool:
-    if tuple(weight.shape[2:]) != (3, 3) or stride != 1 or padding != 1:
+def _suits_winograd(images: Tensor, weight: Tensor, stride: int, padding: int, arithmetic: torch.dtype | None) -> bool:
+    if tuple(weight.shape[2:]) != (3, 3) or stride != 1 or padding != 1 or arithmetic is None:
         return False
     outputs, inputs = weight.shape[:2]
-    if outputs % native.LANES or inputs % native.LANES or _pixels(images, 1) < WINOGRAD:
-        return False
-    return winograd.kernels() is not None
+    fewest = WINOGRAD
+    if arithmetic == torch.bfloat16:
+        if _bf16_is_fastest() or outputs * inputs < NARROW_BF16:
+            return False
+        fewest = WINOGRAD_BF16
+    return _pixels(images, 1) >= fewest and winograd.KERNELS.suit(outputs, inputs)
+
+
+@cache
+def _bf16_is_fastest() -> bool:
+    """Whether all products in bfloat16 are faster than Winograd's, a quarter of them, in float32.
+
+    By AVX-512 a processor multiplies twice as many numbers of bfloat16 as of float32, by AMX up to eight times.
+    """
+    return torch.cpu._is_amx_tile_supported()
 
 
 def _suits_patches(images: Tensor, weight: Tensor, stride: int, arithmetic: torch.dtype | None) -> bool:
@@ -155,7 +171,7 @@ class _Winograd(torch.autograd.Function):
         if ctx.needs_input_grad[1]:
             to_weight = winograd.gradient_of_weight(images, gradient)
         if ctx.needs_input_grad[2]:
-            to_bias = gradient.sum(dim=(0, 2, 3))
+            to_bias = gradient.sum(dim=(0, 2, 3), dtype=weight.dtype)
         return to_images, to_weight, to_bias
 
 

@@ -1,90 +1,165 @@
 /* Instance normalisation, forward and backward: instance_norm.py says what they compute.
  *
- * Channels-last: a pixel's `channels` numbers lie side by side. A task is LANES channels of one image, which stay in
- * the processor's cache while they are read again; channels is a multiple of LANES. Maps are float32, or bfloat16 where
- * `half` says so; sums and scales are float32.
+ * Channels-last: a pixel's `channels` numbers lie side by side; channels is a multiple of LANES. Maps are float32, or
+ * bfloat16 where `half` says so; sums and scales are float32. A map is read twice, from its first number to its last,
+ * first for sums of each block of pixels, which stays in the processor's cache while it is looked at again, then for the
+ * result. A task is one block of an image, and of it at most CHUNK channels.
  */
 #include "lanes.h"
 
-#define BLOCK 256 /* pixels that are added up before the sum is added to the others': keeps rounding errors small */
+#define BLOCK 256 /* pixels, which instance_norm.py knows, too; few, as small sums have small rounding errors */
+#define CHUNK 64
 
-/* LANES channels of an image, from the number `start` of the map on; returns their inverse standard deviations. */
-INLINE lanes forward(const void *x, void *y, float epsilon, long start, long pixels, long channels, int half) {
-    lanes mean = {0}, variance = {0}, factor;
-    for (long first = 0; first < pixels; first += BLOCK) {
-        long last = first + BLOCK < pixels ? first + BLOCK : pixels;
-        lanes sum = {0};
-        for (long p = first; p < last; p++) sum += map_load(x, start + p * channels, half);
-        mean += sum;
-    }
-    mean /= (float)pixels;
-    for (long first = 0; first < pixels; first += BLOCK) {
-        long last = first + BLOCK < pixels ? first + BLOCK : pixels;
-        lanes sum = {0};
-        for (long p = first; p < last; p++) {
-            lanes apart = map_load(x, start + p * channels, half) - mean;
-            sum += apart * apart;
-        }
-        variance += sum;
-    }
-    variance = variance / (float)pixels + epsilon;
-    for (int lane = 0; lane < LANES; lane++) factor[lane] = 1 / __builtin_sqrtf(variance[lane]);
-    for (long p = 0; p < pixels; p++) {
-        lanes value = map_load(x, start + p * channels, half);
-        map_store(y, start + p * channels, (value - mean) * factor, half);
-    }
-    return factor;
+typedef struct {
+    long image, block, first, last, start, end; /* pixels and channels, of which `last` and `end` are the next ones */
+} task;
+
+INLINE long blocks_of(long pixels) { return (pixels + BLOCK - 1) / BLOCK; }
+INLINE long chunks_of(long channels) { return (channels + CHUNK - 1) / CHUNK; }
+INLINE long tasks_of(long images, long pixels, long channels) {
+    return images * blocks_of(pixels) * chunks_of(channels);
 }
 
-/* The same backward; y and factor are what the forward pass gave. */
-INLINE void backward(const void *gradient, const void *y, lanes factor, void *to_x, long start, long pixels,
-                     long channels, int half) {
-    lanes mean = {0}, along = {0};
-    for (long first = 0; first < pixels; first += BLOCK) {
-        long last = first + BLOCK < pixels ? first + BLOCK : pixels;
-        lanes sum = {0}, product = {0};
-        for (long p = first; p < last; p++) {
-            lanes value = map_load(gradient, start + p * channels, half);
+INLINE task task_of(long number, long pixels, long channels) {
+    const long chunks = chunks_of(channels), blocks = blocks_of(pixels);
+    const long image = number / chunks / blocks, block = number / chunks % blocks, start = number % chunks * CHUNK;
+    const long first = image * pixels + block * BLOCK, end = (image + 1) * pixels;
+    return (task){image, block, first, first + BLOCK < end ? first + BLOCK : end, start,
+                  start + CHUNK < channels ? start + CHUNK : channels};
+}
+
+/* Sums of the block of a task, and of the squares of what its numbers are apart from its mean. */
+INLINE void sums(const void *x, task t, float *parts, long channels, int half) {
+    for (long c = t.start; c < t.end; c += LANES) {
+        lanes sum = {0}, squares = {0};
+        for (long p = t.first; p < t.last; p++) sum += map_load(x, p * channels + c, half);
+        const lanes mean = sum / (float)(t.last - t.first);
+        for (long p = t.first; p < t.last; p++) {
+            const lanes apart = map_load(x, p * channels + c, half) - mean;
+            squares += apart * apart;
+        }
+        store(parts + c, sum);
+        store(parts + channels + c, squares);
+    }
+}
+
+/* Means and inverse standard deviations of an image's channels, from the parts of its blocks (blocks, 2, channels). */
+INLINE void moments(const float *parts, float *mean, float *scale, float epsilon, long pixels, long channels) {
+    for (long c = 0; c < channels; c += LANES) {
+        lanes sum = {0}, squares = {0}, factor;
+        for (long block = 0; block < blocks_of(pixels); block++) sum += load(parts + 2 * block * channels + c);
+        const lanes middle = sum / (float)pixels;
+        for (long block = 0; block < blocks_of(pixels); block++) {
+            const float count = (block + 1) * BLOCK < pixels ? BLOCK : pixels - block * BLOCK;
+            const lanes apart = load(parts + 2 * block * channels + c) / count - middle;
+            squares += load(parts + (2 * block + 1) * channels + c) + count * apart * apart;
+        }
+        const lanes variance = squares / (float)pixels + epsilon;
+        for (int lane = 0; lane < LANES; lane++) factor[lane] = 1 / __builtin_sqrtf(variance[lane]);
+        store(mean + c, middle);
+        store(scale + c, factor);
+    }
+}
+
+INLINE void normalise(const void *x, void *y, task t, const float *mean, const float *scale, long channels, int half) {
+    for (long p = t.first; p < t.last; p++)
+        for (long c = t.start; c < t.end; c += LANES) {
+            const lanes apart = map_load(x, p * channels + c, half) - load(mean + c);
+            map_store(y, p * channels + c, apart * load(scale + c), half);
+        }
+}
+
+/* `scale` gets the inverse standard deviation of each image and channel, `mean` the mean; `parts` is room for
+ * (images, blocks, 2, channels). */
+void instance_norm_forward(const void *x, void *y, float *mean, float *scale, float *parts, const float *epsilon,
+                           long images, long pixels, long channels, long half) {
+    const long tasks = tasks_of(images, pixels, channels), blocks = blocks_of(pixels);
+#pragma omp parallel
+    {
+#pragma omp for schedule(static)
+        for (long number = 0; number < tasks; number++) {
+            const task t = task_of(number, pixels, channels);
+            float *part = parts + 2 * (t.image * blocks + t.block) * channels;
+            if (half)
+                sums(x, t, part, channels, 1);
+            else
+                sums(x, t, part, channels, 0);
+        }
+#pragma omp for schedule(static)
+        for (long image = 0; image < images; image++)
+            moments(parts + 2 * image * blocks * channels, mean + image * channels, scale + image * channels, *epsilon,
+                    pixels, channels);
+#pragma omp for schedule(static)
+        for (long number = 0; number < tasks; number++) {
+            const task t = task_of(number, pixels, channels);
+            const float *middle = mean + t.image * channels, *factor = scale + t.image * channels;
+            if (half)
+                normalise(x, y, t, middle, factor, channels, 1);
+            else
+                normalise(x, y, t, middle, factor, channels, 0);
+        }
+    }
+}
+
+/* Sums of a gradient over the block of a task, and of its product with the result. */
+INLINE void gradient_sums(const void *gradient, const void *y, task t, float *parts, long channels, int half) {
+    for (long c = t.start; c < t.end; c += LANES) {
+        lanes sum = {0}, along = {0};
+        for (long p = t.first; p < t.last; p++) {
+            const lanes value = map_load(gradient, p * channels + c, half);
             sum += value;
-            product += value * map_load(y, start + p * channels, half);
+            along += value * map_load(y, p * channels + c, half);
         }
-        mean += sum;
-        along += product;
-    }
-    mean /= (float)pixels;
-    along /= (float)pixels;
-    for (long p = 0; p < pixels; p++) {
-        long at = start + p * channels;
-        lanes value = map_load(gradient, at, half), normal = map_load(y, at, half);
-        map_store(to_x, at, factor * (value - mean - along * normal), half);
+        store(parts + c, sum);
+        store(parts + channels + c, along);
     }
 }
 
-/* `scale` gets the inverse standard deviation of each image and channel. */
-void instance_norm_forward(const void *x, void *y, float *scale, const float *epsilon, long images, long pixels,
-                           long channels, long half) {
-    long groups = channels / LANES;
-#pragma omp parallel for schedule(static)
-    for (long task = 0; task < images * groups; task++) {
-        long start = task / groups * pixels * channels + task % groups * LANES;
-        if (half)
-            store(scale + task * LANES, forward(x, y, *epsilon, start, pixels, channels, 1));
-        else
-            store(scale + task * LANES, forward(x, y, *epsilon, start, pixels, channels, 0));
+/* Their means over all blocks (blocks, 2, channels), into the first block's place. */
+INLINE void gradient_means(float *parts, long pixels, long channels) {
+    for (long c = 0; c < 2 * channels; c += LANES) {
+        lanes sum = {0};
+        for (long block = 0; block < blocks_of(pixels); block++) sum += load(parts + 2 * block * channels + c);
+        store(parts + c, sum / (float)pixels);
     }
 }
 
-/* y and scale are what the forward pass gave. */
-void instance_norm_backward(const void *gradient, const void *y, const float *scale, void *to_x, long images,
-                            long pixels, long channels, long half) {
-    long groups = channels / LANES;
-#pragma omp parallel for schedule(static)
-    for (long task = 0; task < images * groups; task++) {
-        long start = task / groups * pixels * channels + task % groups * LANES;
-        lanes factor = load(scale + task * LANES);
-        if (half)
-            backward(gradient, y, factor, to_x, start, pixels, channels, 1);
-        else
-            backward(gradient, y, factor, to_x, start, pixels, channels, 0);
+INLINE void denormalise(const void *gradient, const void *y, void *to_x, task t, const float *means, const float *scale,
+                        long channels, int half) {
+    for (long p = t.first; p < t.last; p++)
+        for (long c = t.start; c < t.end; c += LANES) {
+            const long at = p * channels + c;
+            const lanes along = load(means + channels + c) * map_load(y, at, half);
+            map_store(to_x, at, load(scale + c) * (map_load(gradient, at, half) - load(means + c) - along), half);
+        }
+}
+
+/* The same backward; y and scale are what the forward pass gave. */
+void instance_norm_backward(const void *gradient, const void *y, const float *scale, float *parts, void *to_x,
+                            long images, long pixels, long channels, long half) {
+    const long tasks = tasks_of(images, pixels, channels), blocks = blocks_of(pixels);
+#pragma omp parallel
+    {
+#pragma omp for schedule(static)
+        for (long number = 0; number < tasks; number++) {
+            const task t = task_of(number, pixels, channels);
+            float *part = parts + 2 * (t.image * blocks + t.block) * channels;
+            if (half)
+                gradient_sums(gradient, y, t, part, channels, 1);
+            else
+                gradient_sums(gradient, y, t, part, channels, 0);
+        }
+#pragma omp for schedule(static)
+        for (long image = 0; image < images; image++)
+            gradient_means(parts + 2 * image * blocks * channels, pixels, channels);
+#pragma omp for schedule(static)
+        for (long number = 0; number < tasks; number++) {
+            const task t = task_of(number, pixels, channels);
+            const float *means = parts + 2 * t.image * blocks * channels, *factor = scale + t.image * channels;
+            if (half)
+                denormalise(gradient, y, to_x, t, means, factor, channels, 1);
+            else
+                denormalise(gradient, y, to_x, t, means, factor, channels, 0);
+        }
     }
 }

@@ -1,5 +1,8 @@
-/* What all kernels share: LANES numbers of float32 at once, and maps of float32 or bfloat16 numbers. */
-#define LANES 8
+/* What all kernels share: LANES numbers of float32 at once, and maps of float32 or bfloat16 numbers. LANES is 8 or 16,
+ * as whoever compiles says. */
+#ifdef __AVX512BF16__
+#include <immintrin.h>
+#endif
 /* With a constant for `half` the compiler makes two functions of one. It must stand where the loop over threads does:
  * that is a function of its own to the compiler, to which what it is given from outside is no constant. */
 #define INLINE static inline __attribute__((always_inline))
@@ -24,6 +27,13 @@ INLINE void map_store(void *map, long at, lanes value, int half) {
         store((float *)map + at, value);
         return;
     }
+    halves *to = (halves *)((unsigned short *)map + at);
+#if defined __AVX512BF16__ && LANES == 16
+    *to = (halves)_mm512_cvtneps_pbh((__m512)value);
+#elif defined __AVX512BF16__
+    *to = (halves)_mm256_cvtneps_pbh((__m256)value);
+#else
     words rounded = ((words)value + 0x7fff + ((words)value >> 16 & 1)) >> 16, none = (words)(value != value);
-    *(halves *)((unsigned short *)map + at) = __builtin_convertvector((rounded & ~none) | (0x7fc0 & none), halves);
+    *to = __builtin_convertvector((rounded & ~none) | (0x7fc0 & none), halves);
+#endif
 }

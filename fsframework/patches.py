@@ -4,8 +4,6 @@ Images are (B, C, H, W), float32 or bfloat16 on a CPU. Of a kernel K there are H
 K * K * C numbers, channels last; `size` is (H', W').
 """
 
-import ctypes
-from functools import cache
 from pathlib import Path
 
 import torch
@@ -13,6 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fsframework import native
+
+KERNELS = native.Kernels(Path(__file__).with_name("patches.c"), gather=(2, 10), scatter=(2, 10))
 
 
 def pixels_of(images: Tensor) -> Tensor:
@@ -26,13 +26,12 @@ def gather(images: Tensor, kernel: int, stride: int, padding: int) -> tuple[Tens
     size = ((height + 2 * padding - kernel) // stride + 1, (width + 2 * padding - kernel) // stride + 1)
     if kernel == stride == 1 and padding == 0:
         return pixels_of(images), size
-    found = _kernels()
-    if found is None:
+    if not KERNELS.suit():
         return _gather(images, kernel, stride, padding), size
     images = images.contiguous(memory_format=torch.channels_last)
     patches = images.new_empty(count * size[0] * size[1], kernel * kernel * channels)
     numbers = (count, height, width, channels, *size, kernel, stride, padding, native.is_half(images))
-    found.gather(images.data_ptr(), patches.data_ptr(), *numbers)
+    KERNELS.of().gather(images.data_ptr(), patches.data_ptr(), *numbers)
     return patches, size
 
 
@@ -46,19 +45,13 @@ def scatter(
     count, channels, height, width = shape
     if kernel == stride == 1 and padding == 0:
         return patches.view(count, height, width, channels).permute(0, 3, 1, 2).clone()  # no view, as below
-    found = _kernels()
-    if found is None or channels % native.LANES:
+    if not KERNELS.suit(channels):
         return _scatter(patches, shape, size, kernel, stride, padding)
     patches = patches.contiguous()
     images = torch.empty(shape, dtype=patches.dtype, memory_format=torch.channels_last)
     numbers = (count, height, width, channels, *size, kernel, stride, padding, native.is_half(images))
-    found.scatter(patches.data_ptr(), images.data_ptr(), *numbers)
+    KERNELS.of(channels).scatter(patches.data_ptr(), images.data_ptr(), *numbers)
     return images
-
-
-@cache
-def _kernels() -> ctypes.CDLL | None:
-    return native.library(Path(__file__).with_name("patches.c"), gather=(2, 10), scatter=(2, 10))
 
 
 def _gather(images: Tensor, kernel: int, stride: int, padding: int) -> Tensor:

@@ -1,8 +1,8 @@
 /* Winograd's convolution F(4x4, 3x3): Lavin and Gray, arXiv:1509.09308, section 4.3. First the transforms, then the
  * products between them.
  *
- * Images are float32, (images, height, width, channels), channels a multiple of LANES; a 3x3 convolution pads them by
- * one pixel of zeros. A tile is a 4x4 square of the output; tiles are counted image by image, row by row, and the last
+ * Images are float32, or bfloat16 where `half` says so, (images, height, width, channels), channels a multiple of LANES;
+ * a 3x3 convolution pads them by one pixel of zeros. All else is float32. A tile is a 4x4 square of the output; tiles are counted image by image, row by row, and the last
  * of a row or column may reach beyond the image. Transformed tiles lie as 36 matrices (tiles, channels), `stride`
  * numbers from each other, and so do transformed weights. Each function works on `count` tiles from the tile `first`.
  */
@@ -74,77 +74,86 @@ static inline void gradient_axis(const lanes *y, lanes *out) {
 typedef void axis(const lanes *, lanes *);
 
 /* Transform a tile of side `side`, whose first pixel lies `border` above and left of the place: `to` gets 36 numbers
- * for each channel. The compiler sees side, border and transform as constants. */
-INLINE void transform_tile(const float *images, place at, long height, long width, long channels, float *to,
-                           long stride, long side, long border, axis *transform) {
+ * for each channel. The compiler sees side, border, transform and half as constants. */
+INLINE void transform_tile(const void *images, place at, long height, long width, long channels, float *to, long stride,
+                           long side, long border, axis *transform, int half) {
     const long image = at.image * height * width;
     for (long c = 0; c < channels; c += LANES) {
-        lanes half[6][6], column[6], out[6];
+        lanes once[6][6], column[6], out[6];
         for (long q = 0; q < side; q++) {
             for (long p = 0; p < side; p++) {
                 long y = at.row + p - border, x = at.column + q - border;
                 int inside = y >= 0 && y < height && x >= 0 && x < width;
-                column[p] = inside ? load(images + (image + y * width + x) * channels + c) : (lanes){0};
+                column[p] = inside ? map_load(images, (image + y * width + x) * channels + c, half) : (lanes){0};
             }
             transform(column, out);
-            for (long p = 0; p < 6; p++) half[p][q] = out[p];
+            for (long p = 0; p < 6; p++) once[p][q] = out[p];
         }
         for (long p = 0; p < 6; p++) {
-            transform(half[p], out);
+            transform(once[p], out);
             for (long q = 0; q < 6; q++) store(to + (p * 6 + q) * stride + c, out[q]);
         }
     }
 }
 
 /* B^T d B of every tile's 6x6 input pixels. */
-void input_tiles(const float *images, float *tiles, long stride, long height, long width, long channels, long first,
-                 long count) {
+void input_tiles(const void *images, float *tiles, long stride, long height, long width, long channels, long first,
+                 long count, long half) {
 #pragma omp parallel for schedule(static)
     for (long tile = 0; tile < count; tile++) {
         place at = place_of(first + tile, height, width);
         float *to = tiles + tile * channels;
-        transform_tile(images, at, height, width, channels, to, stride, 6, 1, input_axis);
+        if (half)
+            transform_tile(images, at, height, width, channels, to, stride, 6, 1, input_axis, 1);
+        else
+            transform_tile(images, at, height, width, channels, to, stride, 6, 1, input_axis, 0);
     }
 }
 
 /* A y A^T of every tile's 4x4 pixels. */
-void gradient_tiles(const float *images, float *tiles, long stride, long height, long width, long channels, long first,
-                    long count) {
+void gradient_tiles(const void *images, float *tiles, long stride, long height, long width, long channels, long first,
+                    long count, long half) {
 #pragma omp parallel for schedule(static)
     for (long tile = 0; tile < count; tile++) {
         place at = place_of(first + tile, height, width);
         float *to = tiles + tile * channels;
-        transform_tile(images, at, height, width, channels, to, stride, 4, 0, gradient_axis);
+        if (half)
+            transform_tile(images, at, height, width, channels, to, stride, 4, 0, gradient_axis, 1);
+        else
+            transform_tile(images, at, height, width, channels, to, stride, 4, 0, gradient_axis, 0);
     }
 }
 
-INLINE void write_tile(const float *tile, const float *bias, float *images, place at, long stride, long height,
-                       long width, long channels) {
+INLINE void write_tile(const float *tile, const float *bias, void *images, place at, long stride, long height,
+                       long width, long channels, int half) {
     const long image = at.image * height * width;
     for (long c = 0; c < channels; c += LANES) {
-        lanes half[4][6], column[6], out[4], shift = bias ? load(bias + c) : (lanes){0};
+        lanes once[4][6], column[6], out[4], shift = bias ? load(bias + c) : (lanes){0};
         for (long q = 0; q < 6; q++) {
             for (long p = 0; p < 6; p++) column[p] = load(tile + (p * 6 + q) * stride + c);
             output_axis(column, out);
-            for (long p = 0; p < 4; p++) half[p][q] = out[p];
+            for (long p = 0; p < 4; p++) once[p][q] = out[p];
         }
         for (long p = 0; p < 4 && at.row + p < height; p++) {
-            output_axis(half[p], out);
+            output_axis(once[p], out);
             for (long q = 0; q < 4 && at.column + q < width; q++) {
                 const long pixel = image + (at.row + p) * width + at.column + q;
-                store(images + pixel * channels + c, out[q] + shift);
+                map_store(images, pixel * channels + c, out[q] + shift, half);
             }
         }
     }
 }
 
 /* A^T m A of every tile, plus a bias (channels), which may be null. */
-void output_tiles(const float *tiles, const float *bias, float *images, long stride, long height, long width,
-                  long channels, long first, long count) {
+void output_tiles(const float *tiles, const float *bias, void *images, long stride, long height, long width,
+                  long channels, long first, long count, long half) {
 #pragma omp parallel for schedule(static)
     for (long tile = 0; tile < count; tile++) {
         place at = place_of(first + tile, height, width);
-        write_tile(tiles + tile * channels, bias, images, at, stride, height, width, channels);
+        if (half)
+            write_tile(tiles + tile * channels, bias, images, at, stride, height, width, channels, 1);
+        else
+            write_tile(tiles + tile * channels, bias, images, at, stride, height, width, channels, 0);
     }
 }
 

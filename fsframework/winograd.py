@@ -1,17 +1,15 @@
-"""Winograd's algorithm F(4x4, 3x3) for 3x3 convolutions in float32 on CPUs (Lavin and Gray, arXiv:1509.09308).
+"""Winograd's algorithm F(4x4, 3x3) for 3x3 convolutions on CPUs (Lavin and Gray, arXiv:1509.09308), in float32.
 
 It computes 4x4 outputs with 36 products instead of 144. torch's CPU kernels do not use it, and their gradient of the
 weights is slow besides. Both the transforms and the products between them are in winograd.c: torch's batched products
 are MKL's, which leaves AVX-512 alone on processors by others than Intel. Against float64 the largest error is 6e-5 of
 the output's standard deviation; a direct convolution in float32 has 1e-5.
 
-Images are (B, C, H, W) in channels-last order here, channels a multiple of `native.LANES`; the padding is one pixel of
-zeros.
+Images are (B, C, H, W) in channels-last order here, float32 or bfloat16, and so is what is made of them; their channels
+are as many as `KERNELS` suit. The padding is one pixel of zeros.
 """
 
-import ctypes
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 
 import torch
@@ -23,22 +21,17 @@ PLACES = 36  # products for each pair of channels in a tile
 TOGETHER = 252  # tiles transformed at once, at most: few enough for the cache, enough for the matrix products
 PANEL = 32  # columns that winograd.c packs together, at most
 APART = 16  # numbers between the matrices of two places, without which those would fall on the same lines of the cache
-
-
-@cache
-def kernels() -> ctypes.CDLL | None:
-    """The compiled transforms, or None where there are none."""
-    return native.library(
-        Path(__file__).with_name("winograd.c"),
-        input_tiles=(2, 6),
-        gradient_tiles=(2, 6),
-        output_tiles=(3, 6),
-        weight_tiles=(2, 3),
-        turned_weight_tiles=(2, 3),
-        weight_gradient=(2, 3),
-        products=(3, 6),
-        turned_products=(3, 7),
-    )
+KERNELS = native.Kernels(
+    Path(__file__).with_name("winograd.c"),
+    input_tiles=(2, 7),
+    gradient_tiles=(2, 7),
+    output_tiles=(3, 7),
+    weight_tiles=(2, 3),
+    turned_weight_tiles=(2, 3),
+    weight_gradient=(2, 3),
+    products=(3, 6),
+    turned_products=(3, 7),
+)
 
 
 def tile_count(images: Tensor) -> int:
@@ -67,7 +60,7 @@ def gradient_of_weight(images: Tensor, gradient: Tensor) -> Tensor:
         after.fill("gradient_tiles", gradient, first, count)
         _multiply("turned_products", (after.data, before.data, total), (outputs, count, inputs), int(first > 0))
     weight = torch.empty(outputs, inputs, 3, 3, memory_format=torch.channels_last)
-    _loaded().weight_gradient(total.data_ptr(), weight.data_ptr(), total.shape[1], outputs, inputs)
+    KERNELS.of(outputs, inputs).weight_gradient(total.data_ptr(), weight.data_ptr(), total.shape[1], outputs, inputs)
     return weight
 
 
@@ -81,16 +74,16 @@ class _Tiles:
     def fill(self, function: str, images: Tensor, first: int, count: int) -> None:
         """Transform tiles of the images."""
         channels, height, width = images.shape[1:]
-        transform, apart = getattr(_loaded(), function), self.data.shape[1]
-        numbers = (apart, height, width, channels, first, count)
+        transform, apart = getattr(KERNELS.of(channels), function), self.data.shape[1]
+        numbers = (apart, height, width, channels, first, count, native.is_half(images))
         transform(images.data_ptr(), self.data.data_ptr(), *numbers)
 
     def write(self, bias: Tensor | None, images: Tensor, first: int, count: int) -> None:
         """Turn products back into pixels of the images."""
         channels, height, width = images.shape[1:]
         shift, apart = None if bias is None else bias.data_ptr(), self.data.shape[1]
-        numbers = (apart, height, width, channels, first, count)
-        _loaded().output_tiles(self.data.data_ptr(), shift, images.data_ptr(), *numbers)
+        numbers = (apart, height, width, channels, first, count, native.is_half(images))
+        KERNELS.of(channels).output_tiles(self.data.data_ptr(), shift, images.data_ptr(), *numbers)
 
 
 def _places(numbers: int) -> Tensor:
@@ -110,7 +103,7 @@ def _convolve(images: Tensor, weights: Tensor, outputs: int, bias: Tensor | None
     """Images (B, C, H, W) with transformed weights, of which each place's are (C, O): (B, O, H, W)."""
     count, inputs, height, width = images.shape
     shape = (count, outputs, height, width)
-    result = torch.empty(shape, memory_format=torch.channels_last)
+    result = torch.empty(shape, dtype=images.dtype, memory_format=torch.channels_last)
     before, after = _Tiles(images, inputs), _Tiles(images, outputs)
     for first, tiles in _steps(images):
         before.fill("input_tiles", images, first, tiles)
@@ -123,17 +116,12 @@ def _transformed(function: str, weight: Tensor, rows: int, columns: int) -> Tens
     """The transform of a weight (O, C, 3, 3) at each place, a packed matrix of these sides."""
     weight = weight.contiguous(memory_format=torch.channels_last)
     tiles = _places(rows * -(-columns // PANEL) * PANEL)
-    getattr(_loaded(), function)(weight.data_ptr(), tiles.data_ptr(), tiles.shape[1], *weight.shape[:2])
+    transform = getattr(KERNELS.of(rows, columns), function)
+    transform(weight.data_ptr(), tiles.data_ptr(), tiles.shape[1], *weight.shape[:2])
     return tiles
 
 
 def _multiply(function: str, matrices: tuple[Tensor, Tensor, Tensor], shape: tuple[int, int, int], *more: int) -> None:
     """Write the products (M, N) of each place, shape being (M, K, N)."""
     addresses, strides = [each.data_ptr() for each in matrices], [each.shape[1] for each in matrices]
-    getattr(_loaded(), function)(*addresses, *shape, *strides, *more)
-
-
-def _loaded() -> ctypes.CDLL:
-    found = kernels()
-    assert found is not None, "ask kernels() first"
-    return found
+    getattr(KERNELS.of(shape[2]), function)(*addresses, *shape, *strides, *more)

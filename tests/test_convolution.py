@@ -30,7 +30,7 @@ ORDERS = [torch.channels_last, torch.contiguous_format]
 @pytest.mark.parametrize("bias", [True, False])
 def test_equals_torch(case: tuple, order: torch.memory_format, bias: bool) -> None:
     way, kind, kernel, stride, padding, shape, outputs = case
-    if way == "_Winograd" and winograd.kernels() is None:
+    if way == "_Winograd" and not winograd.KERNELS.suit():
         pytest.skip("needs a C compiler")
     torch.manual_seed(0)
     fast = kind(shape[1], outputs, kernel, stride=stride, padding=padding, bias=bias).to(memory_format=order)
@@ -65,12 +65,12 @@ def test_every_library_and_precision(
     case: tuple, precision: torch.dtype, onednn: bool, kernels: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In bfloat16 as near to float64 as that is, with gradients of weights in float32."""
-    if kernels and patches._kernels() is None:
+    if kernels and not patches.KERNELS.suit():
         pytest.skip("needs a C compiler")
     if onednn and not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
         pytest.skip("needs a torch with oneDNN")
     if not kernels:
-        monkeypatch.setattr(patches, "_kernels", lambda: None)
+        monkeypatch.setattr(patches.KERNELS, "suit", lambda *channels: False)
     monkeypatch.setattr(products, "by_onednn", lambda: onednn)
     monkeypatch.setattr(convolution, "has_bf16", lambda device: True)  # others emulate it
     way, kind, kernel, stride, padding, shape, outputs = case
@@ -94,6 +94,59 @@ def test_every_library_and_precision(
         assert one is not None and other is not None
         assert one.dtype == (precision if one is found else torch.float32)
         assert (one - other).abs().max() < bound * other.abs().max()
+
+
+@pytest.mark.parametrize("shape", [(2, 64, 35, 37), (1, 72, 32, 48)], ids=str)
+@pytest.mark.parametrize("bias", [True, False])
+def test_winograd_on_maps_in_bfloat16(shape: tuple[int, ...], bias: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its arithmetic is float32: nothing is rounded but the maps that it writes."""
+    if not winograd.KERNELS.suit():
+        pytest.skip("needs a C compiler")
+    monkeypatch.setattr(convolution, "has_bf16", lambda device: True)
+    monkeypatch.setattr(convolution, "_bf16_is_fastest", lambda: False)
+    torch.manual_seed(0)
+    fast = Conv2d(shape[1], 80, 3, padding=1, bias=bias)
+    exact = nn.Conv2d(shape[1], 80, 3, padding=1, bias=bias).double()
+    exact.load_state_dict(fast.state_dict())
+    x = torch.randn(shape).bfloat16().requires_grad_()
+    y = x.detach().double().requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        found = fast(x)
+    right = exact(y)
+    assert type(found.grad_fn).__name__.startswith("_Winograd") and found.dtype == torch.bfloat16
+    direction = torch.randn(right.shape).bfloat16()
+    found.backward(direction)
+    right.backward(direction.double())
+    assert x.grad is not None and y.grad is not None
+    for one, other in ((found, right), (x.grad, y.grad)):
+        assert ((one - other).abs() < 2**-8 * other.abs() + 2e-4 * other.std()).all()  # half a unit in the last place
+    for one, other in zip(fast.parameters(), exact.parameters(), strict=True):
+        assert one.grad is not None and other.grad is not None
+        assert (one.grad - other.grad).abs().max() < 2e-4 * other.grad.std()
+
+
+@pytest.mark.parametrize(
+    ("amx", "inputs", "side", "way"),
+    [
+        (False, 64, 32, "_Winograd"),
+        (True, 64, 32, "Convolution"),
+        (False, 56, 32, "Convolution"),
+        (False, 64, 28, "Convolution"),
+    ],
+)
+def test_where_winograd_is_faster_than_bfloat16(
+    amx: bool, inputs: int, side: int, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not where AMX multiplies, nor on narrow layers or small maps."""
+    if not winograd.KERNELS.suit():
+        pytest.skip("needs a C compiler")
+    monkeypatch.setattr(convolution, "has_bf16", lambda device: True)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    convolution._bf16_is_fastest.cache_clear()
+    with torch.autocast("cpu", torch.bfloat16):
+        made = Conv2d(inputs, 64, 3, padding=1)(torch.randn(1, inputs, side, side))
+    convolution._bf16_is_fastest.cache_clear()
+    assert type(made.grad_fn).__name__.startswith(way)
 
 
 @pytest.mark.parametrize(
@@ -140,7 +193,7 @@ def test_bfloat16_is_left_to_torch_where_it_is_emulated(monkeypatch: pytest.Monk
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
 def test_patches_there_and_back(precision: torch.dtype) -> None:
     """Rounded as torch rounds, ties and infinities too, and what is no number stays none."""
-    if patches._kernels() is None:
+    if not patches.KERNELS.suit():
         pytest.skip("needs a C compiler")
     size, kernel, stride, padding = (4, 3), 4, 2, 1
     shape = torch.Size([2, 16, 8, 6])
@@ -179,7 +232,7 @@ def test_weight_gradients_keep_the_weights_order() -> None:
 
 
 def test_without_kernels_it_is_torchs_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(winograd, "kernels", lambda: None)
+    monkeypatch.setattr(winograd.KERNELS, "suit", lambda *channels: False)
     layer, x = Conv2d(64, 64, 3, padding=1), torch.randn(2, 64, 32, 32)
     assert torch.equal(layer(x), nn.functional.conv2d(x, layer.weight, layer.bias, padding=1))
 
@@ -209,4 +262,4 @@ def test_winograd_is_taken_for_3x3_alone() -> None:
     layers = [Conv2d(64, 64, 3, stride=2, padding=1), Conv2d(64, 64, 3), Conv2d(64, 64, 5, padding=1)]
     x = torch.randn(1, 64, 48, 48)
     for layer in layers:
-        assert not convolution._suits_winograd(x, layer.weight, layer.stride[0], int(layer.padding[0]))
+        assert not convolution._suits_winograd(x, layer.weight, layer.stride[0], int(layer.padding[0]), x.dtype)

@@ -120,3 +120,26 @@ def test_memory_is_left_alone_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(sys, "platform", "darwin")
     assert keep_memory() is False
     assert torch.ones(1).item() == 1
+
+
+@pytest.mark.parametrize(
+    ("level", "channels", "lanes"),
+    [("AVX512", (64,), 16), ("AVX512", (64, 24), 8), ("AVX2", (64,), 8), ("AVX512", (64, 5), 0), ("AVX2", (5,), 0)],
+)
+def test_lanes(level: str, channels: tuple[int, ...], lanes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The most that divide all channels and that the processor has."""
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: level)
+    assert native._lanes(*channels) == lanes
+
+
+@pytest.mark.usefixtures("compiler")
+def test_kernels_are_compiled_for_both(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
+    source.write_text("void tell(long *found) { *found = LANES; }\n")
+    kernels = native.Kernels(source, tell=(1, 0))
+    found = ctypes.c_long()
+    for channels, lanes in ((64, 16), (8, 8), (32, 16)):
+        assert kernels.suit(channels)
+        kernels.of(channels).tell(ctypes.addressof(found))
+        assert found.value == lanes
+    assert not kernels.suit(7)

@@ -15,10 +15,9 @@ typedef struct {
     float share[4];
 } Near;
 
-INLINE Near near(long pixel, long height, long width, long channels, int doubled) {
-    Near found = {{2 * channels * pixel}, {1}};
+INLINE Near near(long image, long y, long x, long height, long width, long channels, int doubled) {
+    Near found = {{2 * channels * ((image * height + y) * width + x)}, {1}};
     if (!doubled) return found;
-    long image = pixel / (height * width), y = pixel / width % height, x = pixel % width;
     long tall = height / 2, wide = width / 2;
     long above = (y + 1) / 2 - 1, left = (x + 1) / 2 - 1;
     long rows[2] = {above < 0 ? 0 : above, above + 1 < tall ? above + 1 : tall - 1};
@@ -39,11 +38,11 @@ INLINE lanes near_load(const void *att, const Near *near, long c, int half, int 
     return value;
 }
 
-/* One pixel of an image, whose number is given. */
-INLINE void forward(const void *h, const void *att, const float *identity, float m, void *out, long pixel, long height,
-                    long width, long channels, int half, int doubled) {
-    const long at = pixel * channels;
-    const Near att_at = near(pixel, height, width, channels, doubled);
+/* One pixel of an image. */
+INLINE void forward(const void *h, const void *att, const float *identity, float m, void *out, long image, long y,
+                    long x, long height, long width, long channels, int half, int doubled) {
+    const long at = ((image * height + y) * width + x) * channels;
+    const Near att_at = near(image, y, x, height, width, channels, doubled);
     for (long c = 0; c < channels; c += LANES) {
         lanes gamma = near_load(att, &att_at, c, half, doubled);
         lanes beta = near_load(att, &att_at, channels + c, half, doubled);
@@ -57,33 +56,34 @@ INLINE void forward(const void *h, const void *att, const float *identity, float
 /* A call with constants for `half` and `doubled`, by which the compiler makes four functions of one. */
 #define CHOSEN(CALL) (half ? doubled ? CALL(1, 1) : CALL(1, 0) : doubled ? CALL(0, 1) : CALL(0, 0))
 
-#define FORWARD(HALF, DOUBLED) forward(h, att, i, mask[pixel], out, pixel, height, width, channels, HALF, DOUBLED)
+#define FORWARD(HALF, DOUBLED) \
+    forward(h, att, i, mask[row * width + x], out, image, y, x, height, width, channels, HALF, DOUBLED)
 
 void aad_forward(const void *h, const void *att, const float *identity, const float *mask, void *out, long images,
                  long height, long width, long channels, long half, long doubled) {
-    const long pixels = height * width;
 #pragma omp parallel for schedule(static)
-    for (long pixel = 0; pixel < images * pixels; pixel++) {
-        const float *i = identity + pixel / pixels * 2 * channels;
-        CHOSEN(FORWARD);
+    for (long row = 0; row < images * height; row++) {
+        const long image = row / height, y = row % height;
+        const float *i = identity + image * 2 * channels;
+        for (long x = 0; x < width; x++) CHOSEN(FORWARD);
     }
 }
 
 /* The same backward. Gradients of gamma_id and beta_id are added to `sum`; the mask's is returned. */
 INLINE float backward(const void *gradient, const void *h, const void *att, const float *identity, float m, void *to_h,
-                      void *to_att, float *sum, long pixel, long height, long width, long channels, int half,
-                      int doubled) {
-    const long at = pixel * channels, a = 2 * at;
-    const Near att_at = near(pixel, height, width, channels, doubled);
+                      void *to_att, float *sum, long image, long y, long x, long height, long width, long channels,
+                      int half, int doubled) {
+    const long at = ((image * height + y) * width + x) * channels, a = 2 * at;
+    const Near att_at = near(image, y, x, height, width, channels, doubled);
     lanes to_m = {0};
     for (long c = 0; c < channels; c += LANES) {
         lanes gamma_att = near_load(att, &att_at, c, half, doubled);
         lanes beta_att = near_load(att, &att_at, channels + c, half, doubled);
-        lanes x = map_load(h, at + c, half);
+        lanes normal = map_load(h, at + c, half);
         lanes gamma_more = load(identity + c) - gamma_att, beta_more = load(identity + channels + c) - beta_att;
         lanes gamma = gamma_att + m * gamma_more;
-        bits kept = gamma * x + beta_att + m * beta_more > 0;
-        lanes to_beta = where(kept, map_load(gradient, at + c, half)), to_gamma = to_beta * x;
+        bits kept = gamma * normal + beta_att + m * beta_more > 0;
+        lanes to_beta = where(kept, map_load(gradient, at + c, half)), to_gamma = to_beta * normal;
         map_store(to_h, at + c, to_beta * gamma, half);
         map_store(to_att, a + c, (1 - m) * to_gamma, half);
         map_store(to_att, a + channels + c, (1 - m) * to_beta, half);
@@ -97,7 +97,7 @@ INLINE float backward(const void *gradient, const void *h, const void *att, cons
 }
 
 #define BACKWARD(HALF, DOUBLED) \
-    backward(gradient, h, att, i, mask[pixel], to_h, to_att, sum, pixel, height, width, channels, HALF, DOUBLED)
+    backward(gradient, h, att, i, mask[pixel], to_h, to_att, sum, image, y, x, height, width, channels, HALF, DOUBLED)
 
 /* `to_identity` gets a sum for each block of `block` pixels of an image: (images, blocks, 2 C), not yet added up. */
 void aad_backward(const void *gradient, const void *h, const void *att, const float *identity, const float *mask,
@@ -112,8 +112,10 @@ void aad_backward(const void *gradient, const void *h, const void *att, const fl
         const float *i = identity + image * 2 * channels;
         float *sum = to_identity + part * 2 * channels;
         for (long c = 0; c < 2 * channels; c++) sum[c] = 0;
-        for (long pixel = image * pixels + first; pixel < image * pixels + last; pixel++) {
+        for (long p = first, y = first / width, x = first % width; p < last; p++) {
+            const long pixel = image * pixels + p;
             to_mask[pixel] = CHOSEN(BACKWARD);
+            if (++x == width) x = 0, y++;
         }
     }
 }

@@ -4,8 +4,6 @@ In torch's operations it is ten passes over memory forward and backward, which c
 convolutions; on CPUs in float32 and bfloat16 it is one each way, written in aad.c.
 """
 
-import ctypes
-from functools import cache
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -18,6 +16,7 @@ from fsframework import native
 from fsframework.doubling import doubled
 
 Integration = Literal["aad", "add", "cat", "spade", "adain"]
+KERNELS = native.Kernels(Path(__file__).with_name("aad.c"), aad_forward=(5, 6), aad_backward=(9, 7))
 BLOCK = 256  # pixels whose gradients of gamma_id and beta_id are added up at once
 
 
@@ -79,12 +78,7 @@ def _fits(h: Tensor, *others: Tensor) -> bool:
         return False
     if any(value.dtype != h.dtype for value in others):
         return False
-    return not torch.compiler.is_compiling() and h.shape[1] % native.LANES == 0 and _kernels() is not None
-
-
-@cache
-def _kernels() -> ctypes.CDLL | None:
-    return native.library(Path(__file__).with_name("aad.c"), aad_forward=(5, 6), aad_backward=(9, 7))
+    return not torch.compiler.is_compiling() and KERNELS.suit(h.shape[1])
 
 
 def _last(images: Tensor) -> Tensor:
@@ -97,12 +91,10 @@ class _Integrate(torch.autograd.Function):
         h, att, identity, mask = _last(h), _last(att), identity.contiguous(), mask.contiguous()
         ctx.save_for_backward(h, att, identity, mask)
         result = torch.empty_like(h)
-        kernels = _kernels()
-        assert kernels is not None
         count, channels, height, width = h.shape
         addresses = (value.data_ptr() for value in (h, att, identity, mask, result))
         twice = int(att.shape[-1] < width)
-        kernels.aad_forward(*addresses, count, height, width, channels, native.is_half(h), twice)
+        KERNELS.of(channels).aad_forward(*addresses, count, height, width, channels, native.is_half(h), twice)
         return result
 
     @staticmethod
@@ -116,11 +108,9 @@ class _Integrate(torch.autograd.Function):
         shape = count, 2 * channels, height, width
         to_att = torch.empty(shape, dtype=att.dtype, memory_format=torch.channels_last)
         sums = identity.new_empty(count, blocks, 2 * channels)
-        kernels = _kernels()
-        assert kernels is not None
         tensors = (_last(gradient), h, att, identity, mask, to_h, to_att, sums, to_mask)
         addresses = (value.data_ptr() for value in tensors)
-        kernels.aad_backward(*addresses, count, height, width, channels, BLOCK, native.is_half(h), twice)
+        KERNELS.of(channels).aad_backward(*addresses, count, height, width, channels, BLOCK, native.is_half(h), twice)
         if twice:
             to_att = torch.ops.aten.upsample_bilinear2d_backward(to_att, (height, width), att.shape, False)
         return to_h, to_att, sums.sum(dim=1)[..., None, None], to_mask
