@@ -35,7 +35,8 @@ def test_rows(tmp_path: Path) -> None:
     assert plain["ratio"] == 1 and ours["ratio"] > 0
     assert 0 < ours["difference"] < 1e-4
     assert ours["psnr_db"] is None or ours["psnr_db"] > 40  # None: no pixel differs
-    assert ours["gflop"] <= plain["gflop"] and ours["peak_percent"] > 0
+    assert ours["gflop"] <= plain["gflop"] and 0 < ours["peak_percent"] <= ours["mfu_percent"]
+    assert plain["peak_percent"] == plain["mfu_percent"] > 0
     assert rows["step", "ours fp32"]["peak_memory_gb"] > 0
 
 

@@ -35,8 +35,9 @@ WORKER = Path(__file__).with_name("speed_work.py")
 class Speed(Benchmark):
     """Pictures a second of training, swapping and everything around them, beside a plain reference.
 
-    Needs no run: `fsf bench speed`. A ratio above 1 means faster than the plain reference (out of the box: contiguous
-    memory order, torch's own convolutions, the system's allocator), or with `against` than that commit.
+    Needs no run: `fsf bench speed`. A ratio above 1 means faster than the plain reference (contiguous memory order and
+    torch's own convolutions; it keeps freed memory as ours does, without which it is up to twice as slow), or with
+    `against` than that commit.
     """
 
     name = "speed"
@@ -97,13 +98,17 @@ class Speed(Benchmark):
         rows = []
         for task in self.options.tasks:
             named = {name: each for name, each in implementations.items() if task in each.times}
+            base = next(iter(named.values()), first)
             for name, each in named.items():
-                row = {"task": task, "implementation": name, **self._row(task, each, next(iter(named.values())))}
+                row = {"task": task, "implementation": name, **self._row(task, each, base)}
                 if len(named) == 1:
                     row["ratio"] = None
                 if task in OF_NETWORKS:
-                    reached = row["gflop"] * row["per_s"] * 1e9 / peaks[each.precision]  # of what is computed
-                    row["peak_percent"] = round(100 * reached, 1)
+                    peak = peaks[each.precision] / 1e9
+                    row["peak_percent"] = round(100 * row["gflop"] * row["per_s"] / peak, 1)  # of what is computed
+                    if self.options.against is None:
+                        asked = base.flops[task] / self.options.batch / 1e9
+                        row["mfu_percent"] = round(100 * asked * row["per_s"] / peak, 1)  # of what the equations say
                 if task == "swap" and each is not first:
                     row |= _quality(each.pixels, first.pixels)
                 rows.append(row)
@@ -169,10 +174,8 @@ class Speed(Benchmark):
                             each.times.setdefault(task, []).append(seconds / count)
                 if task in OF_NETWORKS:
                     for name, each in busy.items():
-                        each.flops[task], each.memory[task] = (
-                            workers[name].ask("flops", task),
-                            workers[name].ask("memory"),
-                        )
+                        each.memory[task] = workers[name].ask("memory")  # before operations are counted
+                        each.flops[task] = workers[name].ask("flops", task)
             if OURS in workers:
                 implementations[OURS].peaks = {kind: workers[OURS].ask("peak", kind) for kind in ("fp32", "bf16")}
                 implementations[OURS].copy = workers[OURS].ask("copy")

@@ -95,7 +95,7 @@ class Work:
             convolution.PATCHES = convolution.PATCHES_BF16 = 0
         elif without == "products":
             torch.backends.mkldnn.is_available = lambda: False  # before anything asks
-        if way == "ours" and without != "memory":
+        if without != "memory":
             self._keep_memory()
 
     @staticmethod
