@@ -1,8 +1,8 @@
 /* Instance normalisation, forward and backward: instance_norm.py says what they compute.
  *
  * Channels-last: a pixel's `channels` numbers lie side by side; channels is a multiple of LANES. Maps are float32, or
- * bfloat16 where `half` says so; sums and scales are float32. A map is read twice, from its first number to its last,
- * first for sums of each block of pixels, which stays in the processor's cache while it is looked at again, then for the
+ * bfloat16 where `half` says so; sums and scales are float32. A map is read twice, from its first number to its last:
+ * for sums of each block of pixels, which stays in the processor's cache while it is looked at again, and for the
  * result. A task is one block of an image, and of it at most CHUNK channels.
  */
 #include "lanes.h"

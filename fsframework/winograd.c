@@ -1,12 +1,15 @@
 /* Winograd's convolution F(4x4, 3x3): Lavin and Gray, arXiv:1509.09308, section 4.3. First the transforms, then the
  * products between them.
  *
- * Images are float32, or bfloat16 where `half` says so, (images, height, width, channels), channels a multiple of LANES;
- * a 3x3 convolution pads them by one pixel of zeros. All else is float32. A tile is a 4x4 square of the output; tiles are counted image by image, row by row, and the last
- * of a row or column may reach beyond the image. Transformed tiles lie as 36 matrices (tiles, channels), `stride`
- * numbers from each other, and so do transformed weights. Each function works on `count` tiles from the tile `first`.
+ * Images are float32, or bfloat16 where `half` says so, (images, height, width, channels), channels a multiple of
+ * LANES; a 3x3 convolution pads them by one pixel of zeros. All else is float32. A tile is a 4x4 square of the output;
+ * tiles are counted image by image, row by row, and the last of a row or column may reach beyond the image. Transformed
+ * tiles lie as 36 matrices (tiles, channels), `stride` numbers from each other, and so do transformed weights.
+ * `convolve` does all of a convolution; the functions before it are for layers with many weights and for gradients of
+ * weights, and work on `count` tiles from the tile `first`.
  */
 #include "lanes.h"
+#include <omp.h>
 
 #define PLACES 36
 #ifdef __AVX512F__
@@ -18,6 +21,7 @@
 #endif
 #define PANEL (2 * WIDE) /* columns of a block */
 #define DEEP 512         /* products that are added up before the sum goes to memory: a panel of them fits the cache */
+#define APART 16         /* as winograd.py says */
 
 typedef struct {
     long image, row, column; /* of the tile's first output pixel */
@@ -74,16 +78,17 @@ static inline void gradient_axis(const lanes *y, lanes *out) {
 typedef void axis(const lanes *, lanes *);
 
 /* Transform a tile of side `side`, whose first pixel lies `border` above and left of the place: `to` gets 36 numbers
- * for each channel. The compiler sees side, border, transform and half as constants. */
+ * for each channel. `whole` says that all of it is inside the image. The compiler sees side, border, transform, whole
+ * and half as constants. */
 INLINE void transform_tile(const void *images, place at, long height, long width, long channels, float *to, long stride,
-                           long side, long border, axis *transform, int half) {
+                           long side, long border, axis *transform, int whole, int half) {
     const long image = at.image * height * width;
     for (long c = 0; c < channels; c += LANES) {
         lanes once[6][6], column[6], out[6];
         for (long q = 0; q < side; q++) {
             for (long p = 0; p < side; p++) {
                 long y = at.row + p - border, x = at.column + q - border;
-                int inside = y >= 0 && y < height && x >= 0 && x < width;
+                int inside = whole || (y >= 0 && y < height && x >= 0 && x < width);
                 column[p] = inside ? map_load(images, (image + y * width + x) * channels + c, half) : (lanes){0};
             }
             transform(column, out);
@@ -96,7 +101,24 @@ INLINE void transform_tile(const void *images, place at, long height, long width
     }
 }
 
-/* B^T d B of every tile's 6x6 input pixels. */
+/* B^T d B of a tile's 6x6 input pixels. */
+INLINE void input_tile(const void *images, place at, long height, long width, long channels, float *to, long stride,
+                       int half) {
+    if (at.row > 0 && at.column > 0 && at.row + 5 <= height && at.column + 5 <= width)
+        transform_tile(images, at, height, width, channels, to, stride, 6, 1, input_axis, 1, half);
+    else
+        transform_tile(images, at, height, width, channels, to, stride, 6, 1, input_axis, 0, half);
+}
+
+/* A y A^T of a tile's 4x4 pixels. */
+INLINE void gradient_tile(const void *images, place at, long height, long width, long channels, float *to, long stride,
+                          int half) {
+    if (at.row + 4 <= height && at.column + 4 <= width)
+        transform_tile(images, at, height, width, channels, to, stride, 4, 0, gradient_axis, 1, half);
+    else
+        transform_tile(images, at, height, width, channels, to, stride, 4, 0, gradient_axis, 0, half);
+}
+
 void input_tiles(const void *images, float *tiles, long stride, long height, long width, long channels, long first,
                  long count, long half) {
 #pragma omp parallel for schedule(static)
@@ -104,13 +126,12 @@ void input_tiles(const void *images, float *tiles, long stride, long height, lon
         place at = place_of(first + tile, height, width);
         float *to = tiles + tile * channels;
         if (half)
-            transform_tile(images, at, height, width, channels, to, stride, 6, 1, input_axis, 1);
+            input_tile(images, at, height, width, channels, to, stride, 1);
         else
-            transform_tile(images, at, height, width, channels, to, stride, 6, 1, input_axis, 0);
+            input_tile(images, at, height, width, channels, to, stride, 0);
     }
 }
 
-/* A y A^T of every tile's 4x4 pixels. */
 void gradient_tiles(const void *images, float *tiles, long stride, long height, long width, long channels, long first,
                     long count, long half) {
 #pragma omp parallel for schedule(static)
@@ -118,19 +139,21 @@ void gradient_tiles(const void *images, float *tiles, long stride, long height, 
         place at = place_of(first + tile, height, width);
         float *to = tiles + tile * channels;
         if (half)
-            transform_tile(images, at, height, width, channels, to, stride, 4, 0, gradient_axis, 1);
+            gradient_tile(images, at, height, width, channels, to, stride, 1);
         else
-            transform_tile(images, at, height, width, channels, to, stride, 4, 0, gradient_axis, 0);
+            gradient_tile(images, at, height, width, channels, to, stride, 0);
     }
 }
 
-INLINE void write_tile(const float *tile, const float *bias, void *images, place at, long stride, long height,
-                       long width, long channels, int half) {
+/* A^T m A of a tile, plus a bias (channels), which may be null: channels `from` to `end` of the images. `tile` has no
+ * others. */
+INLINE void output_tile(const float *tile, const float *bias, void *images, place at, long stride, long height,
+                        long width, long channels, long from, long end, int half) {
     const long image = at.image * height * width;
-    for (long c = 0; c < channels; c += LANES) {
+    for (long c = from; c < end; c += LANES) {
         lanes once[4][6], column[6], out[4], shift = bias ? load(bias + c) : (lanes){0};
         for (long q = 0; q < 6; q++) {
-            for (long p = 0; p < 6; p++) column[p] = load(tile + (p * 6 + q) * stride + c);
+            for (long p = 0; p < 6; p++) column[p] = load(tile + (p * 6 + q) * stride + c - from);
             output_axis(column, out);
             for (long p = 0; p < 4; p++) once[p][q] = out[p];
         }
@@ -144,16 +167,16 @@ INLINE void write_tile(const float *tile, const float *bias, void *images, place
     }
 }
 
-/* A^T m A of every tile, plus a bias (channels), which may be null. */
 void output_tiles(const float *tiles, const float *bias, void *images, long stride, long height, long width,
                   long channels, long first, long count, long half) {
 #pragma omp parallel for schedule(static)
     for (long tile = 0; tile < count; tile++) {
         place at = place_of(first + tile, height, width);
+        const float *from = tiles + tile * channels;
         if (half)
-            write_tile(tiles + tile * channels, bias, images, at, stride, height, width, channels, 1);
+            output_tile(from, bias, images, at, stride, height, width, channels, 0, channels, 1);
         else
-            write_tile(tiles + tile * channels, bias, images, at, stride, height, width, channels, 0);
+            output_tile(from, bias, images, at, stride, height, width, channels, 0, channels, 0);
     }
 }
 
@@ -339,5 +362,50 @@ void turned_products(const float *left, const float *right, float *out, long cou
         const long width = from + PANEL < columns ? PANEL : columns - from;
         multiply(left + place * left_stride, right + place * right_stride + from, out + place * out_stride + from,
                  count, inner, columns, width, add, 1);
+    }
+}
+
+/* A convolution's `count` tiles from the tile `first`, which one thread takes through all of it. */
+INLINE void block_of_tiles(const void *images, const float *weights, const float *bias, void *result, float *before,
+                           float *after, long first, long count, long height, long width, long inputs, long outputs,
+                           long weight_stride, long before_stride, long after_stride, int half) {
+    for (long tile = 0; tile < count; tile++) {
+        place at = place_of(first + tile, height, width);
+        input_tile(images, at, height, width, inputs, before + tile * inputs, before_stride, half);
+    }
+    for (long from = 0; from < outputs; from += PANEL) {
+        const long end = from + PANEL < outputs ? from + PANEL : outputs;
+        for (long place = 0; place < PLACES; place++)
+            for (long start = 0; start < inputs; start += DEEP) {
+                const long deep = start + DEEP < inputs ? DEEP : inputs - start;
+                const float *panel = weights + place * weight_stride + from * inputs + start * PANEL;
+                column(before + place * before_stride + start, inputs, panel, after + place * after_stride, PANEL,
+                       count, deep, start > 0, 0);
+            }
+        for (long tile = 0; tile < count; tile++) {
+            place at = place_of(first + tile, height, width);
+            output_tile(after + tile * PANEL, bias, result, at, after_stride, height, width, outputs, from, end, half);
+        }
+    }
+}
+
+/* The convolution of images (tiles of them, height, width, inputs) with transformed weights, plus a bias, which may be
+ * null. `together` tiles are taken at once; `room` has for each of `threads` the transformed tiles and those of PANEL
+ * outputs, 36 matrices of each, APART numbers longer than they are. */
+void convolve(const void *images, const float *weights, const float *bias, void *result, float *room, long tiles,
+              long height, long width, long inputs, long outputs, long weight_stride, long together, long threads,
+              long half) {
+    const long before_stride = together * inputs + APART, after_stride = together * PANEL + APART;
+#pragma omp parallel for schedule(dynamic) num_threads(threads)
+    for (long first = 0; first < tiles; first += together) {
+        const long count = first + together < tiles ? together : tiles - first;
+        float *before = room + omp_get_thread_num() * PLACES * (before_stride + after_stride);
+        float *after = before + PLACES * before_stride;
+        if (half)
+            block_of_tiles(images, weights, bias, result, before, after, first, count, height, width, inputs, outputs,
+                           weight_stride, before_stride, after_stride, 1);
+        else
+            block_of_tiles(images, weights, bias, result, before, after, first, count, height, width, inputs, outputs,
+                           weight_stride, before_stride, after_stride, 0);
     }
 }

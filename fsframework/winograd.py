@@ -19,6 +19,8 @@ from fsframework import native
 
 PLACES = 36  # products for each pair of channels in a tile
 TOGETHER = 252  # tiles transformed at once, at most: few enough for the cache, enough for the matrix products
+ALONE = 24  # tiles that a thread takes from their pixels to the result's, in its core's own cache
+LIGHT = 256 * 256  # inputs times outputs up to which it does: all weights are read again for each such block
 PANEL = 32  # columns that winograd.c packs together, at most
 APART = 16  # numbers between the matrices of two places, without which those would fall on the same lines of the cache
 KERNELS = native.Kernels(
@@ -31,6 +33,7 @@ KERNELS = native.Kernels(
     weight_gradient=(2, 3),
     products=(3, 6),
     turned_products=(3, 7),
+    convolve=(5, 9),
 )
 
 
@@ -104,6 +107,14 @@ def _convolve(images: Tensor, weights: Tensor, outputs: int, bias: Tensor | None
     count, inputs, height, width = images.shape
     shape = (count, outputs, height, width)
     result = torch.empty(shape, dtype=images.dtype, memory_format=torch.channels_last)
+    if inputs * outputs <= LIGHT:
+        threads = torch.get_num_threads()
+        room = torch.empty(threads, PLACES, ALONE * (inputs + PANEL) + 2 * APART)
+        shift = None if bias is None else bias.data_ptr()
+        addresses = images.data_ptr(), weights.data_ptr(), shift, result.data_ptr(), room.data_ptr()
+        numbers = (tile_count(images), height, width, inputs, outputs, weights.shape[1], ALONE, threads)
+        KERNELS.of(inputs, outputs).convolve(*addresses, *numbers, native.is_half(images))
+        return result
     before, after = _Tiles(images, inputs), _Tiles(images, outputs)
     for first, tiles in _steps(images):
         before.fill("input_tiles", images, first, tiles)

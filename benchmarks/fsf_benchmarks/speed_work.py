@@ -351,17 +351,32 @@ class Work:
 
 @contextmanager
 def _winograds_products() -> Iterator[list[int]]:
-    """The operations of each product that Winograd's way does in C, of which torch does not know."""
+    """The operations of the products that Winograd's way does in C, of which torch does not know."""
     winograd: Any = import_module("fsframework.winograd")  # no part of it is for plugins
     counted: list[int] = []
-    multiply: Any = getattr(winograd, "_multiply", None)  # older commits have torch multiply
-
-    def watched(function: str, matrices: Any, shape: tuple[int, int, int], *more: int) -> None:
-        counted.append(2 * winograd.PLACES * math.prod(shape))
-        multiply(function, matrices, shape, *more)
-
-    with mock.patch.object(winograd, "_multiply", watched, create=True):
+    if not hasattr(winograd, "_multiply"):  # an older commit, where torch multiplies
         yield counted
+        return
+    convolve, gradient_of_weight = winograd._convolve, winograd.gradient_of_weight
+
+    def convolved(images: Tensor, weights: Tensor, outputs: int, bias: Tensor | None) -> Tensor:
+        counted.append(_winograd_flops(images, outputs))
+        made: Tensor = convolve(images, weights, outputs, bias)
+        return made
+
+    def to_weight(images: Tensor, gradient: Tensor) -> Tensor:
+        counted.append(_winograd_flops(images, gradient.shape[1]))
+        made: Tensor = gradient_of_weight(images, gradient)
+        return made
+
+    with mock.patch.multiple(winograd, _convolve=convolved, gradient_of_weight=to_weight):
+        yield counted
+
+
+def _winograd_flops(images: Tensor, outputs: int) -> int:
+    """36 products for each tile of 4x4 pixels and pair of channels."""
+    count, inputs, height, width = images.shape
+    return 2 * 36 * count * math.ceil(height / 4) * math.ceil(width / 4) * inputs * outputs
 
 
 def _linear_flops(left: torch.Size, right: torch.Size, *others: Any, **more: Any) -> int:
