@@ -110,7 +110,7 @@ def _suits_winograd(images: Tensor, weight: Tensor, stride: int, padding: int, a
     outputs, inputs = weight.shape[:2]
     fewest = WINOGRAD
     if arithmetic == torch.bfloat16:
-        if _bf16_is_fastest() or outputs * inputs < NARROW_BF16:
+        if _bf16_is_fastest() or outputs * inputs < NARROW_BF16 or _suits_patches(images, weight, stride, arithmetic):
             return False
         fewest = WINOGRAD_BF16
     return _pixels(images, 1) >= fewest and winograd.KERNELS.suit(outputs, inputs)

@@ -126,25 +126,26 @@ def test_winograd_on_maps_in_bfloat16(shape: tuple[int, ...], bias: bool, monkey
 
 
 @pytest.mark.parametrize(
-    ("amx", "inputs", "side", "way"),
+    ("amx", "inputs", "outputs", "side", "way"),
     [
-        (False, 64, 32, "_Winograd"),
-        (True, 64, 32, "Convolution"),
-        (False, 56, 32, "Convolution"),
-        (False, 64, 28, "Convolution"),
+        (False, 64, 64, 32, "_Winograd"),
+        (True, 64, 64, 32, "Convolution"),
+        (False, 56, 64, 32, "Convolution"),
+        (False, 64, 64, 28, "Convolution"),
+        (False, 64, 512, 32, "_Patches"),
     ],
 )
 def test_where_winograd_is_faster_than_bfloat16(
-    amx: bool, inputs: int, side: int, way: str, monkeypatch: pytest.MonkeyPatch
+    amx: bool, inputs: int, outputs: int, side: int, way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Not where AMX multiplies, nor on narrow layers or small maps."""
+    """Not where AMX multiplies, nor on narrow layers or small maps, nor where patches are faster still."""
     if not winograd.KERNELS.suit():
         pytest.skip("needs a C compiler")
     monkeypatch.setattr(convolution, "has_bf16", lambda device: True)
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
     convolution._bf16_is_fastest.cache_clear()
     with torch.autocast("cpu", torch.bfloat16):
-        made = Conv2d(inputs, 64, 3, padding=1)(torch.randn(1, inputs, side, side))
+        made = Conv2d(inputs, outputs, 3, padding=1)(torch.randn(1, inputs, side, side))
     convolution._bf16_is_fastest.cache_clear()
     assert type(made.grad_fn).__name__.startswith(way)
 
