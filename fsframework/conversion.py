@@ -13,6 +13,7 @@ from torch import Tensor
 from fsframework import models
 from fsframework.alignment import align, paste, transform
 from fsframework.components import Detector, Swapper
+from fsframework.convolution import keep_weights
 from fsframework.errors import UserError
 from fsframework.images import grey, is_grey, read_image, to_images, to_tensor, writable_format
 from fsframework.memory import keep_memory
@@ -84,6 +85,7 @@ class Converter:
         self.bf16 = not by_onnx and wants_bf16(precision, trained.device, "--precision")
         detector = trained.recipe.detector.build()
         detector.load()
+        keep_weights(trained.swapper)
         self._assemble(trained.swapper, detector, trained.recipe.size, trained.device, pasting)
         self.model, self.recipe_sha256, self.loaded_from = trained.recipe.name, trained.recipe.digest(), model
 

@@ -42,6 +42,8 @@ class Conv2d(nn.Conv2d):
     all pixels of a channel, is nothing to it, and GPUs spare the visit to memory that it would cost.
     """
 
+    kept: dict[Any, Tensor] | None = None  # what is made of the weight, if `keep_weights` says that it stays
+
     def __init__(
         self,
         inputs: int,
@@ -59,11 +61,14 @@ class Conv2d(nn.Conv2d):
         """(B, inputs, H, W) to (B, outputs, H', W')."""
         if self.normed and input.is_cuda:
             return F.conv2d(input, self.weight, None, self.stride, self.padding)
-        return convolve(input, self.weight, self.bias, self.stride[0], cast(tuple[int, int], self.padding)[0])
+        padding = cast(tuple[int, int], self.padding)[0]
+        return convolve(input, self.weight, self.bias, self.stride[0], padding, self.kept)
 
 
 class ConvTranspose2d(nn.ConvTranspose2d):
     """`nn.ConvTranspose2d` with a square kernel."""
+
+    kept: dict[Any, Tensor] | None = None  # as in `Conv2d`
 
     def __init__(
         self, inputs: int, outputs: int, kernel: int, stride: int = 1, padding: int = 0, bias: bool = True
@@ -75,18 +80,39 @@ class ConvTranspose2d(nn.ConvTranspose2d):
         arithmetic = _arithmetic(input, self.weight)
         if output_size is None and _suits_patches(input, self.weight, 1, arithmetic):
             padding = cast(tuple[int, int], self.padding)[0]
-            return _by_product(_Spread, input, self.weight, self.bias, self.stride[0], padding, arithmetic)
+            return _by_product(_Spread, input, self.weight, self.bias, self.stride[0], padding, arithmetic, self.kept)
         return super().forward(input, output_size)
 
 
-def convolve(images: Tensor, weight: Tensor, bias: Tensor | None = None, stride: int = 1, padding: int = 0) -> Tensor:
-    """`F.conv2d` of images (B, C, H, W) by the fastest way: (B, O, H', W')."""
+def keep_weights(network: nn.Module, keep: bool = True) -> None:
+    """Say that a network's weights stay as they are, so that its convolutions make what they need of them once.
+
+    Winograd's way needs them transformed, four times as many numbers, and products in bfloat16 need them so. Whoever
+    changes weights after all, or moves the network, says False before.
+    """
+    for module in network.modules():
+        if isinstance(module, Conv2d | ConvTranspose2d):
+            module.kept = {} if keep else None
+
+
+def convolve(
+    images: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: int = 1,
+    padding: int = 0,
+    kept: dict[Any, Tensor] | None = None,
+) -> Tensor:
+    """`F.conv2d` of images (B, C, H, W) by the fastest way: (B, O, H', W').
+
+    `kept` has what was made of the weight before, and gets it; None: nothing is kept.
+    """
     arithmetic = _arithmetic(images, weight)
     if _suits_winograd(images, weight, stride, padding, arithmetic):
         with without_autocast(images.device):
-            return cast(Tensor, _Winograd.apply(images.to(arithmetic), weight, bias))
+            return cast(Tensor, _Winograd.apply(images.to(arithmetic), weight, bias, kept))
     if _suits_patches(images, weight, stride, arithmetic):
-        return _by_product(_Patches, images, weight, bias, stride, padding, arithmetic)
+        return _by_product(_Patches, images, weight, bias, stride, padding, arithmetic, kept)
     return F.conv2d(images, weight, bias, stride, padding)
 
 
@@ -141,21 +167,24 @@ def _by_product(
     stride: int,
     padding: int,
     arithmetic: torch.dtype | None,
+    kept: dict[Any, Tensor] | None,
 ) -> Tensor:
     """What `_Patches` or `_Spread` make of everything, in a precision."""
     with without_autocast(images.device):
         bias = None if bias is None else bias.to(arithmetic)
-        return cast(Tensor, way.apply(images.to(arithmetic), weight, bias, stride, padding))
+        return cast(Tensor, way.apply(images.to(arithmetic), weight, bias, stride, padding, kept))
 
 
 class _Winograd(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, images: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    def forward(
+        ctx: Any, images: Tensor, weight: Tensor, bias: Tensor | None, kept: dict[Any, Tensor] | None
+    ) -> Tensor:
         images = images.contiguous(memory_format=torch.channels_last)
         ctx.save_for_backward(images, weight)
         if weight.shape[0] * weight.shape[1] < NARROW:
             return F.conv2d(images, weight, bias, padding=1)
-        return winograd.convolve(images, weight, bias)
+        return winograd.convolve(images, weight, bias, kept)
 
     @staticmethod
     @once_differentiable
@@ -172,18 +201,26 @@ class _Winograd(torch.autograd.Function):
             to_weight = winograd.gradient_of_weight(images, gradient)
         if ctx.needs_input_grad[2]:
             to_bias = gradient.sum(dim=(0, 2, 3), dtype=weight.dtype)
-        return to_images, to_weight, to_bias
+        return to_images, to_weight, to_bias, None
 
 
 class _Patches(torch.autograd.Function):
     """A convolution as a product of patches (pixels, kernel * kernel * C) and weights."""
 
     @staticmethod
-    def forward(ctx: Any, images: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int) -> Tensor:
+    def forward(
+        ctx: Any,
+        images: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        stride: int,
+        padding: int,
+        kept: dict[Any, Tensor] | None,
+    ) -> Tensor:
         patches, (height, width) = gather(images, weight.shape[2], stride, padding)
         ctx.save_for_backward(images, weight)
         ctx.stride, ctx.padding = stride, padding
-        made = product(patches, _matrix(weight, images).T, bias)
+        made = product(patches, _matrix(weight, images, kept).T, bias)
         return _as_images(made, (len(images), weight.shape[0], height, width))
 
     @staticmethod
@@ -202,14 +239,22 @@ class _Patches(torch.autograd.Function):
             to_weight = _of_matrix(product(rows.T, patches), weight.shape)
         if ctx.needs_input_grad[2]:
             to_bias = rows.sum(dim=0)
-        return to_images, to_weight, to_bias, None, None
+        return to_images, to_weight, to_bias, None, None, None
 
 
 class _Spread(torch.autograd.Function):
     """A transposed convolution as a product of pixels and weights, whose patches are added up."""
 
     @staticmethod
-    def forward(ctx: Any, images: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int) -> Tensor:
+    def forward(
+        ctx: Any,
+        images: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        stride: int,
+        padding: int,
+        kept: dict[Any, Tensor] | None,
+    ) -> Tensor:
         count, _, height, width = images.shape
         kernel = weight.shape[2]
         rows = pixels_of(images)
@@ -217,7 +262,7 @@ class _Spread(torch.autograd.Function):
         ctx.stride, ctx.padding = stride, padding
         tall, wide = ((side - 1) * stride + kernel - 2 * padding for side in (height, width))
         shape = torch.Size([count, weight.shape[1], tall, wide])
-        result = scatter(product(rows, _matrix(weight, rows)), shape, (height, width), kernel, stride, padding)
+        result = scatter(product(rows, _matrix(weight, rows, kept)), shape, (height, width), kernel, stride, padding)
         return result if bias is None else result.add_(bias[:, None, None])
 
     @staticmethod
@@ -233,16 +278,20 @@ class _Spread(torch.autograd.Function):
             to_weight = _of_matrix(product(rows.T, patches), weight.shape)
         if ctx.needs_input_grad[2]:
             to_bias = gradient.sum(dim=(0, 2, 3))
-        return to_images, to_weight, to_bias, None, None
+        return to_images, to_weight, to_bias, None, None, None
 
 
-def _matrix(weight: Tensor, like: Tensor) -> Tensor:
+def _matrix(weight: Tensor, like: Tensor, kept: dict[Any, Tensor] | None = None) -> Tensor:
     """(O, kernel * kernel * C) of (O, C, kernel, kernel) in the precision of another tensor, in channels-last order.
 
-    A view where that is the weight's own. Elsewhere nobody keeps what is made here, and the pass back makes it again:
-    weights in bfloat16 would stay from one pass to the other, beside the maps, a fifth of what a step has there.
+    A view where that is the weight's own. Elsewhere trainings keep nothing, and the pass back makes it again: weights
+    in bfloat16 would stay from one pass to the other, beside the maps, a fifth of what a step has there.
     """
-    return weight.to(like.dtype).permute(0, 2, 3, 1).flatten(1)
+    if kept is None or weight.dtype == like.dtype:
+        return weight.to(like.dtype).permute(0, 2, 3, 1).flatten(1)
+    if like.dtype not in kept:
+        kept[like.dtype] = _matrix(weight, like)
+    return kept[like.dtype]
 
 
 def _of_matrix(matrix: Tensor, shape: torch.Size) -> Tensor:

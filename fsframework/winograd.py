@@ -11,6 +11,7 @@ are as many as `KERNELS` suit. The padding is one pixel of zeros.
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -42,10 +43,16 @@ def tile_count(images: Tensor) -> int:
     return len(images) * -(-images.shape[2] // 4) * -(-images.shape[3] // 4)
 
 
-def convolve(images: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """The convolution (B, O, H, W) with a weight (O, C, 3, 3) and a bias (O,)."""
+def convolve(images: Tensor, weight: Tensor, bias: Tensor | None, kept: dict[Any, Tensor] | None = None) -> Tensor:
+    """The convolution (B, O, H, W) with a weight (O, C, 3, 3) and a bias (O,).
+
+    `kept` has the transformed weight, and gets it; None: it is made each time.
+    """
     inputs, outputs = weight.shape[1], weight.shape[0]
-    return _convolve(images, _transformed("weight_tiles", weight, inputs, outputs), outputs, bias)
+    kept = {} if kept is None else kept
+    if "winograd" not in kept:
+        kept["winograd"] = _transformed("weight_tiles", weight, inputs, outputs)
+    return _convolve(images, kept["winograd"], outputs, bias)
 
 
 def gradient_of_images(gradient: Tensor, weight: Tensor) -> Tensor:

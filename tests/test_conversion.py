@@ -25,6 +25,7 @@ from fsframework.components import (
     Swapper,
 )
 from fsframework.conversion import Converter
+from fsframework.convolution import Conv2d
 from fsframework.conversion_list import swap_pairs
 from fsframework.errors import UserError
 from fsframework.images import is_marked, read_image, write_image
@@ -154,6 +155,11 @@ def folder(tmp_path: Path) -> Path:
 
 
 # One picture
+
+
+def test_what_convolutions_make_of_their_weights_is_kept(converter: Converter) -> None:
+    layers = [each for each in converter.swapper.modules() if isinstance(each, Conv2d)]
+    assert layers and all(layer.kept is not None for layer in layers)
 
 
 def test_swap_paints_the_source_into_the_face_alone(converter: Converter) -> None:

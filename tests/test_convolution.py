@@ -264,3 +264,34 @@ def test_winograd_is_taken_for_3x3_alone() -> None:
     x = torch.randn(1, 64, 48, 48)
     for layer in layers:
         assert not convolution._suits_winograd(x, layer.weight, layer.stride[0], int(layer.padding[0]), x.dtype)
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_kept_weights(case: tuple, precision: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is made of them is made once, and gives the same bit for bit, until somebody says that they change."""
+    monkeypatch.setattr(convolution, "has_bf16", lambda device: True)
+    monkeypatch.setattr(convolution, "_bf16_is_fastest", lambda: False)
+    _, kind, kernel, stride, padding, shape, outputs = case
+    torch.manual_seed(0)
+    layer, x = kind(shape[1], outputs, kernel, stride=stride, padding=padding).requires_grad_(False), torch.randn(shape)
+    with torch.autocast("cpu", torch.bfloat16, enabled=precision == torch.bfloat16), torch.inference_mode():
+        plain = layer(x)
+        convolution.keep_weights(layer)
+        first, made = layer(x), dict(layer.kept)
+        assert torch.equal(first, plain) and torch.equal(layer(x), plain)
+        assert layer.kept.keys() == made.keys() and all(layer.kept[key] is made[key] for key in made)
+        layer.weight.mul_(2)
+        convolution.keep_weights(layer, False)
+        assert layer.kept is None and not torch.equal(layer(x), plain)
+
+
+def test_a_network_keeps_its_weights_in_all_layers() -> None:
+    if not winograd.KERNELS.suit():
+        pytest.skip("needs a C compiler")
+    first, second = Conv2d(64, 64, 3, padding=1), Conv2d(64, 64, 3, padding=1)
+    network = nn.Sequential(first, nn.Sequential(second))
+    convolution.keep_weights(network)
+    with torch.no_grad():
+        network(torch.randn(1, 64, 32, 32))
+    assert first.kept and second.kept and first.kept.keys() == second.kept.keys() == {"winograd"}

@@ -82,6 +82,7 @@ class Work:
         threads: int,
     ) -> None:
         torch.set_num_threads(threads)
+        self.keeps = False  # whether weights stay as they are
         self.way, self.size, self.width, self.batch_size, self.device = way, size, width, batch, torch.device(device)
         self.recompute, self.free_gradients = recompute, free_gradients
         self.compiled, self.recorded, self.without = compiled, recorded, without
@@ -177,6 +178,7 @@ class Work:
 
     def _step(self) -> Tensor:
         swapper, losses, optimizers = self.networks
+        self._keep_weights(False)
         batch, z_id = self.pairs
         swapper.attributes.train(), swapper.generator.train()
         losses[0].requires_grad_(False)
@@ -193,6 +195,17 @@ class Work:
         self._descend(optimizers[1], critic)
         return torch.stack([total.detach(), critic.detach()])
 
+    def _keep_weights(self, keep: bool) -> None:
+        """Say whether weights stay as they are, as whoever swaps does."""
+        if keep == self.keeps:
+            return
+        self.keeps = keep
+        try:
+            from fsframework.convolution import keep_weights
+        except ImportError:  # an older commit
+            return
+        keep_weights(self.networks[0], keep)
+
     def _descend(self, optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
         if self.free_gradients:
             from fsframework.optimizers import stepping
@@ -207,6 +220,7 @@ class Work:
     def swap(self) -> int:
         """Swaps with embeddings at hand, as for the frames of a video."""
         swapper, _, _ = self.networks
+        self._keep_weights(True)
         batch, z_id = self.pairs
         with self.precision:
             self.swapped = swapper.eval()(batch, z_id).image
