@@ -7,7 +7,6 @@ one matrix product of all patches (`fsframework.patches`), to which the weights,
 already. What each gains stands in benchmarks/README.md.
 """
 
-from functools import cache
 from typing import Any, cast
 
 import torch
@@ -142,7 +141,6 @@ def _suits_winograd(images: Tensor, weight: Tensor, stride: int, padding: int, a
     return _pixels(images, 1) >= fewest and winograd.KERNELS.suit(outputs, inputs)
 
 
-@cache
 def _bf16_is_fastest() -> bool:
     """Whether all products in bfloat16 are faster than Winograd's, a quarter of them, in float32.
 

@@ -43,8 +43,9 @@ INLINE void sums(const void *x, task t, float *parts, long channels, int half) {
     }
 }
 
-/* Means and inverse standard deviations of an image's channels, from the parts of its blocks (blocks, 2, channels). */
-INLINE void moments(const float *parts, float *mean, float *scale, float epsilon, long pixels, long channels) {
+/* Inverse standard deviations of an image's channels, from the parts of its blocks (blocks, 2, channels), and their
+ * means into the first block's place. */
+INLINE void moments(float *parts, float *scale, float epsilon, long pixels, long channels) {
     for (long c = 0; c < channels; c += LANES) {
         lanes sum = {0}, squares = {0}, factor;
         for (long block = 0; block < blocks_of(pixels); block++) sum += load(parts + 2 * block * channels + c);
@@ -56,7 +57,7 @@ INLINE void moments(const float *parts, float *mean, float *scale, float epsilon
         }
         const lanes variance = squares / (float)pixels + epsilon;
         for (int lane = 0; lane < LANES; lane++) factor[lane] = 1 / __builtin_sqrtf(variance[lane]);
-        store(mean + c, middle);
+        store(parts + c, middle);
         store(scale + c, factor);
     }
 }
@@ -69,10 +70,10 @@ INLINE void normalise(const void *x, void *y, task t, const float *mean, const f
         }
 }
 
-/* `scale` gets the inverse standard deviation of each image and channel, `mean` the mean; `parts` is room for
- * (images, blocks, 2, channels). */
-void instance_norm_forward(const void *x, void *y, float *mean, float *scale, float *parts, const float *epsilon,
-                           long images, long pixels, long channels, long half) {
+/* `scale` gets the inverse standard deviation of each image and channel; `parts` is room for (images, blocks, 2,
+ * channels). */
+void instance_norm_forward(const void *x, void *y, float *scale, float *parts, const float *epsilon, long images,
+                           long pixels, long channels, long half) {
     const long tasks = tasks_of(images, pixels, channels), blocks = blocks_of(pixels);
 #pragma omp parallel
     {
@@ -80,23 +81,16 @@ void instance_norm_forward(const void *x, void *y, float *mean, float *scale, fl
         for (long number = 0; number < tasks; number++) {
             const task t = task_of(number, pixels, channels);
             float *part = parts + 2 * (t.image * blocks + t.block) * channels;
-            if (half)
-                sums(x, t, part, channels, 1);
-            else
-                sums(x, t, part, channels, 0);
+            EITHER(sums, x, t, part, channels);
         }
 #pragma omp for schedule(static)
         for (long image = 0; image < images; image++)
-            moments(parts + 2 * image * blocks * channels, mean + image * channels, scale + image * channels, *epsilon,
-                    pixels, channels);
+            moments(parts + 2 * image * blocks * channels, scale + image * channels, *epsilon, pixels, channels);
 #pragma omp for schedule(static)
         for (long number = 0; number < tasks; number++) {
             const task t = task_of(number, pixels, channels);
-            const float *middle = mean + t.image * channels, *factor = scale + t.image * channels;
-            if (half)
-                normalise(x, y, t, middle, factor, channels, 1);
-            else
-                normalise(x, y, t, middle, factor, channels, 0);
+            const float *means = parts + 2 * t.image * blocks * channels, *factor = scale + t.image * channels;
+            EITHER(normalise, x, y, t, means, factor, channels);
         }
     }
 }
@@ -144,10 +138,7 @@ void instance_norm_backward(const void *gradient, const void *y, const float *sc
         for (long number = 0; number < tasks; number++) {
             const task t = task_of(number, pixels, channels);
             float *part = parts + 2 * (t.image * blocks + t.block) * channels;
-            if (half)
-                gradient_sums(gradient, y, t, part, channels, 1);
-            else
-                gradient_sums(gradient, y, t, part, channels, 0);
+            EITHER(gradient_sums, gradient, y, t, part, channels);
         }
 #pragma omp for schedule(static)
         for (long image = 0; image < images; image++)
@@ -156,10 +147,7 @@ void instance_norm_backward(const void *gradient, const void *y, const float *sc
         for (long number = 0; number < tasks; number++) {
             const task t = task_of(number, pixels, channels);
             const float *means = parts + 2 * t.image * blocks * channels, *factor = scale + t.image * channels;
-            if (half)
-                denormalise(gradient, y, to_x, t, means, factor, channels, 1);
-            else
-                denormalise(gradient, y, to_x, t, means, factor, channels, 0);
+            EITHER(denormalise, gradient, y, to_x, t, means, factor, channels);
         }
     }
 }

@@ -19,7 +19,7 @@ from fsframework.precision import without_autocast
 EPSILON = 1e-5  # added to variances, as torch does
 BLOCK = 256  # pixels that instance_norm.c adds up at once
 KERNELS = native.Kernels(
-    Path(__file__).with_name("instance_norm.c"), instance_norm_forward=(6, 4), instance_norm_backward=(5, 4)
+    Path(__file__).with_name("instance_norm.c"), instance_norm_forward=(5, 4), instance_norm_backward=(5, 4)
 )
 
 
@@ -46,8 +46,8 @@ class _InstanceNorm(torch.autograd.Function):
     def forward(ctx: Any, h: Tensor) -> Tensor:
         h = h.contiguous(memory_format=torch.channels_last)
         count, channels, height, width = h.shape
-        result, scale, mean = torch.empty_like(h), torch.empty(count, channels), torch.empty(count, channels)
-        tensors = (h, result, mean, scale, _parts(h), torch.tensor(EPSILON))
+        result, scale = torch.empty_like(h), torch.empty(count, channels)
+        tensors = (h, result, scale, _parts(h), torch.tensor(EPSILON))
         addresses = (value.data_ptr() for value in tensors)
         KERNELS.of(channels).instance_norm_forward(*addresses, count, height * width, channels, native.is_half(h))
         ctx.save_for_backward(result, scale)

@@ -3,9 +3,11 @@
 #ifdef __AVX512BF16__
 #include <immintrin.h>
 #endif
-/* With a constant for `half` the compiler makes two functions of one. It must stand where the loop over threads does:
- * that is a function of its own to the compiler, to which what it is given from outside is no constant. */
 #define INLINE static inline __attribute__((always_inline))
+/* A call with a constant for `half`, its last argument: the compiler makes two functions of one. It must stand where
+ * the loop over threads does: that is a function of its own to the compiler, to which what it is given from outside is
+ * no constant. */
+#define EITHER(CALL, ...) (half ? CALL(__VA_ARGS__, 1) : CALL(__VA_ARGS__, 0))
 typedef float lanes __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 typedef int bits __attribute__((vector_size(4 * LANES)));
 typedef unsigned int words __attribute__((vector_size(4 * LANES)));

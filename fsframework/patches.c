@@ -55,9 +55,6 @@ void scatter(const void *patches, void *images, long count, long height, long wi
              long wide, long kernel, long stride, long padding, long half) {
 #pragma omp parallel for schedule(static)
     for (long pixel = 0; pixel < count * height * width; pixel++) {
-        if (half)
-            sum(patches, images, pixel, height, width, channels, tall, wide, kernel, stride, padding, 1);
-        else
-            sum(patches, images, pixel, height, width, channels, tall, wide, kernel, stride, padding, 0);
+        EITHER(sum, patches, images, pixel, height, width, channels, tall, wide, kernel, stride, padding);
     }
 }

@@ -125,10 +125,7 @@ void input_tiles(const void *images, float *tiles, long stride, long height, lon
     for (long tile = 0; tile < count; tile++) {
         place at = place_of(first + tile, height, width);
         float *to = tiles + tile * channels;
-        if (half)
-            input_tile(images, at, height, width, channels, to, stride, 1);
-        else
-            input_tile(images, at, height, width, channels, to, stride, 0);
+        EITHER(input_tile, images, at, height, width, channels, to, stride);
     }
 }
 
@@ -138,10 +135,7 @@ void gradient_tiles(const void *images, float *tiles, long stride, long height, 
     for (long tile = 0; tile < count; tile++) {
         place at = place_of(first + tile, height, width);
         float *to = tiles + tile * channels;
-        if (half)
-            gradient_tile(images, at, height, width, channels, to, stride, 1);
-        else
-            gradient_tile(images, at, height, width, channels, to, stride, 0);
+        EITHER(gradient_tile, images, at, height, width, channels, to, stride);
     }
 }
 
@@ -173,10 +167,7 @@ void output_tiles(const float *tiles, const float *bias, void *images, long stri
     for (long tile = 0; tile < count; tile++) {
         place at = place_of(first + tile, height, width);
         const float *from = tiles + tile * channels;
-        if (half)
-            output_tile(from, bias, images, at, stride, height, width, channels, 0, channels, 1);
-        else
-            output_tile(from, bias, images, at, stride, height, width, channels, 0, channels, 0);
+        EITHER(output_tile, from, bias, images, at, stride, height, width, channels, 0, channels);
     }
 }
 
@@ -376,12 +367,8 @@ INLINE void block_of_tiles(const void *images, const float *weights, const float
     for (long from = 0; from < outputs; from += PANEL) {
         const long end = from + PANEL < outputs ? from + PANEL : outputs;
         for (long place = 0; place < PLACES; place++)
-            for (long start = 0; start < inputs; start += DEEP) {
-                const long deep = start + DEEP < inputs ? DEEP : inputs - start;
-                const float *panel = weights + place * weight_stride + from * inputs + start * PANEL;
-                column(before + place * before_stride + start, inputs, panel, after + place * after_stride, PANEL,
-                       count, deep, start > 0, 0);
-            }
+            multiply(before + place * before_stride, weights + place * weight_stride + from * inputs,
+                     after + place * after_stride, count, inputs, PANEL, PANEL, 0, 0);
         for (long tile = 0; tile < count; tile++) {
             place at = place_of(first + tile, height, width);
             output_tile(after + tile * PANEL, bias, result, at, after_stride, height, width, outputs, from, end, half);
@@ -401,11 +388,7 @@ void convolve(const void *images, const float *weights, const float *bias, void 
         const long count = first + together < tiles ? together : tiles - first;
         float *before = room + omp_get_thread_num() * PLACES * (before_stride + after_stride);
         float *after = before + PLACES * before_stride;
-        if (half)
-            block_of_tiles(images, weights, bias, result, before, after, first, count, height, width, inputs, outputs,
-                           weight_stride, before_stride, after_stride, 1);
-        else
-            block_of_tiles(images, weights, bias, result, before, after, first, count, height, width, inputs, outputs,
-                           weight_stride, before_stride, after_stride, 0);
+        EITHER(block_of_tiles, images, weights, bias, result, before, after, first, count, height, width, inputs,
+               outputs, weight_stride, before_stride, after_stride);
     }
 }

@@ -98,8 +98,8 @@ class Speed(Benchmark):
         rows = []
         for task in self.options.tasks:
             named = {name: each for name, each in implementations.items() if task in each.times}
-            base = next(iter(named.values()), first)
             for name, each in named.items():
+                base = next(iter(named.values()))
                 row = {"task": task, "implementation": name, **self._row(task, each, base)}
                 if len(named) == 1:
                     row["ratio"] = None
@@ -107,8 +107,8 @@ class Speed(Benchmark):
                     peak = peaks[each.precision] / 1e9
                     row["peak_percent"] = round(100 * row["gflop"] * row["per_s"] / peak, 1)  # of what is computed
                     if self.options.against is None:
-                        asked = base.flops[task] / self.options.batch / 1e9
-                        row["mfu_percent"] = round(100 * asked * row["per_s"] / peak, 1)  # of what the equations say
+                        asked = self._gflop(task, base)  # by the equations
+                        row["mfu_percent"] = round(100 * asked * row["per_s"] / peak, 1)
                 if task == "swap" and each is not first:
                     row |= _quality(each.pixels, first.pixels)
                 rows.append(row)
@@ -186,9 +186,13 @@ class Speed(Benchmark):
         per_s = float(f"{1 / statistics.median(one.times[task]):.4g}")
         row: dict[str, Any] = {"per_s": per_s, "ratio": round(statistics.median(ratios), 2)}
         if task in OF_NETWORKS:
-            row["gflop"] = round(one.flops[task] / self.options.batch / 1e9, 3)
+            row["gflop"] = self._gflop(task, one)
             row["peak_memory_gb"] = round(one.memory[task] / 1e9, 2)
         return row
+
+    def _gflop(self, task: str, one: "Implementation") -> float:
+        """Of a picture."""
+        return round(one.flops[task] / self.options.batch / 1e9, 3)
 
 
 def _quality(image: np.ndarray, base: np.ndarray) -> dict[str, float | None]:

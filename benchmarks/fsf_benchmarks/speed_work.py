@@ -8,7 +8,6 @@ nothing but the contracts of components, so that `--against` can run it on the c
 
 import io
 import json
-import math
 import os
 import resource
 import subprocess
@@ -373,24 +372,19 @@ def _winograds_products() -> Iterator[list[int]]:
         return
     convolve, gradient_of_weight = winograd._convolve, winograd.gradient_of_weight
 
-    def convolved(images: Tensor, weights: Tensor, outputs: int, bias: Tensor | None) -> Tensor:
-        counted.append(_winograd_flops(images, outputs))
-        made: Tensor = convolve(images, weights, outputs, bias)
-        return made
+    def count(images: Tensor, outputs: int) -> None:
+        counted.append(2 * winograd.PLACES * winograd.tile_count(images) * images.shape[1] * outputs)
 
-    def to_weight(images: Tensor, gradient: Tensor) -> Tensor:
-        counted.append(_winograd_flops(images, gradient.shape[1]))
-        made: Tensor = gradient_of_weight(images, gradient)
-        return made
+    def convolved(images: Tensor, weights: Tensor, outputs: int, bias: Tensor | None) -> Any:
+        count(images, outputs)
+        return convolve(images, weights, outputs, bias)
+
+    def to_weight(images: Tensor, gradient: Tensor) -> Any:
+        count(images, gradient.shape[1])
+        return gradient_of_weight(images, gradient)
 
     with mock.patch.multiple(winograd, _convolve=convolved, gradient_of_weight=to_weight):
         yield counted
-
-
-def _winograd_flops(images: Tensor, outputs: int) -> int:
-    """36 products for each tile of 4x4 pixels and pair of channels."""
-    count, inputs, height, width = images.shape
-    return 2 * 36 * count * math.ceil(height / 4) * math.ceil(width / 4) * inputs * outputs
 
 
 def _linear_flops(left: torch.Size, right: torch.Size, *others: Any, **more: Any) -> int:
