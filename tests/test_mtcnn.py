@@ -152,31 +152,48 @@ def test_changed_weights_are_refused_before_they_are_unpickled(tmp_path: Path, m
     assert sentinel.exists()
 
 
+@pytest.fixture(params=["C", "torch"])
+def cropping(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both ways to crop."""
+    if request.param == "C" and not summed_area.KERNELS.suit():
+        pytest.skip("needs a C compiler")
+    if request.param == "torch":
+        monkeypatch.setattr(summed_area.KERNELS, "suit", lambda: False)
+
+
 @pytest.mark.parametrize("size", [(7, 5), (40, 30), (64, 90)])
-def test_shrink_equals_adaptive_pooling(size: tuple[int, int]) -> None:
-    frames = list(np.random.default_rng(1).integers(0, 256, (2, 40, 30, 3), dtype=np.uint8))
-    found = summed_area.shrink(summed_area.tables(frames, 0, torch.device("cpu")), size)
-    images = torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2).double()
-    torch.testing.assert_close(found.double(), torch.nn.functional.adaptive_avg_pool2d(images, size), atol=1e-4, rtol=0)
-
-
-def test_crop_equals_adaptive_pooling_with_edges_repeated() -> None:
+@pytest.mark.usefixtures("cropping")
+def test_crop_equals_adaptive_pooling(size: tuple[int, int]) -> None:
     frames = list(np.random.default_rng(2).integers(0, 256, (2, 40, 30, 3), dtype=np.uint8))
     boxes, owners = torch.tensor([[0, 0, 36, 46], [3, 5, 4, 9], [10, 2, 31, 40]]), torch.tensor([0, 1, 1])
-    found = summed_area.crop(summed_area.tables(frames, 3, torch.device("cpu")), boxes, owners, 6)
+    found = summed_area.crop(summed_area.tables(frames, 3, torch.device("cpu")), boxes, owners, size)
     for place, (box, owner) in enumerate(zip(boxes.tolist(), owners.tolist(), strict=True)):
         padded = np.pad(frames[owner], ((3, 3), (3, 3), (0, 0)), mode="edge")[box[1] : box[3], box[0] : box[2]]
         image = torch.from_numpy(padded).permute(2, 0, 1).double()
-        goal = torch.nn.functional.adaptive_avg_pool2d(image, 6)
+        goal = torch.nn.functional.adaptive_avg_pool2d(image, size)
         torch.testing.assert_close(found[place].double(), goal, atol=1e-4, rtol=0)
 
 
+@pytest.mark.usefixtures("cropping")
 def test_sums_may_wrap_around() -> None:
     white = np.full((3000, 3000, 3), 255, dtype=np.uint8)  # its sum is more than 2^31
     sums = summed_area.tables([white], 0, torch.device("cpu"))
     assert (sums < 0).any()
-    assert (summed_area.shrink(sums, (3, 2)) == 255).all()
-    assert (summed_area.crop(sums, torch.tensor([[2900, 2900, 3000, 3000]]), torch.tensor([0]), 4) == 255).all()
+    boxes = torch.tensor([[0, 0, 3000, 3000], [2900, 2900, 3000, 3000]])
+    assert (summed_area.crop(sums, boxes, torch.tensor([0, 0]), (3, 2)) == 255).all()
+
+
+def test_crops_in_c_equal_those_in_torch_to_the_last_bit() -> None:
+    if not summed_area.KERNELS.suit():
+        pytest.skip("needs a C compiler")
+    random = np.random.default_rng(3)
+    sums = summed_area.tables(list(random.integers(0, 256, (3, 60, 50, 3), dtype=np.uint8)), 0, torch.device("cpu"))
+    low, sides = random.integers(0, 25, (40, 2)), random.integers(1, 26, (40, 2))
+    boxes = torch.from_numpy(np.concatenate([low, low + sides], axis=1))
+    owners = torch.from_numpy(random.integers(0, 3, 40))
+    for count in (0, 1, 40):
+        given = (sums, boxes[:count], owners[:count], (13, 48))
+        assert torch.equal(summed_area.crop(*given), summed_area._crop(*given))
 
 
 def test_rules_keep_the_best_within_each_frame() -> None:

@@ -21,7 +21,7 @@ def square(boxes: Tensor) -> Tensor:
 def move(boxes: Tensor, shifts: Tensor, extra: int) -> Tensor:
     """Boxes whose edges move by shifts (N, 4), in units of their sides; `extra` is added to the sides first."""
     sides = boxes[:, 2:] - boxes[:, :2] + extra
-    return boxes + shifts * sides.repeat(1, 2)
+    return boxes + shifts * torch.cat([sides, sides], dim=1)
 
 
 def best(rule: Rule, boxes: Tensor, scores: Tensor, owners: Tensor, threshold: float) -> Tensor:

@@ -27,8 +27,7 @@ WEIGHTS = {  # file in the package mtcnn -> SHA-256; pickles, so they are never 
     "onet.lz4": "94f6ea2f4cf985275ee958cdd762d17b6009348a4fb9d8c6be39ba73ffd22ca3",
 }
 CELL, STRIDE = 12, 2  # pixels: what one output of the P-Net sees, and how far apart two are
-PIXELS = 1 << 20  # of pyramid images that one call of the P-Net takes, so that memory stays bounded
-CROPS = 512  # that one call of the R-Net or O-Net takes
+PIXELS = 1 << 20  # that one call of a network takes, so that memory stays bounded
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -112,24 +111,24 @@ class MTCNN(Detector):
     def _detect(self, sums: Tensor, border: int) -> Candidates:
         """Faces, best first, with landmarks (N, 10) in pixels, all x before all y; of `summed_area.tables`."""
         _, refine, accept = self.options.thresholds
-        inner = sums[:, border : sums.shape[1] - border, border : sums.shape[2] - border]
-        found = self._propose(inner).best(rules.by_union, 0.7)
+        found = self._propose(sums, border).best(rules.by_union, 0.7)
         found = found._replace(boxes=rules.square(rules.move(found.boxes, found.said, 0)))
-        found = _look(self.rnet, 24, sums, border, found, refine).best(rules.by_union, 0.7)
+        found = _judge(self.rnet, 24, sums, border, found, refine).best(rules.by_union, 0.7)
         found = found._replace(boxes=rules.square(rules.move(found.boxes, found.said, 1)))
-        found = _look(self.onet, 48, sums, border, found, accept)
+        found = _judge(self.onet, 48, sums, border, found, accept)
         found = found._replace(boxes=rules.move(found.boxes, found.said[:, :4], 1), said=_points(found))
         return found.best(rules.by_smaller, 0.7)
 
-    def _propose(self, sums: Tensor) -> Candidates:
-        """What the P-Net takes for faces, at all scales."""
-        height, width = sums.shape[1] - 1, sums.shape[2] - 1
+    def _propose(self, sums: Tensor, border: int) -> Candidates:
+        """What the P-Net takes for faces, at all scales. The border has none."""
+        height, width = (side - 1 - 2 * border for side in sums.shape[1:3])
+        owners = torch.arange(len(sums), device=sums.device)
+        frames = (owners.new_tensor([0, 0, width, height]) + border).repeat(len(sums), 1)
         found = [_none(sums.device)]  # for a frame smaller than a face
         scale = CELL / self.options.min_face
         while min(height, width) * scale >= CELL:
             size = int(height * scale + 1), int(width * scale + 1)
-            count = max(1, PIXELS // (size[0] * size[1]))  # frames at once
-            maps = torch.cat([self.pnet(_normal(summed_area.shrink(part, size))) for part in sums.split(count)])
+            maps = _look(self.pnet, sums, frames, owners, size)
             found.append(self._read(maps, scale).best(rules.by_union, 0.5))
             scale *= self.options.factor
         return Candidates(*(torch.cat(values) for values in zip(*found, strict=True)))
@@ -186,24 +185,26 @@ def _from_keras(arrays: list[np.ndarray]) -> list[Tensor]:
     return [*body, *(torch.cat([*parts[:-1], parts[-1][1:] - parts[-1][:1]]) for parts in (weights, biases))]
 
 
-def _normal(images: Tensor) -> Tensor:
-    return (images - 127.5) / 128
-
-
 def _none(device: torch.device) -> Candidates:
     empty = torch.zeros(0, device=device)
     return Candidates(empty.view(0, 4), empty, empty.long(), empty.view(0, 4))
 
 
-def _look(network: nn.Module, side: int, sums: Tensor, border: int, found: Candidates, threshold: float) -> Candidates:
+def _look(network: nn.Module, sums: Tensor, boxes: Tensor, owners: Tensor, size: tuple[int, int]) -> Tensor:
+    """What a network says of rectangles, as `summed_area.crop` takes them, each resized to what it sees at once."""
+    count = max(1, PIXELS // (size[0] * size[1]))
+    crops = (summed_area.crop(sums, *part, size) for part in zip(boxes.split(count), owners.split(count), strict=True))
+    return torch.cat([network(crop.sub_(127.5).div_(128)) for crop in crops])
+
+
+def _judge(network: nn.Module, side: int, sums: Tensor, border: int, found: Candidates, threshold: float) -> Candidates:
     """The candidates that pass a network, with its scores and what it says. Those outside the frame do not."""
     corners = found.boxes.floor().long() + border  # the first pixel is 1, the last is inside
     limit = corners.new_tensor([sums.shape[2] - 1, sums.shape[1] - 1])
     corners = torch.cat([corners[:, :2].clamp(min=1) - 1, corners[:, 2:].minimum(limit)], dim=1)
     inside = (corners[:, 2:] > corners[:, :2]).all(dim=1)
-    found, corners = found.take(inside), corners[inside]
-    parts = zip(corners.split(CROPS), found.owners.split(CROPS), strict=True)
-    said = torch.cat([network(_normal(summed_area.crop(sums, box, owner, side))) for box, owner in parts])
+    found = found.take(inside)
+    said = _look(network, sums, corners[inside], found.owners, (side, side))
     scores = said[:, -1].sigmoid()
     return Candidates(found.boxes, scores, found.owners, said[:, :-1]).take(scores > threshold)
 

@@ -4,10 +4,16 @@ Resizing "by area" divides an interval into equal parts, rounds each outwards to
 `torch.nn.functional.adaptive_avg_pool2d` does. Integer sums give it exactly, for boxes of all sizes in one go.
 """
 
+from pathlib import Path
+
 import cv2
 import numpy as np
 import torch
 from torch import Tensor
+
+from fsframework import native
+
+KERNELS = native.Kernels(Path(__file__).with_suffix(".c"), crop=(4, 5))
 
 
 def tables(frames: list[np.ndarray], border: int, device: torch.device) -> Tensor:
@@ -27,25 +33,8 @@ def tables(frames: list[np.ndarray], border: int, device: torch.device) -> Tenso
     return torch.stack([torch.from_numpy(cv2.integral(frame)) for frame in frames]).to(device)
 
 
-def shrink(sums: Tensor, size: tuple[int, int]) -> Tensor:
-    """Whole frames, resized by area.
-
-    Parameters
-    ----------
-    sums:
-        `tables` (B, H+1, W+1, 3).
-    size:
-        Height and width of what is returned, (B, 3, h, w) float 0..255, channels last in memory.
-    """
-    zero = torch.zeros(1, dtype=torch.int64, device=sums.device)
-    rows, columns = _bins(zero, zero + sums.shape[1] - 1, size[0]), _bins(zero, zero + sums.shape[2] - 1, size[1])
-    bands = sums.index_select(1, rows[1][0]) - sums.index_select(1, rows[0][0])
-    totals = bands.index_select(2, columns[1][0]) - bands.index_select(2, columns[0][0])
-    return _mean(totals, rows, columns)
-
-
-def crop(sums: Tensor, boxes: Tensor, owners: Tensor, side: int) -> Tensor:
-    """Rectangles, resized by area.
+def crop(sums: Tensor, boxes: Tensor, owners: Tensor, size: tuple[int, int]) -> Tensor:
+    """Rectangles, resized by area: in C (summed_area.c) on CPUs, or else in torch.
 
     Parameters
     ----------
@@ -55,25 +44,31 @@ def crop(sums: Tensor, boxes: Tensor, owners: Tensor, side: int) -> Tensor:
         (N, 4) int64 left, top, right, bottom in pixel corners, inside the frames and not empty.
     owners:
         (N,) int64, the frame of each.
-    side:
-        Height and width of what is returned, (N, 3, side, side) float 0..255, channels last in memory.
+    size:
+        Height and width of what is returned, (N, 3, h, w) float 0..255, channels last in memory.
     """
+    if sums.device.type != "cpu" or not KERNELS.suit():
+        return _crop(sums, boxes, owners, size)
+    sums, boxes, owners = sums.contiguous(), boxes.contiguous(), owners.contiguous()
+    crops = torch.empty(len(boxes), *size, 3)
+    addresses = (value.data_ptr() for value in (sums, boxes, owners, crops))
+    KERNELS.of().crop(*addresses, len(boxes), *sums.shape[1:3], *size)
+    return crops.permute(0, 3, 1, 2)
+
+
+def _crop(sums: Tensor, boxes: Tensor, owners: Tensor, size: tuple[int, int]) -> Tensor:
     height, width = sums.shape[1:3]
     left, top, right, bottom = boxes.unbind(1)
-    rows, columns = _bins(top, bottom - top, side), _bins(left, right - left, side)
+    rows, columns = _bins(top, bottom - top, size[0]), _bins(left, right - left, size[1])
     low, high = ((row + height * owners[:, None])[:, :, None] * width for row in rows)
     first, last = (column[:, None, :] for column in columns)
     flat = sums.flatten(0, 2)
     totals = flat[high + last] - flat[high + first] - flat[low + last] + flat[low + first]
-    return _mean(totals, rows, columns)
+    counts = (rows[1] - rows[0])[:, :, None, None] * (columns[1] - columns[0])[:, None, :, None]
+    return (totals / counts).permute(0, 3, 1, 2)
 
 
 def _bins(start: Tensor, length: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """First and last corner, (N, count) each, of the equal parts of intervals (N,)."""
     steps = torch.arange(count + 1, device=start.device) * length[:, None]
     return start[:, None] + steps[:, :-1] // count, start[:, None] - (-steps[:, 1:] // count)
-
-
-def _mean(totals: Tensor, rows: tuple[Tensor, Tensor], columns: tuple[Tensor, Tensor]) -> Tensor:
-    counts = (rows[1] - rows[0])[:, :, None, None] * (columns[1] - columns[0])[:, None, :, None]
-    return (totals / counts).permute(0, 3, 1, 2)
