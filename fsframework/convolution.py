@@ -195,11 +195,9 @@ class _Winograd(torch.autograd.Function):
                 to_images = conv2d_input(images.shape, weight, gradient, padding=1)
             else:
                 to_images = winograd.gradient_of_images(gradient, weight)
-        if ctx.needs_input_grad[1]:
-            to_weight = winograd.gradient_of_weight(images, gradient)
-        if ctx.needs_input_grad[2]:
-            to_bias = gradient.sum(dim=(0, 2, 3), dtype=weight.dtype)
-        return to_images, to_weight, to_bias, None
+        if any(ctx.needs_input_grad[1:3]):
+            to_weight, to_bias = winograd.gradient_of_weight(images, gradient)
+        return to_images, to_weight, to_bias if ctx.needs_input_grad[2] else None, None
 
 
 class _Patches(torch.autograd.Function):

@@ -5,8 +5,8 @@
  * LANES; a 3x3 convolution pads them by one pixel of zeros. All else is float32. A tile is a 4x4 square of the output;
  * tiles are counted image by image, row by row, and the last of a row or column may reach beyond the image. Transformed
  * tiles lie as 36 matrices (tiles, channels), `stride` numbers from each other, and so do transformed weights.
- * `convolve` does all of a convolution; the functions before it are for layers with many weights and for gradients of
- * weights, and work on `count` tiles from the tile `first`.
+ * `convolve` does all of a convolution, and `gradients` of the gradient of its weights; the functions before them are
+ * for layers with many weights, and work on `count` tiles from the tile `first`.
  */
 #include "lanes.h"
 #include <omp.h>
@@ -22,6 +22,7 @@
 #define PANEL (2 * WIDE) /* columns of a block */
 #define DEEP 512         /* products that are added up before the sum goes to memory: a panel of them fits the cache */
 #define APART 16         /* as winograd.py says */
+#define SUM 7            /* the place where a gradient's tile has the sum of its pixels: row and column 1 of 6 */
 
 typedef struct {
     long image, row, column; /* of the tile's first output pixel */
@@ -78,12 +79,12 @@ static inline void gradient_axis(const lanes *y, lanes *out) {
 typedef void axis(const lanes *, lanes *);
 
 /* Transform a tile of side `side`, whose first pixel lies `border` above and left of the place: `to` gets 36 numbers
- * for each channel. `whole` says that all of it is inside the image. The compiler sees side, border, transform, whole
- * and half as constants. */
-INLINE void transform_tile(const void *images, place at, long height, long width, long channels, float *to, long stride,
-                           long side, long border, axis *transform, int whole, int half) {
+ * for each of the channels `from` to `end`. `whole` says that all of it is inside the image. The compiler sees side,
+ * border, transform, whole and half as constants. */
+INLINE void transform_tile(const void *images, place at, long height, long width, long channels, long from, long end,
+                           float *to, long stride, long side, long border, axis *transform, int whole, int half) {
     const long image = at.image * height * width;
-    for (long c = 0; c < channels; c += LANES) {
+    for (long c = from; c < end; c += LANES) {
         lanes once[6][6], column[6], out[6];
         for (long q = 0; q < side; q++) {
             for (long p = 0; p < side; p++) {
@@ -96,27 +97,27 @@ INLINE void transform_tile(const void *images, place at, long height, long width
         }
         for (long p = 0; p < 6; p++) {
             transform(once[p], out);
-            for (long q = 0; q < 6; q++) store(to + (p * 6 + q) * stride + c, out[q]);
+            for (long q = 0; q < 6; q++) store(to + (p * 6 + q) * stride + c - from, out[q]);
         }
     }
 }
 
 /* B^T d B of a tile's 6x6 input pixels. */
-INLINE void input_tile(const void *images, place at, long height, long width, long channels, float *to, long stride,
-                       int half) {
+INLINE void input_tile(const void *images, place at, long height, long width, long channels, long from, long end,
+                       float *to, long stride, int half) {
     if (at.row > 0 && at.column > 0 && at.row + 5 <= height && at.column + 5 <= width)
-        transform_tile(images, at, height, width, channels, to, stride, 6, 1, input_axis, 1, half);
+        transform_tile(images, at, height, width, channels, from, end, to, stride, 6, 1, input_axis, 1, half);
     else
-        transform_tile(images, at, height, width, channels, to, stride, 6, 1, input_axis, 0, half);
+        transform_tile(images, at, height, width, channels, from, end, to, stride, 6, 1, input_axis, 0, half);
 }
 
 /* A y A^T of a tile's 4x4 pixels. */
-INLINE void gradient_tile(const void *images, place at, long height, long width, long channels, float *to, long stride,
-                          int half) {
+INLINE void gradient_tile(const void *images, place at, long height, long width, long channels, long from, long end,
+                          float *to, long stride, int half) {
     if (at.row + 4 <= height && at.column + 4 <= width)
-        transform_tile(images, at, height, width, channels, to, stride, 4, 0, gradient_axis, 1, half);
+        transform_tile(images, at, height, width, channels, from, end, to, stride, 4, 0, gradient_axis, 1, half);
     else
-        transform_tile(images, at, height, width, channels, to, stride, 4, 0, gradient_axis, 0, half);
+        transform_tile(images, at, height, width, channels, from, end, to, stride, 4, 0, gradient_axis, 0, half);
 }
 
 void input_tiles(const void *images, float *tiles, long stride, long height, long width, long channels, long first,
@@ -125,17 +126,7 @@ void input_tiles(const void *images, float *tiles, long stride, long height, lon
     for (long tile = 0; tile < count; tile++) {
         place at = place_of(first + tile, height, width);
         float *to = tiles + tile * channels;
-        EITHER(input_tile, images, at, height, width, channels, to, stride);
-    }
-}
-
-void gradient_tiles(const void *images, float *tiles, long stride, long height, long width, long channels, long first,
-                    long count, long half) {
-#pragma omp parallel for schedule(static)
-    for (long tile = 0; tile < count; tile++) {
-        place at = place_of(first + tile, height, width);
-        float *to = tiles + tile * channels;
-        EITHER(gradient_tile, images, at, height, width, channels, to, stride);
+        EITHER(input_tile, images, at, height, width, channels, 0, channels, to, stride);
     }
 }
 
@@ -246,23 +237,17 @@ void turned_weight_tiles(const float *weights, float *tiles, long stride, long o
     }
 }
 
-/* G^T u G of 36 matrices (outputs, inputs), as weights (outputs, 3, 3, inputs). */
-void weight_gradient(const float *tiles, float *weights, long stride, long outputs, long inputs) {
-#pragma omp parallel for schedule(static)
-    for (long o = 0; o < outputs; o++) {
-        for (long c = 0; c < inputs; c += LANES) {
-            lanes half[3][6], column[6], out[3];
-            const float *from = tiles + o * inputs + c;
-            for (long q = 0; q < 6; q++) {
-                for (long p = 0; p < 6; p++) column[p] = load(from + (p * 6 + q) * stride);
-                weight_gradient_axis(column, out);
-                for (long p = 0; p < 3; p++) half[p][q] = out[p];
-            }
-            for (long p = 0; p < 3; p++) {
-                weight_gradient_axis(half[p], out);
-                for (long q = 0; q < 3; q++) store(weights + (o * 9 + p * 3 + q) * inputs + c, out[q]);
-            }
-        }
+/* G^T u G of LANES inputs of an output: 9 numbers of each, `inputs` from one to the next. */
+INLINE void weight_gradient_of(const float *tile, long stride, float *weights, long inputs) {
+    lanes half[3][6], column[6], out[3];
+    for (long q = 0; q < 6; q++) {
+        for (long p = 0; p < 6; p++) column[p] = load(tile + (p * 6 + q) * stride);
+        weight_gradient_axis(column, out);
+        for (long p = 0; p < 3; p++) half[p][q] = out[p];
+    }
+    for (long p = 0; p < 3; p++) {
+        weight_gradient_axis(half[p], out);
+        for (long q = 0; q < 3; q++) store(weights + (p * 3 + q) * inputs, out[q]);
     }
 }
 
@@ -343,26 +328,13 @@ void products(const float *left, const float *right, float *out, long count, lon
     }
 }
 
-/* The same of left (inner, count), turned, and right not packed; `add` adds to what is there. */
-void turned_products(const float *left, const float *right, float *out, long count, long inner, long columns,
-                     long left_stride, long right_stride, long out_stride, long add) {
-    const long panels = (columns + PANEL - 1) / PANEL;
-#pragma omp parallel for schedule(static)
-    for (long task = 0; task < PLACES * panels; task++) {
-        const long place = task / panels, from = task % panels * PANEL;
-        const long width = from + PANEL < columns ? PANEL : columns - from;
-        multiply(left + place * left_stride, right + place * right_stride + from, out + place * out_stride + from,
-                 count, inner, columns, width, add, 1);
-    }
-}
-
 /* A convolution's `count` tiles from the tile `first`, which one thread takes through all of it. */
 INLINE void block_of_tiles(const void *images, const float *weights, const float *bias, void *result, float *before,
                            float *after, long first, long count, long height, long width, long inputs, long outputs,
                            long weight_stride, long before_stride, long after_stride, int half) {
     for (long tile = 0; tile < count; tile++) {
         place at = place_of(first + tile, height, width);
-        input_tile(images, at, height, width, inputs, before + tile * inputs, before_stride, half);
+        input_tile(images, at, height, width, inputs, 0, inputs, before + tile * inputs, before_stride, half);
     }
     for (long from = 0; from < outputs; from += PANEL) {
         const long end = from + PANEL < outputs ? from + PANEL : outputs;
@@ -390,5 +362,56 @@ void convolve(const void *images, const float *weights, const float *bias, void 
         float *after = before + PLACES * before_stride;
         EITHER(block_of_tiles, images, weights, bias, result, before, after, first, count, height, width, inputs,
                outputs, weight_stride, before_stride, after_stride);
+    }
+}
+
+/* What the tiles from `first` on, `count` of them, say of the gradient of some weights and biases: outputs from o to
+ * o + tall, inputs from c to c + wide. */
+INLINE void gradient_of_block(const void *images, const void *gradient, float *before, float *after, float *sums,
+                              float *weights, float *bias, long first, long count, long height, long width,
+                              long inputs, long outputs, long c, long wide, long o, long tall, long together,
+                              long stride, long sums_stride, int half) {
+    for (long done = 0; done < count; done += together) {
+        const long some = done + together < count ? together : count - done;
+        for (long tile = 0; tile < some; tile++) {
+            place at = place_of(first + done + tile, height, width);
+            input_tile(images, at, height, width, inputs, c, c + wide, before + tile * wide, stride, half);
+            gradient_tile(gradient, at, height, width, outputs, o, o + tall, after + tile * tall, stride, half);
+        }
+        for (long place = 0; place < PLACES; place++)
+            for (long from = 0; from < wide; from += PANEL)
+                multiply(after + place * stride, before + place * stride + from, sums + place * sums_stride + from,
+                         tall, some, wide, from + PANEL < wide ? PANEL : wide - from, done > 0, 1);
+        for (long k = 0; k < tall && c == 0; k += LANES) { /* at one place is the sum of a tile's pixels */
+            lanes total = done > 0 ? load(bias + o + k) : (lanes){0};
+            for (long tile = 0; tile < some; tile++) total += load(after + SUM * stride + tile * tall + k);
+            store(bias + o + k, total);
+        }
+    }
+    for (long row = 0; row < tall; row++)
+        for (long k = 0; k < wide; k += LANES)
+            weight_gradient_of(sums + row * wide + k, sums_stride, weights + (o + row) * 9 * inputs + c + k, inputs);
+}
+
+/* The gradient of weights (outputs, 3, 3, inputs) and biases (outputs) from all tiles of images and of the output's
+ * gradient. The tiles are shared out in so many `parts`, and weights and bias have a sum for each, to be added up: so
+ * sums are the same whichever thread is first. At most `side` inputs and outputs and `together` tiles are taken at
+ * once; `room` has for each of `threads` the tiles of both and the sums, 36 matrices of each, APART numbers longer than
+ * they are. */
+void gradients(const void *images, const void *gradient, float *room, float *weights, float *bias, long tiles,
+               long height, long width, long inputs, long outputs, long side, long together, long parts, long threads,
+               long half) {
+    const long stride = together * side + APART, sums_stride = side * side + APART;
+    const long down = (outputs + side - 1) / side, across = (inputs + side - 1) / side, share = down * across;
+#pragma omp parallel for schedule(dynamic) num_threads(threads)
+    for (long task = 0; task < share * parts; task++) {
+        const long part = task / share, o = task / across % down * side, c = task % across * side;
+        const long first = part * tiles / parts, count = (part + 1) * tiles / parts - first;
+        const long tall = o + side < outputs ? side : outputs - o, wide = c + side < inputs ? side : inputs - c;
+        float *before = room + omp_get_thread_num() * PLACES * (2 * stride + sums_stride);
+        float *after = before + PLACES * stride, *sums = after + PLACES * stride;
+        EITHER(gradient_of_block, images, gradient, before, after, sums, weights + part * outputs * 9 * inputs,
+               bias + part * outputs, first, count, height, width, inputs, outputs, c, wide, o, tall, together, stride,
+               sums_stride);
     }
 }

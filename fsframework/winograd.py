@@ -21,20 +21,20 @@ from fsframework import native
 PLACES = 36  # products for each pair of channels in a tile
 TOGETHER = 252  # tiles transformed at once, at most: few enough for the cache, enough for the matrix products
 ALONE = 24  # tiles that a thread takes from their pixels to the result's, in its core's own cache
+SIDE = 128  # inputs and outputs whose gradient a thread adds up, in the same cache
+IN_SUM = 36  # tiles that it adds at once
 LIGHT = 256 * 256  # inputs times outputs up to which it does: all weights are read again for each such block
 PANEL = 32  # columns that winograd.c packs together, at most
 APART = 16  # numbers between the matrices of two places, without which those would fall on the same lines of the cache
 KERNELS = native.Kernels(
     Path(__file__).with_name("winograd.c"),
     input_tiles=(2, 7),
-    gradient_tiles=(2, 7),
     output_tiles=(3, 7),
     weight_tiles=(2, 3),
     turned_weight_tiles=(2, 3),
-    weight_gradient=(2, 3),
     products=(3, 6),
-    turned_products=(3, 7),
     convolve=(5, 9),
+    gradients=(5, 10),
 )
 
 
@@ -61,32 +61,31 @@ def gradient_of_images(gradient: Tensor, weight: Tensor) -> Tensor:
     return _convolve(gradient, _transformed("turned_weight_tiles", weight, outputs, inputs), inputs, None)
 
 
-def gradient_of_weight(images: Tensor, gradient: Tensor) -> Tensor:
-    """(O, C, 3, 3), from the images (B, C, H, W) and the gradient of the output (B, O, H, W)."""
-    inputs, outputs = images.shape[1], gradient.shape[1]
-    before, after, total = _Tiles(images, inputs), _Tiles(gradient, outputs), _places(outputs * inputs)
-    for first, count in _steps(images):
-        before.fill("input_tiles", images, first, count)
-        after.fill("gradient_tiles", gradient, first, count)
-        _multiply("turned_products", (after.data, before.data, total), (outputs, count, inputs), int(first > 0))
-    weight = torch.empty(outputs, inputs, 3, 3, memory_format=torch.channels_last)
-    KERNELS.of(outputs, inputs).weight_gradient(total.data_ptr(), weight.data_ptr(), total.shape[1], outputs, inputs)
-    return weight
+def gradient_of_weight(images: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
+    """That of the weight (O, C, 3, 3) and the bias (O,), from images (B, C, H, W) and the output's (B, O, H, W)."""
+    inputs, (outputs, height, width) = images.shape[1], gradient.shape[1:]
+    threads, side = torch.get_num_threads(), min(SIDE, max(inputs, outputs))
+    blocks = -(-inputs // side) * -(-outputs // side)
+    parts = min(-(-threads // blocks), tile_count(images))  # of the tiles, so that every thread has work
+    weight, bias = torch.empty(parts, outputs, 3, 3, inputs), torch.empty(parts, outputs)
+    room = torch.empty(threads, PLACES, side * (2 * IN_SUM + side) + 3 * APART)
+    addresses = (each.data_ptr() for each in (images, gradient, room, weight, bias))
+    numbers = (tile_count(images), height, width, inputs, outputs, side, IN_SUM, parts, threads)
+    KERNELS.of(inputs, outputs).gradients(*addresses, *numbers, native.is_half(images))
+    return weight.sum(0).permute(0, 3, 1, 2), bias.sum(0)
 
 
 class _Tiles:
     """Room for the transformed tiles of some images: 36 matrices (tiles, channels)."""
 
     def __init__(self, images: Tensor, channels: int) -> None:
-        self.channels = channels
         self.data = _places(min(TOGETHER, tile_count(images)) * channels)
 
-    def fill(self, function: str, images: Tensor, first: int, count: int) -> None:
+    def fill(self, images: Tensor, first: int, count: int) -> None:
         """Transform tiles of the images."""
         channels, height, width = images.shape[1:]
-        transform, apart = getattr(KERNELS.of(channels), function), self.data.shape[1]
-        numbers = (apart, height, width, channels, first, count, native.is_half(images))
-        transform(images.data_ptr(), self.data.data_ptr(), *numbers)
+        numbers = (self.data.shape[1], height, width, channels, first, count, native.is_half(images))
+        KERNELS.of(channels).input_tiles(images.data_ptr(), self.data.data_ptr(), *numbers)
 
     def write(self, bias: Tensor | None, images: Tensor, first: int, count: int) -> None:
         """Turn products back into pixels of the images."""
@@ -124,8 +123,8 @@ def _convolve(images: Tensor, weights: Tensor, outputs: int, bias: Tensor | None
         return result
     before, after = _Tiles(images, inputs), _Tiles(images, outputs)
     for first, tiles in _steps(images):
-        before.fill("input_tiles", images, first, tiles)
-        _multiply("products", (before.data, weights, after.data), (tiles, inputs, outputs))
+        before.fill(images, first, tiles)
+        _multiply((before.data, weights, after.data), (tiles, inputs, outputs))
         after.write(bias, result, first, tiles)
     return result
 
@@ -139,7 +138,7 @@ def _transformed(function: str, weight: Tensor, rows: int, columns: int) -> Tens
     return tiles
 
 
-def _multiply(function: str, matrices: tuple[Tensor, Tensor, Tensor], shape: tuple[int, int, int], *more: int) -> None:
+def _multiply(matrices: tuple[Tensor, Tensor, Tensor], shape: tuple[int, int, int]) -> None:
     """Write the products (M, N) of each place, shape being (M, K, N)."""
     addresses, strides = [each.data_ptr() for each in matrices], [each.shape[1] for each in matrices]
-    getattr(KERNELS.of(shape[2]), function)(*addresses, *shape, *strides, *more)
+    KERNELS.of(shape[2]).products(*addresses, *shape, *strides)

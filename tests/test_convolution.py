@@ -1,8 +1,11 @@
 """Convolutions that take another way on CPUs: equal to torch's in float64, forward and backward, whichever way."""
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.grad import conv2d_weight
 
 from fsframework import convolution, patches, products, winograd
 from fsframework.convolution import Conv2d, ConvTranspose2d
@@ -123,6 +126,34 @@ def test_winograd_on_maps_in_bfloat16(shape: tuple[int, ...], bias: bool, monkey
     for one, other in zip(fast.parameters(), exact.parameters(), strict=True):
         assert one.grad is not None and other.grad is not None
         assert (one.grad - other.grad).abs().max() < 2e-4 * other.grad.std()
+
+
+@pytest.fixture(params=[1, 2, 40])
+def threads(request: pytest.FixtureRequest) -> Iterator[int]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("threads")
+@pytest.mark.parametrize("shape", [(2, 64, 20, 20, 64), (2, 136, 13, 14, 72), (1, 8, 3, 5, 264)], ids=str)
+def test_gradients_of_weights_by_any_number_of_threads(shape: tuple[int, ...]) -> None:
+    """The same at each call, whichever thread is first, also where there are more threads than tiles."""
+    if not winograd.KERNELS.suit():
+        pytest.skip("needs a C compiler")
+    count, inputs, height, width, outputs = shape
+    torch.manual_seed(0)
+    images, gradient = (
+        torch.randn(count, channels, height, width).to(memory_format=torch.channels_last)
+        for channels in (inputs, outputs)
+    )
+    right = conv2d_weight(images.double(), (outputs, inputs, 3, 3), gradient.double(), padding=1)
+    weight, bias = winograd.gradient_of_weight(images, gradient)
+    assert (weight - right).abs().max() < 2e-4 * right.std()
+    torch.testing.assert_close(bias, gradient.sum(dim=(0, 2, 3)), atol=1e-4, rtol=1e-4)
+    again = winograd.gradient_of_weight(images, gradient)
+    assert torch.equal(weight, again[0]) and torch.equal(bias, again[1])
 
 
 @pytest.mark.parametrize(
