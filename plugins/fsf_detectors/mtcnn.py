@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from fsf_detectors import boxes as rules
 from fsf_detectors import summed_area
 from fsf_detectors.frames import by_size
+from fsf_detectors.small_convolutions import SmallConvolutions
 from fsframework.components import ComponentOptions, Detector
 from fsframework.files import package_file
 from fsframework.types import Face
@@ -72,14 +73,17 @@ class MTCNN(Detector):
     def __init__(self, options: Options) -> None:
         super().__init__(options)
         # Each ends in one layer for all it says: edges (4), landmarks (10, O-Net alone), face or not (a logit).
-        self.pnet = nn.Sequential(
+        self.pnet = SmallConvolutions(
             *_conv(3, 10, 3), nn.MaxPool2d(2, 2, ceil_mode=True), *_conv(10, 16, 3), *_conv(16, 32, 3),
             nn.Conv2d(32, 5, 1),
         )  # fmt: skip
         self.rnet = nn.Sequential(
-            *_conv(3, 28, 3), nn.MaxPool2d(3, 2, ceil_mode=True),
-            *_conv(28, 48, 3), nn.MaxPool2d(3, 2, ceil_mode=True),
-            *_conv(48, 64, 2), nn.Flatten(), nn.Linear(576, 128), nn.PReLU(128),
+            SmallConvolutions(
+                *_conv(3, 28, 3), nn.MaxPool2d(3, 2, ceil_mode=True),
+                *_conv(28, 48, 3), nn.MaxPool2d(3, 2, ceil_mode=True),
+                *_conv(48, 64, 2),
+            ),
+            nn.Flatten(), nn.Linear(576, 128), nn.PReLU(128),
             nn.Linear(128, 5),
         )  # fmt: skip
         self.onet = onet()
@@ -89,6 +93,9 @@ class MTCNN(Detector):
         """Read the weights from the installed package. Raises UserError if it is missing or a file was changed."""
         for network, file in zip((self.pnet, self.rnet, self.onet), WEIGHTS, strict=True):
             load_network(network, file)
+        for module in self.modules():
+            if isinstance(module, SmallConvolutions):
+                module.pack()
 
     @torch.inference_mode()
     def forward(self, frames: list[np.ndarray]) -> list[list[Face]]:
@@ -145,10 +152,13 @@ class MTCNN(Detector):
 def onet() -> nn.Sequential:
     """The last network, without weights: crops (B, 3, 48, 48) to edges, landmarks (all x, all y), a logit: (B, 15)."""
     return nn.Sequential(
-        *_conv(3, 32, 3), nn.MaxPool2d(3, 2, ceil_mode=True),
-        *_conv(32, 64, 3), nn.MaxPool2d(3, 2, ceil_mode=True),
-        *_conv(64, 64, 3), nn.MaxPool2d(2, 2, ceil_mode=True),
-        *_conv(64, 128, 2), nn.Flatten(), nn.Linear(1152, 256), nn.PReLU(256),
+        SmallConvolutions(
+            *_conv(3, 32, 3), nn.MaxPool2d(3, 2, ceil_mode=True),
+            *_conv(32, 64, 3), nn.MaxPool2d(3, 2, ceil_mode=True),
+            *_conv(64, 64, 3), nn.MaxPool2d(2, 2, ceil_mode=True),
+            *_conv(64, 128, 2),
+        ),
+        nn.Flatten(), nn.Linear(1152, 256), nn.PReLU(256),
         nn.Linear(256, 15),
     ).requires_grad_(False)  # fmt: skip
 
