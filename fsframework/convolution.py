@@ -23,6 +23,8 @@ from fsframework.products import product
 # Where each way is the fastest, in pixels of all images together, as measured on two cores.
 WINOGRAD = 384  # of 3x3 convolutions; with fewer, its transformed weights, four times as many, do not pay
 WINOGRAD_BF16 = 1024  # the same of maps in bfloat16, whose other ways are faster
+WINOGRAD_WIDE = 160  # of layers of more than winograd.LIGHT weights, which all ways read again for every few pixels
+WINOGRAD_WIDE_BF16 = 384
 PATCHES = 1024  # up to which patches do: of what a halving convolution gives, or what a doubling one takes
 PATCHES_BF16 = 256  # the same in bfloat16, whose direct convolutions are better where weights are few
 NARROW = 32 * 32  # inputs times outputs; below it Winograd's way is used for the gradient of the weights alone
@@ -132,12 +134,17 @@ def _pixels(images: Tensor, stride: int) -> int:
 def _suits_winograd(images: Tensor, weight: Tensor, stride: int, padding: int, arithmetic: torch.dtype | None) -> bool:
     if tuple(weight.shape[2:]) != (3, 3) or stride != 1 or padding != 1 or arithmetic is None:
         return False
+    if min(images.shape[2:]) < 4:  # a tile's side
+        return False
     outputs, inputs = weight.shape[:2]
-    fewest = WINOGRAD
+    wide = outputs * inputs > winograd.LIGHT
+    fewest = WINOGRAD_WIDE if wide else WINOGRAD
     if arithmetic == torch.bfloat16:
-        if _bf16_is_fastest() or outputs * inputs < NARROW_BF16 or _suits_patches(images, weight, stride, arithmetic):
+        if _bf16_is_fastest() or outputs * inputs < NARROW_BF16:
             return False
-        fewest = WINOGRAD_BF16
+        if not wide and _suits_patches(images, weight, stride, arithmetic):
+            return False
+        fewest = WINOGRAD_WIDE_BF16 if wide else WINOGRAD_BF16
     return _pixels(images, 1) >= fewest and winograd.KERNELS.suit(outputs, inputs)
 
 

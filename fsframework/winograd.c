@@ -5,8 +5,6 @@
  * LANES; a 3x3 convolution pads them by one pixel of zeros. All else is float32. A tile is a 4x4 square of the output;
  * tiles are counted image by image, row by row, and the last of a row or column may reach beyond the image. Transformed
  * tiles lie as 36 matrices (tiles, channels), `stride` numbers from each other, and so do transformed weights.
- * `convolve` does all of a convolution, and `gradients` of the gradient of its weights; the functions before them are
- * for layers with many weights, and work on `count` tiles from the tile `first`.
  */
 #include "lanes.h"
 #include <omp.h>
@@ -120,16 +118,6 @@ INLINE void gradient_tile(const void *images, place at, long height, long width,
         transform_tile(images, at, height, width, channels, from, end, to, stride, 4, 0, gradient_axis, 0, half);
 }
 
-void input_tiles(const void *images, float *tiles, long stride, long height, long width, long channels, long first,
-                 long count, long half) {
-#pragma omp parallel for schedule(static)
-    for (long tile = 0; tile < count; tile++) {
-        place at = place_of(first + tile, height, width);
-        float *to = tiles + tile * channels;
-        EITHER(input_tile, images, at, height, width, channels, 0, channels, to, stride);
-    }
-}
-
 /* A^T m A of a tile, plus a bias (channels), which may be null: channels `from` to `end` of the images. `tile` has no
  * others. */
 INLINE void output_tile(const float *tile, const float *bias, void *images, place at, long stride, long height,
@@ -149,16 +137,6 @@ INLINE void output_tile(const float *tile, const float *bias, void *images, plac
                 map_store(images, pixel * channels + c, out[q] + shift, half);
             }
         }
-    }
-}
-
-void output_tiles(const float *tiles, const float *bias, void *images, long stride, long height, long width,
-                  long channels, long first, long count, long half) {
-#pragma omp parallel for schedule(static)
-    for (long tile = 0; tile < count; tile++) {
-        place at = place_of(first + tile, height, width);
-        const float *from = tiles + tile * channels;
-        EITHER(output_tile, from, bias, images, at, stride, height, width, channels, 0, channels);
     }
 }
 
@@ -192,48 +170,43 @@ INLINE void transform_weights(const float *weights, long inputs, lanes out[PLACE
     for (long p = 0; p < 6; p++) weight_axis(half[p], out + p * 6);
 }
 
-/* Where a number of a matrix (rows, ...) lies that is packed for `products`: panel by panel, each (rows, PANEL). */
-INLINE long packed(long row, long column, long rows) {
-    return (column / PANEL * rows + row) * PANEL + column % PANEL;
-}
-
-/* Nothing in what the last panel has beyond the matrix. */
-INLINE void pad(float *tiles, long stride, long rows, long columns) {
-    for (long place = 0; columns % PANEL && place < PLACES; place++)
-        for (long row = 0; row < rows; row++)
-            for (long c = columns; c % PANEL; c += LANES)
-                store(tiles + place * stride + packed(row, c, rows), (lanes){0});
-}
-
-/* G g G^T of weights (outputs, 3, 3, inputs), as 36 matrices (inputs, outputs), packed. */
-void weight_tiles(const float *weights, float *tiles, long stride, long outputs, long inputs) {
-    pad(tiles, stride, inputs, outputs);
-#pragma omp parallel for schedule(static)
-    for (long o = 0; o < outputs; o += LANES) {
-        for (long c = 0; c < inputs; c += LANES) {
-            lanes out[LANES][PLACES];
-            for (long k = 0; k < LANES; k++) transform_weights(weights + (o + k) * 9 * inputs + c, inputs, out[k], 0);
+/* G g G^T of weights (outputs, 3, 3, inputs): 36 matrices (rows, PANEL), one row for each input from `row` on and one
+ * column for each output from `column` on. What lies beyond the outputs is nothing. */
+INLINE void weight_panel(const float *weights, float *to, long stride, long outputs, long inputs, long row, long rows,
+                         long column) {
+    for (long o = 0; o < PANEL; o += LANES) {
+        for (long c = 0; c < rows; c += LANES) {
+            lanes out[LANES][PLACES] = {0};
+            for (long k = 0; k < LANES && column + o < outputs; k++)
+                transform_weights(weights + (column + o + k) * 9 * inputs + row + c, inputs, out[k], 0);
             for (long place = 0; place < PLACES; place++) {
                 lanes block[LANES];
                 for (long k = 0; k < LANES; k++) block[k] = out[k][place];
                 transpose(block);
-                for (long k = 0; k < LANES; k++) store(tiles + place * stride + packed(c + k, o, inputs), block[k]);
+                for (long k = 0; k < LANES; k++) store(to + place * stride + (c + k) * PANEL + o, block[k]);
             }
         }
     }
 }
 
-/* The same of turned weights, which the gradient of the input needs, as 36 matrices (outputs, inputs), packed. */
-void turned_weight_tiles(const float *weights, float *tiles, long stride, long outputs, long inputs) {
-    pad(tiles, stride, outputs, inputs);
-#pragma omp parallel for schedule(static)
-    for (long o = 0; o < outputs; o++) {
-        for (long c = 0; c < inputs; c += LANES) {
-            lanes out[PLACES];
-            transform_weights(weights + o * 9 * inputs + c, inputs, out, 1);
-            for (long place = 0; place < PLACES; place++)
-                store(tiles + place * stride + packed(o, c, outputs), out[place]);
+/* The same of turned weights, which the gradient of the input needs: rows for outputs, columns for inputs. */
+INLINE void turned_panel(const float *weights, float *to, long stride, long inputs, long row, long rows, long column) {
+    for (long o = 0; o < rows; o++) {
+        for (long c = 0; c < PANEL; c += LANES) {
+            lanes out[PLACES] = {0};
+            if (column + c < inputs) transform_weights(weights + (row + o) * 9 * inputs + column + c, inputs, out, 1);
+            for (long place = 0; place < PLACES; place++) store(to + place * stride + o * PANEL + c, out[place]);
         }
+    }
+}
+
+/* All of them, panel by panel. */
+void weight_tiles(const float *weights, float *tiles, long stride, long outputs, long inputs, long turned) {
+    const long rows = turned ? outputs : inputs, columns = turned ? inputs : outputs;
+#pragma omp parallel for schedule(static)
+    for (long column = 0; column < columns; column += PANEL) {
+        if (turned) turned_panel(weights, tiles + column * rows, stride, inputs, 0, rows, column);
+        else weight_panel(weights, tiles + column * rows, stride, outputs, inputs, 0, rows, column);
     }
 }
 
@@ -315,19 +288,6 @@ INLINE void multiply(const float *left, const float *right, float *out, long cou
     }
 }
 
-/* out (count, columns) = left (count, inner) x right (inner, columns), packed, at each of 36 places. */
-void products(const float *left, const float *right, float *out, long count, long inner, long columns, long left_stride,
-              long right_stride, long out_stride) {
-    const long panels = (columns + PANEL - 1) / PANEL;
-#pragma omp parallel for schedule(static)
-    for (long task = 0; task < PLACES * panels; task++) {
-        const long place = task / panels, from = task % panels * PANEL;
-        const long width = from + PANEL < columns ? PANEL : columns - from;
-        multiply(left + place * left_stride, right + place * right_stride + from * inner,
-                 out + place * out_stride + from, count, inner, columns, width, 0, 0);
-    }
-}
-
 /* A convolution's `count` tiles from the tile `first`, which one thread takes through all of it. */
 INLINE void block_of_tiles(const void *images, const float *weights, const float *bias, void *result, float *before,
                            float *after, long first, long count, long height, long width, long inputs, long outputs,
@@ -362,6 +322,58 @@ void convolve(const void *images, const float *weights, const float *bias, void 
         float *after = before + PLACES * before_stride;
         EITHER(block_of_tiles, images, weights, bias, result, before, after, first, count, height, width, inputs,
                outputs, weight_stride, before_stride, after_stride);
+    }
+}
+
+/* PANEL outputs of `count` tiles, from the output `from` and the tile `first` on; `at` is the first tile's number among
+ * those in `before`. */
+INLINE void panel_of_tiles(const float *weights, const float *bias, void *result, const float *before, float *panel,
+                           float *after, long first, long at, long count, long height, long width, long inputs,
+                           long outputs, long from, long weight_stride, long before_stride, long panel_stride,
+                           long after_stride, long deep, int turned, int half) {
+    const long end = from + PANEL < outputs ? from + PANEL : outputs;
+    for (long row = 0; row < inputs; row += deep) {
+        const long rows = row + deep < inputs ? deep : inputs - row, stride = weight_stride ? weight_stride : panel_stride;
+        const float *right = weight_stride ? weights + from * inputs + row * PANEL : panel;
+        if (!weight_stride && turned) turned_panel(weights, panel, panel_stride, outputs, row, rows, from);
+        if (!weight_stride && !turned) weight_panel(weights, panel, panel_stride, outputs, inputs, row, rows, from);
+        for (long place = 0; place < PLACES; place++)
+            column(before + place * before_stride + at * inputs + row, inputs, right + place * stride,
+                   after + place * after_stride, PANEL, count, rows, row > 0, 0);
+    }
+    for (long tile = 0; tile < count; tile++) {
+        place place = place_of(first + at + tile, height, width);
+        output_tile(after + tile * PANEL, bias, result, place, after_stride, height, width, outputs, from, end, half);
+    }
+}
+
+/* The same convolution for layers of many weights, `deep` inputs at once. Weights are not transformed: a thread does
+ * that with those that it needs, in its core's own cache; or they are, with the stride `weight_stride`, which is 0
+ * otherwise. `turned` makes it the gradient of the input: weights are (inputs, 3, 3, outputs), turned. The tiles that are
+ * taken at once are shared out in so many `parts`. `room` has the transformed tiles and then for each of `threads` the
+ * transformed weights and the tiles of PANEL outputs. */
+void convolve_wide(const void *images, const float *weights, const float *bias, void *result, float *room, long tiles,
+                   long height, long width, long inputs, long outputs, long weight_stride, long turned, long together,
+                   long deep, long parts, long threads, long half) {
+    const long before_stride = together * inputs + APART, panel_stride = deep * PANEL + APART;
+    const long after_stride = together * PANEL + APART;
+    float *before = room, *rest = room + PLACES * before_stride;
+    for (long first = 0; first < tiles; first += together) {
+        const long count = first + together < tiles ? together : tiles - first;
+#pragma omp parallel for schedule(static) num_threads(threads)
+        for (long tile = 0; tile < count; tile++) {
+            place at = place_of(first + tile, height, width);
+            EITHER(input_tile, images, at, height, width, inputs, 0, inputs, before + tile * inputs, before_stride);
+        }
+#pragma omp parallel for schedule(dynamic) num_threads(threads)
+        for (long task = 0; task < (outputs + PANEL - 1) / PANEL * parts; task++) {
+            const long part = task % parts, at = part * count / parts, some = (part + 1) * count / parts - at;
+            float *panel = rest + omp_get_thread_num() * PLACES * (panel_stride + after_stride);
+            float *after = panel + PLACES * panel_stride;
+            EITHER(panel_of_tiles, weights, bias, result, before, panel, after, first, at, some, height, width, inputs,
+                   outputs, task / parts * PANEL, weight_stride, before_stride, panel_stride, after_stride, deep,
+                   turned);
+        }
     }
 }
 

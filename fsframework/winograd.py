@@ -9,7 +9,6 @@ Images are (B, C, H, W) in channels-last order here, float32 or bfloat16, and so
 are as many as `KERNELS` suit. The padding is one pixel of zeros.
 """
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,21 +18,19 @@ from torch import Tensor
 from fsframework import native
 
 PLACES = 36  # products for each pair of channels in a tile
-TOGETHER = 252  # tiles transformed at once, at most: few enough for the cache, enough for the matrix products
 ALONE = 24  # tiles that a thread takes from their pixels to the result's, in its core's own cache
-SIDE = 128  # inputs and outputs whose gradient a thread adds up, in the same cache
-IN_SUM = 36  # tiles that it adds at once
 LIGHT = 256 * 256  # inputs times outputs up to which it does: all weights are read again for each such block
+TOGETHER = 128  # tiles of other layers that are taken at once, at most
+DEEP = 128  # inputs of theirs whose weights a thread transforms at once, in that cache
+SIDE = 128  # inputs and outputs whose gradient a thread adds up, in that cache
+IN_SUM = 36  # tiles that it adds at once
 PANEL = 32  # columns that winograd.c packs together, at most
 APART = 16  # numbers between the matrices of two places, without which those would fall on the same lines of the cache
 KERNELS = native.Kernels(
     Path(__file__).with_name("winograd.c"),
-    input_tiles=(2, 7),
-    output_tiles=(3, 7),
-    weight_tiles=(2, 3),
-    turned_weight_tiles=(2, 3),
-    products=(3, 6),
+    weight_tiles=(2, 4),
     convolve=(5, 9),
+    convolve_wide=(5, 12),
     gradients=(5, 10),
 )
 
@@ -48,17 +45,14 @@ def convolve(images: Tensor, weight: Tensor, bias: Tensor | None, kept: dict[Any
 
     `kept` has the transformed weight, and gets it; None: it is made each time.
     """
-    inputs, outputs = weight.shape[1], weight.shape[0]
-    kept = {} if kept is None else kept
-    if "winograd" not in kept:
-        kept["winograd"] = _transformed("weight_tiles", weight, inputs, outputs)
-    return _convolve(images, kept["winograd"], outputs, bias)
+    if kept is not None and "winograd" not in kept:
+        kept["winograd"] = _transformed(weight, turned=False)
+    return _convolve(images, weight, bias, False, None if kept is None else kept["winograd"])
 
 
 def gradient_of_images(gradient: Tensor, weight: Tensor) -> Tensor:
     """(B, C, H, W), from the gradient of the output (B, O, H, W)."""
-    inputs, outputs = weight.shape[1], weight.shape[0]
-    return _convolve(gradient, _transformed("turned_weight_tiles", weight, outputs, inputs), inputs, None)
+    return _convolve(gradient, weight, None, True, None)
 
 
 def gradient_of_weight(images: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
@@ -72,73 +66,57 @@ def gradient_of_weight(images: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor
     addresses = (each.data_ptr() for each in (images, gradient, room, weight, bias))
     numbers = (tile_count(images), height, width, inputs, outputs, side, IN_SUM, parts, threads)
     KERNELS.of(inputs, outputs).gradients(*addresses, *numbers, native.is_half(images))
-    return weight.sum(0).permute(0, 3, 1, 2), bias.sum(0)
+    weight, bias = (each[0] if parts == 1 else each.sum(0) for each in (weight, bias))
+    return weight.permute(0, 3, 1, 2), bias
 
 
-class _Tiles:
-    """Room for the transformed tiles of some images: 36 matrices (tiles, channels)."""
-
-    def __init__(self, images: Tensor, channels: int) -> None:
-        self.data = _places(min(TOGETHER, tile_count(images)) * channels)
-
-    def fill(self, images: Tensor, first: int, count: int) -> None:
-        """Transform tiles of the images."""
-        channels, height, width = images.shape[1:]
-        numbers = (self.data.shape[1], height, width, channels, first, count, native.is_half(images))
-        KERNELS.of(channels).input_tiles(images.data_ptr(), self.data.data_ptr(), *numbers)
-
-    def write(self, bias: Tensor | None, images: Tensor, first: int, count: int) -> None:
-        """Turn products back into pixels of the images."""
-        channels, height, width = images.shape[1:]
-        shift, apart = None if bias is None else bias.data_ptr(), self.data.shape[1]
-        numbers = (apart, height, width, channels, first, count, native.is_half(images))
-        KERNELS.of(channels).output_tiles(self.data.data_ptr(), shift, images.data_ptr(), *numbers)
-
-
-def _places(numbers: int) -> Tensor:
-    """Room for so many numbers at each of the 36 places, (36, numbers and what keeps them apart)."""
-    return torch.empty(PLACES, numbers + APART)
-
-
-def _steps(images: Tensor) -> Iterator[tuple[int, int]]:
-    """The first tile of each step, and how many it has: about as many as the others."""
-    tiles = tile_count(images)
-    size = -(-tiles // -(-tiles // TOGETHER))
-    for first in range(0, tiles, size):
-        yield first, min(size, tiles - first)
-
-
-def _convolve(images: Tensor, weights: Tensor, outputs: int, bias: Tensor | None) -> Tensor:
-    """Images (B, C, H, W) with transformed weights, of which each place's are (C, O): (B, O, H, W)."""
-    count, inputs, height, width = images.shape
-    shape = (count, outputs, height, width)
+def _convolve(images: Tensor, weight: Tensor, bias: Tensor | None, turned: bool, transformed: Tensor | None) -> Tensor:
+    """Images (B, C, H, W) with a weight, perhaps turned, or what it was transformed to: (B, O, H, W)."""
+    outputs = weight.shape[int(turned)]
+    shape = (len(images), outputs, *images.shape[2:])
     result = torch.empty(shape, dtype=images.dtype, memory_format=torch.channels_last)
-    if inputs * outputs <= LIGHT:
-        threads = torch.get_num_threads()
-        room = torch.empty(threads, PLACES, ALONE * (inputs + PANEL) + 2 * APART)
-        shift = None if bias is None else bias.data_ptr()
-        addresses = images.data_ptr(), weights.data_ptr(), shift, result.data_ptr(), room.data_ptr()
-        numbers = (tile_count(images), height, width, inputs, outputs, weights.shape[1], ALONE, threads)
-        KERNELS.of(inputs, outputs).convolve(*addresses, *numbers, native.is_half(images))
-        return result
-    before, after = _Tiles(images, inputs), _Tiles(images, outputs)
-    for first, tiles in _steps(images):
-        before.fill(images, first, tiles)
-        _multiply((before.data, weights, after.data), (tiles, inputs, outputs))
-        after.write(bias, result, first, tiles)
+    way = _light if images.shape[1] * outputs <= LIGHT else _wide
+    way(images, weight, bias, turned, transformed, result)
     return result
 
 
-def _transformed(function: str, weight: Tensor, rows: int, columns: int) -> Tensor:
-    """The transform of a weight (O, C, 3, 3) at each place, a packed matrix of these sides."""
-    weight = weight.contiguous(memory_format=torch.channels_last)
-    tiles = _places(rows * -(-columns // PANEL) * PANEL)
-    transform = getattr(KERNELS.of(rows, columns), function)
-    transform(weight.data_ptr(), tiles.data_ptr(), tiles.shape[1], *weight.shape[:2])
+def _light(
+    images: Tensor, weight: Tensor, bias: Tensor | None, turned: bool, transformed: Tensor | None, result: Tensor
+) -> None:
+    weights = _transformed(weight, turned) if transformed is None else transformed
+    (_, inputs, height, width), outputs, threads = images.shape, result.shape[1], torch.get_num_threads()
+    room = torch.empty(threads, PLACES, ALONE * (inputs + PANEL) + 2 * APART)
+    numbers = tile_count(images), height, width, inputs, outputs, weights.shape[1], ALONE, threads
+    addresses = (None if each is None else each.data_ptr() for each in (images, weights, bias, result, room))
+    KERNELS.of(inputs, outputs).convolve(*addresses, *numbers, native.is_half(images))
+
+
+def _wide(
+    images: Tensor, weight: Tensor, bias: Tensor | None, turned: bool, transformed: Tensor | None, result: Tensor
+) -> None:
+    weights, stride = (_in_order(weight), 0) if transformed is None else (transformed, transformed.shape[1])
+    (_, inputs, height, width), outputs, threads = images.shape, result.shape[1], torch.get_num_threads()
+    tiles = tile_count(images)
+    together = -(-tiles // -(-tiles // TOGETHER))  # about as many each time
+    parts = min(-(-threads // -(-outputs // PANEL)), together)  # of them, so that every thread has work
+    own = (DEEP + together) * PANEL + 2 * APART  # of a thread
+    room = torch.empty(PLACES * (together * inputs + APART + threads * own))
+    numbers = tiles, height, width, inputs, outputs, stride, int(turned), together, DEEP, parts, threads
+    addresses = (None if each is None else each.data_ptr() for each in (images, weights, bias, result, room))
+    KERNELS.of(inputs, outputs).convolve_wide(*addresses, *numbers, native.is_half(images))
+
+
+def _in_order(weight: Tensor) -> Tensor:
+    """Channels last, as winograd.c takes weights."""
+    return weight.contiguous(memory_format=torch.channels_last)
+
+
+def _transformed(weight: Tensor, turned: bool) -> Tensor:
+    """The transform of a weight (O, C, 3, 3) at each place, panel by panel, (36, numbers and what keeps them apart)."""
+    outputs, inputs = weight.shape[:2]
+    rows, columns = (outputs, inputs) if turned else (inputs, outputs)
+    tiles = torch.empty(PLACES, rows * -(-columns // PANEL) * PANEL + APART)
+    weight = _in_order(weight)
+    numbers = tiles.shape[1], outputs, inputs, int(turned)
+    KERNELS.of(outputs, inputs).weight_tiles(weight.data_ptr(), tiles.data_ptr(), *numbers)
     return tiles
-
-
-def _multiply(matrices: tuple[Tensor, Tensor, Tensor], shape: tuple[int, int, int]) -> None:
-    """Write the products (M, N) of each place, shape being (M, K, N)."""
-    addresses, strides = [each.data_ptr() for each in matrices], [each.shape[1] for each in matrices]
-    KERNELS.of(shape[2]).products(*addresses, *shape, *strides)

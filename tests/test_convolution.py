@@ -1,11 +1,10 @@
 """Convolutions that take another way on CPUs: equal to torch's in float64, forward and backward, whichever way."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn.grad import conv2d_weight
 
 from fsframework import convolution, patches, products, winograd
 from fsframework.convolution import Conv2d, ConvTranspose2d
@@ -15,6 +14,8 @@ CASES = {
     "sides that are no multiple of a tile's": ("_Winograd", Conv2d, 3, 1, 1, (2, 64, 35, 37), 40),
     "narrow layers": ("_Winograd", Conv2d, 3, 1, 1, (2, 16, 48, 48), 24),
     "one image": ("_Winograd", Conv2d, 3, 1, 1, (1, 64, 32, 32), 64),
+    "many weights": ("_Winograd", Conv2d, 3, 1, 1, (3, 272, 7, 9), 256),
+    "many weights, fewer inputs": ("_Winograd", Conv2d, 3, 1, 1, (11, 176, 5, 4), 392),
     "two pixels a side": ("_Patches", Conv2d, 3, 1, 1, (4, 64, 2, 2), 32),
     "halving": ("_Patches", Conv2d, 4, 2, 1, (4, 24, 8, 8), 16),
     "odd channels": ("_Patches", Conv2d, 3, 1, 1, (2, 5, 6, 7), 3),
@@ -137,8 +138,10 @@ def threads(request: pytest.FixtureRequest) -> Iterator[int]:
 
 
 @pytest.mark.usefixtures("threads")
-@pytest.mark.parametrize("shape", [(2, 64, 20, 20, 64), (2, 136, 13, 14, 72), (1, 8, 3, 5, 264)], ids=str)
-def test_gradients_of_weights_by_any_number_of_threads(shape: tuple[int, ...]) -> None:
+@pytest.mark.parametrize(
+    "shape", [(2, 64, 20, 20, 64), (2, 136, 13, 14, 72), (1, 8, 3, 5, 264), (9, 264, 16, 16, 264)], ids=str
+)
+def test_winograd_in_any_number_of_threads(shape: tuple[int, ...]) -> None:
     """The same at each call, whichever thread is first, also where there are more threads than tiles."""
     if not winograd.KERNELS.suit():
         pytest.skip("needs a C compiler")
@@ -148,12 +151,19 @@ def test_gradients_of_weights_by_any_number_of_threads(shape: tuple[int, ...]) -
         torch.randn(count, channels, height, width).to(memory_format=torch.channels_last)
         for channels in (inputs, outputs)
     )
-    right = conv2d_weight(images.double(), (outputs, inputs, 3, 3), gradient.double(), padding=1)
-    weight, bias = winograd.gradient_of_weight(images, gradient)
-    assert (weight - right).abs().max() < 2e-4 * right.std()
-    torch.testing.assert_close(bias, gradient.sum(dim=(0, 2, 3)), atol=1e-4, rtol=1e-4)
-    again = winograd.gradient_of_weight(images, gradient)
-    assert torch.equal(weight, again[0]) and torch.equal(bias, again[1])
+    weight, bias = torch.randn(outputs, inputs, 3, 3), torch.randn(outputs)
+    makes: list[Callable[[], tuple[Tensor, ...]]] = [
+        lambda: (winograd.convolve(images, weight, bias), winograd.gradient_of_images(gradient, weight)),
+        lambda: winograd.gradient_of_weight(images, gradient),
+    ]
+    found = [each for make in makes for each in make()]
+    exact = weight.double().requires_grad_(), bias.double().requires_grad_(), images.double().requires_grad_()
+    right = nn.functional.conv2d(exact[2], exact[0], exact[1], padding=1)
+    right.backward(gradient.double())
+    for one, other in zip(found, [right, exact[2].grad, exact[0].grad, exact[1].grad], strict=True):
+        assert other is not None and (one - other).abs().max() < 2e-4 * other.std()
+    again = [each for make in makes for each in make()]
+    assert all(torch.equal(one, other) for one, other in zip(found, again, strict=True))
 
 
 @pytest.mark.parametrize(
@@ -164,12 +174,18 @@ def test_gradients_of_weights_by_any_number_of_threads(shape: tuple[int, ...]) -
         (False, 56, 64, 32, "Convolution"),
         (False, 64, 64, 28, "Convolution"),
         (False, 64, 512, 32, "_Patches"),
+        (False, 136, 512, 20, "_Winograd"),
+        (False, 136, 512, 19, "_Patches"),
+        (True, 136, 512, 20, "_Patches"),
     ],
 )
 def test_where_winograd_is_faster_than_bfloat16(
     amx: bool, inputs: int, outputs: int, side: int, way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Not where AMX multiplies, nor on narrow layers or small maps, nor where patches are faster still."""
+    """Not where AMX multiplies, nor on narrow layers or small maps, nor where patches are faster still.
+
+    Of layers of many weights maps may be smaller.
+    """
     if not winograd.KERNELS.suit():
         pytest.skip("needs a C compiler")
     monkeypatch.setattr(convolution, "has_bf16", lambda device: True)
@@ -286,6 +302,12 @@ def test_what_follows_may_work_in_place(case: tuple) -> None:
 
 def test_state_dict_is_torchs() -> None:
     assert Conv2d(3, 4, 3).state_dict().keys() == nn.Conv2d(3, 4, 3).state_dict().keys()
+
+
+def test_winograd_is_not_taken_on_maps_smaller_than_its_tiles() -> None:
+    layer = Conv2d(272, 256, 3, padding=1)
+    x = torch.randn(100, 272, 3, 4)
+    assert not convolution._suits_winograd(x, layer.weight, 1, 1, x.dtype)
 
 
 def test_winograd_is_taken_for_3x3_alone() -> None:

@@ -367,7 +367,7 @@ def _winograds_products() -> Iterator[list[int]]:
     """The operations of the products that Winograd's way does in C, of which torch does not know."""
     winograd: Any = import_module("fsframework.winograd")  # no part of it is for plugins
     counted: list[int] = []
-    if not hasattr(winograd, "_multiply"):  # an older commit, where torch multiplies
+    if not hasattr(winograd, "PANEL"):  # an older commit, where torch multiplies
         yield counted
         return
     convolve, gradient_of_weight = winograd._convolve, winograd.gradient_of_weight
@@ -375,9 +375,10 @@ def _winograds_products() -> Iterator[list[int]]:
     def count(images: Tensor, outputs: int) -> None:
         counted.append(2 * winograd.PLACES * winograd.tile_count(images) * images.shape[1] * outputs)
 
-    def convolved(images: Tensor, weights: Tensor, outputs: int, bias: Tensor | None) -> Any:
-        count(images, outputs)
-        return convolve(images, weights, outputs, bias)
+    def convolved(images: Tensor, *others: Any) -> Any:
+        made = convolve(images, *others)
+        count(images, made.shape[1])
+        return made
 
     def to_weight(images: Tensor, gradient: Tensor) -> Any:
         count(images, gradient.shape[1])

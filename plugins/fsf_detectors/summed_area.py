@@ -62,8 +62,9 @@ def _crop(sums: Tensor, boxes: Tensor, owners: Tensor, size: tuple[int, int]) ->
     rows, columns = _bins(top, bottom - top, size[0]), _bins(left, right - left, size[1])
     low, high = ((row + height * owners[:, None])[:, :, None] * width for row in rows)
     first, last = (column[:, None, :] for column in columns)
-    flat = sums.flatten(0, 2)
-    totals = flat[high + last] - flat[high + first] - flat[low + last] + flat[low + first]
+    corners = [high + last, high + first, low + last, low + first]
+    a, b, c, d = (sums.flatten(0, 2).index_select(0, each.flatten()).unflatten(0, each.shape) for each in corners)
+    totals = a - b - c + d
     counts = (rows[1] - rows[0])[:, :, None, None] * (columns[1] - columns[0])[:, None, :, None]
     return (totals / counts).permute(0, 3, 1, 2)
 
