@@ -229,13 +229,13 @@ typedef float wide __attribute__((vector_size(4 * WIDE), aligned(4), may_alias))
 
 /* out (rows, PANEL) of left (rows, deep) and a panel (deep, PANEL); `add` adds to what is there. Numbers of left are
  * `across` from row to row, or side by side with `across` from column to column where it is `turned`. */
-INLINE void block(const float *left, long across, const float *panel, float *out, long apart, long deep, int add,
-                  int rows, int turned) {
+INLINE void block(const float *left, long across, const float *panel, float *out, long deep, int add, int rows,
+                  int turned) {
     wide sum[ROWS][2];
 #pragma GCC unroll 12
     for (int row = 0; row < rows; row++)
         for (int half = 0; half < 2; half++)
-            sum[row][half] = add ? *(const wide *)(out + row * apart + half * WIDE) : (wide){0};
+            sum[row][half] = add ? *(const wide *)(out + row * PANEL + half * WIDE) : (wide){0};
     for (long k = 0; k < deep; k++) {
         const wide first = *(const wide *)(panel + k * PANEL), second = *(const wide *)(panel + k * PANEL + WIDE);
 #pragma GCC unroll 12
@@ -247,44 +247,41 @@ INLINE void block(const float *left, long across, const float *panel, float *out
     }
 #pragma GCC unroll 12
     for (int row = 0; row < rows; row++)
-        for (int half = 0; half < 2; half++) *(wide *)(out + row * apart + half * WIDE) = sum[row][half];
+        for (int half = 0; half < 2; half++) *(wide *)(out + row * PANEL + half * WIDE) = sum[row][half];
 }
 
-/* All rows of a panel's columns. */
-INLINE void column(const float *left, long across, const float *panel, float *out, long apart, long count, long deep,
-                   int add, int turned) {
+/* The same of any number of rows. */
+INLINE void column(const float *left, long across, const float *panel, float *out, long rows, long deep, int add,
+                   int turned) {
+    const long next = turned ? 1 : across;
     long row = 0;
-    for (; row + ROWS <= count; row += ROWS)
-        block(left + row * (turned ? 1 : across), across, panel, out + row * apart, apart, deep, add, ROWS, turned);
-    for (; row + 2 <= count; row += 2)
-        block(left + row * (turned ? 1 : across), across, panel, out + row * apart, apart, deep, add, 2, turned);
-    for (; row < count; row++)
-        block(left + row * (turned ? 1 : across), across, panel, out + row * apart, apart, deep, add, 1, turned);
+    for (; row + ROWS <= rows; row += ROWS)
+        block(left + row * next, across, panel, out + row * PANEL, deep, add, ROWS, turned);
+    for (; row + 2 <= rows; row += 2) block(left + row * next, across, panel, out + row * PANEL, deep, add, 2, turned);
+    for (; row < rows; row++) block(left + row * next, across, panel, out + row * PANEL, deep, add, 1, turned);
 }
 
-/* Some columns of `products` at one place. */
-INLINE void multiply(const float *left, const float *right, float *out, long count, long inner, long columns,
-                     long width, int add, int turned) {
-    float copied[DEEP * PANEL], rest[width < PANEL ? count * PANEL : 1];
-    for (long start = 0; start < inner; start += DEEP) {
-        const long deep = start + DEEP < inner ? DEEP : inner - start;
-        const int more = add || start > 0;
-        const float *panel = right + start * PANEL, *from = left + (turned ? start * count : start);
-        if (turned) { /* then right is no weight, and not packed */
-            for (long k = 0; k < deep; k++)
-                for (long c = 0; c < PANEL; c += LANES)
-                    store(copied + k * PANEL + c, c < width ? load(right + (start + k) * columns + c) : (lanes){0});
-            panel = copied;
-        }
-        if (width == PANEL) {
-            column(from, turned ? count : inner, panel, out, columns, count, deep, more, turned);
-            continue;
-        }
-        for (long row = 0; more && row < count; row++) /* the last columns, aside, since a block is wider */
-            for (long c = 0; c < width; c += LANES) store(rest + row * PANEL + c, load(out + row * columns + c));
-        column(from, turned ? count : inner, panel, rest, PANEL, count, deep, more, turned);
-        for (long row = 0; row < count; row++)
-            for (long c = 0; c < width; c += LANES) store(out + row * columns + c, load(rest + row * PANEL + c));
+/* PANEL outputs of `count` tiles, from the output `from` and the tile `first` on, `deep` inputs at once. `before` has
+ * the transformed inputs of these tiles. Weights are transformed, with the stride `weight_stride`; where that is 0 they
+ * are not, and `panel` is for those that are needed. `turned` is of `convolve_wide`. */
+INLINE void panel_of_tiles(const float *weights, const float *bias, void *result, const float *before, float *panel,
+                           float *after, long first, long count, long height, long width, long inputs, long outputs,
+                           long from, long weight_stride, long before_stride, long panel_stride, long after_stride,
+                           long deep, int turned, int half) {
+    const long end = from + PANEL < outputs ? from + PANEL : outputs;
+    for (long row = 0; row < inputs; row += deep) {
+        const long rows = row + deep < inputs ? deep : inputs - row;
+        const float *right = weight_stride ? weights + from * inputs + row * PANEL : panel;
+        const long right_stride = weight_stride ? weight_stride : panel_stride;
+        if (!weight_stride && turned) turned_panel(weights, panel, panel_stride, outputs, row, rows, from);
+        if (!weight_stride && !turned) weight_panel(weights, panel, panel_stride, outputs, inputs, row, rows, from);
+        for (long place = 0; place < PLACES; place++)
+            column(before + place * before_stride + row, inputs, right + place * right_stride,
+                   after + place * after_stride, count, rows, row > 0, 0);
+    }
+    for (long tile = 0; tile < count; tile++) {
+        place at = place_of(first + tile, height, width);
+        output_tile(after + tile * PANEL, bias, result, at, after_stride, height, width, outputs, from, end, half);
     }
 }
 
@@ -296,16 +293,9 @@ INLINE void block_of_tiles(const void *images, const float *weights, const float
         place at = place_of(first + tile, height, width);
         input_tile(images, at, height, width, inputs, 0, inputs, before + tile * inputs, before_stride, half);
     }
-    for (long from = 0; from < outputs; from += PANEL) {
-        const long end = from + PANEL < outputs ? from + PANEL : outputs;
-        for (long place = 0; place < PLACES; place++)
-            multiply(before + place * before_stride, weights + place * weight_stride + from * inputs,
-                     after + place * after_stride, count, inputs, PANEL, PANEL, 0, 0);
-        for (long tile = 0; tile < count; tile++) {
-            place at = place_of(first + tile, height, width);
-            output_tile(after + tile * PANEL, bias, result, at, after_stride, height, width, outputs, from, end, half);
-        }
-    }
+    for (long from = 0; from < outputs; from += PANEL)
+        panel_of_tiles(weights, bias, result, before, 0, after, first, count, height, width, inputs, outputs, from,
+                       weight_stride, before_stride, 0, after_stride, DEEP, 0, half);
 }
 
 /* The convolution of images (tiles of them, height, width, inputs) with transformed weights, plus a bias, which may be
@@ -325,33 +315,11 @@ void convolve(const void *images, const float *weights, const float *bias, void 
     }
 }
 
-/* PANEL outputs of `count` tiles, from the output `from` and the tile `first` on; `at` is the first tile's number among
- * those in `before`. */
-INLINE void panel_of_tiles(const float *weights, const float *bias, void *result, const float *before, float *panel,
-                           float *after, long first, long at, long count, long height, long width, long inputs,
-                           long outputs, long from, long weight_stride, long before_stride, long panel_stride,
-                           long after_stride, long deep, int turned, int half) {
-    const long end = from + PANEL < outputs ? from + PANEL : outputs;
-    for (long row = 0; row < inputs; row += deep) {
-        const long rows = row + deep < inputs ? deep : inputs - row, stride = weight_stride ? weight_stride : panel_stride;
-        const float *right = weight_stride ? weights + from * inputs + row * PANEL : panel;
-        if (!weight_stride && turned) turned_panel(weights, panel, panel_stride, outputs, row, rows, from);
-        if (!weight_stride && !turned) weight_panel(weights, panel, panel_stride, outputs, inputs, row, rows, from);
-        for (long place = 0; place < PLACES; place++)
-            column(before + place * before_stride + at * inputs + row, inputs, right + place * stride,
-                   after + place * after_stride, PANEL, count, rows, row > 0, 0);
-    }
-    for (long tile = 0; tile < count; tile++) {
-        place place = place_of(first + at + tile, height, width);
-        output_tile(after + tile * PANEL, bias, result, place, after_stride, height, width, outputs, from, end, half);
-    }
-}
-
-/* The same convolution for layers of many weights, `deep` inputs at once. Weights are not transformed: a thread does
- * that with those that it needs, in its core's own cache; or they are, with the stride `weight_stride`, which is 0
- * otherwise. `turned` makes it the gradient of the input: weights are (inputs, 3, 3, outputs), turned. The tiles that are
- * taken at once are shared out in so many `parts`. `room` has the transformed tiles and then for each of `threads` the
- * transformed weights and the tiles of PANEL outputs. */
+/* The same for layers of many weights. A thread transforms those that it needs, `deep` inputs at once, in its core's
+ * own cache; or they are transformed, with the stride `weight_stride`, which is 0 otherwise. `turned` makes it the
+ * gradient of the input: weights are (inputs, 3, 3, outputs), turned. The tiles that are taken at once are shared out
+ * in so many `parts`. `room` has the transformed tiles and then for each of `threads` the transformed weights and the
+ * tiles of PANEL outputs. */
 void convolve_wide(const void *images, const float *weights, const float *bias, void *result, float *room, long tiles,
                    long height, long width, long inputs, long outputs, long weight_stride, long turned, long together,
                    long deep, long parts, long threads, long half) {
@@ -370,15 +338,15 @@ void convolve_wide(const void *images, const float *weights, const float *bias, 
             const long part = task % parts, at = part * count / parts, some = (part + 1) * count / parts - at;
             float *panel = rest + omp_get_thread_num() * PLACES * (panel_stride + after_stride);
             float *after = panel + PLACES * panel_stride;
-            EITHER(panel_of_tiles, weights, bias, result, before, panel, after, first, at, some, height, width, inputs,
-                   outputs, task / parts * PANEL, weight_stride, before_stride, panel_stride, after_stride, deep,
-                   turned);
+            EITHER(panel_of_tiles, weights, bias, result, before + at * inputs, panel, after, first + at, some, height,
+                   width, inputs, outputs, task / parts * PANEL, weight_stride, before_stride, panel_stride,
+                   after_stride, deep, turned);
         }
     }
 }
 
 /* What the tiles from `first` on, `count` of them, say of the gradient of some weights and biases: outputs from o to
- * o + tall, inputs from c to c + wide. */
+ * o + tall, inputs from c to c + wide. `before` and `sums` have a matrix for each PANEL inputs. */
 INLINE void gradient_of_block(const void *images, const void *gradient, float *before, float *after, float *sums,
                               float *weights, float *bias, long first, long count, long height, long width,
                               long inputs, long outputs, long c, long wide, long o, long tall, long together,
@@ -387,13 +355,15 @@ INLINE void gradient_of_block(const void *images, const void *gradient, float *b
         const long some = done + together < count ? together : count - done;
         for (long tile = 0; tile < some; tile++) {
             place at = place_of(first + done + tile, height, width);
-            input_tile(images, at, height, width, inputs, c, c + wide, before + tile * wide, stride, half);
             gradient_tile(gradient, at, height, width, outputs, o, o + tall, after + tile * tall, stride, half);
+            for (long k = 0; k < wide; k += PANEL)
+                input_tile(images, at, height, width, inputs, c + k, c + (k + PANEL < wide ? k + PANEL : wide),
+                           before + k * together + tile * PANEL, stride, half);
         }
         for (long place = 0; place < PLACES; place++)
-            for (long from = 0; from < wide; from += PANEL)
-                multiply(after + place * stride, before + place * stride + from, sums + place * sums_stride + from,
-                         tall, some, wide, from + PANEL < wide ? PANEL : wide - from, done > 0, 1);
+            for (long k = 0; k < wide; k += PANEL)
+                column(after + place * stride, tall, before + place * stride + k * together,
+                       sums + place * sums_stride + k * tall, tall, some, done > 0, 1);
         for (long k = 0; k < tall && c == 0; k += LANES) { /* at one place is the sum of a tile's pixels */
             lanes total = done > 0 ? load(bias + o + k) : (lanes){0};
             for (long tile = 0; tile < some; tile++) total += load(after + SUM * stride + tile * tall + k);
@@ -402,14 +372,15 @@ INLINE void gradient_of_block(const void *images, const void *gradient, float *b
     }
     for (long row = 0; row < tall; row++)
         for (long k = 0; k < wide; k += LANES)
-            weight_gradient_of(sums + row * wide + k, sums_stride, weights + (o + row) * 9 * inputs + c + k, inputs);
+            weight_gradient_of(sums + (k / PANEL * tall + row) * PANEL + k % PANEL, sums_stride,
+                               weights + (o + row) * 9 * inputs + c + k, inputs);
 }
 
 /* The gradient of weights (outputs, 3, 3, inputs) and biases (outputs) from all tiles of images and of the output's
  * gradient. The tiles are shared out in so many `parts`, and weights and bias have a sum for each, to be added up: so
- * sums are the same whichever thread is first. At most `side` inputs and outputs and `together` tiles are taken at
- * once; `room` has for each of `threads` the tiles of both and the sums, 36 matrices of each, APART numbers longer than
- * they are. */
+ * sums are the same whichever thread is first. At most `side` inputs and outputs, a multiple of PANEL, and `together`
+ * tiles are taken at once; `room` has for each of `threads` the tiles of both and the sums, 36 matrices of each, APART
+ * numbers longer than they are. */
 void gradients(const void *images, const void *gradient, float *room, float *weights, float *bias, long tiles,
                long height, long width, long inputs, long outputs, long side, long together, long parts, long threads,
                long half) {

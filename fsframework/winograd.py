@@ -58,7 +58,7 @@ def gradient_of_images(gradient: Tensor, weight: Tensor) -> Tensor:
 def gradient_of_weight(images: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
     """That of the weight (O, C, 3, 3) and the bias (O,), from images (B, C, H, W) and the output's (B, O, H, W)."""
     inputs, (outputs, height, width) = images.shape[1], gradient.shape[1:]
-    threads, side = torch.get_num_threads(), min(SIDE, max(inputs, outputs))
+    threads, side = torch.get_num_threads(), min(SIDE, -(-max(inputs, outputs) // PANEL) * PANEL)
     blocks = -(-inputs // side) * -(-outputs // side)
     parts = min(-(-threads // blocks), tile_count(images))  # of the tiles, so that every thread has work
     weight, bias = torch.empty(parts, outputs, 3, 3, inputs), torch.empty(parts, outputs)
