@@ -7,7 +7,7 @@ one matrix product of all patches (`fsframework.patches`), to which the weights,
 already. What each gains stands in benchmarks/README.md.
 """
 
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -81,7 +81,8 @@ class ConvTranspose2d(nn.ConvTranspose2d):
         arithmetic = _arithmetic(input, self.weight)
         if output_size is None and _suits_patches(input, self.weight, 1, arithmetic):
             padding = cast(tuple[int, int], self.padding)[0]
-            return _by_product(_Spread, input, self.weight, self.bias, self.stride[0], padding, arithmetic, self.kept)
+            how = _How(self.stride[0], padding, self.kept)
+            return _by_product(_Spread, input, self.weight, self.bias, how, arithmetic)
         return super().forward(input, output_size)
 
 
@@ -113,7 +114,7 @@ def convolve(
         with without_autocast(images.device):
             return cast(Tensor, _Winograd.apply(images.to(arithmetic), weight, bias, kept))
     if _suits_patches(images, weight, stride, arithmetic):
-        return _by_product(_Patches, images, weight, bias, stride, padding, arithmetic, kept)
+        return _by_product(_Patches, images, weight, bias, _How(stride, padding, kept), arithmetic)
     return F.conv2d(images, weight, bias, stride, padding)
 
 
@@ -164,20 +165,26 @@ def _suits_patches(images: Tensor, weight: Tensor, stride: int, arithmetic: torc
     return arithmetic is not None and _pixels(images, stride) <= most
 
 
+class _How(NamedTuple):
+    """What `_Patches` and `_Spread` are told besides images, weight and bias."""
+
+    stride: int
+    padding: int
+    kept: dict[Any, Tensor] | None
+
+
 def _by_product(
     way: type[torch.autograd.Function],
     images: Tensor,
     weight: Tensor,
     bias: Tensor | None,
-    stride: int,
-    padding: int,
+    how: _How,
     arithmetic: torch.dtype | None,
-    kept: dict[Any, Tensor] | None,
 ) -> Tensor:
     """What `_Patches` or `_Spread` make of everything, in a precision."""
     with without_autocast(images.device):
         bias = None if bias is None else bias.to(arithmetic)
-        return cast(Tensor, way.apply(images.to(arithmetic), weight, bias, stride, padding, kept))
+        return cast(Tensor, way.apply(images.to(arithmetic), weight, bias, how))
 
 
 class _Winograd(torch.autograd.Function):
@@ -211,18 +218,11 @@ class _Patches(torch.autograd.Function):
     """A convolution as a product of patches (pixels, kernel * kernel * C) and weights."""
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        images: Tensor,
-        weight: Tensor,
-        bias: Tensor | None,
-        stride: int,
-        padding: int,
-        kept: dict[Any, Tensor] | None,
-    ) -> Tensor:
+    def forward(ctx: Any, images: Tensor, weight: Tensor, bias: Tensor | None, how: _How) -> Tensor:
+        stride, padding, kept = how
         patches, (height, width) = gather(images, weight.shape[2], stride, padding)
         ctx.save_for_backward(images, weight)
-        ctx.stride, ctx.padding = stride, padding
+        ctx.how = how
         made = product(patches, _matrix(weight, images, kept).T, bias)
         return _as_images(made, (len(images), weight.shape[0], height, width))
 
@@ -230,39 +230,33 @@ class _Patches(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         images, weight = ctx.saved_tensors
+        stride, padding, _ = ctx.how
         rows = pixels_of(gradient)
         to_images = to_weight = to_bias = None
         if ctx.needs_input_grad[0]:
             size = gradient.shape[2], gradient.shape[3]
             to_images = scatter(
-                product(rows, _matrix(weight, rows)), images.shape, size, weight.shape[2], ctx.stride, ctx.padding
+                product(rows, _matrix(weight, rows)), images.shape, size, weight.shape[2], stride, padding
             )
         if ctx.needs_input_grad[1]:
-            patches, _ = gather(images, weight.shape[2], ctx.stride, ctx.padding)  # again: they are many times larger
+            patches, _ = gather(images, weight.shape[2], stride, padding)  # again: they are many times larger
             to_weight = _of_matrix(product(rows.T, patches), weight.shape)
         if ctx.needs_input_grad[2]:
             to_bias = rows.sum(dim=0)
-        return to_images, to_weight, to_bias, None, None, None
+        return to_images, to_weight, to_bias, None
 
 
 class _Spread(torch.autograd.Function):
     """A transposed convolution as a product of pixels and weights, whose patches are added up."""
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        images: Tensor,
-        weight: Tensor,
-        bias: Tensor | None,
-        stride: int,
-        padding: int,
-        kept: dict[Any, Tensor] | None,
-    ) -> Tensor:
+    def forward(ctx: Any, images: Tensor, weight: Tensor, bias: Tensor | None, how: _How) -> Tensor:
+        stride, padding, kept = how
         count, _, height, width = images.shape
         kernel = weight.shape[2]
         rows = pixels_of(images)
         ctx.save_for_backward(rows, weight)
-        ctx.stride, ctx.padding = stride, padding
+        ctx.how = how
         tall, wide = ((side - 1) * stride + kernel - 2 * padding for side in (height, width))
         shape = torch.Size([count, weight.shape[1], tall, wide])
         result = scatter(product(rows, _matrix(weight, rows, kept)), shape, (height, width), kernel, stride, padding)
@@ -272,7 +266,8 @@ class _Spread(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         rows, weight = ctx.saved_tensors
-        patches, (height, width) = gather(gradient, weight.shape[2], ctx.stride, ctx.padding)
+        stride, padding, _ = ctx.how
+        patches, (height, width) = gather(gradient, weight.shape[2], stride, padding)
         to_images = to_weight = to_bias = None
         if ctx.needs_input_grad[0]:
             shape = (len(gradient), weight.shape[0], height, width)
@@ -281,7 +276,7 @@ class _Spread(torch.autograd.Function):
             to_weight = _of_matrix(product(rows.T, patches), weight.shape)
         if ctx.needs_input_grad[2]:
             to_bias = gradient.sum(dim=(0, 2, 3))
-        return to_images, to_weight, to_bias, None, None, None
+        return to_images, to_weight, to_bias, None
 
 
 def _matrix(weight: Tensor, like: Tensor, kept: dict[Any, Tensor] | None = None) -> Tensor:

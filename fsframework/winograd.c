@@ -18,7 +18,7 @@
 #define ROWS 6
 #endif
 #define PANEL (2 * WIDE) /* columns of a block */
-#define DEEP 512         /* products that are added up before the sum goes to memory: a panel of them fits the cache */
+#define IN_PANEL 512     /* inputs of light layers that are added up before sums go to memory: a panel fits the cache */
 #define APART 16         /* as winograd.py says */
 #define SUM 7            /* the place where a gradient's tile has the sum of its pixels: row and column 1 of 6 */
 
@@ -295,7 +295,7 @@ INLINE void block_of_tiles(const void *images, const float *weights, const float
     }
     for (long from = 0; from < outputs; from += PANEL)
         panel_of_tiles(weights, bias, result, before, 0, after, first, count, height, width, inputs, outputs, from,
-                       weight_stride, before_stride, 0, after_stride, DEEP, 0, half);
+                       weight_stride, before_stride, 0, after_stride, IN_PANEL, 0, half);
 }
 
 /* The convolution of images (tiles of them, height, width, inputs) with transformed weights, plus a bias, which may be

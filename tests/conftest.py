@@ -44,6 +44,16 @@ def errors(capsys: pytest.CaptureFixture[str]) -> Callable[[], list[str]]:
     return lambda: [line for line in capsys.readouterr().err.splitlines() if not re.match(r"[\w ]+: \d+/\d+ ", line)]
 
 
+@pytest.fixture
+def set_threads() -> Iterator[Callable[[int], None]]:
+    """torch's, which has as many as before when the test is over."""
+    import torch
+
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="session")
 def converter() -> Any:
     """The default model's converter, on the CPU."""

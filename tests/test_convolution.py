@@ -1,6 +1,6 @@
 """Convolutions that take another way on CPUs: equal to torch's in float64, forward and backward, whichever way."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -129,22 +129,17 @@ def test_winograd_on_maps_in_bfloat16(shape: tuple[int, ...], bias: bool, monkey
         assert (one.grad - other.grad).abs().max() < 2e-4 * other.grad.std()
 
 
-@pytest.fixture(params=[1, 2, 40])
-def threads(request: pytest.FixtureRequest) -> Iterator[int]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(request.param)
-    yield request.param
-    torch.set_num_threads(before)
-
-
-@pytest.mark.usefixtures("threads")
+@pytest.mark.parametrize("threads", [1, 2, 40])
 @pytest.mark.parametrize(
     "shape", [(2, 64, 20, 20, 64), (2, 136, 13, 14, 72), (1, 8, 3, 5, 264), (9, 264, 16, 16, 264)], ids=str
 )
-def test_winograd_in_any_number_of_threads(shape: tuple[int, ...]) -> None:
+def test_winograd_in_any_number_of_threads(
+    shape: tuple[int, ...], threads: int, set_threads: Callable[[int], None]
+) -> None:
     """The same at each call, whichever thread is first, also where there are more threads than tiles."""
     if not winograd.KERNELS.suit():
         pytest.skip("needs a C compiler")
+    set_threads(threads)
     count, inputs, height, width, outputs = shape
     torch.manual_seed(0)
     images, gradient = (

@@ -1,6 +1,7 @@
 """Small convolutions in C equal torch's, whatever the tiles."""
 
 import copy
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -60,16 +61,12 @@ def test_equals_torch(name: str, shape: tuple[int, ...], order: torch.memory_for
         assert (made - right).abs().max() < 1e-5 * right.abs().max()
 
 
-def test_in_any_number_of_threads() -> None:
+def test_in_any_number_of_threads(set_threads: Callable[[int], None]) -> None:
     network, images = packed("shallow"), torch.randn(2, 3, 140, 70)
-    before = torch.get_num_threads()
-    try:
-        made = []
-        for threads in (1, 5):
-            torch.set_num_threads(threads)
-            made.append(network(images))
-    finally:
-        torch.set_num_threads(before)
+    made = []
+    for threads in (1, 5):
+        set_threads(threads)
+        made.append(network(images))
     assert torch.equal(*made)
 
 

@@ -30,13 +30,24 @@ class Layer(NamedTuple):
     pool: int
 
 
+class Packed(NamedTuple):
+    """What is made of layers once. Pixels of the result are `step` of the image's apart, and see `reach` a side."""
+
+    layers: list[Layer]
+    numbers: np.ndarray  # the layers, as C reads them
+    weights: Tensor
+    outputs: int  # without what fills them up
+    step: int
+    reach: int
+
+
 class SmallConvolutions(nn.Sequential):
     """Convolutions without padding, each with or without a PReLU and then a maximum pooling of stride 2.
 
     The pooling takes windows that the edge cuts, too (`ceil_mode`). All is torch's own until `pack` is called.
     """
 
-    packed: tuple[list[Layer], np.ndarray, Tensor] | None = None  # the layers, the same as numbers, all weights
+    packed: Packed | None = None
 
     def pack(self) -> None:
         """Lay the weights out for CPUs, as they are now."""
@@ -46,10 +57,11 @@ class SmallConvolutions(nn.Sequential):
             more = -outputs % GROUP
             layers.append(Layer(kernel, inputs, outputs + more, pool))
             bias = cast(Tensor, convolution.bias)
-            numbers = [convolution.weight.permute(0, 2, 3, 1).flatten(1), bias[:, None], slope[:, None]]
-            rows = F.pad(torch.cat(numbers, dim=1), (0, 0, 0, more))
-            weights.append(rows.unflatten(0, (-1, GROUP)).transpose(1, 2).flatten())
-        self.packed = layers, np.array(layers, dtype=np.int64), torch.cat(weights).detach().float().cpu()
+            rows = [convolution.weight.permute(0, 2, 3, 1).flatten(1), bias[:, None], slope[:, None]]
+            filled = F.pad(torch.cat(rows, dim=1), (0, 0, 0, more))
+            weights.append(filled.unflatten(0, (-1, GROUP)).transpose(1, 2).flatten())
+        numbers, laid_out = np.array(layers, dtype=np.int64), torch.cat(weights).detach().float().cpu()
+        self.packed = Packed(layers, numbers, laid_out, outputs, *_seen(layers))
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, C, H, W) to (B, O, H', W')."""
@@ -57,10 +69,9 @@ class SmallConvolutions(nn.Sequential):
         if self.packed is None or not here or images.requires_grad or not KERNELS.suit():
             made: Tensor = super().forward(images)
             return made
-        layers, numbers, weights = self.packed
+        layers, numbers, weights, outputs, step, reach = self.packed
         images = images.contiguous(memory_format=torch.channels_last)
         count, _, height, width = images.shape
-        step, reach = _seen(layers)
         tall, wide, _ = _sizes(layers, height, width)
         size = _sizes(layers, *(min(side, reach + step * (SIDE - 1)) for side in (height, width)))[2]
         threads = torch.get_num_threads()
@@ -68,7 +79,6 @@ class SmallConvolutions(nn.Sequential):
         addresses = images.data_ptr(), numbers.ctypes.data, weights.data_ptr(), room.data_ptr(), out.data_ptr()
         sides = height, width, tall, wide, len(layers), SIDE, step, reach, size, threads
         KERNELS.of().small_convolutions(*addresses, count, *sides)
-        outputs = [layer.out_channels for layer in self if isinstance(layer, nn.Conv2d)][-1]
         return out[..., :outputs].permute(0, 3, 1, 2)
 
 
@@ -96,7 +106,7 @@ def _sizes(layers: list[Layer], height: int, width: int) -> tuple[int, int, int]
 
 
 def _seen(layers: list[Layer]) -> tuple[int, int]:
-    """How many pixels of the image two pixels of the result are apart, and how many a side each sees."""
+    """`step` and `reach` of `Packed`."""
     step, reach = 1, 1
     for layer in reversed(layers):
         if layer.pool:
