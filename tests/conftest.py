@@ -7,12 +7,13 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from syrupy.assertion import SnapshotAssertion
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # each of these processes has its share of the cores, and those that it starts
     cores = max(1, (os.cpu_count() or 1) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"]))
@@ -42,6 +43,45 @@ def data_folder_of_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[N
 def errors(capsys: pytest.CaptureFixture[str]) -> Callable[[], list[str]]:
     """What was said on standard error since it was last asked, without lines of progress, which slow machines show."""
     return lambda: [line for line in capsys.readouterr().err.splitlines() if not re.match(r"[\w ]+: \d+/\d+ ", line)]
+
+
+@pytest.fixture
+def check_message(snapshot: SnapshotAssertion, tmp_path: Path) -> Callable[..., None]:
+    """Compare a text for users with the reviewed one in `tests/__snapshots__`; `pytest --snapshot-update` writes it.
+
+    `hide` maps what differs from run to run to a word that stands for it. `tmp_path` is hidden always.
+    """
+
+    def check(text: str, hide: Mapping[str, str] | None = None) -> None:
+        for value, word in {str(tmp_path): "TMP", **(hide or {})}.items():
+            text = text.replace(value, word)
+        assert text == snapshot
+
+    return check
+
+
+@pytest.fixture
+def expect_error(check_message: Callable[..., None]) -> Callable[..., AbstractContextManager[Any]]:
+    """Expect an error for users: its kind and place are asserted here, its text is compared with the reviewed one.
+
+    A message is one line, `place: what is wrong; what to do`. `place` names its beginning: a file without its folder, an
+    option, or both (`pairs.csv: line 3`).
+    """
+    from fsframework.errors import UserError
+
+    @contextmanager
+    def expect(
+        place: str | Path = "", kind: type[Exception] = UserError, hide: Mapping[str, str] | None = None
+    ) -> Iterator[pytest.ExceptionInfo[Exception]]:
+        with pytest.raises(kind) as caught:
+            yield caught
+        message = str(caught.value)
+        assert caught.type is kind
+        assert "\n" not in message
+        assert re.match(rf"(\S*/)?{re.escape(str(place))}", message), f"{message!r} does not begin with {place}"
+        check_message(message, hide)
+
+    return expect
 
 
 @pytest.fixture
