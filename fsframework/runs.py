@@ -209,7 +209,7 @@ def load_weights(swapper: Swapper, file: Path, sha256: str | None = None, keep: 
     named = {name.partition(".")[0] for name in state}
     if not named <= parts.keys():
         raise UserError(f"{file}: holds weights for {', '.join(sorted(named - parts.keys()))}, which the recipe lacks")
-    for name in named - set(keep):
+    for name in sorted(named - set(keep)):
         fill(parts[name], below(name, state), f"{file}: does not fit the recipe's {name}")
     return named
 

@@ -1,5 +1,6 @@
 """Masks and blending: where the face is taken from, and that nothing else changes."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -82,10 +83,10 @@ def test_the_hull_of_landmarks_by_hand() -> None:
     assert np.isnan(built.mask(points * np.nan, SIZE)).all()
 
 
-def test_only_landmarks_make_a_hull() -> None:
-    with pytest.raises(ValueError, match="landmarks: pnp gives pose_deg, not landmarks68"):
+def test_only_landmarks_make_a_hull(expect_error: Callable[..., Any]) -> None:
+    with expect_error("landmarks: ", ValueError):
         part("estimators", "hull-mask", landmarks={"use": "pnp"}).build()
-    with pytest.raises(ValueError, match="mask: dlib-landmarks gives landmarks68, not mask"):
+    with expect_error("mask: ", ValueError):
         part("refiners", "blend", mask={"use": "dlib-landmarks"}).build(SIZE)
 
 
@@ -116,8 +117,8 @@ def test_both_masks_are_multiplied(hull: HullMask, head: np.ndarray) -> None:
     torch.testing.assert_close(made, mask * -target + (1 - mask) * target)
 
 
-def test_without_any_mask_it_says_what_to_do(head: np.ndarray) -> None:
-    with pytest.raises(ValueError, match="paints no mask; give blend a mask"):
+def test_without_any_mask_it_says_what_to_do(head: np.ndarray, expect_error: Callable[..., Any]) -> None:
+    with expect_error(kind=ValueError):
         blend(None)(*painted(to_tensor(head[None]), head))
 
 

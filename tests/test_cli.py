@@ -6,7 +6,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import click
@@ -19,6 +19,7 @@ from fsframework.models import DEFAULT
 from fsframework.pasting import DEFAULT_PASTING, Pasting
 from fsframework.plugins import KINDS, SINGULAR, registry
 from fsframework.provenance import Marking
+from fsframework.recipe import shipped
 from fsframework.shares import WHOLE
 
 TOY = Path(__file__).parent / "toy_plugin"
@@ -123,63 +124,93 @@ def test_help_texts_are_whole_sentences() -> None:
 
 
 @pytest.mark.parametrize(
+    ("arguments", "place"),
+    [
+        ("run x --resume --overwrite", "--resume"),
+        ("bench speed --pairs 3", "--pairs"),
+        ("bench --model d --against HEAD", "--against"),
+        ("swap a.png b.png", "SOURCE TARGET OUT"),
+        ("swap a.png b.png --model m", "SOURCE TARGET OUT"),
+        ("swap --pairs p.csv --model m", "--pairs"),
+        ("swap a.png --pairs p.csv -o d --model m", "--pairs"),
+        ("swap a b c --pairs p.csv -o d --model m", "--pairs"),
+        ("swap --pairs p.csv -o out --shard 1/2", "--pairs"),
+        ("swap a.png b.png c.png --engine ray", "--engine ray"),
+        ("swap --pairs p.csv -o out --engine ray", "--engine ray"),
+        ("swap a.png b.mp4 c.png --engine ray --preview 3", "--engine ray"),
+        ("swap a.png b c --engine ray --shard 1/2", "--shard"),
+        ("swap a.png b c --workers 2", "--workers"),
+        ("plugins list losss", "losss"),
+        ("plugins list zzz", "zzz"),
+    ],
+)
+def test_usage_errors(
+    fsf: Command, monkeypatch: pytest.MonkeyPatch, arguments: str, place: str, check_message: Callable[..., None]
+) -> None:
+    monkeypatch.setattr("fsframework.conversion.Converter", lambda *values: None)
+    monkeypatch.setattr("fsframework.conversion_jobs.check_places", lambda *values: None)  # no such files are there
+    status, out, err = fsf(*arguments.split())
+    usage, _, message = err.partition("Error: ")
+    assert status == 2
+    assert usage.startswith("Usage: fsf") and place in message and message.count("\n") == 1
+    assert not out
+    check_message(message, {", ".join(KINDS): "KINDS"})
+
+
+@pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["nothing"], "No such command 'nothing'"),
         (["run"], "Missing argument 'RECIPE'"),
-        (["run", "x", "--resume", "--overwrite"], "--resume and --overwrite exclude each other."),
         (["run", "x", "--nothing"], "No such option"),
         (["check"], "Missing argument"),
-        (["bench", "speed", "--pairs", "3"], "--pairs, --protocol and --details go with benchmarks that"),
-        (["bench", "--model", "d", "--against", "HEAD"], "--against goes with speed."),
-        (["swap", "a.png", "b.png"], "Give SOURCE TARGET OUT; --who FILE=SOURCE"),
         (["export", "runs/x"], "Missing argument 'FILE'"),
         (["study", "new", "-o", "d"], "Missing argument 'MODEL...'"),
         (["study", "new", "a", "b"], "Missing option '-o'"),
         (["study", "new", "a", "b", "-o", "d", "--trials", "0"], "Invalid value for '--trials'"),
         (["study", "serve", "d", "--port", "70000"], "Invalid value for '--port'"),
         (["study", "results"], "Missing argument 'DIR'"),
-        (["swap", "a.png", "b.png", "--model", "m"], "Give SOURCE TARGET OUT; --who FILE=SOURCE"),
-        (["swap", "--pairs", "p.csv", "--model", "m"], "With --pairs FILE.csv give -o DIR"),
-        (["swap", "a.png", "--pairs", "p.csv", "-o", "d", "--model", "m"], "With --pairs FILE.csv give -o DIR"),
-        (["swap", "a", "b", "c", "--pairs", "p.csv", "-o", "d", "--model", "m"], "With --pairs FILE.csv give -o DIR"),
-        (["plugins", "list", "losss"], "no kind is called losss; did you mean losses?"),
-        (["plugins", "list", "zzz"], "no kind is called zzz; there are detectors, "),
         (["plugins", "show", "losses"], "Missing argument 'NAME'"),
     ],
 )
-def test_usage_errors(fsf: Command, arguments: list[str], message: str) -> None:
+def test_usage_errors_of_click(fsf: Command, arguments: list[str], message: str) -> None:
     status, out, err = fsf(*arguments)
     assert status == 2
     assert message in err and "Usage: fsf" in err
     assert not out
 
 
-def test_check(fsf: Command, file: Path) -> None:
+def test_check(fsf: Command, file: Path, check_message: Callable[..., None]) -> None:
     status, out, err = fsf("check", file)
     assert (status, err) == (0, "")
-    assert out.startswith("toy: 32 px\n") and "stage only: trains generator" in out
+    assert out.startswith("toy: 32 px\n")
+    check_message(out)
 
 
-def test_check_reports_every_mistake_of_every_recipe(fsf: Command, file: Path, tmp_path: Path) -> None:
+def test_check_reports_every_mistake_of_every_recipe(
+    fsf: Command, file: Path, tmp_path: Path, check_message: Callable[..., None]
+) -> None:
     wrong = tmp_path / "wrong.yaml"
     wrong.write_text(RECIPE.replace("steps: 5", "steps: 0").replace("toy-loss", "toy-lss"), encoding="utf-8")
     status, out, err = fsf("check", wrong, file, tmp_path / "missing.yaml")
     assert status == 1
     assert out.startswith("toy: 32 px")
     first, second, third = err.splitlines()
-    assert first.startswith(f"{wrong}: line 11: stages.0.losses.0: no loss is called toy-lss; did you mean toy-loss?")
-    assert second.startswith(f"{wrong}: line 13: stages.0.steps: should be greater than")
-    assert third.startswith(f"{tmp_path / 'missing.yaml'}: no such recipe")
+    assert first.startswith(f"{wrong}: line 11: stages.0.losses.0: ")
+    assert second.startswith(f"{wrong}: line 13: stages.0.steps: ")
+    assert third.startswith(f"{tmp_path / 'missing.yaml'}: ")
+    check_message(err, {", ".join(shipped()): "RECIPES"})
 
 
-def test_check_with_overrides(fsf: Command, file: Path) -> None:
+def test_check_with_overrides(fsf: Command, file: Path, check_message: Callable[..., None]) -> None:
     assert "9 steps of 2 pairs" in fsf("check", file, "--set", "stages.0.steps=9")[1]
     status, _, err = fsf("check", file, "--set", "stages.0.steps=x", "--set", "networks.generator.colours=7")
     assert status == 1
-    assert err == "--set stages.0.steps=x: stages.0.steps: should be a valid integer, not x\n"
+    assert err.startswith("--set stages.0.steps=x: stages.0.steps: ") and err.count("\n") == 1
+    check_message(err)
     status, _, err = fsf("check", file, "--set", "networks.generator.colours=7")
     assert status == 1 and err.startswith(f"{file}: networks.generator: ") and err.count("\n") == 1
+    check_message(re.sub(r"\.py:\d+", ".py:LINE", err))
 
 
 def test_schema(fsf: Command) -> None:
@@ -218,9 +249,10 @@ def test_show_one_component(fsf: Command) -> None:
     assert ["share", "number > 0, ≤ 1", "0.1", "How much of it."] in rows
 
 
-def test_show_an_unknown_component(fsf: Command) -> None:
+def test_show_an_unknown_component(fsf: Command, check_message: Callable[..., None]) -> None:
     status, out, err = fsf("plugins", "show", "losses", "toy-lss")
-    assert (status, out, err) == (1, "", "no loss is called toy-lss; did you mean toy-loss?\n")
+    assert (status, out) == (1, "") and "toy-lss" in err and err.count("\n") == 1
+    check_message(err)
 
 
 def test_show_every_component(fsf: Command) -> None:
@@ -231,11 +263,14 @@ def test_show_every_component(fsf: Command) -> None:
             assert out.startswith(f"{name} ({kind}, plugin ")
 
 
-def test_run_of_a_wrong_recipe(fsf: Command, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_run_of_a_wrong_recipe(
+    fsf: Command, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, check_message: Callable[..., None]
+) -> None:
     monkeypatch.chdir(tmp_path)
     status, _, err = fsf("run", file, "--set", "stages.0.stps=1")
     assert status == 1
-    assert err == "--set stages.0.stps=1: stages.0.stps: there is no such key; did you mean steps?\n"
+    assert err.startswith("--set stages.0.stps=1: stages.0.stps: ") and err.count("\n") == 1
+    check_message(err)
     assert not (tmp_path / "runs").exists()
 
 
@@ -276,7 +311,9 @@ def test_bench_keeps_figures_with_command_and_machine(
     assert kept["command"].startswith("fsf ") and kept["manifest"]["versions"]["torch"]
 
 
-def test_swap_passes_on_what_it_is_given(fsf: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_swap_passes_on_what_it_is_given(
+    fsf: Command, monkeypatch: pytest.MonkeyPatch, check_message: Callable[..., None]
+) -> None:
     given: list[object] = []
     results = iter([0, 2, 0, 1, 0, 0])
 
@@ -317,47 +354,41 @@ def test_swap_passes_on_what_it_is_given(fsf: Command, monkeypatch: pytest.Monke
     assert [values[place] for values, place in zip(given, places, strict=True)] == wanted  # type: ignore[index]
     status, _, line = fsf("swap", "a.png", "b.png", "c.png", "--no-provenance", "--consent", "Ann agreed")
     assert status == 1 and line.startswith("consent: ") and line.count("\n") == 1
+    check_message(line)
     status, _, line = fsf("swap", "a.png", "b.png", "c.png", "--shard", "1/2")
-    assert status == 1 and line == "--shard shares out a folder, and b.png is none; leave it out\n"
-    status, _, line = fsf("swap", "--pairs", "p.csv", "-o", "out", "--shard", "1/2")
-    assert status == 2 and "With --pairs FILE.csv give -o DIR, and no pictures." in line
-    for wrong, said in [
-        (("a.png", "b.png", "c.png", "--engine", "ray"), "--engine ray goes with a folder of targets."),
-        (("--pairs", "p.csv", "-o", "out", "--engine", "ray"), "--engine ray goes with a folder of targets."),
-        (("a.png", "b.mp4", "c.png", "--engine", "ray", "--preview", "3"), "--engine ray goes with a folder"),
-        (("a.png", "b", "c", "--engine", "ray", "--shard", "1/2"), "--shard and --engine ray exclude each other"),
-        (("a.png", "b", "c", "--workers", "2"), "--workers goes with --engine ray."),
-    ]:
-        status, _, line = fsf("swap", *wrong)
-        assert status == 2 and said in line
+    assert status == 1 and line.startswith("--shard ") and "b.png" in line and line.count("\n") == 1
+    check_message(line)
 
 
 @pytest.mark.parametrize(
-    ("error", "status", "line"),
+    ("error", "status", "place"),
     [
-        (
-            UserError("x.yaml: line 1: wrong\nx.yaml: line 2: wrong"),
-            1,
-            "x.yaml: line 1: wrong\nx.yaml: line 2: wrong\n",
-        ),
-        (KeyboardInterrupt(), 130, "fsf: interrupted\n"),
-        (SystemExit(143), 143, ""),
+        pytest.param(UserError("x.yaml: line 1: wrong\nx.yaml: line 2: wrong"), 1, "x.yaml: line 1: ", id="mistakes"),
+        pytest.param(KeyboardInterrupt(), 130, "fsf: ", id="interrupt"),
+        pytest.param(SystemExit(143), 143, "", id="exit"),
     ],
 )
-def test_ends(fsf: Command, monkeypatch: pytest.MonkeyPatch, error: BaseException, status: int, line: str) -> None:
+def test_ends(
+    fsf: Command,
+    monkeypatch: pytest.MonkeyPatch,
+    error: BaseException,
+    status: int,
+    place: str,
+    check_message: Callable[..., None],
+) -> None:
     def fail() -> None:
         raise error
 
     monkeypatch.setattr("fsframework.reference.schema", fail)
     code, out, err = fsf("schema")
-    assert (code, out, err.lstrip("\n")) == (status, "", line)
+    said = err.lstrip("\n")
+    assert (code, out) == (status, "") and said.startswith(place)
+    check_message(said)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
-@pytest.mark.parametrize(
-    ("number", "status", "line"), [(signal.SIGTERM, 143, "fsf: terminated"), (signal.SIGINT, 130, "fsf: interrupted")]
-)
-def test_signals(number: int, status: int, line: str) -> None:
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)], ids=["SIGTERM", "SIGINT"])
+def test_signals(number: int, status: int, check_message: Callable[..., None]) -> None:
     code = (
         "import signal, sys, time, click, fsframework.cli as cli\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's background jobs start without it
@@ -372,4 +403,5 @@ def test_signals(number: int, status: int, line: str) -> None:
         process.send_signal(number)
         _, err = process.communicate(timeout=30)
     assert process.returncode == status
-    assert err.strip() == line
+    assert err.strip().startswith("fsf: ")
+    check_message(err.strip())

@@ -4,6 +4,7 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -27,7 +28,6 @@ from fsframework.components import (
 from fsframework.conversion import Converter
 from fsframework.conversion_list import swap_pairs
 from fsframework.convolution import Conv2d
-from fsframework.errors import UserError
 from fsframework.images import is_marked, read_image, write_image
 from fsframework.provenance import Marking
 from fsframework.runs import Run
@@ -194,14 +194,19 @@ def test_face_says_which_faces_change(converter: Converter, face: str, changed: 
     assert [reds(after, x, y) for x, y in [(60, 60), (160, 180), (260, 70)]] == changed
 
 
-def test_a_number_too_large_says_how_many_there_are(converter: Converter, folder: Path) -> None:
-    with pytest.raises(UserError, match=r"crowd\.png: face 4 .* 3 found"):
+def test_a_number_too_large_says_how_many_there_are(
+    converter: Converter, folder: Path, expect_error: Callable[..., Any]
+) -> None:
+    with expect_error("crowd.png: face 4 ") as caught:
         converter.swap_file(folder / "red.png", folder / "crowd.png", folder / "out.png", "4")
+    assert "3" in str(caught.value).removeprefix(str(folder))
 
 
 @pytest.mark.parametrize("face", ["0", "-1", "1.5", "biggest", ""])
-def test_a_face_that_means_nothing_is_refused_before_any_work(converter: Converter, folder: Path, face: str) -> None:
-    with pytest.raises(UserError, match=r"face: .*largest, all"):
+def test_a_face_that_means_nothing_is_refused_before_any_work(
+    converter: Converter, folder: Path, face: str, expect_error: Callable[..., Any]
+) -> None:
+    with expect_error(f"face: {face!r} "):
         converter.swap_file(folder / "red.png", folder / "target.png", folder / "out.png", face)
     assert converter.detector.calls == 0
 
@@ -234,11 +239,11 @@ def test_colours_are_matched_at_the_edge() -> None:
     assert (match_edge(crop.image, crop.image, soft_mask(SIZE)) == crop.image).all()
 
 
-def test_no_face_names_the_picture(converter: Converter, folder: Path) -> None:
+def test_no_face_names_the_picture(converter: Converter, folder: Path, expect_error: Callable[..., Any]) -> None:
     for source, target in [("nobody.png", "target.png"), ("red.png", "nobody.png")]:
-        with pytest.raises(UserError, match=r"nobody\.png: no face was found; use"):
+        with expect_error("nobody.png: "):
             converter.swap_file(folder / source, folder / target, folder / "out.png")
-    with pytest.raises(UserError, match="source: no face"):
+    with expect_error("source: "):
         converter.swap(NOBODY, TARGET)
     assert not (folder / "out.png").exists()
 
@@ -278,13 +283,13 @@ def test_a_list_is_marked_as_one_picture_is(converter: Converter, folder: Path) 
 
 
 def test_what_cannot_be_signed_is_said_before_any_work(
-    converter: Converter, folder: Path, monkeypatch: pytest.MonkeyPatch
+    converter: Converter, folder: Path, monkeypatch: pytest.MonkeyPatch, expect_error: Callable[..., Any]
 ) -> None:
     monkeypatch.setenv("FSF_C2PA_CERT", str(folder / "none.pem"))
     monkeypatch.setenv("FSF_C2PA_KEY", str(folder / "none.key"))
-    with pytest.raises(UserError, match=r"none\.pem, .*none\.key: cannot be read"):
+    with expect_error(f"none.pem, {folder}/none.key: "):
         converter.swap_file(folder / "red.png", folder / "target.png", folder / "out.png")
-    with pytest.raises(UserError, match="cannot be read"):
+    with expect_error(f"none.pem, {folder}/none.key: "):
         swap_pairs(converter, listed(folder, "red.png,target.png,a.png"), folder / "results")
     assert converter.detector.calls == 0 and not (folder / "out.png").exists()
 
@@ -347,6 +352,16 @@ def truncated(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:2000])
 
 
+def reason_of(path: Path) -> dict[str, str]:
+    """Return what hides Pillow's words on a damaged picture, which change with its version."""
+    try:
+        with Image.open(path) as picture:
+            picture.load()
+    except OSError as error:
+        return {} if error.errno is not None else {str(error): "REASON"}
+    return {}
+
+
 def empty(path: Path) -> None:
     path.touch()
 
@@ -358,16 +373,15 @@ def missing(path: Path) -> None:
 @pytest.mark.parametrize("make", [no_picture, truncated, empty, missing, Path.mkdir])
 @pytest.mark.parametrize("role", ["source", "target"])
 def test_a_bad_file_is_named_and_nothing_is_written(
-    converter: Converter, folder: Path, make: Callable[[Path], None], role: str
+    converter: Converter, folder: Path, make: Callable[[Path], None], role: str, expect_error: Callable[..., Any]
 ) -> None:
     bad = folder / "bad.jpg"
     make(bad)
     (folder / "out.png").write_bytes(b"what was here before")
     before = sorted(folder.iterdir())
     pictures = {"source": folder / "red.png", "target": folder / "target.png", role: bad}
-    with pytest.raises(UserError, match=r"bad\.jpg: ") as caught:
+    with expect_error("bad.jpg: ", hide=reason_of(bad)):
         converter.swap_file(pictures["source"], pictures["target"], folder / "out.png")
-    assert "\n" not in str(caught.value)
     assert sorted(folder.iterdir()) == before and (folder / "out.png").read_bytes() == b"what was here before"
 
 
@@ -377,22 +391,26 @@ def test_a_bad_file_is_named_and_nothing_is_written(
 @pytest.mark.parametrize("victim", ["red.png", "target.png"])
 @pytest.mark.parametrize("link", [None, os.symlink, os.link])
 def test_inputs_are_never_overwritten(
-    converter: Converter, folder: Path, victim: str, link: Callable[[Path, Path], None] | None
+    converter: Converter,
+    folder: Path,
+    victim: str,
+    link: Callable[[Path, Path], None] | None,
+    expect_error: Callable[..., Any],
 ) -> None:
     out = folder / victim if link is None else folder / "link.png"
     if link is not None:
         link(folder / victim, out)
     before = (folder / victim).read_bytes()
-    with pytest.raises(UserError, match="never overwritten"):
+    with expect_error(f"{out.name}: "):
         converter.swap_file(folder / "red.png", folder / "target.png", out)
     assert (folder / victim).read_bytes() == before and converter.detector.calls == 0
 
 
 @pytest.mark.parametrize("name", ["out.gif", "out", "out.txt", "nowhere/out.png"])
 def test_a_place_that_cannot_be_written_is_refused_before_any_work(
-    converter: Converter, folder: Path, name: str
+    converter: Converter, folder: Path, name: str, expect_error: Callable[..., Any]
 ) -> None:
-    with pytest.raises(UserError, match=name):
+    with expect_error(f"{name}: "):
         converter.swap_file(folder / "red.png", folder / "target.png", folder / name)
     assert converter.detector.calls == 0
 
@@ -407,7 +425,7 @@ def listed(folder: Path, *lines: str, header: str = "source,target,name") -> Pat
 
 
 def test_one_bad_line_does_not_stop_the_rest(
-    converter: Converter, folder: Path, capsys: pytest.CaptureFixture[str]
+    converter: Converter, folder: Path, capsys: pytest.CaptureFixture[str], check_message: Callable[..., None]
 ) -> None:
     truncated(folder / "half.jpg")
     table = listed(
@@ -425,8 +443,10 @@ def test_one_bad_line_does_not_stop_the_rest(
     assert reds(read_image(out / "good.png"), 160, 120) and reds(read_image(out / "sub/also good.png"), 260, 70)
     errors = capsys.readouterr().err.splitlines()
     assert [line.split(": ")[1] for line in errors] == ["line 3", "line 4", "line 5", "line 6"]
-    for line, words in zip(errors, ["half.jpg", "no face", "name is empty", ".gif"], strict=True):
-        assert line.startswith(f"{table}: ") and words in line
+    places = [f"{folder}/half.jpg: ", f"{folder}/nobody.png: ", "", "good.gif: "]
+    for number, line, place in zip(range(3, 7), errors, places, strict=True):
+        assert line.startswith(f"{table}: line {number}: {place}")
+        check_message(line, reason_of(folder / "half.jpg"))
 
 
 def test_columns_may_stand_in_any_order(converter: Converter, folder: Path) -> None:
@@ -446,7 +466,11 @@ def test_a_source_of_many_lines_is_computed_once(converter: Converter, folder: P
 
 @pytest.mark.parametrize("name", ["../out.png", "sub/../../out.png", "/out.png", "link/out.png", "..", ".", "sub/.."])
 def test_names_stay_inside_the_folder(
-    converter: Converter, folder: Path, name: str, capsys: pytest.CaptureFixture[str]
+    converter: Converter,
+    folder: Path,
+    name: str,
+    capsys: pytest.CaptureFixture[str],
+    check_message: Callable[..., None],
 ) -> None:
     (folder / "elsewhere").mkdir()
     (folder / "results").mkdir()
@@ -454,7 +478,9 @@ def test_names_stay_inside_the_folder(
     before = sorted(folder.rglob("*"))
     table = listed(folder, f"red.png,target.png,{name.replace('/out', f'{folder}/out') if name[0] == '/' else name}")
     assert swap_pairs(converter, table, folder / "results") == 1
-    assert "does not stay inside" in capsys.readouterr().err
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"{table}: line 2: ")
+    check_message(line)
     assert sorted(folder.rglob("*")) == sorted([*before, table])
 
 
@@ -467,7 +493,7 @@ def test_a_name_too_long_for_the_system_is_one_bad_line(
 
 
 def test_no_result_replaces_an_input_or_another_result(
-    converter: Converter, folder: Path, capsys: pytest.CaptureFixture[str]
+    converter: Converter, folder: Path, capsys: pytest.CaptureFixture[str], check_message: Callable[..., None]
 ) -> None:
     before = (folder / "crowd.png").read_bytes()
     table = listed(
@@ -478,27 +504,33 @@ def test_no_result_replaces_an_input_or_another_result(
     )
     assert swap_pairs(converter, table, folder) == 2
     errors = capsys.readouterr().err.splitlines()
-    assert "line 2" in errors[0] and "an input" in errors[0] and "line 4" in errors[1] and "earlier line" in errors[1]
+    places = [f"line 2: {folder}/crowd.png: ", f"line 4: {folder}/out.png: "]
+    for line, place in zip(errors, places, strict=True):
+        assert line.startswith(f"{table}: {place}")
+        check_message(line)
     assert (folder / "crowd.png").read_bytes() == before and reds(read_image(folder / "out.png"), 260, 70)
 
 
 @pytest.mark.parametrize(
-    ("content", "words"),
+    ("content", "place"),
     [
-        (b"", "no column source, target, name"),
-        (b"source,target\na,b\n", "no column name"),
-        (b"source,target,name\n", "holds no lines"),
-        (b"source,target,name\n\xff\xfe,b,c\n", "cannot be read"),
-        (b"\x89PNG\0\0", "cannot be read"),
-        (b"a\0b", "is no text"),
-        (None, "cannot be read"),
+        (b"", "line 1: "),
+        (b"source,target\na,b\n", "line 1: "),
+        (b"source,target,name\n", ""),
+        (b"source,target,name\n\xff\xfe,b,c\n", ""),
+        (b"\x89PNG\0\0", ""),
+        (b"a\0b", ""),
+        (None, ""),
     ],
+    ids=["empty", "no name", "no lines", "no UTF-8", "PNG", "zero", "missing"],
 )
-def test_a_list_that_is_none_is_refused(converter: Converter, folder: Path, content: bytes | None, words: str) -> None:
+def test_a_list_that_is_none_is_refused(
+    converter: Converter, folder: Path, content: bytes | None, place: str, expect_error: Callable[..., Any]
+) -> None:
     table = folder / "list.csv"
     if content is not None:
         table.write_bytes(content)
-    with pytest.raises(UserError, match=words) as caught:
+    with expect_error(f"list.csv: {place}") as caught:
         swap_pairs(converter, table, folder / "results")
     assert str(caught.value).startswith(f"{table}: ") and not (folder / "results").exists()
 
@@ -574,18 +606,18 @@ def test_a_run_is_converted_with(tmp_path: Path, untrained_run: Callable[..., Ru
     assert says["weights_sha256"] == digest(converter.swapper)
 
 
-def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no run directory"):
+def test_what_is_no_run_is_refused(tmp_path: Path, expect_error: Callable[..., Any]) -> None:
+    with expect_error(f"{tmp_path.name}: "):
         Converter(tmp_path)
 
 
-def test_a_source_whom_the_model_cannot_paint_is_refused(folder: Path) -> None:
+def test_a_source_whom_the_model_cannot_paint_is_refused(folder: Path, expect_error: Callable[..., Any]) -> None:
     class Selective(Painter):
         def knows(self, z_id: Tensor) -> Tensor:
             return z_id[:, 2] < 0
 
     converter = build(Selective)
     assert reds(converter.swap(RED, TARGET), 160, 120)
-    with pytest.raises(UserError, match=r"target\.png: the model paints only the people it was trained on"):
+    with expect_error("target.png: "):
         converter.swap_file(folder / "target.png", folder / "red.png", folder / "out.png")
     assert not (folder / "out.png").exists()

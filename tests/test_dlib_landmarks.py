@@ -1,7 +1,9 @@
 """dlib's 68 landmarks on aligned crops."""
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +12,6 @@ from fsf_detectors import dlib_landmarks
 
 from fsframework.alignment import align, transform
 from fsframework.components import Estimator
-from fsframework.errors import UserError
 from fsframework.images import to_tensor
 from fsframework.plugins import part
 from fsframework.types import Faces
@@ -43,15 +44,19 @@ def test_a_picture_twice_as_large_has_them_at_twice_the_place(landmarks: Estimat
     assert np.abs((other + 0.5) / 4 - 0.5 - one).mean() < 1
 
 
-def test_without_dlib_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_dlib_it_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, expect_error: Callable[..., Any]
+) -> None:
     monkeypatch.setitem(sys.modules, "dlib", None)
-    with pytest.raises(UserError, match="dlib is not installed; try: pip install dlib-bin"):
+    with expect_error("dlib-landmarks"):
         part("estimators", "dlib-landmarks").build().load()
 
 
-def test_a_changed_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_changed_file_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, expect_error: Callable[..., Any]
+) -> None:
     file = tmp_path / dlib_landmarks.FILE
     file.write_bytes(b"not a predictor")
     monkeypatch.setattr(dlib_landmarks, "package_file", lambda *_: file)
-    with pytest.raises(UserError, match=r"is not the published file \(sha256 [0-9a-f]{64}\); reinstall"):
+    with expect_error(dlib_landmarks.FILE):
         part("estimators", "dlib-landmarks").build().load()

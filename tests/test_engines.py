@@ -1,6 +1,8 @@
 """`--engine ray`: what workers of a cluster make is what one process makes, whoever is killed."""
 
+import errno
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -68,7 +70,9 @@ def outcomes(engine: Engine, folder: Path, items: list[str]) -> dict[str, str]:
     return {item: str(said) for item, said in engine.run(partial(words, folder), items)}
 
 
-def test_engines_say_the_same_and_what_kills_its_worker_is_given_up(cluster: Cluster, tmp_path: Path) -> None:
+def test_engines_say_the_same_and_what_kills_its_worker_is_given_up(
+    cluster: Cluster, tmp_path: Path, check_message: Callable[..., None]
+) -> None:
     items = ["a", "broken-1", "b", "broken-2", *map(str, range(20)), os.fsdecode(b"caf\xe9")]
     deadly = {"plain": [], "ray": ["once", "fatal"]}
     found = {}
@@ -79,7 +83,9 @@ def test_engines_say_the_same_and_what_kills_its_worker_is_given_up(cluster: Clu
         made = sorted(file.name for file in (tmp_path / name).iterdir())
         assert made == sorted({*items, *more[:1]} - {"broken-1", "broken-2"})
         assert (tmp_path / name / "a").read_text() == f"made in {Path.cwd()}"
-    assert found["ray"].pop("fatal").startswith(f"fatal: {ATTEMPTS} workers died of it; ")
+    fatal = found["ray"].pop("fatal")
+    assert fatal.startswith(f"fatal: {ATTEMPTS} ")
+    check_message(fatal)
     assert found["ray"].pop("once") == "ONCE"
     assert found["ray"] == found["plain"]
     assert found["plain"]["broken-1"] == "broken-1: is broken" and found["plain"]["a"] == "A"
@@ -98,17 +104,17 @@ def refused() -> Work:
     raise UserError("no such model")
 
 
-def test_mistakes_are_one_line() -> None:
+def test_mistakes_are_one_line(expect_error: Callable[..., Any]) -> None:
     pytest.importorskip("ray")
-    with pytest.raises(UserError, match="each worker has one GPU of its own; write --device cuda"):
+    with expect_error("--device cuda:1: "):
         Cluster(device="cuda:1")
-    with pytest.raises(UserError, match=r"^RAY_ADDRESS=127\.0\.0\.1:1: no cluster answers: .*; start it by: ray start"):
+    with expect_error("RAY_ADDRESS=127.0.0.1:1: ", hide={os.strerror(errno.ECONNREFUSED): "REASON"}):
         _check_address("127.0.0.1:1")
 
 
-def test_without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_ray(monkeypatch: pytest.MonkeyPatch, expect_error: Callable[..., Any]) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(UserError, match=r"^--engine ray: Ray is not installed; try: pip install 'fsframework\[ray\]'$"):
+    with expect_error("--engine ray: "):
         Cluster()
 
 
@@ -164,6 +170,7 @@ def test_swaps_of_a_cluster_equal_those_of_one_process(
     one_thread: None,
     capsys: pytest.CaptureFixture[str],
     errors: Callable[[], list[str]],
+    check_message: Callable[..., None],
 ) -> None:
     sources, plain = [tmp_path / "source.png"], Marking(provenance=False)
 
@@ -180,7 +187,9 @@ def test_swaps_of_a_cluster_equal_those_of_one_process(
     assert contents(tmp_path / "ray") == made and errors()[-2:] == wrong
     (pictures / "0.jpg").write_bytes((pictures / "more" / "1.png").read_bytes())  # another target under this name
     assert swap("ray", engine=cluster) == 2
-    assert "4 of 6 files are in" in (said := capsys.readouterr().out) and "3 of them before" in said
+    line = capsys.readouterr().out.splitlines()[-1]
+    assert line.startswith("4 of 6 ") and str(tmp_path / "ray") in line and "3 of them" in line
+    check_message(line)
     changed = {name for name, content in contents(tmp_path / "ray").items() if content != made[name]}
     assert changed == {"0.jpg", ".fsf-done/0.jpg.sha256"}
 
@@ -200,7 +209,12 @@ def test_a_worker_that_is_killed_costs_nothing(
 
 
 def test_crops_of_a_cluster_equal_those_of_one_process(
-    cluster: Cluster, pictures: Path, tmp_path: Path, one_thread: None, errors: Callable[[], list[str]]
+    cluster: Cluster,
+    pictures: Path,
+    tmp_path: Path,
+    one_thread: None,
+    errors: Callable[[], list[str]],
+    check_message: Callable[..., None],
 ) -> None:
     detector, encoder = part("detectors", "mtcnn").build(), part("identity-encoders", "dlib-resnet").build()
     for network in (detector, encoder):
@@ -212,7 +226,8 @@ def test_crops_of_a_cluster_equal_those_of_one_process(
         made = extract([pictures], tmp_path / out, Wanted(smallest=30), detector, encoder, engine=engine)
         assert made == (3, 2, 1)  # others are copies of these
         (said,) = errors()
-        assert said.startswith(f"{pictures / 'cut.png'}: cannot be read")
+        assert said.startswith(f"{pictures / 'cut.png'}: ")
+        check_message(re.sub(r"(: cannot be read: ).*;", r"\1REASON;", said))  # Pillow's words change with versions
     assert len(contents(tmp_path / "ray")) == 5 and contents(tmp_path / "ray") == contents(tmp_path / "plain")
 
 

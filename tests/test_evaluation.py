@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -101,38 +102,42 @@ def test_lists_are_read_back(tmp_path: Path) -> None:
     assert read_pairs(file, faces) == pairs
 
 
-def test_lists_may_leave_out_suffixes_where_they_are_clear(tmp_path: Path) -> None:
+def test_lists_may_leave_out_suffixes_where_they_are_clear(tmp_path: Path, expect_error: Callable[..., Any]) -> None:
     faces = Painted(names=["p.q/1.png", "p.q/2.webp", "p.q/2.jpg", "x", "y", "z.tar.gz", "u"])
     file = tmp_path / "pairs.csv"
     file.write_text("\ufeffsource,target\n\np.q/1,x\n")
     assert read_pairs(file, faces) == [(0, 3)]
     file.write_text("source,target\np.q/2,x\n")
-    with pytest.raises(UserError, match=r"line 2: the data set has no face called p\.q/2;"):
+    with expect_error("pairs.csv: line 2: "):
         read_pairs(file, faces)
 
 
 @pytest.mark.parametrize(
-    "content, what",
+    "content, place",
     [
-        (b"", "line 1: is not the heading source,target"),
-        (b"target,source\nb/0,a/1\n", "line 1: is not the heading"),
-        (b"source,target\n", "holds no pairs"),
-        (b"source,target\nb/0\n", "line 2: has 1 values"),
-        (b"source,target\nb/0,a/1\nb/0,nobody\n", "line 3: the data set has no face called nobody"),
-        (b"source,target\n\xff,a/1\n", "cannot be read"),
-        (b'source,target\n"b/0,a/1\n', "cannot be read"),
+        pytest.param(b"", "line 1: ", id="empty"),
+        pytest.param(b"target,source\nb/0,a/1\n", "line 1: ", id="other heading"),
+        pytest.param(b"source,target\n", "", id="heading alone"),
+        pytest.param(b"source,target\nb/0\n", "line 2: ", id="one value"),
+        pytest.param(b"source,target\nb/0,a/1\nb/0,nobody\n", "line 3: ", id="unknown face"),
+        pytest.param(b"source,target\n\xff,a/1\n", "", id="not UTF-8"),
+        pytest.param(b'source,target\n"b/0,a/1\n', "", id="open quotation"),
     ],
 )
-def test_faults_of_lists_are_told_in_a_line(tmp_path: Path, content: bytes, what: str) -> None:
+def test_faults_of_lists_are_told_in_a_line(
+    tmp_path: Path, content: bytes, place: str, check_message: Callable[..., None]
+) -> None:
     file = tmp_path / "pairs.csv"
     file.write_bytes(content)
-    with pytest.raises(UserError, match=what) as caught:
+    with pytest.raises(UserError) as caught:
         read_pairs(file, Painted())
-    assert str(caught.value).startswith(f"{file}: ") and "\n" not in str(caught.value)
+    message, cause = str(caught.value), caught.value.__cause__
+    assert message.startswith(f"{file}: {place}") and "\n" not in message
+    check_message(message if cause is None else message.replace(str(cause), "REASON"))  # Python's words change
 
 
-def test_a_list_that_is_not_there() -> None:
-    with pytest.raises(UserError, match="nowhere: no such list of pairs; name a CSV file, or one of: lfw, orl"):
+def test_a_list_that_is_not_there(expect_error: Callable[..., Any]) -> None:
+    with expect_error("nowhere: "):
         pairs_file("nowhere")
 
 
@@ -158,9 +163,9 @@ def test_no_pair_is_drawn_twice_while_there_are_others() -> None:
     assert len(set(pairs)) == 60
 
 
-@pytest.mark.parametrize("people", [[], ["a"], ["a", "a"]])
-def test_pairs_need_two_people(people: list[str | None]) -> None:
-    with pytest.raises(UserError, match="at least 2 people"):
+@pytest.mark.parametrize("people", [[], ["a"], ["a", "a"]], ids=["nobody", "one picture", "two pictures"])
+def test_pairs_need_two_people(people: list[str | None], expect_error: Callable[..., Any]) -> None:
+    with expect_error("evaluation.pairs: "):
         draw_pairs(Painted(people), 1, seed=0)
 
 
@@ -420,20 +425,22 @@ def test_drawn_pairs_follow_the_seed(tmp_path: Path) -> None:
     assert read_pairs(tmp_path / "pairs.csv", Painted()) == draw_pairs(Painted(), 9, seed=1)
 
 
-def test_a_benchmark_that_loses_pairs_is_named(tmp_path: Path, listed: str) -> None:
-    with pytest.raises(UserError, match=r"level \(level-judge\): distance has shape \(3,\) for 4 pairs"):
+def test_a_benchmark_that_loses_pairs_is_named(tmp_path: Path, listed: str, expect_error: Callable[..., Any]) -> None:
+    with expect_error("level (level-judge): distance "):
         evaluate(fake_run(tmp_path, listed, [level(wrong=True)]))
     assert not (tmp_path / "metrics.json").exists()
 
 
-def test_no_evaluation(tmp_path: Path) -> None:
+def test_no_evaluation(tmp_path: Path, expect_error: Callable[..., Any]) -> None:
     run = fake_run(tmp_path, 1, [level()])
     run.recipe.evaluation = None
-    with pytest.raises(UserError, match="brighter: evaluation: the recipe has none"):
+    with expect_error("brighter: evaluation: "):
         evaluate(run)
 
 
-def test_table_shows_baselines_failures_and_own_networks(tmp_path: Path, listed: str) -> None:
+def test_table_shows_baselines_failures_and_own_networks(
+    tmp_path: Path, listed: str, check_message: Callable[..., None]
+) -> None:
     metrics = evaluate(fake_run(tmp_path, listed, [level(judge="trainer"), level(judge="[b]other")]))
     console = Console(width=200, record=True, file=io.StringIO())
     console.print(table(metrics))
@@ -445,7 +452,9 @@ def test_table_shows_baselines_failures_and_own_networks(tmp_path: Path, listed:
         assert [row[1].strip() for row in rows] == ["brighter", "without-refiner", "copy-target", "copy-source"]
         assert rows[0][2].strip() == "50.00" and [row[5].strip() for row in rows] == ["0", "1", "3", "2"]
     assert "distance ↓" in text and "share % ↑" in text and "100.0 (100.0 to 100.0)" in text
-    assert "merely fool" in text and "4 pairs" in text
+    noted = [line.strip() for line in lines[max(n for n, line in enumerate(lines) if "└" in line) + 1 :]]
+    assert "4 pairs" in " ".join(noted)
+    check_message("\n".join(noted))
 
 
 # A real run, trained not at all ---------------------------------------------------------------------------------------
@@ -501,12 +510,12 @@ def test_a_real_run(untrained: Path) -> None:
     assert len(list((untrained / "samples").glob("000_map_*.png"))) > 1
 
 
-def test_bench_measures_otherwise_and_writes_nothing(untrained: Path) -> None:
+def test_bench_measures_otherwise_and_writes_nothing(untrained: Path, expect_error: Callable[..., Any]) -> None:
     before = {file: file.stat().st_mtime_ns for file in untrained.rglob("*")}
     metrics = bench(untrained, ["pose-error"], ["evaluation.pairs=3"], "cpu")
     assert list(metrics["benchmarks"]) == ["pose-error"] and metrics["pairs"] == 3
     assert {file: file.stat().st_mtime_ns for file in untrained.rglob("*")} == before
-    with pytest.raises(UserError, match="no benchmark is called pose-eror; did you mean pose-error"):
+    with expect_error("no benchmark is called pose-eror"):
         bench(untrained, ["pose-eror"], [], "cpu")
 
 
@@ -520,7 +529,7 @@ def test_bench_writes_every_pairs_figures(untrained: Path, tmp_path: Path) -> No
     assert [line["source"] for line in lines[:3]] == [line["source"] for line in lines[3:6]]
 
 
-def test_bench_needs_options_for_what_the_recipe_lacks(untrained: Path) -> None:
+def test_bench_needs_options_for_what_the_recipe_lacks(untrained: Path, expect_error: Callable[..., Any]) -> None:
     run = Run.load(untrained, "cpu")
     plan = run.recipe.evaluation
     assert plan is not None
@@ -528,7 +537,7 @@ def test_bench_needs_options_for_what_the_recipe_lacks(untrained: Path) -> None:
 
     only_pose = plan.model_copy(update={"benchmarks": plan.benchmarks[1:]})
     assert _named("pose-error", only_pose) == plan.benchmarks[1:]
-    with pytest.raises(UserError, match="id-retrieval: has options that must be given"):
+    with expect_error("id-retrieval: "):
         _named("id-retrieval", only_pose)
 
 
@@ -540,15 +549,16 @@ def test_who_only_chooses_a_decoder_is_no_network_of_the_training(loss: str, own
     assert own_identity(Recipe.load("smoke")) == ["dlib-resnet"]
 
 
-def test_figures_say_that_people_were_seen() -> None:
-    metrics: dict[str, Any] = {"benchmarks": {}, "pairs": 3, "own_network": [], "seen_people": True}
-    console = Console(width=200)
-    with console.capture() as captured:
-        console.print(table(metrics))
-    assert "Seen people" in captured.get()
-    with console.capture() as captured:
-        console.print(table(metrics | {"seen_people": False}))
-    assert "Seen people" not in captured.get()
+def test_figures_say_that_people_were_seen(check_message: Callable[..., None]) -> None:
+    metrics: dict[str, Any] = {"benchmarks": {}, "pairs": 3, "own_network": []}
+    console = Console(width=400)
+    texts = []
+    for seen in (True, False):
+        with console.capture() as captured:
+            console.print(table(metrics | {"seen_people": seen}))
+        texts.append(captured.get().strip())
+    assert texts[0].startswith(f"{texts[1]} ")
+    check_message(texts[0].removeprefix(texts[1]).strip())
 
 
 # Differences ------------------------------------------------------------------------------------------------------
@@ -589,7 +599,7 @@ def test_identities_go_on_the_sphere_from_one_end_to_the_other() -> None:
 
 
 def test_a_run_shows_what_is_between_people_and_who_is_shown_alike(
-    tmp_path: Path, untrained_run: Callable[..., Any]
+    tmp_path: Path, untrained_run: Callable[..., Any], check_message: Callable[..., None]
 ) -> None:
     plan = {"pairs": 3, "benchmarks": [{"use": "reconstruction"}]}
     run = untrained_run(tmp_path / "run", evaluation=plan)
@@ -599,7 +609,9 @@ def test_a_run_shows_what_is_between_people_and_who_is_shown_alike(
     assert between.shape == (22 + 3 * 132, (5 + 3) * 132, 3) and alike.shape == (22 + 3 * 132, (1 + 5) * 132, 3)
     assert is_marked(samples / "interpolation.png") and not is_marked(samples / "attributes.png")
     page = write_report(run).read_text()
-    assert "Between two people" in page and "Who is shown alike" in page
+    found = re.findall(r'<h2 id="(interpolation|attributes)">(.*?)</h2><p>(.*?)</p>', page)
+    assert [kind for kind, *_ in found] == ["interpolation", "attributes"]
+    check_message("\n".join(text for _, *texts in found for text in texts))
 
 
 def test_the_nearest_attributes_are_those_of_the_likest_picture() -> None:

@@ -4,11 +4,12 @@ import hashlib
 import json
 import os
 import pickle
+import re
 import shutil
 import time
 import tracemalloc
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,6 @@ from pydantic import ValidationError
 
 from fsframework.alignment import template
 from fsframework.components import ComponentOptions, Detector
-from fsframework.errors import UserError
 from fsframework.images import write_image
 from fsframework.types import Face
 
@@ -113,11 +113,15 @@ def zipped(root: Path, path: Path) -> Path:
     return path
 
 
-def refusal(*args: Any, **options: Any) -> str:
-    with pytest.raises(UserError) as caught:
-        opened(*args, **options)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
+@pytest.fixture
+def expect_refusal(expect_error: Callable[..., Any]) -> Callable[..., None]:
+    """Expect that pictures cannot be opened; the error begins with a place."""
+
+    def expect(place: str, *args: Any, **options: Any) -> None:
+        with expect_error(f"{place}: "):
+            opened(*args, **options)
+
+    return expect
 
 
 def test_faces_are_aligned(root: Path) -> None:
@@ -245,18 +249,20 @@ def test_failure_leaves_no_cache(root: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert len(opened(root)) == 10
 
 
-def test_full_disk_is_said_and_leaves_no_cache(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_is_said_and_leaves_no_cache(
+    root: Path, monkeypatch: pytest.MonkeyPatch, expect_refusal: Callable[..., None]
+) -> None:
     def full(file: Any) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(cache, "_sync", full)
-    assert "No space left" in refusal(root)
+    expect_refusal("cache", root)
     assert [path for path in (root.parent / "cache").iterdir() if path.is_dir()] == []
 
 
-def test_cache_that_cannot_be_written_is_said(root: Path) -> None:
+def test_cache_that_cannot_be_written_is_said(root: Path, expect_refusal: Callable[..., None]) -> None:
     (root.parent / "file").write_text("")
-    assert "cannot be written" in refusal(root, cache=root.parent / "file" / "cache")
+    expect_refusal("file/cache", root, cache=root.parent / "file" / "cache")
 
 
 def test_of_two_that_need_a_cache_one_makes_it(tmp_path: Path) -> None:
@@ -340,8 +346,8 @@ def test_names_of_any_kind_come_back(tmp_path: Path) -> None:
         index.names[6]
 
 
-def test_empty_split_is_said(root: Path) -> None:
-    assert "nobody is in the split test; change test_share" in refusal(root, "test", test_share=0.0)
+def test_empty_split_is_said(root: Path, expect_refusal: Callable[..., None]) -> None:
+    expect_refusal("faces", root, "test", test_share=0.0)
 
 
 def test_test_root(root: Path, tmp_path: Path) -> None:
@@ -354,9 +360,9 @@ def test_test_root(root: Path, tmp_path: Path) -> None:
     assert len(everybody) == 11 and everybody[10].name == "q/a.png"
 
 
-def test_person_in_both_roots_is_refused(root: Path, tmp_path: Path) -> None:
+def test_person_in_both_roots_is_refused(root: Path, tmp_path: Path, expect_refusal: Callable[..., None]) -> None:
     save(tmp_path / "others" / "p3" / "other.png", face())
-    assert "p3 is in" in refusal(root, test_root=tmp_path / "others")
+    expect_refusal("others", root, test_root=tmp_path / "others")
 
 
 def test_pictures_of_nobody_known(tmp_path: Path) -> None:
@@ -376,7 +382,7 @@ def test_only_the_first_folder_is_the_person(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("pack", [False, True])
-def test_bad_pictures_are_left_out_with_the_reason(root: Path, pack: bool) -> None:
+def test_bad_pictures_are_left_out_with_the_reason(root: Path, pack: bool, check_message: Callable[..., None]) -> None:
     (root / "p1" / "0.png").write_bytes((root / "p1" / "0.png").read_bytes()[:150])
     (root / "p2" / "text.jpg").write_text("hello")
     save(root / "p3" / "nobody.png", np.zeros((96, 96, 3), np.uint8))
@@ -385,26 +391,26 @@ def test_bad_pictures_are_left_out_with_the_reason(root: Path, pack: bool) -> No
         assert len(data) == 9 and "p1/0.png" not in data.names()
         skipped = dict(data.skipped)
         assert set(skipped) == {"p1/0.png", "p2/text.jpg", "p3/nobody.png"}
-        assert "damaged" in skipped["p1/0.png"] and "not a picture" in skipped["p2/text.jpg"]
-        assert skipped["p3/nobody.png"] == "no face was found"
+        skipped["p1/0.png"] = re.sub(": [^;]*;", ": REASON;", skipped["p1/0.png"])  # Pillow's own words
+        for name, reason in sorted(skipped.items()):
+            check_message(f"{name}: {reason}")
     assert json.loads((sorted((root.parent / "cache").glob("*/faces.json"))[0]).read_text())["skipped"]
 
 
-def test_nothing_left_is_an_error(tmp_path: Path) -> None:
+def test_nothing_left_is_an_error(tmp_path: Path, expect_refusal: Callable[..., None]) -> None:
     save(tmp_path / "r" / "a" / "a.png", np.zeros((8, 8, 3), np.uint8))
-    message = refusal(tmp_path / "r")
-    assert "a/a.png: no face was found" in message and "none of 1" in message
+    expect_refusal("a/a.png", tmp_path / "r")
     assert not list((tmp_path / "cache").glob("faces-*/*"))
 
 
-def test_wrong_roots_are_said(tmp_path: Path) -> None:
+def test_wrong_roots_are_said(tmp_path: Path, expect_refusal: Callable[..., None]) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "text.zip").write_text("no zip")
     (tmp_path / "half.zip").write_bytes(b"PK\x03\x04" + bytes(50))
-    assert "does not exist" in refusal(tmp_path / "missing")
-    assert "holds no pictures" in refusal(tmp_path / "empty")
-    assert "neither a folder nor a zip file" in refusal(tmp_path / "text.zip")
-    assert "half.zip" in refusal(tmp_path / "half.zip")
+    expect_refusal("missing", tmp_path / "missing")
+    expect_refusal("empty", tmp_path / "empty")
+    expect_refusal("text.zip", tmp_path / "text.zip")
+    expect_refusal("half.zip", tmp_path / "half.zip")
 
 
 def unsafe(path: Path, name: str, mode: int = 0o100644) -> Path:
@@ -416,20 +422,24 @@ def unsafe(path: Path, name: str, mode: int = 0o100644) -> Path:
 
 
 @pytest.mark.parametrize("name", ["../a.png", "a/../../b.png", "/etc/a.png", "C:/a.png", "a\\..\\b.png"])
-def test_zip_with_paths_that_lead_outside_is_refused(tmp_path: Path, name: str) -> None:
-    assert "unsafe path" in refusal(unsafe(tmp_path / "a.zip", name))
+def test_zip_with_paths_that_lead_outside_is_refused(
+    tmp_path: Path, name: str, expect_refusal: Callable[..., None]
+) -> None:
+    expect_refusal("a.zip", unsafe(tmp_path / "a.zip", name))
 
 
-def test_zip_with_links_is_refused(tmp_path: Path) -> None:
-    assert "is a link" in refusal(unsafe(tmp_path / "a.zip", "a/b.png", mode=0o120777))
+def test_zip_with_links_is_refused(tmp_path: Path, expect_refusal: Callable[..., None]) -> None:
+    expect_refusal("a.zip", unsafe(tmp_path / "a.zip", "a/b.png", mode=0o120777))
 
 
-def test_zip_bombs_are_refused_unread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_zip_bombs_are_refused_unread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, expect_refusal: Callable[..., None]
+) -> None:
     with zipfile.ZipFile(tmp_path / "large.zip", "w", zipfile.ZIP_DEFLATED) as file, file.open("a/a.png", "w") as out:
         for _ in range(sources.MAX_MEMBER // 2**24 + 1):
             out.write(bytes(2**24))
     tracemalloc.start()
-    assert "a/a.png unpacks to" in refusal(tmp_path / "large.zip")
+    expect_refusal("large.zip", tmp_path / "large.zip")
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 2**22
@@ -438,7 +448,7 @@ def test_zip_bombs_are_refused_unread(tmp_path: Path, monkeypatch: pytest.Monkey
     with zipfile.ZipFile(tmp_path / "many.zip", "w", zipfile.ZIP_DEFLATED) as file:
         for number in range(20):
             file.writestr(f"a/{number}.png", bytes(10**6))
-    assert "over 100 times its size" in refusal(tmp_path / "many.zip")
+    expect_refusal("many.zip", tmp_path / "many.zip")
 
 
 def test_zip_that_lies_about_sizes_is_not_unpacked_further(root: Path) -> None:
@@ -456,22 +466,24 @@ def test_zip_that_lies_about_sizes_is_not_unpacked_further(root: Path) -> None:
     assert peak < 10_000_000
 
 
-def test_zip_with_a_name_twice_is_refused(tmp_path: Path) -> None:
+def test_zip_with_a_name_twice_is_refused(tmp_path: Path, expect_refusal: Callable[..., None]) -> None:
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as file:
         file.writestr("a/a.png", b"x")
         with pytest.warns(UserWarning, match="Duplicate"):
             file.writestr("a/a.png", b"y")
-    assert "twice" in refusal(tmp_path / "a.zip")
+    expect_refusal("a.zip", tmp_path / "a.zip")
 
 
-def test_aligned_layout_needs_no_detector(tmp_path: Path) -> None:
+def test_aligned_layout_needs_no_detector(tmp_path: Path, check_message: Callable[..., None]) -> None:
     whole = np.random.default_rng(0).integers(0, 256, (SIZE, SIZE, 3), np.uint8)
     save(tmp_path / "r" / "a" / "same.png", whole)
     save(tmp_path / "r" / "a" / "twice.png", whole.repeat(2, 0).repeat(2, 1))
     save(tmp_path / "r" / "a" / "small.png", np.full((8, 8, 3), 7, np.uint8))
     save(tmp_path / "r" / "a" / "wide.png", np.zeros((8, 9, 3), np.uint8))
     data = opened(tmp_path / "r", layout="aligned", detector=object())
-    assert data.skipped == [("a/wide.png", "is not square, as an aligned crop is")]
+    ((name, reason),) = data.skipped
+    assert name == "a/wide.png"
+    check_message(reason)
     samples = {data[index].name: data[index] for index in range(len(data))}
     np.testing.assert_array_equal(samples["a/same.png"].image, whole)
     np.testing.assert_array_equal(samples["a/twice.png"].image, whole)

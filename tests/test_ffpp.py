@@ -1,6 +1,6 @@
 """FaceForensics++: a small folder in its published layout, its pairs, its people, what is missing or damaged in it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,6 @@ from fsf_data.videos import read_frames
 from skimage.data import astronaut
 
 from fsframework.components import Dataset
-from fsframework.errors import UserError
 from fsframework.evaluation import bench
 from fsframework.images import to_tensor
 from fsframework.pairs import EvaluationPairs
@@ -90,12 +89,12 @@ def test_wrapping_data_sets_pass_pairs_and_neighbours_on(root: Path, tmp_path: P
     assert covered.pairs() == loaded(root, tmp_path, frames=2).pairs() and covered.neighbour(0) == 1
 
 
-def test_people_can_be_grouped(root: Path, tmp_path: Path) -> None:
+def test_people_can_be_grouped(root: Path, tmp_path: Path, expect_error: Callable[..., Any]) -> None:
     file = tmp_path / "people.csv"
     file.write_text("video,person\n000,a\n007,a\n")
     assert loaded(root, tmp_path, frames=1, people=file).people() == ["person a", "003", "person a"]
     file.write_text("film,person\n000,a\n")
-    with pytest.raises(UserError, match=r"people\.csv: is no list of videos and people; begin with video,person"):
+    with expect_error("people.csv"):
         loaded(root, tmp_path, frames=1, people=file)
 
 
@@ -111,34 +110,36 @@ def test_a_model_is_measured_on_it(root: Path, tmp_path: Path) -> None:
     assert found["benchmarks"]["stability"]["flicker"] is not None
 
 
-def test_what_is_missing_or_damaged_is_one_line(root: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"holds no videos called like 000_003\.mp4; give FaceForensics"):
+def test_what_is_missing_or_damaged_is_one_line(
+    root: Path, tmp_path: Path, expect_error: Callable[..., Any], check_message: Callable[..., None]
+) -> None:
+    with expect_error(f"{tmp_path.name}: manipulated_sequences/*/c23/videos"):
         loaded(tmp_path, tmp_path)
-    with pytest.raises(UserError, match=r"000\.mp4: has 9 frames, too few of them; get the file again"):
+    with expect_error("000.mp4", hide={str(root): "ROOT"}):
         loaded(root, tmp_path, frames=10)
-    with pytest.raises(UserError, match="ffpp: is for measuring"):
+    with expect_error("ffpp"):
         part("datasets", "ffpp", root=root).build(64, part("detectors", "mtcnn"), "train").load()
     names = root / "manipulated_sequences/FaceShifter/c23/videos"
     originals = root / "original_sequences/youtube/c23/videos"
     (names / "003_009.mp4").write_text("")
     try:
-        with pytest.raises(UserError, match=r"009\.mp4: cannot be read: No such file"):
+        with expect_error("009.mp4", hide={str(root): "ROOT"}):
             loaded(root, tmp_path, frames=2)
         (originals / "009.mp4").write_bytes(b"no video")
-        with pytest.raises(UserError, match=r"009\.mp4: cannot be read as a video: Invalid data"):
+        with expect_error("009.mp4", hide={str(root): "ROOT", "Invalid data found when processing input": "REASON"}):
             loaded(root, tmp_path, frames=2)
         whole = (originals / "000.mp4").read_bytes()
         (originals / "009.mp4").write_bytes(whole[: len(whole) // 2])
-        with pytest.raises(UserError, match=r"009\.mp4: cannot be read as a video"):
+        with expect_error("009.mp4", hide={str(root): "ROOT", "Invalid data found when processing input": "REASON"}):
             loaded(root, tmp_path, frames=2)
     finally:
         (names / "003_009.mp4").unlink()
         (originals / "009.mp4").unlink(missing_ok=True)
 
 
-def test_data_without_pairs_of_its_own() -> None:
+def test_data_without_pairs_of_its_own(expect_error: Callable[..., Any]) -> None:
     sets = ["evaluation.data={use: orl}", "evaluation.pairs=data"]
-    with pytest.raises(UserError, match="pairs: data: the data set has no pairs of its own; name a list"):
+    with expect_error("evaluation.pairs: data"):
         bench("faceshifter-lfw-64", ["reconstruction"], sets, "cpu")
 
 

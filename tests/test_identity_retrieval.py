@@ -1,5 +1,6 @@
 """Identity retrieval: hits and misses by a judge that reads a face's mean colour, and a real judge on real faces."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,6 @@ from torch import Tensor
 
 from fsframework.alignment import align
 from fsframework.components import ComponentOptions, Dataset, IdentityEncoder
-from fsframework.errors import UserError
 from fsframework.files import package_file
 from fsframework.images import read_image
 from fsframework.pairs import EvaluationPairs
@@ -148,8 +148,8 @@ def test_damaged_vectors_are_computed_again(tmp_path: Path) -> None:
         assert benchmark()(iter(swaps), FACES)["top1"].tolist() == whole["top1"].tolist()  # type: ignore[union-attr]
 
 
-def test_an_empty_gallery_is_one_line() -> None:
-    with pytest.raises(UserError, match=r"^id-retrieval: the gallery is empty; add pictures to the data$"):
+def test_an_empty_gallery_is_one_line(expect_error: Callable[..., Any]) -> None:
+    with expect_error("id-retrieval: "):
         benchmark()(iter(swapped([(0, 2)], [RED])), Painted())
 
 
@@ -159,11 +159,11 @@ def test_heading_says_whether_the_judge_was_trained_against() -> None:
     assert benchmark().label(None) == "id-retrieval (judge: colours)"
 
 
-def test_a_judge_must_compare() -> None:
+def test_a_judge_must_compare(expect_error: Callable[..., Any]) -> None:
     class Numbers(Colours):
         metric = False
 
-    with pytest.raises(UserError, match="id-retrieval: judge numbers: cannot compare"):
+    with expect_error("id-retrieval: judge numbers: "):
         benchmark(Numbers, "numbers")
 
 

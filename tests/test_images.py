@@ -1,9 +1,11 @@
 """Image files: what is read, what is refused, what is written."""
 
 import io
+import re
 import struct
 import tracemalloc
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +40,7 @@ def refusal(path: Path | io.BytesIO, name: str | None = None) -> str:
     with pytest.raises(UserError) as caught:
         read_image(path, name=name)
     message = str(caught.value)
-    assert "\n" not in message
+    assert message.startswith(f"{name or path}: ") and "\n" not in message
     return message
 
 
@@ -100,11 +102,11 @@ def test_sixteen_bits_are_turned(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_image(tmp_path / "a.png")[:, :, 0], [[0], [255]])
 
 
-def test_pixels_of_unknown_range_are_refused(tmp_path: Path) -> None:
+def test_pixels_of_unknown_range_are_refused(tmp_path: Path, check_message: Callable[..., None]) -> None:
     Image.fromarray(np.ones((3, 3), np.float32)).save(tmp_path / "f.tif")
     Image.fromarray(np.full((3, 3), 70000, np.int32)).save(tmp_path / "i.tif")
-    assert "floating-point" in refusal(tmp_path / "f.tif")
-    assert "16 bits" in refusal(tmp_path / "i.tif")
+    check_message(refusal(tmp_path / "f.tif"))
+    check_message(refusal(tmp_path / "i.tif"))
 
 
 def test_cmyk(tmp_path: Path) -> None:
@@ -129,13 +131,15 @@ def png_of(width: int, height: int, rows: int) -> bytes:
 
 
 @pytest.mark.parametrize("side", [10_001, 13_000, 30_000])  # below, between and above Pillow's own limits
-def test_too_many_pixels_are_refused_without_decoding(tmp_path: Path, side: int) -> None:
+def test_too_many_pixels_are_refused_without_decoding(
+    tmp_path: Path, side: int, check_message: Callable[..., None]
+) -> None:
     (tmp_path / "bomb.png").write_bytes(png_of(side, side, rows=100))
     tracemalloc.start()
     message = refusal(tmp_path / "bomb.png")
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert "bomb.png" in message and "pixels" in message and "100,000,000" in message
+    check_message(message)
     assert peak < 5_000_000
 
 
@@ -155,14 +159,19 @@ def peak_kb() -> int:
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
 
 
-def test_limit_is_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_limit_is_what_it_says(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    expect_error: Callable[..., Any],
+    check_message: Callable[..., None],
+) -> None:
     monkeypatch.setattr(images, "MAX_PIXELS", 12)
     Image.new("RGB", (4, 3)).save(tmp_path / "fits.png")
     Image.new("RGB", (13, 1)).save(tmp_path / "not.png")
     assert read_image(tmp_path / "fits.png").shape == (3, 4, 3)
-    assert "13 x 1" in refusal(tmp_path / "not.png")
+    check_message(refusal(tmp_path / "not.png"))
     assert read_image(tmp_path / "not.png", most=13).shape == (1, 13, 3)
-    with pytest.raises(UserError, match="4 x 3 pixels, more than 11; make it smaller"):
+    with expect_error("fits.png"):
         read_image(tmp_path / "fits.png", most=11)
 
 
@@ -174,30 +183,34 @@ def test_usual_suffix(tmp_path: Path, kind: str) -> None:
     assert Image.registered_extensions()[suffix] == kind and suffix in images.SUFFIXES
 
 
-def test_no_suffix_for_what_is_no_picture(tmp_path: Path) -> None:
+def test_no_suffix_for_what_is_no_picture(tmp_path: Path, check_message: Callable[..., None]) -> None:
     (tmp_path / "name.png").write_text("text")
-    with pytest.raises(UserError, match=r"name\.png: cannot be read: .*; give a picture"):
+    with pytest.raises(UserError) as caught:
         images.usual_suffix(tmp_path / "name.png")
+    assert str(caught.value).startswith(f"{tmp_path / 'name.png'}: ")
+    check_message(str(caught.value), reason=True)
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp"])
 @pytest.mark.parametrize("share", [0.02, 0.5, 0.95])
-def test_truncated_file_is_refused(tmp_path: Path, suffix: str, share: float) -> None:
+def test_truncated_file_is_refused(
+    tmp_path: Path, suffix: str, share: float, check_message: Callable[..., None]
+) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     write_image(tmp_path / f"whole{suffix}", noise)
     data = (tmp_path / f"whole{suffix}").read_bytes()
     (tmp_path / f"half{suffix}").write_bytes(data[: int(len(data) * share)])
-    assert f"half{suffix}: " in refusal(tmp_path / f"half{suffix}")
+    check_message(refusal(tmp_path / f"half{suffix}"), reason=True)
 
 
-def test_what_is_no_picture_is_refused_by_name(tmp_path: Path) -> None:
+def test_what_is_no_picture_is_refused_by_name(tmp_path: Path, check_message: Callable[..., None]) -> None:
     (tmp_path / "text.jpg").write_text("hello")
     (tmp_path / "empty.jpg").write_bytes(b"")
     (tmp_path / "script.jpg").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")
     for name in ["text.jpg", "empty.jpg", "script.jpg"]:
-        assert refusal(tmp_path / name).startswith(f"{tmp_path / name}: is not a picture")
-    assert "missing.jpg: " in refusal(tmp_path / "missing.jpg")
-    assert "is a folder" in refusal(tmp_path)
+        check_message(refusal(tmp_path / name))
+    check_message(refusal(tmp_path / "missing.jpg"))
+    check_message(refusal(tmp_path))
 
 
 def test_damaged_bytes_never_escape_as_another_error(picture: np.ndarray) -> None:
@@ -220,11 +233,11 @@ def test_damaged_exif_does_not_spoil_the_picture(tmp_path: Path, picture: np.nda
     np.testing.assert_array_equal(read_image(tmp_path / "a.png"), picture)
 
 
-def test_file_object_and_its_name(picture: np.ndarray) -> None:
+def test_file_object_and_its_name(picture: np.ndarray, check_message: Callable[..., None]) -> None:
     buffer = io.BytesIO()
     Image.fromarray(picture).save(buffer, "PNG")
     np.testing.assert_array_equal(read_image(buffer), picture)
-    assert refusal(io.BytesIO(b"?"), name="faces.zip/a.png").startswith("faces.zip/a.png: ")
+    check_message(refusal(io.BytesIO(b"?"), name="faces.zip/a.png"))
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".JPEG", ".png", ".webp"])
@@ -255,25 +268,30 @@ def test_jpeg_keeps_colour_at_full_resolution(tmp_path: Path) -> None:
     assert np.abs(read_image(tmp_path / "a.jpg").astype(int) - stripes).max() < 10
 
 
-def test_what_cannot_be_written_is_said_by_name(tmp_path: Path, picture: np.ndarray) -> None:
-    with pytest.raises(UserError, match=r"a\.bmp: .*use \.jpg"):
+def test_what_cannot_be_written_is_said_by_name(
+    tmp_path: Path, picture: np.ndarray, expect_error: Callable[..., Any], check_message: Callable[..., None]
+) -> None:
+    with expect_error("a.bmp"):
         write_image(tmp_path / "a.bmp", picture)
-    with pytest.raises(UserError, match=r"no/a\.png: cannot be written"):
+    with expect_error("no/a.png"):
         write_image(tmp_path / "no" / "a.png", picture)
-    with pytest.raises(UserError, match=r"a\.webp: cannot be written"):
-        write_image(tmp_path / "a.webp", np.zeros((1, 16384, 3), np.uint8))
-    with pytest.raises(UserError, match=r"a\.jpg: cannot be written"):
-        write_image(tmp_path / "a.jpg", np.zeros((1, 65536, 3), np.uint8))
-    with pytest.raises(ValueError, match="uint8"):
+    for name, width in (("a.webp", 16384), ("a.jpg", 65536)):
+        with pytest.raises(UserError) as caught:
+            write_image(tmp_path / name, np.zeros((1, width, 3), np.uint8))
+        assert str(caught.value).startswith(f"{tmp_path / name}: ")
+        check_message(re.sub(r"(written[^:]*): [^;]*", r"\1: REASON", str(caught.value)))
+    with expect_error("expected", kind=ValueError):
         write_image(tmp_path / "a.png", picture.astype(np.float32))
     assert list(tmp_path.iterdir()) == []
 
 
-def test_is_marked_needs_a_picture(tmp_path: Path) -> None:
+def test_is_marked_needs_a_picture(tmp_path: Path, check_message: Callable[..., None]) -> None:
     (tmp_path / "text.jpg").write_text(images.SOURCE_TYPE)
     for name in ["text.jpg", "missing.jpg"]:
-        with pytest.raises(UserError, match=name):
+        with pytest.raises(UserError) as caught:
             is_marked(tmp_path / name)
+        assert str(caught.value).startswith(f"{tmp_path / name}: ")
+        check_message(str(caught.value), reason=True)
 
 
 def test_tensors_and_images_are_exact_inverses() -> None:

@@ -1,9 +1,12 @@
 """C kernels: compiled once, and everything works without them."""
 
 import ctypes
+import errno
+import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -50,29 +53,48 @@ def test_compiles_once(source: Path, tmp_path: Path) -> None:
 def refused(source: Path, capsys: pytest.CaptureFixture[str]) -> str:
     assert library(source) is None
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("note: ") and line.endswith("slower without it")
+    assert line.startswith("note: ")
     return line
 
 
 @pytest.mark.usefixtures("compiler")
-def test_a_mistake_in_the_source_is_one_line(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_mistake_in_the_source_is_one_line(
+    source: Path, capsys: pytest.CaptureFixture[str], check_message: Callable[..., None]
+) -> None:
     source.write_text("not C\n")
-    assert refused(source, capsys).startswith("note: twice.c: ")
+    line = refused(source, capsys)
+    assert line.startswith("note: twice.c: ")
+    said, _, rest = line.removeprefix("note: twice.c: ").rpartition("; ")  # first what the compiler says
+    assert said
+    check_message(rest)
 
 
-def test_no_compiler(source: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_compiler(
+    source: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    check_message: Callable[..., None],
+) -> None:
     monkeypatch.setenv("CC", "no-such-compiler")
-    assert refused(source, capsys).startswith("note: no C compiler was found (looked for no-such-compiler);")
+    line = refused(source, capsys)
+    assert "no-such-compiler" in line
+    check_message(line)
     assert native.library(source) is None and not capsys.readouterr().err  # said once
 
 
 @pytest.mark.usefixtures("compiler")
 def test_a_cache_that_cannot_be_written(
-    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    source: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    check_message: Callable[..., None],
 ) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    assert "twice.c: " in (said := refused(source, capsys)) and "Not a directory" in said
+    line = refused(source, capsys)
+    assert line.startswith("note: twice.c: ")
+    check_message(line, {f"[Errno {errno.ENOTDIR}] {os.strerror(errno.ENOTDIR)}": "REASON"})
 
 
 @pytest.mark.usefixtures("compiler")

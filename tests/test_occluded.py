@@ -1,5 +1,6 @@
 """The data sets `occluded` and `hardest`."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -19,7 +20,6 @@ from torch import nn
 
 from fsframework.alignment import template
 from fsframework.components import ComponentOptions, Dataset
-from fsframework.errors import UserError
 from fsframework.plugins import Part
 from fsframework.types import Batch, Sample, SwapResult
 
@@ -205,29 +205,34 @@ def text(path: Path) -> None:
     path.write_text("not a picture")
 
 
-@pytest.mark.parametrize(
-    ("spoil", "reason"),
-    [(broken, "cannot be read"), (text, "cannot be read"), (opaque, "no transparency"), (empty, "opaque")],
-)
-def test_a_bad_cutout_is_named(tmp_path: Path, spoil: Any, reason: str) -> None:
+@pytest.mark.parametrize("spoil", [broken, text, opaque, empty])
+def test_a_bad_cutout_is_named(tmp_path: Path, spoil: Any, expect_error: Callable[..., Any]) -> None:
     cutout(tmp_path / "a.png", (0, 255, 0))
     spoil(tmp_path / "b.png")
-    with pytest.raises(UserError, match=reason) as caught:
+    reasons = {}
+    try:
+        with Image.open(tmp_path / "b.png") as picture:
+            picture.load()
+    except OSError as error:
+        reasons[str(error).replace(str(tmp_path), "TMP")] = "REASON"  # Pillow's words change with its version
+    with expect_error("b.png: ", hide=reasons) as caught:
         occluded(folder=tmp_path)
-    assert str(caught.value).startswith(str(tmp_path / "b.png")) and "\n" not in str(caught.value)
+    assert str(caught.value).startswith(f"{tmp_path}/b.png: ") and bool(reasons) == (spoil in (broken, text))
 
 
-def test_a_cutout_that_is_too_large_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cutout_that_is_too_large_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, expect_error: Callable[..., Any]
+) -> None:
     monkeypatch.setattr("fsf_faceshifter.occluder_sources.MAX_PIXELS", 1000)
     cutout(tmp_path / "a.png", (0, 255, 0))
-    with pytest.raises(UserError, match=r"a\.png: has more than 1,000 pixels"):
+    with expect_error("a.png: "):
         occluded(folder=tmp_path)
 
 
-def test_a_folder_without_pictures_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="holds no pictures"):
+def test_a_folder_without_pictures_is_refused(tmp_path: Path, expect_error: Callable[..., Any]) -> None:
+    with expect_error(f"{tmp_path.name}: "):
         occluded(folder=tmp_path)
-    with pytest.raises(UserError, match="is not a folder"):
+    with expect_error("missing: "):
         occluded(folder=tmp_path / "missing")
 
 
@@ -272,14 +277,14 @@ def test_the_hardest_are_really_the_hardest() -> None:
     assert swapper.training and swapper.part.training and not swapper.frozen.training
 
 
-def test_restoring_equals_preparing() -> None:
+def test_restoring_equals_preparing(expect_error: Callable[..., Any]) -> None:
     prepared, restored = hardest(share=0.2), hardest(share=0.2)
     state = prepared.prepare(Darkener())  # type: ignore[arg-type]
     restored.restore(state)
     assert restored.names() == prepared.names() and len(restored) == 14
     assert np.array_equal(restored.inner.restored["seen"], np.arange(3))  # type: ignore[attr-defined]
     state["error"] = state["error"][:-1]
-    with pytest.raises(ValueError, match="69 faces"):
+    with expect_error(kind=ValueError):
         restored.restore(state)
 
 

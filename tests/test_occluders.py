@@ -1,5 +1,8 @@
 """Drawn occluders: what they look like, where they lie, and how they are laid over a face."""
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 import skimage.data
@@ -150,12 +153,12 @@ def test_what_can_cover_nothing_finds_no_place() -> None:
     assert place(Occluder(faint, np.ones(2)), spread, template(SIZE), SIZE, np.random.default_rng(0)) is None
 
 
-def test_trimming_keeps_the_anchor_on_its_pixel() -> None:
+def test_trimming_keeps_the_anchor_on_its_pixel(expect_error: Callable[..., Any]) -> None:
     rgba = square()
     rgba[9, 12] = (1, 2, 3, 255)
     part = trimmed(rgba, np.array([12.0, 9.0]))
     assert part.rgba.shape == (10, 10, 4)
     x, y = part.anchor.astype(int)
     assert tuple(part.rgba[y, x]) == (1, 2, 3, 255)
-    with pytest.raises(ValueError, match="opaque"):
+    with expect_error(kind=ValueError):
         trimmed(square(alpha=40))

@@ -22,6 +22,7 @@ from fsframework.conversion import Converter
 from fsframework.errors import UserError
 from fsframework.evaluation import bench
 from fsframework.images import SOURCE_TYPE, is_marked, read_image, write_image
+from fsframework.plugins import registry
 from fsframework.recipe import Recipe
 from fsframework.runs import Run
 from fsframework.testing_samples import SIZE, SmallAttributes, SmallGenerator, SmallIdentity, batch_of
@@ -169,42 +170,46 @@ def test_a_generators_mask_is_an_output(small64: Recipe, tmp_path: Path) -> None
     torch.testing.assert_close(found.image, right.image, rtol=0, atol=1e-4)
 
 
-def test_a_file_that_differs_from_torch_is_not_written(small64: Recipe, tmp_path: Path) -> None:
+def test_a_file_that_differs_from_torch_is_not_written(
+    small64: Recipe, tmp_path: Path, expect_error: Callable[..., Any]
+) -> None:
     (tmp_path / "x.onnx").write_bytes(b"what was here before")
-    with pytest.raises(UserError, match=r"x\.onnx: was not written: onnxruntime's swaps are 1\.0e-02 from torch's"):
+    with expect_error("x.onnx: ") as caught:
         onnx_export.write(small64, small_swapper(TwoFaced), tmp_path / "x.onnx")
+    assert "1.0e-02" in str(caught.value)
     assert [path.name for path in tmp_path.iterdir()] == ["x.onnx"]
     assert (tmp_path / "x.onnx").read_bytes() == b"what was here before"
 
 
-def test_parts_that_cannot_be_captured_are_named(small64: Recipe, tmp_path: Path) -> None:
-    untold = "small: cannot be exported to ONNX: the generator small-generator is not made of torch operations alone"
-    for generator, line in (
-        (SmallGenerator, untold),
-        (Choosy, "small: cannot be exported to ONNX: the generator small-generator knows only some people"),
-        (Branching, "small: cannot be exported to ONNX: .*; use the model with torch"),
-    ):
-        with pytest.raises(UserError, match=line) as caught:
-            onnx_export.write(small64, small_swapper(generator), tmp_path / "x.onnx")
-        assert "\n" not in str(caught.value) and not list(tmp_path.iterdir())
+@pytest.mark.parametrize("generator", [SmallGenerator, Choosy, Branching])
+def test_parts_that_cannot_be_captured_are_named(
+    generator: type[SmallGenerator], small64: Recipe, tmp_path: Path, check_message: Callable[..., None]
+) -> None:
+    with pytest.raises(UserError) as caught:
+        onnx_export.write(small64, small_swapper(generator), tmp_path / "x.onnx")
+    message = str(caught.value)
+    assert message.startswith("small: ") and "\n" not in message and not list(tmp_path.iterdir())
+    assert ("small-generator" in message) == (generator is not Branching)  # torch names none
+    check_message(message, reason=generator is Branching)
 
 
-def test_graphics_are_refused(tmp_path: Path) -> None:
+def test_graphics_are_refused(tmp_path: Path, expect_error: Callable[..., Any]) -> None:
     Run.open(Recipe.load("faceswap"), tmp_path / "run", device="cpu")
-    line = "faceswap: cannot be exported to ONNX: the identity face-texture is not made of torch operations alone"
-    with pytest.raises(UserError, match=line):
+    with expect_error("faceswap: ") as caught:
         fsf("export", tmp_path / "run", tmp_path / "x.onnx")
-    assert not (tmp_path / "x.onnx").exists()
+    assert "face-texture" in str(caught.value) and not (tmp_path / "x.onnx").exists()
 
 
-def test_recognisers_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="recogniser: is a recogniser and swaps nothing"):
+def test_recognisers_are_refused(tmp_path: Path, expect_error: Callable[..., Any]) -> None:
+    with expect_error("recogniser: "):
         onnx_export.write(Recipe.load("recogniser"), Swapper(PlainIdentity()), tmp_path / "x.onnx")
 
 
-def test_too_large_networks_are_refused(small64: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_large_networks_are_refused(
+    small64: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, expect_error: Callable[..., Any]
+) -> None:
     monkeypatch.setattr(onnx_export, "MOST", 1000)
-    with pytest.raises(UserError, match="are too many for one file"):
+    with expect_error("small: "):
         onnx_export.write(small64, small_swapper(Masked), tmp_path / "x.onnx")
 
 
@@ -212,7 +217,11 @@ def test_too_large_networks_are_refused(small64: Recipe, tmp_path: Path, monkeyp
 
 
 def test_export_and_swap(
-    small: tuple[str | Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    small: tuple[str | Path, Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    check_message: Callable[..., None],
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     where, file = small
@@ -231,16 +240,20 @@ def test_export_and_swap(
         kept.append([(path, path.stat().st_mtime_ns) for path in (tmp_path / "cache/fsframework/onnx").iterdir()])
     assert len(kept[0]) == 1 and kept[0] == kept[1] == kept[2]  # exported once
     assert kept[0][0][0].read_bytes() == file.read_bytes()  # equal networks, equal files
-    assert capsys.readouterr().err.count("small is exported to ONNX, once") == 1
+    (note,) = [line for line in capsys.readouterr().err.splitlines() if "small" in line]
+    check_message(note)
 
 
-def test_export_says_how_far_it_is_from_torch(made: dict[str, tuple[str | Path, Path]]) -> None:
+def test_export_says_how_far_it_is_from_torch(
+    made: dict[str, tuple[str | Path, Path]], check_message: Callable[..., None]
+) -> None:
     for _, file in made.values():
         size, difference = file.with_suffix(".txt").read_text().splitlines()
-        assert size == f"model: {file} ({file.stat().st_size / 1e6:.1f} MB)"
-        assert re.fullmatch(
-            r"onnxruntime's swaps are at most \d\.\de-0[5-9] from torch's, in batches of 1 and 3", difference
-        )
+        megabytes = f"{file.stat().st_size / 1e6:.1f} MB"
+        assert size.startswith(f"model: {file} ") and megabytes in size
+        check_message(size, {str(file.parent): "ONNX", megabytes: "SIZE"})
+        (figure,) = re.findall(r"\b\d\.\de-0[5-9]\b", difference)
+        check_message(difference, {figure: "DIFFERENCE"})
 
 
 def test_a_model_can_be_written_again_as_safetensors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -250,19 +263,21 @@ def test_a_model_can_be_written_again_as_safetensors(tmp_path: Path, capsys: pyt
     assert again.recipe.seed == 9 and digest(again.swapper) == digest(right.swapper)
 
 
-def test_what_does_not_go_with_onnx(small: tuple[str | Path, Path], tmp_path: Path) -> None:
-    file = small[1]
+def test_what_does_not_go_with_onnx(
+    small: tuple[str | Path, Path], tmp_path: Path, expect_error: Callable[..., Any]
+) -> None:
+    file, hide = small[1], {str(small[1].parent): "ONNX", ", ".join(sorted(registry().models)): "MODELS"}
     write_image(tmp_path / "a.png", data.astronaut(), synthetic=False)
     swap: list[str | Path] = ["swap", tmp_path / "a.png", tmp_path / "a.png", tmp_path / "out.png", "--model", file]
-    with pytest.raises(UserError, match="is an ONNX model, which torch does not run; leave --runtime out"):
+    with expect_error("small.onnx: ", hide=hide):
         fsf(*swap, "--runtime", "torch")
-    with pytest.raises(UserError, match="--device cuda: ONNX models run on the CPU; leave --device out"):
+    with expect_error("--device cuda: "):
         fsf(*swap, "--device", "cuda")
-    with pytest.raises(UserError, match="is an ONNX model, from which nothing else can be made"):
+    with expect_error("small.onnx: ", hide=hide):
         fsf("export", file, tmp_path / "x.safetensors")
-    with pytest.raises(UserError, match=r"nobody\.onnx: no such model"):
+    with expect_error("nobody.onnx: ", hide=hide):
         fsf(*swap[:-1], "nobody.onnx", "--runtime", "onnx")
-    with pytest.raises(UserError, match=r"x\.pt: models end in \.safetensors or \.onnx"):
+    with expect_error("x.pt: "):
         fsf("export", file, tmp_path / "x.pt")
 
 
@@ -321,35 +336,43 @@ def with_tensors_elsewhere(model: onnx.ModelProto) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "line"),
+    ("change", "place"),
     [
-        (without_metadata, "holds no recipe, so it is none of ours; make one with: fsf export"),
-        (of_another_size, "takes a source of 3 x 32 x 32, its recipe says 64 px; export it again"),
-        (with_a_wrong_recipe, "name: "),
-        (without_a_source, "takes no source, so it swaps nothing"),
-        (without_a_swap, "gives picture, z_id, not swap and z_id"),
-        (with_an_unknown_operation, "onnxruntime cannot use it: "),
-        (without_an_operation, "onnxruntime cannot use it: "),
-        (with_tensors_elsewhere, "onnxruntime cannot use it: "),
+        (without_metadata, ""),
+        (of_another_size, ""),
+        (with_a_wrong_recipe, "line 1: name: "),
+        (without_a_source, ""),
+        (without_a_swap, ""),
+        (with_an_unknown_operation, "onnxruntime "),
+        (without_an_operation, "onnxruntime "),
+        (with_tensors_elsewhere, "onnxruntime "),
     ],
+    ids=["metadata", "size", "recipe", "source", "swap", "unknown operation", "operation", "tensors"],
 )
 def test_foreign_files(
-    small: tuple[str | Path, Path], tmp_path: Path, change: Callable[[onnx.ModelProto], object], line: str
+    small: tuple[str | Path, Path],
+    tmp_path: Path,
+    change: Callable[[onnx.ModelProto], object],
+    place: str,
+    check_message: Callable[..., None],
 ) -> None:
     file = changed(small[1], tmp_path / "x.onnx", change)
-    with pytest.raises(UserError, match=f"x.onnx: (line 1: )?{line}") as caught:
+    with pytest.raises(UserError) as caught:
         Converter(file)
-    assert change is with_a_wrong_recipe or "\n" not in str(caught.value)
+    message, *more = str(caught.value).splitlines()
+    assert message.startswith(f"{file}: {place}")
+    assert not more or (change is with_a_wrong_recipe and all(line.startswith(f"{file}: ") for line in more))
+    check_message(message, reason=place == "onnxruntime ")
 
 
-def test_bfloat16_is_refused(small: tuple[str | Path, Path]) -> None:
+def test_bfloat16_is_refused(small: tuple[str | Path, Path], expect_error: Callable[..., Any]) -> None:
     """onnxruntime computes as the file says, which is float32; auto means that there."""
-    with pytest.raises(UserError, match=r"\.onnx: onnxruntime runs it, in float32; leave --precision out"):
+    with expect_error("small.onnx: ", hide={str(small[1].parent): "ONNX"}):
         Converter(small[1], precision="bf16")
     assert not Converter(small[1], precision="auto").bf16
 
 
-def test_damaged_files(small: tuple[str | Path, Path], tmp_path: Path) -> None:
+def test_damaged_files(small: tuple[str | Path, Path], tmp_path: Path, expect_error: Callable[..., Any]) -> None:
     whole, file = small[1].read_bytes(), tmp_path / "x.onnx"
     for content in (
         whole[:-100],
@@ -359,19 +382,23 @@ def test_damaged_files(small: tuple[str | Path, Path], tmp_path: Path) -> None:
         whole[:500] + bytes(99) + whole[599:],
     ):
         file.write_bytes(content)
-        with pytest.raises(UserError, match=r"x\.onnx: cannot be read as ONNX: it is incomplete or of another kind"):
+        with expect_error("x.onnx: "):
             models.load(file)
 
 
 @pytest.mark.parametrize("package", ["onnx", "onnxruntime", "onnxscript"])
 def test_without_the_packages(
-    package: str, small: tuple[str | Path, Path], small64: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    package: str,
+    small: tuple[str | Path, Path],
+    small64: Recipe,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    expect_error: Callable[..., Any],
 ) -> None:
     monkeypatch.setitem(sys.modules, package, None)
-    line = f'ONNX: {package} is not installed: pip install "fsframework\\[onnx\\]"'
-    with pytest.raises(UserError, match=line):
+    with expect_error(f"ONNX: {package} "):
         onnx_export.write(small64, small_swapper(Masked), tmp_path / "x.onnx")
     if package != "onnxscript":  # which only writes
-        with pytest.raises(UserError, match=line):
+        with expect_error(f"ONNX: {package} "):
             models.load(small[1])
     assert not list(tmp_path.iterdir())

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
@@ -42,36 +43,43 @@ def test_plugin_is_found(install: Install) -> None:
 @pytest.mark.parametrize(
     ("source", "reason"),
     [
-        ("import a_module_that_is_missing", "ModuleNotFoundError: No module named 'a_module_that_is_missing'"),
-        ("raise RuntimeError('first\\nsecond')", "RuntimeError: first"),
-        ("1 +", "SyntaxError"),
-        (GOOD.replace("register_losses", "register_models"), "register_models must return Model values"),
-        (GOOD.replace("register_losses", "register_models").replace("[Good]", "None"), "must return a list of Model"),
+        ("import a_module_that_is_missing", "ModuleNotFoundError: "),
+        ("raise RuntimeError('first\\nsecond')", "RuntimeError: "),
+        ("1 +", "SyntaxError: "),
+        (GOOD.replace("register_losses", "register_models"), "register_models "),
+        (GOOD.replace("register_losses", "register_models").replace("[Good]", "None"), "register_models "),
     ],
+    ids=["import", "error", "syntax", "class", "nothing"],
 )
-def test_broken_plugin_is_named_and_the_rest_work(install: Install, source: str, reason: str) -> None:
+def test_broken_plugin_is_named_and_the_rest_work(
+    install: Install, source: str, reason: str, check_message: Callable[..., None]
+) -> None:
     broken = install(source)
     good = install(GOOD.replace("NAME", "good"))
     (problem,) = [problem for problem in registry().problems if problem.startswith(f"{broken}: ")]
     assert reason in problem and "\n" not in problem
+    check_message(problem, {broken: "BROKEN"})
     assert broken not in registry().distributions
     assert registry().components["losses"]["good"].plugin == good
     assert "hinge-gan" in components("losses")
 
 
-def test_two_plugins_of_one_name_are_both_refused(install: Install) -> None:
+def test_two_plugins_of_one_name_are_both_refused(install: Install, check_message: Callable[..., None]) -> None:
     install(GOOD.replace("NAME", "one"), plugin="fsf_same")
     install(GOOD.replace("NAME", "two"), plugin="fsf_same")
-    assert registry().problems == ["fsf_same: 2 installed plugins have this name, none is used; uninstall all but one"]
+    (problem,) = registry().problems
+    assert problem.startswith("fsf_same: ")
+    check_message(problem)
     assert not {"one", "two"} & set(components("losses"))
 
 
-def test_second_component_of_a_name_is_refused(install: Install) -> None:
+def test_second_component_of_a_name_is_refused(install: Install, check_message: Callable[..., None]) -> None:
     installed = {install(GOOD.replace("NAME", "good")), install(GOOD.replace("NAME", "good"))}
     (problem,) = registry().problems
     used = registry().components["losses"]["good"].plugin
     (left_out,) = installed - {used}
-    assert problem.startswith(f"{left_out}: ") and f"already brought by the plugin {used}" in problem
+    assert problem.startswith(f"{left_out}: ") and used in problem
+    check_message(problem, {left_out: "LEFT_OUT", used: "USED"})
 
 
 def test_blocked_plugin_is_not_imported(install: Install, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -82,12 +90,16 @@ def test_blocked_plugin_is_not_imported(install: Install, monkeypatch: pytest.Mo
     assert not sentinel.exists()
 
 
-def test_unknown_component(install: Install) -> None:
+def test_unknown_component(
+    install: Install, expect_error: Callable[..., Any], check_message: Callable[..., None]
+) -> None:
     broken = install("raise RuntimeError('broken')")
-    assert "no loss is called hinge-gn; did you mean hinge-gan?" in unknown("losses", "hinge-gn")
-    assert "no loss is called zzz; installed: attribute, " in unknown("losses", "zzz")
-    with pytest.raises(UserError, match=f"; {broken}: this plugin is left out: {broken}.py:1: RuntimeError: broken"):
+    hide = {broken: "BROKEN", ", ".join(sorted(components("losses"))): "LOSSES"}
+    check_message(unknown("losses", "hinge-gn"), hide)
+    check_message(unknown("losses", "zzz"), hide)
+    with expect_error(hide=hide) as caught:
         component("losses", "zzz")
+    assert f"{broken}.py:1: RuntimeError: broken" in str(caught.value)
 
 
 SMALL = """\
@@ -125,40 +137,42 @@ def test_recipe_says_who_provides_its_components(install: Install, tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    ("requires", "line"),
-    [
-        ("[try-0>=2]", 'requires.0: try-0 1.0 is installed, and try-0>=2 is needed; pip install "try-0>=2"'),
-        ("[numpy, fsf-film]", 'requires.1: fsf-film is not installed; pip install "fsf-film"'),
-        ("['>=2']", "requires.0: >=2 is no requirement; write one as for pip, such as fsf-x>=0.2"),
-    ],
+    ("requires", "place"),
+    [("[try-0>=2]", "requires.0"), ("[numpy, fsf-film]", "requires.1"), ("['>=2']", "requires.0")],
 )
-def test_recipe_is_refused_without_what_it_requires(install: Install, tmp_path: Path, requires: str, line: str) -> None:
+def test_recipe_is_refused_without_what_it_requires(
+    install: Install, tmp_path: Path, requires: str, place: str, expect_error: Callable[..., Any]
+) -> None:
     install(GOOD.replace("NAME", "good"))
     file = small(tmp_path, requires, "good")
-    with pytest.raises(UserError) as error:
+    with expect_error(f"small.yaml: line 2: {place}: "):
         Recipe.load(file)
-    assert str(error.value) == f"{file}: line 2: {line}"
 
 
-def test_missing_component_is_named_with_what_to_install(tmp_path: Path) -> None:
+def test_missing_component_is_named_with_what_to_install(tmp_path: Path, check_message: Callable[..., None]) -> None:
     file = small(tmp_path, "[fsf-film>=0.2]", "film-grain")
     with pytest.raises(UserError) as error:
         Recipe.load(file)
-    assert re.search(
-        r"line 12: stages\.0\.losses\.1: no loss is called film-grain; fsf-film is not installed; "
-        r'pip install "fsf-film>=0\.2"',
-        str(error.value),
-    )
+    lines = str(error.value).splitlines()
+    for line, place in zip(lines, ("line 2: requires.0", "line 12: stages.0.losses.1"), strict=True):
+        assert line.startswith(f"{file}: {place}: ")
+    check_message(str(error.value))
 
 
 def test_run_names_distributions_before_it_starts(
-    install: Install, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    install: Install,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    expect_error: Callable[..., Any],
+    check_message: Callable[..., None],
 ) -> None:
-    install(GOOD.replace("NAME", "good"))
-    missing = r"stages\.0\.losses\.1: good \(.*\.py:4\) does not work here: NotImplementedError; pytest --fsf-plugin"
-    with pytest.raises(UserError, match=missing):  # the loss has no forward: its training has begun
+    plugin = install(GOOD.replace("NAME", "good"))
+    # The loss has no forward: its training has begun.
+    with expect_error(f"stages.0.losses.1: good ({plugin}.py:4) ", hide={plugin: "PLUGIN"}):
         cli_training.run.main([small(tmp_path, "[]", "good"), "--out", str(tmp_path / "run")], standalone_mode=False)
-    assert re.match(r"components from fsframework \S+; try-0 1\.0 \(loss good\)\n", capsys.readouterr().out)
+    line, _, _ = capsys.readouterr().out.partition("\n")
+    assert "try-0 1.0" in line and "loss good" in line
+    check_message(re.sub(r"fsframework \S+;", "fsframework VERSION;", line))
 
 
 def test_model_requires_what_its_components_came_from(install: Install, tmp_path: Path) -> None:
@@ -171,11 +185,11 @@ def test_model_requires_what_its_components_came_from(install: Install, tmp_path
     assert Recipe.parse(kept, "model").requires == ["try-0>=1.0"]
 
 
-def test_part_checks_its_options() -> None:
+def test_part_checks_its_options(expect_error: Callable[..., Any]) -> None:
     assert part("losses", "hinge-gan", weight=2).dump()["weight"] == 2
     with pytest.raises(ValidationError, match="weight"):
         part("losses", "hinge-gan", weight=-1)
-    with pytest.raises(UserError, match="no loss is called zzz"):
+    with expect_error(hide={", ".join(sorted(components("losses"))): "LOSSES"}):
         part("losses", "zzz")
 
 
@@ -197,10 +211,15 @@ def test_plugins_load_without_what_few_commands_need() -> None:
 
 
 def test_command_line_warns_of_a_broken_plugin(
-    install: Install, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    install: Install,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    check_message: Callable[..., None],
 ) -> None:
     broken = install("raise RuntimeError('broken')")
     cli_plugins.list_components.main(["loss"], standalone_mode=False)
     out, err = capsys.readouterr()
-    assert err.startswith(f"warning: {broken}: this plugin is left out: {broken}.py:1: RuntimeError: broken; mend it")
+    line, _, _ = err.partition("\n")
+    assert line.startswith(f"warning: {broken}: ") and f"{broken}.py:1: RuntimeError: broken" in line
+    check_message(line, {broken: "BROKEN"})
     assert "hinge-gan" in out

@@ -45,23 +45,27 @@ def test_a_digest_is_of_what_is_said(file: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "old, new, what",
+    "old, new, place",
     [
-        ("version: 3", "version: 0", r"line 3: version: should be greater than or equal to 1, not 0"),
-        ("cite: Three pairs of ORL.\n", "", r"cite: is missing; write it"),
-        ("pairs: 3", "piars: 3", r"line 7: evaluation.piars: there is no such key; did you mean pairs\?"),
-        ("reconstruction", "reconstructoin", r"did you mean reconstruction\?"),
+        pytest.param("version: 3", "version: 0", "line 3: version: ", id="version"),
+        pytest.param("cite: Three pairs of ORL.\n", "", "cite: ", id="missing key"),
+        pytest.param("pairs: 3", "piars: 3", "line 7: evaluation.piars: ", id="unknown key"),
+        pytest.param("reconstruction", "reconstructoin", "line 8: evaluation.benchmarks.0: ", id="unknown component"),
     ],
 )
-def test_mistakes_are_lines(file: Path, old: str, new: str, what: str) -> None:
+def test_mistakes_are_lines(file: Path, old: str, new: str, place: str, check_message: Callable[..., None]) -> None:
     file.write_text(TEXT.replace(old, new))
-    with pytest.raises(UserError, match=what) as caught:
+    with pytest.raises(UserError) as caught:
         Protocol.load(str(file))
-    assert str(caught.value).startswith(str(file))
+    lines = str(caught.value).splitlines()
+    assert all(line.startswith(f"{file}: ") for line in lines)
+    assert any(line.startswith(f"{file}: {place}") for line in lines)
+    check_message(str(caught.value))
 
 
-def test_unknown_protocol() -> None:
-    with pytest.raises(UserError, match=r"^nothing: no such protocol; name a YAML file, or one of: .*orl"):
+def test_unknown_protocol(expect_error: Callable[..., Any]) -> None:
+    assert "orl" in shipped()
+    with expect_error("nothing: ", hide={", ".join(shipped()): "NAMES"}):
         Protocol.load("nothing")
 
 

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,12 @@ def made(
     return out
 
 
+FIGURES = (
+    r"(?P<TIME>\d{4}-\d\d-\d\dT[\d:.]+(Z|[+-]\d\d:\d\d))|(?P<MANIFEST>urn:\S+[0-9a-f])"
+    r"|(?P<STRENGTH>(?<=strength )\d\.\d\d)|(?P<PAYLOAD>(?<=watermark: )[0-9a-f]{8}|(?<=watermark )[0-9a-f]{8})"
+)
+
+
 def known(report: Report) -> Manifest:
     assert report.manifest is not None
     return report.manifest
@@ -123,11 +130,11 @@ def test_a_mov_is_intact(tmp_path: Path, target: Path) -> None:
     assert verify(out).verdict == "altered"
 
 
-def test_kinds_of_files_without_room_for_a_manifest_are_refused_in_time(tmp_path: Path) -> None:
+def test_kinds_of_files_without_room_for_a_manifest_are_refused_in_time(
+    tmp_path: Path, expect_error: Callable[..., Any]
+) -> None:
     Marking().check(*(tmp_path / f"a{suffix}" for suffix in (".JPG", ".png", ".webp", ".mp4", ".mov")))
-    with pytest.raises(
-        UserError, match=r"a\.mkv: no manifest fits into such a file; choose \.mp4, or .*--no-provenance"
-    ):
+    with expect_error("a.mkv: "):
         Marking().check(tmp_path / "a.mkv")
     Marking(provenance=False).check(tmp_path / "a.mkv")
 
@@ -242,24 +249,29 @@ def test_a_stripped_video_leads_to_its_run(tmp_path: Path, target: Path) -> None
 
 
 def test_a_watermark_of_another_machine_is_shown_but_not_known(
-    tmp_path: Path, target: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, target: Path, monkeypatch: pytest.MonkeyPatch, check_message: Callable[..., None]
 ) -> None:
     out = made(tmp_path, ".png", target)
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "elsewhere"))
     report = verify(out)
     assert report.verdict == "intact" and report.register == [] and not known(report).made_here
-    told = "\n".join(lines(report))
-    assert "the register of this machine does not know it" in told and "which is not known here" in told
+    assert report.watermark is not None
+    starts = ("  signed by: ", f"  watermark: {report.watermark.payload}, ")
+    for line, start in zip([line for line in lines(report) if line.startswith(starts)], starts, strict=True):
+        assert line.startswith(start)
+        check_message(re.sub(FIGURES, lambda found: found.lastgroup or "", line))
     assert not (tmp_path / "elsewhere").exists()  # looking makes nothing
 
 
-def test_a_watermark_that_contradicts_the_manifest_is_noted(tmp_path: Path, target: Path) -> None:
+def test_a_watermark_that_contradicts_the_manifest_is_noted(
+    tmp_path: Path, target: Path, check_message: Callable[..., None]
+) -> None:
     write_image(tmp_path / "other.png", mark_frame(PICTURE, Marking(), 1))
     sign(tmp_path / "other.png", tmp_path / "out.png", target, origin(watermark=2))
     report = verify(tmp_path / "out.png")
-    assert report.verdict == "intact" and report.notes == [
-        "the watermark 00000001 is not the one that the manifest names, 00000002"
-    ]
+    (note,) = report.notes
+    assert report.verdict == "intact" and re.findall(r"\d{8}", note) == ["00000001", "00000002"]
+    check_message(note)
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
@@ -340,13 +352,13 @@ def test_consent_is_stored(tmp_path: Path, target: Path) -> None:
     assert known(verify(made(tmp_path, ".png", target))).consent is None
 
 
-@pytest.mark.parametrize("words", ["", "  \n", "x" * 10_001])
-def test_consent_that_says_nothing_is_refused(words: str) -> None:
-    with pytest.raises(UserError, match=r"^consent: is empty or longer"):
+@pytest.mark.parametrize("words", ["", "  \n", "x" * 10_001], ids=["empty", "blank", "long"])
+def test_consent_that_says_nothing_is_refused(words: str, expect_error: Callable[..., Any]) -> None:
+    with expect_error("consent: "):
         Marking(consent=words)
 
 
-def test_a_broken_parent_is_told(tmp_path: Path, target: Path) -> None:
+def test_a_broken_parent_is_told(tmp_path: Path, target: Path, check_message: Callable[..., None]) -> None:
     """Its manifest is kept as it is; one that cannot even be parsed is left out, and the swap goes on."""
     content = made(tmp_path, ".jpg", target).read_bytes()
     altered = bytearray(content)
@@ -354,12 +366,14 @@ def test_a_broken_parent_is_told(tmp_path: Path, target: Path) -> None:
     (tmp_path / "altered.jpg").write_bytes(altered)
     report = verify(made(tmp_path, ".png", tmp_path / "altered.jpg"))
     assert report.verdict == "intact" and "mismatch" in known(report).ingredients[0]["problems"][0]
-    assert "whose manifest was broken" in "\n".join(lines(report))
+    (line,) = [line for line in lines(report) if line.startswith("  parent: target")]
+    check_message(line, {"; ".join(known(report).ingredients[0]["problems"]): "PROBLEMS"})
     start = content.index(b"jumb")
     (tmp_path / "unreadable.jpg").write_bytes(content[: start + 5] + b"\xff" + content[start + 6 :])
     report = verify(made(tmp_path, ".png", tmp_path / "unreadable.jpg", sources=[tmp_path / "unreadable.jpg"]))
     (parent, component) = known(report).ingredients
-    assert report.verdict == "intact" and parent["manifest"] is None and "damaged" in parent["description"]
+    assert report.verdict == "intact" and parent["manifest"] is None
+    check_message(parent["description"])
     assert component["relationship"] == "componentOf"
 
 
@@ -371,20 +385,24 @@ def test_every_kind_of_target_is_a_parent(tmp_path: Path, suffix: str) -> None:
     assert report.verdict == "intact" and known(report).ingredients[0]["relationship"] == "parentOf"
 
 
-def test_the_kind_of_a_file_is_read_from_the_file(tmp_path: Path, target: Path) -> None:
+def test_the_kind_of_a_file_is_read_from_the_file(
+    tmp_path: Path, target: Path, expect_error: Callable[..., Any]
+) -> None:
     shutil.copy(target, tmp_path / "wrong.png")
     assert media_type(tmp_path / "wrong.png") == "image/jpeg"
     film(tmp_path / "a.mp4", [PICTURE])
     assert media_type((tmp_path / "a.mp4").rename(tmp_path / "a.bin")) == "video/mp4"
     assert verify(made(tmp_path, ".webp", tmp_path / "wrong.png")).verdict == "intact"
-    with pytest.raises(UserError, match=r"no\.jpg: cannot be read"):
+    with expect_error("no.jpg: "):
         media_type(tmp_path / "no.jpg")
 
 
 # Who signs
 
 
-def test_the_key_is_for_its_owner_alone(tmp_path: Path, target: Path, home: Path) -> None:
+def test_the_key_is_for_its_owner_alone(
+    tmp_path: Path, target: Path, home: Path, expect_error: Callable[..., Any]
+) -> None:
     made(tmp_path, ".jpg", target)
     for path, mode in [
         (home / "signing", 0o700),
@@ -397,7 +415,7 @@ def test_the_key_is_for_its_owner_alone(tmp_path: Path, target: Path, home: Path
     made(tmp_path, ".png", target)
     assert certificates.made_file().read_bytes() == before and before.count(b"PRIVATE KEY") == 2  # one, once
     certificates.made_file().chmod(0o644)
-    with pytest.raises(UserError, match=r"certificate\.pem: holds a private key, and others may read it; do: chmod"):
+    with expect_error("certificate.pem: "):
         made(tmp_path, ".webp", target)
     assert not (tmp_path / "out.webp").exists()
 
@@ -519,46 +537,41 @@ def a_folder(certificate: Path, key: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "words"),
-    [
-        (missing, "cannot be read: No such file"),
-        (no_pem, "is no certificate and key in PEM"),
-        (another_key, "the key is not that of the first certificate"),
-        (expired, "the certificate counts from .* not today"),
-        (locked, "the key asks for a password"),
-        (of_another_curve, "C2PA cannot sign with a key of this kind"),
-        (for_servers, "cannot be signed"),
-        (a_folder, "cannot be read: Is a directory"),
-    ],
+    "spoil", [missing, no_pem, another_key, expired, locked, of_another_curve, for_servers, a_folder]
 )
 def test_a_bad_certificate_is_one_clear_line_and_no_file(
     tmp_path: Path,
     target: Path,
     monkeypatch: pytest.MonkeyPatch,
     spoil: Callable[[Path, Path], None],
-    words: str,
+    check_message: Callable[..., None],
 ) -> None:
     certificate, key = issued(tmp_path, KINDS["P-256"]())
     spoil(certificate, key)
     monkeypatch.setenv("FSF_C2PA_CERT", str(certificate))
     monkeypatch.setenv("FSF_C2PA_KEY", str(key))
-    with pytest.raises(UserError, match=words) as caught:
+    with pytest.raises(UserError) as caught:
         made(tmp_path, ".jpg", target)
-    assert "\n" not in str(caught.value) and ": " in str(caught.value) and "; " in str(caught.value)
+    message = str(caught.value)
+    assert message.startswith(f"{tmp_path}/out.jpg: " if spoil is for_servers else f"{certificate}, {key}: ")
+    assert "\n" not in message and "; " in message
+    check_message(re.sub(r"\d{4}-\d\d-\d\d", "DATE", message), reason=spoil is for_servers)
     assert not list(tmp_path.glob("*out*")) and noted() == []
 
 
-def test_one_of_two_settings_is_a_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_of_two_settings_is_a_mistake(monkeypatch: pytest.MonkeyPatch, expect_error: Callable[..., Any]) -> None:
     monkeypatch.setenv("FSF_C2PA_CERT", "a.pem")
-    with pytest.raises(UserError, match="only one of them is set"):
+    with expect_error("FSF_C2PA_CERT, FSF_C2PA_KEY: "):
         Marking().check()
     Marking(provenance=False).check()
 
 
-def test_a_damaged_made_certificate_says_what_to_do(tmp_path: Path, target: Path) -> None:
+def test_a_damaged_made_certificate_says_what_to_do(
+    tmp_path: Path, target: Path, expect_error: Callable[..., Any]
+) -> None:
     certificates.identity()
     certificates.made_file().write_text("spoilt")
-    with pytest.raises(UserError, match=r"certificate\.pem: is no certificate .*; remove it, .*--no-provenance"):
+    with expect_error("certificate.pem: "):
         made(tmp_path, ".jpg", target)
 
 
@@ -590,7 +603,7 @@ def test_no_key_lies_in_the_repository() -> None:
 
 
 def test_nothing_is_written_unless_it_is_signed_and_registered(
-    tmp_path: Path, target: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, target: Path, monkeypatch: pytest.MonkeyPatch, check_message: Callable[..., None]
 ) -> None:
     out = tmp_path / "out.jpg"
     out.write_bytes(b"what was here before")
@@ -605,27 +618,30 @@ def test_nothing_is_written_unless_it_is_signed_and_registered(
                 made(tmp_path, ".jpg", target, provenance=provided)
     assert out.read_bytes() == b"what was here before"
     monkeypatch.setitem(sys.modules, "c2pa", None)  # its library is missing
-    with pytest.raises(UserError, match=r"c2pa-python: cannot be loaded: .*; try: pip"):
+    with pytest.raises(UserError) as caught:
         made(tmp_path, ".jpg", target)
+    message = str(caught.value)
+    assert message.startswith("c2pa-python: ") and "\n" not in message
+    check_message(message, {str(caught.value.__cause__): "REASON"})
     assert out.read_bytes() == b"what was here before"
     assert sorted(path.name for path in tmp_path.iterdir() if path.name != "home") == ["out.jpg", "somebody.jpg"]
     made(tmp_path, ".jpg", target, provenance=False)
     assert is_marked(out)
 
 
-def test_a_library_that_fails_is_one_line(tmp_path: Path, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_library_that_fails_is_one_line(
+    tmp_path: Path, target: Path, monkeypatch: pytest.MonkeyPatch, expect_error: Callable[..., Any]
+) -> None:
     def fail(*values: object) -> None:
         raise TypeError("sign() takes\nsomething else")
 
     monkeypatch.setattr(provenance.library().Builder, "sign", fail)
-    with pytest.raises(
-        UserError, match=r"out\.jpg: cannot be signed: sign\(\) takes something else; .*--no-provenance"
-    ):
+    with expect_error("out.jpg: "):
         made(tmp_path, ".jpg", target)
     assert not list(tmp_path.glob("*out*"))
 
 
-def test_a_full_disk_leaves_no_file(tmp_path: Path, target: Path) -> None:
+def test_a_full_disk_leaves_no_file(tmp_path: Path, target: Path, check_message: Callable[..., None]) -> None:
     """A child process may write less than the result takes."""
     code = (
         "import resource, signal, sys; from pathlib import Path; import numpy as np\n"
@@ -643,18 +659,19 @@ def test_a_full_disk_leaves_no_file(tmp_path: Path, target: Path) -> None:
         words = [sys.executable, "-c", code, tmp_path / "out.png", target, limit]
         result = subprocess.run([str(word) for word in words], capture_output=True, text=True, timeout=60)
         assert result.returncode == 0, result.stderr
-        assert result.stdout.startswith(f"{tmp_path / 'out.png'}: cannot be ") and result.stdout.count("\n") == 1
+        assert result.stdout.startswith(f"{tmp_path / 'out.png'}: ") and result.stdout.count("\n") == 1
+        check_message(result.stdout.rstrip(), reason=True)
         assert not list(tmp_path.glob("*out*")) and not list(tmp_path.glob(".*"))
 
 
 def test_a_home_that_cannot_be_written_says_what_to_do(
-    tmp_path: Path, target: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, target: Path, monkeypatch: pytest.MonkeyPatch, expect_error: Callable[..., Any]
 ) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "file"))
-    with pytest.raises(UserError, match=r"certificate\.pem: cannot be made: .*XDG_DATA_HOME.*--no-provenance"):
+    with expect_error("certificate.pem: "):
         made(tmp_path, ".jpg", target)
-    with pytest.raises(UserError, match=r"register\.jsonl: cannot be written: .*XDG_DATA_HOME"):
+    with expect_error("register.jsonl: "):
         made(tmp_path, ".jpg", target, provenance=False)
     assert not (tmp_path / "out.jpg").exists()
 
@@ -663,7 +680,9 @@ def test_a_home_that_cannot_be_written_says_what_to_do(
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_opting_out_is_recorded(tmp_path: Path, target: Path, suffix: str, home: Path) -> None:
+def test_opting_out_is_recorded(
+    tmp_path: Path, target: Path, suffix: str, home: Path, check_message: Callable[..., None]
+) -> None:
     out = made(tmp_path, suffix, target, provenance=False)
     report = verify(out)
     assert report.manifest is None and report.watermark is None
@@ -671,7 +690,8 @@ def test_opting_out_is_recorded(tmp_path: Path, target: Path, suffix: str, home:
     (entry,) = report.register
     assert entry["provenance"] is False and entry["sha256"] == register.sha256_of(out) and "watermark" not in entry
     assert datetime.datetime.fromisoformat(entry["time"]).tzinfo is not None and entry["model"] == "toy"
-    assert "without manifest and watermark, as was asked" in "\n".join(lines(report))
+    (line,) = [line for line in lines(report) if line.startswith("  register: ")]
+    check_message(line.partition(": file ")[0], {entry["time"]: "TIME"})
     assert not (home / "signing").exists()
     if suffix == ".png":
         assert (read_image(out) == PICTURE).all()
@@ -725,24 +745,21 @@ def fsf(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
     return Fsf(monkeypatch, capsys)
 
 
-def test_verify_tells_and_exits(fsf: Fsf, tmp_path: Path, target: Path) -> None:
+def test_verify_tells_and_exits(fsf: Fsf, tmp_path: Path, target: Path, check_message: Callable[..., None]) -> None:
     good = made(tmp_path, ".png", target, origin(consent="Ann agreed"), consent="Ann agreed")
     status, out, err = fsf("verify", good)
-    assert status == 0 and err == "" and out.splitlines()[0] == f"{good}: intact: it is as it was signed"
-    for words in (
-        "made on this machine, not by a known authority",
-        "model: toy",
-        f"weights sha256: {'ab' * 32}",
-        "consent: Ann agreed",
-        "parent: target, no manifest",
-        "XMP: says that it is synthetic",
-        "watermark: ",
-        "register: made ",
-    ):
+    assert status == 0 and err == "" and out.splitlines()[0].startswith(f"{good}: intact: ")
+    report = verify(good)
+    assert report.watermark is not None and report.register
+    for words in ("model: toy", f"weights sha256: {'ab' * 32}", "consent: Ann agreed", report.watermark.payload):
         assert words in out, words
+    for key in ("signed by", "parent: target", "XMP", "watermark", "register"):
+        assert f"\n  {key}" in out, key
+    check_message(re.sub(FIGURES, lambda found: found.lastgroup or "", out), {version("fsframework"): "VERSION"})
     status, out, err = fsf("verify", target, good, tmp_path / "none.jpg")
     assert status == 1 and f"{target}: unmarked: " in out and f"{good}: intact: " in out
-    assert err.startswith(f"{tmp_path / 'none.jpg'}: cannot be read") and err.count("\n") == 1
+    assert err.startswith(f"{tmp_path / 'none.jpg'}: ") and err.count("\n") == 1
+    check_message(err)
     assert fsf("verify")[0] == 2
 
 
@@ -797,13 +814,14 @@ def test_half_a_file_is_altered_or_unreadable(fsf: Fsf, tmp_path: Path, target: 
 
 
 def test_videos_without_pyav_still_show_their_manifest(
-    tmp_path: Path, target: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, target: Path, monkeypatch: pytest.MonkeyPatch, check_message: Callable[..., None]
 ) -> None:
     out = made(tmp_path, ".mp4", target)
     monkeypatch.setitem(sys.modules, "av", None)
     report = verify(out)
     assert report.verdict == "intact" and report.xmp and report.watermark is None
-    assert len(report.notes) == 1 and "fsframework[video]" in report.notes[0]
+    (note,) = report.notes
+    check_message(note)
 
 
 def test_frames_that_are_looked_at_are_spread_over_the_video(

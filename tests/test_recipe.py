@@ -2,8 +2,9 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -123,88 +124,95 @@ def test_digest_depends_on_what_is_said_and_not_how(file: Path, tmp_path: Path) 
     assert Recipe.load(str(file), ["seed=1"]).digest() != digest
 
 
-def test_errors_come_all_at_once_with_their_lines(tmp_path: Path) -> None:
+def test_errors_come_all_at_once_with_their_lines(tmp_path: Path, check_message: Callable[..., None]) -> None:
     file = tmp_path / "toy.yaml"
     text = TEXT.replace("size: 64", "size: 65").replace("weight: 5", "wieght: 5").replace("steps: 500", "steps: 0")
     text = text.replace("steps: 10", "step: 10").replace("refiner: {use: toy", "refiner: {use: toi")
     text = text.replace("lr: 4e-4", "lr: fast").replace("pairs: 20", "pairs: [20]").replace("dim: 3", "dim: 0")
     file.write_text(text.replace("name: toy\n", "name: Toy_1\n"), encoding="utf-8")
-    assert errors(file) == [
-        f"{file}: line 1: name: should match pattern '^[a-z0-9]+(-[a-z0-9]+)*$', not Toy_1",
-        f"{file}: line 2: size: should be 32, 64, 128, 256, 512 or 1024, not 65",
-        f"{file}: line 8: networks.refiner: no refiner is called toi-refiner; did you mean toy-refiner?",
-        f"{file}: line 15: stages.0.losses.1.wieght: there is no such key; did you mean weight?",
-        f"{file}: line 16: stages.0.optimizer.lr: should be a valid number, not fast",
-        f"{file}: line 17: stages.0.steps: should be greater than or equal to 1, not 0",
-        f"{file}: line 19: stages.1.steps: is missing; write it",
-        f"{file}: line 24: stages.1.step: there is no such key; did you mean steps?",
-        f"{file}: line 27: evaluation.pairs: should be a valid string",
-        f"{file}: line 27: evaluation.pairs: should be a valid integer",
-        f"{file}: line 29: evaluation.benchmarks.0.judge.dim: should be greater than or equal to 1, not 0",
+    places = [
+        "line 1: name",
+        "line 2: size",
+        "line 8: networks.refiner",
+        "line 15: stages.0.losses.1.wieght",
+        "line 16: stages.0.optimizer.lr",
+        "line 17: stages.0.steps",
+        "line 19: stages.1.steps",
+        "line 24: stages.1.step",
+        "line 27: evaluation.pairs",
+        "line 27: evaluation.pairs",
+        "line 29: evaluation.benchmarks.0.judge.dim",
     ]
+    lines = errors(file)
+    for line, place in zip(lines, places, strict=True):
+        assert line.startswith(f"{file}: {place}: ")
+    check_message("\n".join(lines))
 
 
 @pytest.mark.parametrize(
-    ("sets", "message"),
+    ("sets", "place"),
     [
-        (["stages.0.steps=true"], "stages.0.steps: should be a valid integer, not true"),
-        (["stages.0.batch_size=16.0"], "stages.0.batch_size: should be a valid integer, not 16.0"),
-        (["stages.0.train=[]"], "stages.0.train: List should have at least 1 item"),
-        (
-            ["stages.0.train=[painter]"],
-            "stages.0.train.0: should be 'identity', 'attributes', 'generator' or 'refiner'",
-        ),
-        (["stages.0.train=[generator, generator]"], "stages.0.train: names a network twice"),
-        (["stages.0.clip=1", "stages.0.free_gradients=true"], "stages.0: free_gradients: clip needs all gradients"),
-        (["stages.0.losses=[]"], "stages.0.losses: List should have at least 1 item"),
-        (["stages.0.losses.0=3"], "stages.0.losses.0: name a loss like this"),
-        (["stages.0.optimizer=3"], "stages.0.optimizer: should be a mapping"),
-        (["stages.0.optimizer.lr=0"], "stages.0.optimizer.lr: should be greater than 0"),
-        (["stages.0.optimizer.betas=[0, 1]"], "stages.0.optimizer.betas.1: should be less than 1"),
-        (["stages.0.ema=1"], "stages.0.ema: should be less than 1"),
-        (["stages.0.precision=fp16"], "stages.0.precision: should be 'auto', 'fp32' or 'bf16'"),
-        (["stages.0.pairs.same=0.6", "stages.0.pairs.same_person=0.6"], "0.6 + 0.6 is more than 1"),
-        (["stages.1.name=first"], "stages.1.name: 2 stages are called first"),
-        (["networks.refiner=null"], "stages.1.train: trains the refiner, and networks.refiner is missing"),
-        (["networks.idenity={use: toy-identity}"], "networks.idenity: there is no such key; did you mean identity?"),
-        (["data.data.data=1"], "data.data.data: there is no such key; the keys are use, count"),
-        (["stages=3"], "stages: should be a list"),
-        (["zzz=3"], "zzz: there is no such key; the keys are name, seed, requires, size"),
+        (["stages.0.steps=true"], "stages.0.steps"),
+        (["stages.0.batch_size=16.0"], "stages.0.batch_size"),
+        (["stages.0.train=[]"], "stages.0.train"),
+        (["stages.0.train=[painter]"], "stages.0.train.0"),
+        (["stages.0.train=[generator, generator]"], "stages.0.train"),
+        (["stages.0.clip=1", "stages.0.free_gradients=true"], "stages.0: free_gradients"),
+        (["stages.0.losses=[]"], "stages.0.losses"),
+        (["stages.0.losses.0=3"], "stages.0.losses.0"),
+        (["stages.0.optimizer=3"], "stages.0.optimizer"),
+        (["stages.0.optimizer.lr=0"], "stages.0.optimizer.lr"),
+        (["stages.0.optimizer.betas=[0, 1]"], "stages.0.optimizer.betas.1"),
+        (["stages.0.ema=1"], "stages.0.ema"),
+        (["stages.0.precision=fp16"], "stages.0.precision"),
+        (["stages.0.pairs.same=0.6", "stages.0.pairs.same_person=0.6"], "stages.0.pairs"),
+        (["stages.1.name=first"], "stages.1.name"),
+        (["networks.refiner=null"], "stages.1.train"),
+        (["networks.idenity={use: toy-identity}"], "networks.idenity"),
+        (["data.data.data=1"], "data.data.data"),
+        (["stages=3"], "stages"),
+        (["zzz=3"], "zzz"),
     ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
-def test_wrong_values(file: Path, sets: list[str], message: str) -> None:
-    assert any(message in line for line in errors(file, *sets)), errors(file, *sets)
+def test_wrong_values(file: Path, sets: list[str], place: str, check_message: Callable[..., None]) -> None:
+    lines = errors(file, *sets)
+    where = [f"{file}: line ", *(f"--set {each}: " for each in sets)]
+    assert all(line.startswith(tuple(where)) for line in lines)
+    assert any(f": {place}: " in line for line in lines)
+    check_message("\n".join(lines))
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
+    "text",
     [
-        ("stages.0.steps", "write KEY=VALUE, such as stages.0.batch_size=8"),
-        ("=3", "write KEY=VALUE"),
-        ("stages..steps=3", "write KEY=VALUE"),
-        ("stages.2.steps=3", "stages has 2 entries, counted from 0; there is no 2"),
-        ("stages.-1.steps=3", "stages has 2 entries"),
-        ("stages.first.steps=3", "stages has 2 entries"),
-        ("stages.0.losses.2={use: toy-loss}", "stages.0.losses has 2 entries"),
-        ("size.x=3", "size is a plain value and has no x"),
-        ("seed=[1", "this is no YAML"),
-        ("seed=!!int 3", "tags are not read"),
+        "stages.0.steps",
+        "=3",
+        "stages..steps=3",
+        "stages.2.steps=3",
+        "stages.-1.steps=3",
+        "stages.first.steps=3",
+        "stages.0.losses.2={use: toy-loss}",
+        "size.x=3",
+        "seed=[1",
+        "seed=!!int 3",
     ],
 )
-def test_overrides_that_cannot_be_followed(file: Path, text: str, message: str) -> None:
+def test_overrides_that_cannot_be_followed(file: Path, text: str, check_message: Callable[..., None]) -> None:
     (line,) = errors(file, text)
-    assert line.startswith(f"--set {text}: ") and message in line
+    assert line.startswith(f"--set {text}: ")
+    check_message(line)
 
 
-def test_errors_name_the_override(file: Path) -> None:
-    assert errors(file, "stages.0.losses.1.weight=-1") == [
-        "--set stages.0.losses.1.weight=-1: stages.0.losses.1.weight: should be greater than or equal to 0, not -1"
-    ]
+def test_errors_name_the_override(file: Path, expect_error: Callable[..., Any]) -> None:
+    with expect_error("--set stages.0.losses.1.weight=-1: stages.0.losses.1.weight: "):
+        Recipe.load(str(file), ["stages.0.losses.1.weight=-1"])
     assert errors(file, "networks.generator.use=x")[0].startswith(
         "--set networks.generator.use=x: networks.generator: "
     )
     assert errors(file, "stages.0.pairs={same: 2}")[0].startswith("--set stages.0.pairs={same: 2}: stages.0.pairs.same")
-    assert errors(file, "stags.0.steps=2")[0].endswith("stags: there is no such key; did you mean stages?")
+    with expect_error("--set stags.0.steps=2: stags: "):
+        Recipe.load(str(file), ["stags.0.steps=2"])
 
 
 def test_overrides(file: Path) -> None:
@@ -227,7 +235,9 @@ def test_setting_use_drops_the_former_options(file: Path) -> None:
     assert same.data.options.share == 0.5
 
 
-def test_path_wins_over_name(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_path_wins_over_name(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, expect_error: Callable[..., Any]
+) -> None:
     monkeypatch.chdir(tmp_path)
     names = {"toy": tmp_path / "shipped.yaml"}
     monkeypatch.setattr("fsframework.recipe.shipped", lambda: names)
@@ -237,15 +247,16 @@ def test_path_wins_over_name(file: Path, tmp_path: Path, monkeypatch: pytest.Mon
     (tmp_path / "toy").rmdir()
     file.rename(tmp_path / "toy")
     assert find("toy") == Path("toy")
-    with pytest.raises(UserError, match="nothing: no such recipe; name a YAML file, or one of: toy"):
+    with expect_error("nothing"):
         Recipe.load("nothing")
 
 
-@pytest.mark.parametrize("text", ["", "- a", "text", "null"])
-def test_a_recipe_is_a_mapping(tmp_path: Path, text: str) -> None:
+@pytest.mark.parametrize("text", ["", "- a", "text", "null"], ids=["empty", "list", "text", "null"])
+def test_a_recipe_is_a_mapping(tmp_path: Path, text: str, expect_error: Callable[..., Any]) -> None:
     file = tmp_path / "toy.yaml"
     file.write_text(text, encoding="utf-8")
-    assert errors(file) == [f"{file}: line 1: a recipe is a mapping; begin with name: NAME"]
+    with expect_error("toy.yaml: line 1: "):
+        Recipe.load(str(file))
 
 
 def test_recipes_do_not_change(file: Path) -> None:
@@ -301,30 +312,32 @@ def test_built_swapper_runs(file: Path) -> None:
     assert swapper.draft(Batch.of(faces, faces), z_id=torch.zeros(2, 6)).image.shape == (2, 3, 32, 32)
 
 
-def test_check_sums_up(file: Path) -> None:
+def test_check_sums_up(file: Path, check_message: Callable[..., None]) -> None:
     summary = check(Recipe.load(str(file)))
     assert "toy: 64 px" in summary
     assert re.search(r"generator +toy-generator +0\.00 M parameters", summary)
-    assert "stage second: trains refiner; 10 steps of 4 pairs; toy-loss" in summary
+    (line,) = [line for line in summary.splitlines() if "stage second: " in line]
+    check_message(line)
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
+    ("text", "place"),
     [
-        ("networks.attributes.returned=7", "networks.attributes: .*declares maps of .4. channels and returns .7."),
-        ("networks.generator.colours=5", r"networks.generator: .*returns \(2, 5, 64, 64\).*must return \(2, 3 or 4"),
-        ("networks.refiner.crop=1", r"networks.refiner: .*returns \(2, 3, 63, 64\)"),
-        ("size=1024", "networks.generator: .*paints up to 512 px, not 1024"),
-        (
-            "stages.0.losses.1.broken=true",
-            r"stages.0.losses.1: toy-loss .* does not work here: RuntimeError: it was asked to fail",
-        ),
+        ("networks.attributes.returned=7", "networks.attributes"),
+        ("networks.generator.colours=5", "networks.generator"),
+        ("networks.refiner.crop=1", "networks.refiner"),
+        ("size=1024", "networks.generator"),
+        ("stages.0.losses.1.broken=true", "stages.0.losses.1"),
     ],
 )
-def test_check_names_the_part_that_does_not_fit(file: Path, text: str, message: str) -> None:
-    with pytest.raises(UserError, match=message) as caught:
+def test_check_names_the_part_that_does_not_fit(
+    file: Path, text: str, place: str, check_message: Callable[..., None]
+) -> None:
+    with pytest.raises(UserError) as caught:
         check_file(str(file), [text])
-    assert str(caught.value).startswith(f"{file}: ")
+    message = str(caught.value)
+    assert message.startswith(f"{file}: {place}: ") and "\n" not in message
+    check_message(re.sub(r"toy_parts\.py:\d+", "toy_parts.py:LINE", message))
 
 
 def test_check_of_a_mask_as_fourth_channel(file: Path) -> None:

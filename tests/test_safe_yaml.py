@@ -1,12 +1,13 @@
 """Reading YAML: plain values, lines, and everything that is refused."""
 
 import time
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from fsframework.errors import UserError
 from fsframework.safe_yaml import MAX_BYTES, dump, inline, load, parse
 
 
@@ -52,60 +53,56 @@ def test_lines_of_values(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "line", "what"),
+    ("text", "line"),
     [
-        ("a: 1\nb: 2\na: 3", 3, "a: stands twice, first on line 1"),
-        ("a:\n  b: 1\n  b: 2", 3, "a.b: stands twice, first on line 2"),
-        ("a: &x 1\nb: *x", 1, "anchors and aliases"),
-        ("b: *x", 1, "anchors and aliases"),
-        ("\na: !!python/object/apply:os.system ['touch sentinel']", 2, "!!python/object/apply:os.system"),
-        ("a: !!str x", 1, "tags are not read"),
-        ("a: ! x", 1, "tags are not read"),
-        ("[" * 10_000, 1, "nested more than"),
-        ("1: x", 1, "a key must be text"),
-        ("? [a]\n: x", 1, "a key must be text"),
-        ("a: 1e999", 1, "too large a number"),
-        ("a: b: c", 1, "this is no YAML"),
-        ("a: 1\n--- 2", 2, "this is no YAML"),
-        ("a: '", 1, "this is no YAML"),
+        ("a: 1\nb: 2\na: 3", 3),
+        ("a:\n  b: 1\n  b: 2", 3),
+        ("a: &x 1\nb: *x", 1),
+        ("b: *x", 1),
+        ("\na: !!python/object/apply:os.system ['touch sentinel']", 2),
+        ("a: !!str x", 1),
+        ("a: ! x", 1),
+        pytest.param("[" * 10_000, 1, id="nested"),
+        ("1: x", 1),
+        ("? [a]\n: x", 1),
+        ("a: 1e999", 1),
+        ("a: b: c", 1),
+        ("a: 1\n--- 2", 2),
+        ("a: '", 1),
     ],
 )
-def test_refused(tmp_path: Path, text: str, line: int, what: str) -> None:
+def test_refused(tmp_path: Path, text: str, line: int, expect_error: Callable[..., Any]) -> None:
     file = write(tmp_path, text)
-    with pytest.raises(UserError) as caught:
+    with expect_error(f"file.yaml: line {line}: "):
         load(file)
-    message = str(caught.value)
-    assert message.startswith(f"{file}: line {line}: ")
-    assert what in message
-    assert "\n" not in message
     assert not Path("sentinel").exists()
 
 
-def test_alias_bomb_is_refused_at_once(tmp_path: Path) -> None:
+def test_alias_bomb_is_refused_at_once(tmp_path: Path, expect_error: Callable[..., Any]) -> None:
     lines = ["a: &a [lol,lol,lol,lol,lol,lol,lol,lol,lol]"]  # 9 to the power of 9 texts
     lines += [f"{name}: &{name} [{','.join([f'*{before}'] * 9)}]" for before, name in pairwise("abcdefghi")]
     file = write(tmp_path, "\n".join(lines))
     assert file.stat().st_size < 396
     start = time.process_time()
-    with pytest.raises(UserError, match="aliases"):
+    with expect_error("file.yaml: line 1: "):
         load(file)
     assert time.process_time() - start < 0.1  # of the processor, so that a busy machine does not matter
 
 
-def test_files_that_are_no_text(tmp_path: Path) -> None:
+def test_files_that_are_no_text(tmp_path: Path, expect_error: Callable[..., Any]) -> None:
     file = tmp_path / "file.yaml"
-    with pytest.raises(UserError, match=r"file\.yaml: cannot be read"):
+    with expect_error("file.yaml"):
         load(file)
-    with pytest.raises(UserError, match="cannot be read"):
+    with expect_error(tmp_path.name):
         load(tmp_path)
     file.write_bytes(b"name: \xff\xfe")
-    with pytest.raises(UserError, match=r"byte 6: is no UTF-8"):
+    with expect_error("file.yaml: byte 6"):
         load(file)
     file.write_bytes(b"name: \x00")
-    with pytest.raises(UserError, match="this is no YAML"):
+    with expect_error("file.yaml"):
         load(file)
     file.write_bytes(b"a" * (MAX_BYTES + 1))
-    with pytest.raises(UserError, match="larger than"):
+    with expect_error("file.yaml"):
         load(file)
 
 

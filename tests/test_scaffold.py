@@ -2,8 +2,9 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -44,7 +45,9 @@ def test_a_plugin_of_all_kinds_is_found_and_its_recipe_fits(installed: Path) -> 
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_recipe_for_one_kind_has_built_in_components_for_the_rest(kind: str, tmp_path: Path) -> None:
+def test_a_recipe_for_one_kind_has_built_in_components_for_the_rest(
+    kind: str, tmp_path: Path, check_message: Callable[..., None]
+) -> None:
     scaffold.write("fsf-one", [kind], tmp_path / "one")
     text = (tmp_path / "one" / "recipe.yaml").read_text()
     assert text.count("use: one-") == 1
@@ -53,7 +56,8 @@ def test_a_recipe_for_one_kind_has_built_in_components_for_the_rest(kind: str, t
     with pytest.raises(UserError) as error:
         Recipe.load(str(bare))
     lines = str(error.value).splitlines()
-    assert len(lines) == 2 and all('pip install "fsf-one>=0.1"' in line for line in lines)
+    assert len(lines) == 2 and all(line.startswith(str(bare)) for line in lines)
+    check_message(str(error.value))
 
 
 @pytest.mark.parametrize("name", ["fsf-demo", "zeta-two", "a1"])
@@ -69,33 +73,29 @@ def test_what_is_written_is_linted(name: str, kinds: list[str], tmp_path: Path) 
     assert left == []
 
 
-@pytest.mark.parametrize(
-    ("name", "reason"),
-    [
-        ("Demo", "is no name for a plugin; write lower-case words joined by dashes, such as fsf-demo"),
-        ("fsf_demo", "is no name for a plugin"),
-        ("../demo", "is no name for a plugin"),
-        ("class", "is no name for a plugin"),
-        ("torch", "a module torch is installed already; choose another name"),
-        ("fsf-losses", "a module fsf_losses is installed already"),
-        ("json", "a module json is installed already"),
-    ],
-)
-def test_names_that_cannot_be(name: str, reason: str, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=f"^{name}: {reason}"):
+@pytest.mark.parametrize("name", ["Demo", "fsf_demo", "../demo", "class", "torch", "fsf-losses", "json"])
+def test_names_that_cannot_be(name: str, tmp_path: Path, expect_error: Callable[..., Any]) -> None:
+    with expect_error(f"{name}: "):
         scaffold.write(name, ["losses"], tmp_path / "new")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_nothing_is_overwritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_overwritten(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    check_message: Callable[..., None],
+    expect_error: Callable[..., Any],
+) -> None:
     monkeypatch.chdir(tmp_path)
     first = CliRunner().invoke(cli.fsf, ["plugins", "new", "fsf-demo", "--kind", "loss,generators", "--kind", "loss"])
-    assert (
-        first.exit_code == 0 and 'next: pip install -e "fsf-demo[test]" && pytest fsf-demo && fsf run' in first.output
-    )
+    assert first.exit_code == 0
+    line = first.output.splitlines()[-1]
+    assert line.startswith("next: ")
+    check_message(line)
     Path("fsf-demo/README.md").write_text("mine")
-    again = CliRunner().invoke(cli.fsf, ["plugins", "new", "fsf-demo", "--kind", "loss"])
-    assert isinstance(again.exception, UserError) and "fsf-demo: exists and holds something" in str(again.exception)
+    with expect_error("fsf-demo: "):
+        CliRunner().invoke(cli.fsf, ["plugins", "new", "fsf-demo", "--kind", "loss"], catch_exceptions=False)
     assert Path("fsf-demo/README.md").read_text() == "mine"
     wrong = CliRunner().invoke(cli.fsf, ["plugins", "new", "fsf-demo", "--kind", "los"])
-    assert wrong.exit_code == 2 and "no kind is called los; did you mean loss?" in wrong.output
+    assert wrong.exit_code == 2
+    check_message(wrong.output.splitlines()[-1])

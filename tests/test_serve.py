@@ -28,6 +28,7 @@ from fsframework.cli import fsf
 from fsframework.conversion import Converter, choose
 from fsframework.errors import UserError
 from fsframework.images import read_image
+from fsframework.plugins import registry
 from fsframework.serve.gate import token_for
 from fsframework.serve.limits import Limits
 from fsframework.verification import verify
@@ -254,39 +255,51 @@ FACE = encoded(np.ascontiguousarray(data.astronaut()[:280, 100:380]), "JPEG")
 
 
 @pytest.mark.parametrize(
-    ("files", "fields", "status", "sentence"),
+    ("files", "fields", "where"),
     [
-        ({"source": FACE}, {}, 422, "target: is missing; send it as a file of the form."),
-        ({"source": FACE, "target": b""}, {}, 422, "target: is empty; send a picture."),
-        ({"source": FACE, "other": FACE}, {}, 422, "Send the files source and target, and no others."),
-        ({"source": FACE, "target": FACE, "more": FACE}, {}, 400, "Too many files."),
-        ({"source": FACE, "target": b"GIF89a, not really"}, {}, 422, "target: "),
-        ({"source": FACE, "target": b"%PDF-1.7\n" + FACE}, {}, 422, "target: is not a picture in a format that can be"),
-        ({"source": FACE[: len(FACE) // 2], "target": FACE}, {}, 422, "source: cannot be read: "),
-        ({"source": BLANK, "target": FACE}, {}, 422, "source: no face was found; use a picture that"),
-        ({"source": FACE, "target": BLANK}, {}, 422, "target: no face was found; use a picture that"),
-        (
-            {"source": FACE, "target": empty_png(5008)},
-            {},
-            422,
-            "target: has 5,008 x 5,008 pixels, more than 25,000,000",
-        ),
-        ({"source": empty_png(30000), "target": FACE}, {}, 422, "source: has more than 25,000,000 pixels; make it"),
-        ({"source": FACE, "target": FACE}, {"face": "2"}, 422, "target: face 2 was asked for, 1 found"),
-        ({"source": FACE, "target": FACE}, {"source_face": "2"}, 422, "source: face 2 was asked for, 1 found"),
-        ({"source": FACE, "target": FACE}, {"face": "0"}, 422, "face: "),
-        ({"source": FACE, "target": FACE}, {"source_face": "all"}, 422, "source_face: "),
-        ({"source": FACE, "target": FACE}, {"format": "gif"}, 422, "format: "),
-        ({"source": FACE, "target": FACE}, {"label": "perhaps"}, 422, "label: "),
-        ({"source": FACE, "target": FACE}, {"consent": " "}, 422, "consent: is empty or longer than"),
-        ({"source": FACE, "target": FACE}, {"consent": "x" * 15000}, 422, "consent: is empty or longer than"),
-        ({"source": FACE, "target": FACE}, {"consent": "x" * 30000}, 400, "Part exceeded maximum size"),
-        ({"source": FACE, "target": FACE}, {"provenance": "false"}, 422, "provenance: "),
-        ({"source": FACE, "target": FACE}, {str(number): "x" for number in range(9)}, 400, "Too many fields."),
+        pytest.param({"source": FACE}, {}, "target: ", id="no-target"),
+        pytest.param({"source": FACE, "target": b""}, {}, "target: ", id="empty"),
+        pytest.param({"source": FACE, "other": FACE}, {}, "", id="other-file"),
+        pytest.param({"source": FACE, "target": b"GIF89a, not really"}, {}, "target: ", id="no-gif"),
+        pytest.param({"source": FACE, "target": b"%PDF-1.7\n" + FACE}, {}, "target: ", id="pdf"),
+        pytest.param({"source": FACE[: len(FACE) // 2], "target": FACE}, {}, "source: ", id="half"),
+        pytest.param({"source": BLANK, "target": FACE}, {}, "source: ", id="no-face-source"),
+        pytest.param({"source": FACE, "target": BLANK}, {}, "target: ", id="no-face-target"),
+        pytest.param({"source": FACE, "target": empty_png(5008)}, {}, "target: ", id="large"),
+        pytest.param({"source": empty_png(30000), "target": FACE}, {}, "source: ", id="huge"),
+        pytest.param({"source": FACE, "target": FACE}, {"face": "2"}, "target: ", id="face"),
+        pytest.param({"source": FACE, "target": FACE}, {"source_face": "2"}, "source: ", id="source-face"),
+        pytest.param({"source": FACE, "target": FACE}, {"consent": " "}, "consent: ", id="empty-consent"),
+        pytest.param({"source": FACE, "target": FACE}, {"consent": "x" * 15000}, "consent: ", id="long-consent"),
     ],
 )
-def test_refused_forms(place: str, files: dict[str, bytes], fields: dict[str, str], status: int, sentence: str) -> None:
+def test_refused_forms(
+    place: str, files: dict[str, bytes], fields: dict[str, str], where: str, check_message: Callable[..., None]
+) -> None:
     reply = ask(place, "POST", "/api/swap", *form(files, fields))
+    assert reply.status == 422 and reply.error.startswith(where)
+    assert reply.headers["content-security-policy"] and "/tmp" not in reply.error
+    check_message(re.sub(r"image file is truncated \(\d+ bytes not processed\)", "REASON", reply.error))  # Pillow's
+
+
+@pytest.mark.parametrize(
+    ("files", "fields", "status", "sentence"),
+    [
+        pytest.param({"more": FACE}, {}, 400, "Too many files.", id="files"),
+        pytest.param({}, {"consent": "x" * 30000}, 400, "Part exceeded maximum size", id="long-field"),
+        pytest.param({}, {str(number): "x" for number in range(9)}, 400, "Too many fields.", id="fields"),
+        pytest.param({}, {"face": "0"}, 422, "face: ", id="face"),
+        pytest.param({}, {"source_face": "all"}, 422, "source_face: ", id="source-face"),
+        pytest.param({}, {"format": "gif"}, 422, "format: ", id="format"),
+        pytest.param({}, {"label": "perhaps"}, 422, "label: ", id="label"),
+        pytest.param({}, {"provenance": "false"}, 422, "provenance: ", id="other-field"),
+    ],
+)
+def test_forms_that_libraries_refuse(
+    place: str, files: dict[str, bytes], fields: dict[str, str], status: int, sentence: str
+) -> None:
+    """In sentences of Starlette's, or after a field's name in pydantic's."""
+    reply = ask(place, "POST", "/api/swap", *form({"source": FACE, "target": FACE} | files, fields))
     assert (reply.status, reply.error[: len(sentence)]) == (status, sentence)
     assert reply.headers["content-security-policy"] and "/tmp" not in reply.error
 
@@ -332,7 +345,7 @@ def test_too_large_by_its_own_word(place: str) -> None:
 
 @pytest.mark.parametrize("size", [LIMITS.file_bytes + 1, 2 * LIMITS.body_bytes])
 @pytest.mark.parametrize("as_form", [False, True])
-def test_too_large_while_it_comes(place: str, size: int, as_form: bool) -> None:
+def test_too_large_while_it_comes(place: str, size: int, as_form: bool, check_message: Callable[..., None]) -> None:
     """In chunks, without a word about the length; who sends all of it hears why it is refused."""
     content = b"\0" * size
     body, headers = form({"picture": content}, {}) if as_form else (content, {})
@@ -340,7 +353,9 @@ def test_too_large_while_it_comes(place: str, size: int, as_form: bool) -> None:
     with closing(http.client.HTTPConnection(place, timeout=60)) as connection:
         connection.request("POST", "/api/faces", chunks, headers, encode_chunked=True)
         answer = connection.getresponse()
-        assert answer.status == 413 and b"20,000,000 bytes" in answer.read()
+        error = json.loads(answer.read())["error"]
+        assert answer.status == 413 and "20,000,000" in error
+        check_message(error)
 
 
 def test_without_end(place: str) -> None:
@@ -373,9 +388,10 @@ def test_more_than_was_said(place: str) -> None:
 
 
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:8000", "127.0.0.1.evil.example", "10.0.0.1", ""])
-def test_other_hosts(place: str, host: str) -> None:
+def test_other_hosts(place: str, host: str, check_message: Callable[..., None]) -> None:
     reply = ask(place, "GET", "/api/info", None, {"Host": host})
-    assert reply.status == 403 and "localhost" in reply.error
+    assert reply.status == 403
+    check_message(reply.error)
 
 
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST:1", "127.0.0.1:80", "127.0.0.2", "[::1]:8000"])
@@ -392,10 +408,12 @@ def test_own_hosts(place: str, host: str) -> None:
         {"Sec-Fetch-Site": "cross-site"},
         {"Sec-Fetch-Site": "same-site"},
     ],
+    ids=["other", "null", "port", "cross-site", "same-site"],
 )
-def test_other_sites(place: str, headers: dict[str, str]) -> None:
+def test_other_sites(place: str, headers: dict[str, str], check_message: Callable[..., None]) -> None:
     reply = ask(place, "POST", "/api/faces", FACE, headers)
-    assert reply.status == 403 and "another site" in reply.error
+    assert reply.status == 403
+    check_message(reply.error)
     assert "access-control-allow-origin" not in reply.headers
 
 
@@ -414,7 +432,7 @@ def own_address() -> str:
         return str(nobody.getsockname()[0])
 
 
-def test_token(running: Callable[..., Any]) -> None:
+def test_token(running: Callable[..., Any], check_message: Callable[..., None]) -> None:
     with running("serve", "--host", "0.0.0.0", "--port", "0", "--device", "cpu") as (printed, _):
         found = re.fullmatch(r"http://[^/]+:(\d+)/\?token=([\w-]{32})", printed)
         assert found, printed
@@ -429,11 +447,14 @@ def test_token(running: Callable[..., Any]) -> None:
             {"Cookie": "\xff;=;"},
             {"X-Forwarded-For": "127.0.0.1", "Host": "localhost"},
         ]
+        sentences = set()
         for headers in wrong:
             for path in ("/", "/page.js", "/openapi.json", "/api/faces"):
                 reply = ask(place, "POST" if path == "/api/faces" else "GET", path, None, headers)
-                assert reply.status == 401 and "asks for a token" in reply.error
-                assert reply.headers["www-authenticate"] == "Bearer"
+                assert reply.status == 401 and reply.headers["www-authenticate"] == "Bearer"
+                sentences.add(reply.error)
+        (sentence,) = sentences
+        check_message(sentence)
         assert ask(place, "GET", f"/?token={token}x").status == 401
         assert ask(place, "POST", f"/api/faces?token={token}", FACE).status == 401  # it stands in no other address
         assert ask(place, "POST", "/api/faces", FACE, {"Authorization": f"Bearer {token}"}).status == 200
@@ -457,9 +478,13 @@ def test_elsewhere_a_token_is_made(host: str) -> None:
     assert token_for(host, TOKEN) == TOKEN
 
 
-@pytest.mark.parametrize("token", ["", "short", "with spaces in between", "x" * 300, "semicolon;semicolon"])
-def test_tokens_that_are_none(token: str) -> None:
-    with pytest.raises(UserError, match="--token: give 16 to 200"):
+@pytest.mark.parametrize(
+    "token",
+    ["", "short", "with spaces in between", "x" * 300, "semicolon;semicolon"],
+    ids=["empty", "short", "spaces", "long", "semicolon"],
+)
+def test_tokens_that_are_none(token: str, expect_error: Callable[..., Any]) -> None:
+    with expect_error("--token: "):
         token_for("127.0.0.1", token)
     done = CliRunner().invoke(fsf, ["serve", "--port", "0", "--token", token])
     assert isinstance(done.exception, UserError)
@@ -472,7 +497,9 @@ def memory(process: subprocess.Popen[str]) -> int:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_many_at_once(served: tuple[str, subprocess.Popen[str]], source: np.ndarray) -> None:
+def test_many_at_once(
+    served: tuple[str, subprocess.Popen[str]], source: np.ndarray, check_message: Callable[..., None]
+) -> None:
     """200 swaps of 3 MB at once: each is made or refused, nobody is left without an answer, and memory is bounded."""
     place, process = served
     noise = np.random.default_rng(0).integers(0, 256, (700, 700, 3), np.uint8)
@@ -501,7 +528,8 @@ def test_many_at_once(served: tuple[str, subprocess.Popen[str]], source: np.ndar
     count = Counter(statuses)
     assert count.keys() == {200, 503} and count.total() == 200
     assert count[200] >= LIMITS.waiting + 1
-    assert sentences == {"Too many requests wait already; try again in some seconds."}
+    (sentence,) = sentences
+    check_message(sentence)
     print(f"{dict(count)}, memory grew by {memory(process) - before} kB from {before} kB")
     assert memory(process) - before < GROWTH
     assert ask(place, "POST", "/api/swap", body, headers).status == 200 and process.poll() is None
@@ -524,7 +552,7 @@ serve(lambda: Slow(device="cpu"), "127.0.0.1", 0, None, say, Limits(seconds=2, w
 """
 
 
-def test_time_and_defects(running: Callable[..., Any]) -> None:
+def test_time_and_defects(running: Callable[..., Any], check_message: Callable[..., None]) -> None:
     with running(main=SHORT) as (address, _):
         place = address.removeprefix("http://")
         host, _, port = place.partition(":")
@@ -539,29 +567,36 @@ def test_time_and_defects(running: Callable[..., Any]) -> None:
                 assert slow.recv(12) == b"HTTP/1.1 408"
         began = time.monotonic()
         reply = ask(place, "POST", "/api/faces", BLANK)  # this one works for longer than it may
-        assert reply.status == 504 and time.monotonic() - began < 3 and "2 seconds" in reply.error
+        assert reply.status == 504 and time.monotonic() - began < 3
+        check_message(reply.error)
         time.sleep(1.5)
         reply = ask(place, "POST", "/api/faces", encoded(np.zeros((100, 100, 3), np.uint8)))
-        assert (reply.status, reply.error) == (500, "The server failed; its terminal says why.")
+        assert reply.status == 500
+        check_message(reply.error)
         assert ask(place, "POST", "/api/faces", FACE).status == 200
 
 
 @pytest.mark.parametrize("module", ["fastapi", "uvicorn", "python_multipart"])
-def test_without_what_serves(module: str) -> None:
+def test_without_what_serves(module: str, check_message: Callable[..., None]) -> None:
     code = (
         f"import sys; sys.modules['{module}'] = None; import fsframework.cli as cli\n"
         "sys.argv = ['fsf', 'serve']; cli.main()"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
-    assert done.stderr == 'fsf serve needs FastAPI: pip install "fsframework[serve]"\n'
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("fsf serve ")
+    check_message(line)
 
 
-def test_port_that_is_taken(place: str) -> None:
-    done = CliRunner().invoke(fsf, ["serve", "--port", place.partition(":")[2]])
-    assert isinstance(done.exception, UserError) and "choose another --host or --port" in str(done.exception)
+def test_port_that_is_taken(place: str, check_message: Callable[..., None]) -> None:
+    port = place.partition(":")[2]
+    with pytest.raises(UserError) as error:
+        CliRunner().invoke(fsf, ["serve", "--port", port], catch_exceptions=False)
+    assert str(error.value).startswith(f"{place}: ") and isinstance(error.value.__cause__, OSError)
+    check_message(str(error.value), {str(error.value.__cause__.strerror): "REASON", port: "PORT"})
 
 
-def test_models_that_there_are_not() -> None:
-    done = CliRunner().invoke(fsf, ["serve", "--port", "0", "--model", "nothing"])
-    assert isinstance(done.exception, UserError) and str(done.exception).startswith("nothing: no such model")
+def test_models_that_there_are_not(expect_error: Callable[..., Any]) -> None:
+    with expect_error("nothing: ", hide={", ".join(registry().models): "MODELS"}):
+        CliRunner().invoke(fsf, ["serve", "--port", "0", "--model", "nothing"], catch_exceptions=False)

@@ -137,17 +137,19 @@ def test_what_webdataset_writes_is_read(tmp_path: Path) -> None:
     assert np.abs(data[1].image.mean(axis=(0, 1)) - picture(1).mean(axis=(0, 1))).max() < 3
 
 
-def test_roots_of_every_form(folder: Path, sharded: Path) -> None:
+def test_roots_of_every_form(folder: Path, sharded: Path, expect_error: Callable[..., Any]) -> None:
     names = opened(sharded).names()
     for root in ("faces-*.tar", "faces-{000000..000002}.tar"):
         assert opened(sharded / root, cache=folder.parent / "cache").names() == names
     assert opened(sharded / "faces-000001.tar", cache=folder.parent / "cache").names() == names[5:10]
-    assert "faces-000003.tar" in refusal(sharded / "faces-{000000..000003}.tar", cache=folder.parent / "cache")
-    assert "does not exist" in refusal(sharded / "none-*.tar")
+    with expect_error("faces-000003.tar"):
+        opened(sharded / "faces-{000000..000003}.tar", cache=folder.parent / "cache")
+    with expect_error("none-*.tar"):
+        opened(sharded / "none-*.tar")
     rest = opened(sharded / "faces-000000.tar", "train", test_root=sharded / "faces-000002.tar")
     assert rest.names() == names[:5]
-    both = refusal(sharded / "faces-000000.tar", test_root=sharded / "faces-000001.tar")
-    assert "p1 is in" in both
+    with expect_error("shards: p1 "):
+        opened(sharded / "faces-000000.tar", test_root=sharded / "faces-000001.tar")
 
 
 def test_many_shards_are_read_in_any_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,7 +168,7 @@ def test_many_shards_are_read_in_any_order(tmp_path: Path, monkeypatch: pytest.M
     np.testing.assert_array_equal(copy[59].image, picture(59))
 
 
-def test_raw_shards_are_aligned_like_a_folder(tmp_path: Path) -> None:
+def test_raw_shards_are_aligned_like_a_folder(tmp_path: Path, check_message: Callable[..., None]) -> None:
     from fsframework.files import package_file
     from fsframework.images import read_image
     from fsframework.plugins import part
@@ -182,7 +184,8 @@ def test_raw_shards_are_aligned_like_a_folder(tmp_path: Path) -> None:
     (tmp_path / "shard").mkdir()
     packed = opened(tar(tmp_path / "shard" / "a.tar", members), detector=part("detectors", "mtcnn"), layout="raw")
     plain = opened(tmp_path / "faces", detector=part("detectors", "mtcnn"), layout="raw")
-    assert packed.names() == plain.names() and packed.skipped == [("s2/none.png", "no face was found")]
+    assert packed.names() == plain.names() and [name for name, _ in packed.skipped] == ["s2/none.png"]
+    check_message(packed.skipped[0][1])
     np.testing.assert_array_equal(packed[1].image, plain[1].image)
 
 
@@ -213,34 +216,36 @@ class Bomb:
 
 
 BAD: dict[str, tuple[Callable[[Path], Path], str]] = {
-    "pickle": (lambda path: tar(path, [GOOD, ("p1/bomb.pkl", pickle.dumps(Bomb()))]), "p1/bomb.pkl: is a pickle"),
-    "tensors": (lambda path: tar(path, [GOOD, ("p1/bomb.pth", pickle.dumps(Bomb()))]), "p1/bomb.pth: is a pickle"),
-    "absolute": (lambda path: tar(path, [GOOD, ("/etc/passwd.png", b"x")]), "/etc/passwd.png: has a path"),
-    "above": (lambda path: tar(path, [GOOD, ("a/../../b.png", b"x")]), "a/../../b.png: has a path"),
+    "pickle": (lambda path: tar(path, [GOOD, ("p1/bomb.pkl", pickle.dumps(Bomb()))]), "p1/bomb.pkl"),
+    "tensors": (lambda path: tar(path, [GOOD, ("p1/bomb.pth", pickle.dumps(Bomb()))]), "p1/bomb.pth"),
+    "absolute": (lambda path: tar(path, [GOOD, ("/etc/passwd.png", b"x")]), "/etc/passwd.png"),
+    "above": (lambda path: tar(path, [GOOD, ("a/../../b.png", b"x")]), "a/../../b.png"),
     "link": (
         lambda path: tar(path, [GOOD, head("p1/l.png", 0, tarfile.SYMTYPE, "/etc/passwd")]),
-        "p1/l.png: is a link",
+        "p1/l.png",
     ),
-    "hard link": (lambda path: tar(path, [GOOD, head("p1/l.png", 0, tarfile.LNKTYPE, GOOD[0])]), "p1/l.png: is a link"),
-    "device": (lambda path: tar(path, [GOOD, head("p1/d.png", 0, tarfile.CHRTYPE)]), "p1/d.png: is a link, a device"),
-    "4 GB": (lambda path: claiming(path, 4 * 2**30), "p1/large.png: claims 4,294,967,296 bytes"),
-    "exabytes": (lambda path: claiming(path, 2**62), "p1/large.png: claims 4,611,686,018,427,387,904 bytes"),
+    "hard link": (lambda path: tar(path, [GOOD, head("p1/l.png", 0, tarfile.LNKTYPE, GOOD[0])]), "p1/l.png"),
+    "device": (lambda path: tar(path, [GOOD, head("p1/d.png", 0, tarfile.CHRTYPE)]), "p1/d.png"),
+    "4 GB": (lambda path: claiming(path, 4 * 2**30), "p1/large.png"),
+    "exabytes": (lambda path: claiming(path, 2**62), "p1/large.png"),
 }
 
 
 @pytest.mark.parametrize("kind", BAD)
 def test_members_that_are_no_good_are_refused_by_name(
-    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch, check_message: Callable[..., None]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    make, said = BAD[kind]
+    make, member = BAD[kind]
     (tmp_path / "s").mkdir()
     shard = make(tmp_path / "s" / "bad.tar")
-    for _ in range(2):  # the second time from the index
-        message = refusal(tmp_path / "s")
-        assert message.startswith(str(shard)) and said in message and "--on-error skip" in message
+    message = refusal(tmp_path / "s")
+    assert message.startswith(f"{shard}: {member}: ")
+    check_message(message)
+    assert refusal(tmp_path / "s") == message  # the second time from the index
     data = opened(tmp_path / "s", on_error="skip")
-    assert data.names() == [GOOD[0]] and len(data.skipped) == 1 and said in ": ".join(data.skipped[0])
+    assert data.names() == [GOOD[0]] and len(data.skipped) == 1 and f"{member}: " in ": ".join(data.skipped[0])
+    check_message(": ".join(data.skipped[0]))
     np.testing.assert_array_equal(data[0].image, picture(0))
     assert not Path("exploded").exists()
 
@@ -276,23 +281,28 @@ def test_damaged_heads_end_with_a_line_each(tmp_path: Path) -> None:
     assert refused > 150  # checksums find nearly all
 
 
-def test_other_files_are_no_shards(tmp_path: Path) -> None:
+def test_other_files_are_no_shards(
+    tmp_path: Path, expect_error: Callable[..., Any], check_message: Callable[..., None]
+) -> None:
     (tmp_path / "text.tar").write_text("no tar at all " * 99)
     (tmp_path / "empty.tar").write_bytes(b"")
     with tarfile.open(tmp_path / "packed.tar", "w:gz") as file:
         file.addfile(head("a"))
     for name in ("text", "empty", "packed"):
-        assert f"{name}.tar: is no plain tar file" in refusal(tmp_path / f"{name}.tar")
+        message = refusal(tmp_path / f"{name}.tar")
+        assert message.startswith(f"{tmp_path / name}.tar: ")
+        check_message(message, reason=True)
     tar(tmp_path / "nothing.tar", [("a.txt", b"x")])
-    assert "no pictures that can be used" in refusal(tmp_path / "nothing.tar")
+    with expect_error("nothing.tar"):
+        opened(tmp_path / "nothing.tar")
 
 
-def test_a_name_in_two_shards_is_refused(tmp_path: Path) -> None:
+def test_a_name_in_two_shards_is_refused(tmp_path: Path, expect_error: Callable[..., Any]) -> None:
     (tmp_path / "s").mkdir()
     for name in ("a", "b"):
         tar(tmp_path / "s" / f"{name}.tar", [(f"p/{name}.png", GOOD[1]), ("p/same.png", GOOD[1])])
-    message = refusal(tmp_path / "s", on_error="skip")
-    assert "b.tar: holds p/same.png, as" in message and "a.tar" in message
+    with expect_error("b.tar"):
+        opened(tmp_path / "s", on_error="skip")
 
 
 def test_changed_shards_are_indexed_again(tmp_path: Path) -> None:
@@ -311,21 +321,29 @@ def broken(tmp_path: Path) -> Path:
     return tar(tmp_path / "a.tar", list(content.items()))
 
 
-def test_broken_pictures_stop_or_others_stand_in(broken: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_broken_pictures_stop_or_others_stand_in(
+    broken: Path,
+    capsys: pytest.CaptureFixture[str],
+    expect_error: Callable[..., Any],
+    check_message: Callable[..., None],
+) -> None:
     data = opened(broken)
     np.testing.assert_array_equal(data[0].image, picture(0))
     with pytest.raises(UserError) as caught:
         data[2]
-    assert f"{broken}: p1/0.png: cannot be read" in str(caught.value) and "--on-error skip" in str(caught.value)
+    assert str(caught.value).startswith(f"{broken}: p1/0.png: ")
+    check_message(str(caught.value), reason=True)
     data = opened(broken, on_error="skip")
     for _ in range(2):
         assert (data[2].name, data[2].person) == ("p1/1.png", "p1")  # another one of that person
         assert data[6].name == "p0/0.png"  # there is none
     notes = capsys.readouterr().err.splitlines()
-    assert len(notes) == 2 and "p1/0.png: cannot be read" in notes[0] and "p1/1.png stands in" in notes[0]
-    assert "is not square" in notes[1]
+    assert len(notes) == 2
+    for note, name in zip(notes, ("p1/0.png", "wide/0.png"), strict=True):
+        assert note.startswith("note: ") and f"{name}: " in note
+        check_message(note, reason=True)
     only = opened(tar(broken.with_name("b.tar"), [("a.png", b"x"), ("b.png", b"y")]), on_error="skip")
-    with pytest.raises(UserError, match="no other picture can be read"):
+    with expect_error("b.tar: a.png"):
         only[0]
 
 
@@ -382,7 +400,9 @@ def test_sources_are_embedded_alike_once_and_in_every_step(
     assert load_state(prepared) == {}
 
 
-def test_people_must_be_learned_by_embedding_once(tmp_path: Path, folder: Path) -> None:
+def test_people_must_be_learned_by_embedding_once(
+    tmp_path: Path, folder: Path, expect_error: Callable[..., Any]
+) -> None:
     file = recipe(tmp_path, folder, embeddings="every-step")
     content = yaml.safe_load(file.read_text())
     content["networks"] |= {
@@ -391,7 +411,7 @@ def test_people_must_be_learned_by_embedding_once(tmp_path: Path, folder: Path) 
     }
     content["stages"][0]["losses"] = [{"use": "reconstruction"}]
     file.write_text(yaml.safe_dump(content))
-    with pytest.raises(UserError, match=r"stages\.0\.embeddings: person-decoders learns people .* write once"):
+    with expect_error("stages.0.embeddings: person-decoders"):
         trained(file, tmp_path / "run")
 
 
@@ -414,7 +434,9 @@ def test_resume_after_kill_is_bit_exact(tmp_path: Path, sharded: Path, workers: 
 
 
 @pytest.mark.parametrize("workers", ["0", "1"])
-def test_a_run_stops_or_goes_on_as_on_error_says(tmp_path: Path, broken: Path, workers: str) -> None:
+def test_a_run_stops_or_goes_on_as_on_error_says(
+    tmp_path: Path, broken: Path, workers: str, check_message: Callable[..., None]
+) -> None:
     file = recipe(tmp_path, broken, workers=int(workers), embeddings="every-step")
 
     def run(*options: str) -> subprocess.CompletedProcess[str]:
@@ -427,7 +449,9 @@ def test_a_run_stops_or_goes_on_as_on_error_says(tmp_path: Path, broken: Path, w
     assert stopped.stderr.splitlines()[-1].startswith(f"{broken}: ") and "Traceback" not in stopped.stderr
     gone_on = run("--on-error", "skip")
     assert gone_on.returncode == 0, gone_on.stderr
-    assert "stands in" in gone_on.stderr and "report:" in gone_on.stdout
+    note = next(line for line in gone_on.stderr.splitlines() if line.startswith("note: ") and "p1/0.png: " in line)
+    check_message(note, reason=True)
+    assert "report:" in gone_on.stdout
 
 
 def test_resizing_is_that_of_the_folder(tmp_path: Path) -> None:

@@ -1,6 +1,9 @@
 """The estimator 3ddfa: angles of known rotations, faults of its files, and real faces with the published weights."""
 
+import hashlib
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -46,31 +49,36 @@ def test_published_names_are_read(files: tuple[Path, Path]) -> None:
     assert not any(parameter.requires_grad for parameter in estimator.parameters())
 
 
-def test_faults_are_told_in_a_line(files: tuple[Path, Path], tmp_path: Path) -> None:
+def test_faults_are_told_in_a_line(
+    files: tuple[Path, Path], tmp_path: Path, expect_error: Callable[..., Any], check_message: Callable[..., None]
+) -> None:
     def loaded(weights: Path = files[0], statistics: Path = files[1], **more: str) -> None:
         part("estimators", "3ddfa", weights=weights, statistics=statistics, **more).build().load()
 
-    with pytest.raises(UserError, match=r"nowhere\.pt: cannot be read"):
+    with expect_error("nowhere.pt"):
         loaded(Path("nowhere.pt"))
-    with pytest.raises(UserError, match="the SHA-256 should be 0000"):
+    with expect_error("w.pt", hide={hashlib.sha256(files[0].read_bytes()).hexdigest(): "HASH"}):
         loaded(sha256="0" * 64)
     torch.save({"a": torch.zeros(1)}, tmp_path / "a.pt")
-    with pytest.raises(UserError, match=r"a\.pt: holds no bn1"):
+    with expect_error("a.pt"):
         loaded(tmp_path / "a.pt")
     state = torch.load(files[0], weights_only=True)["state_dict"]
     torch.save(state | {"module.conv1.weight": torch.zeros(8, 3, 3, 3)}, tmp_path / "b.pt")
-    with pytest.raises(UserError, match=r"b\.pt: is another network than .*conv1"):
+    with pytest.raises(UserError, match="conv1") as caught:
         loaded(tmp_path / "b.pt")
-    with pytest.raises(UserError, match=r"nowhere\.npz: cannot be read"):
+    message, _, _ = str(caught.value).partition(": size mismatch for ")  # torch's own words follow
+    assert message.startswith(f"{tmp_path / 'b.pt'}: ") and "\n" not in str(caught.value)
+    check_message(message)
+    with expect_error("nowhere.npz"):
         loaded(statistics=Path("nowhere.npz"))
     np.savez(tmp_path / "short.npz", mean=np.zeros(3), std=np.zeros(3))
-    with pytest.raises(UserError, match=r"short\.npz: mean is not 62 finite numbers"):
+    with expect_error("short.npz: mean"):
         loaded(statistics=tmp_path / "short.npz")
     np.savez(tmp_path / "other.npz", x=np.zeros(3))
-    with pytest.raises(UserError, match=r"other\.npz: holds no mean"):
+    with expect_error("other.npz"):
         loaded(statistics=tmp_path / "other.npz")
     (tmp_path / "no.npz").write_bytes(b"no archive")
-    with pytest.raises(UserError, match=r"no\.npz: holds no mean"):
+    with expect_error("no.npz"):
         loaded(statistics=tmp_path / "no.npz")
 
 

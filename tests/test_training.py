@@ -2,12 +2,14 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -135,7 +137,9 @@ def test_resume_after_kill_is_bit_exact(tmp_path: Path, faces: Path, killed_at: 
     assert steps == [1, 2, 3, 4, 5]
 
 
-def test_sigterm_leaves_a_checkpoint_and_status_143(tmp_path: Path, faces: Path) -> None:
+def test_sigterm_leaves_a_checkpoint_and_status_143(
+    tmp_path: Path, faces: Path, check_message: Callable[..., None]
+) -> None:
     content = recipe_dict(faces)
     content["stages"][0] |= {"steps": 100000, "checkpoint_every": 100000}
     recipe, out = write_recipe(tmp_path, content), tmp_path / "out"
@@ -144,9 +148,11 @@ def test_sigterm_leaves_a_checkpoint_and_status_143(tmp_path: Path, faces: Path)
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 143
-    assert "--resume goes on from there" in errors
     run = Run.load(out, "cpu")
-    assert run.load_training_state(run.recipe.stages[0]) is not None
+    found = run.load_training_state(run.recipe.stages[0])
+    assert found is not None
+    (line,) = [line for line in errors.splitlines() if "--resume" in line]
+    check_message(line, {f"step {found[0]} ": "step N "})
 
 
 def test_sigterm_in_the_last_step_is_not_lost(tmp_path: Path, faces: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -250,7 +256,7 @@ def test_frozen_parts_do_not_change(tmp_path: Path, faces: Path) -> None:
 
 
 def test_nan_stops_names_loss_and_batch_and_keeps_the_checkpoint(
-    tmp_path: Path, faces: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, faces: Path, monkeypatch: pytest.MonkeyPatch, check_message: Callable[..., None]
 ) -> None:
     from fsf_losses.reconstruction import Reconstruction
 
@@ -262,8 +268,9 @@ def test_nan_stops_names_loss_and_batch_and_keeps_the_checkpoint(
 
     monkeypatch.setattr(Reconstruction, "forward", poisoned)
     run = Run.open(Recipe.load(str(write_recipe(tmp_path, recipe_dict(faces)))), tmp_path / "out", device="cpu")
-    with pytest.raises(UserError, match=r"aei-net: step 4: the loss reconstruction is nan; the last .*p\d/\d.png -> p"):
+    with pytest.raises(UserError, match=r"^aei-net: step 4: .*reconstruction.*p\d/\d\.png -> p\d/\d\.png") as caught:
         train(run)
+    check_message(re.sub(r"p\d/\d\.png", "PICTURE", str(caught.value)))
     found = run.load_training_state(run.recipe.stages[0])
     assert found is not None
     step, state = found
@@ -272,7 +279,9 @@ def test_nan_stops_names_loss_and_batch_and_keeps_the_checkpoint(
 
 
 @pytest.mark.skipif(os.name != "posix", reason="limits the size of files, which POSIX systems can")
-def test_full_disk_keeps_the_checkpoint_and_no_leftovers(tmp_path: Path, faces: Path) -> None:
+def test_full_disk_keeps_the_checkpoint_and_no_leftovers(
+    tmp_path: Path, faces: Path, check_message: Callable[..., None]
+) -> None:
     content = recipe_dict(faces)
     content["stages"][0] |= {"checkpoint_every": 1}
     recipe, out = write_recipe(tmp_path, content), tmp_path / "out"
@@ -292,7 +301,9 @@ def test_full_disk_keeps_the_checkpoint_and_no_leftovers(tmp_path: Path, faces: 
     )
     result = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert result.returncode == 1
-    assert "aei-net.step-00000002.safetensors: cannot be written" in result.stderr
+    line = result.stderr.splitlines()[-1]
+    assert line.startswith(f"{out / 'checkpoints' / 'aei-net.step-00000002.safetensors'}: ")
+    check_message(line)
     assert "Traceback" not in result.stderr
     assert [file.name for file in (out / "checkpoints").glob("*step*")] == ["aei-net.step-00000001.safetensors"]
     assert Run.load(out, "cpu").load_training_state(Recipe.load(str(recipe)).stages[0]) is not None
@@ -305,41 +316,49 @@ class TestRunDirectory:
         content["stages"][0]["steps"] = 1
         return Recipe.load(str(write_recipe(tmp_path, content)))
 
-    def test_an_occupied_directory_needs_a_flag(self, tmp_path: Path, recipe: Recipe) -> None:
+    def test_an_occupied_directory_needs_a_flag(
+        self, tmp_path: Path, recipe: Recipe, expect_error: Callable[..., Any]
+    ) -> None:
         Run.open(recipe, tmp_path / "out", device="cpu")
-        with pytest.raises(UserError, match="holds a run already; --resume goes on with it, --overwrite replaces it"):
+        with expect_error("out"):
             Run.open(recipe, tmp_path / "out", device="cpu")
         Run.open(recipe, tmp_path / "out", resume=True, device="cpu")
         (tmp_path / "out" / "metrics.json").write_text("{}")
         Run.open(recipe, tmp_path / "out", overwrite=True, device="cpu")
         assert not (tmp_path / "out" / "metrics.json").exists()
 
-    def test_a_foreign_directory_is_never_replaced(self, tmp_path: Path, recipe: Recipe) -> None:
+    def test_a_foreign_directory_is_never_replaced(
+        self, tmp_path: Path, recipe: Recipe, expect_error: Callable[..., Any]
+    ) -> None:
         (tmp_path / "out").mkdir()
         (tmp_path / "out" / "thesis.tex").write_text("...")
-        with pytest.raises(UserError, match="exists and is no run directory"):
+        with expect_error("out"):
             Run.open(recipe, tmp_path / "out", overwrite=True, device="cpu")
         assert (tmp_path / "out" / "thesis.tex").exists()
 
-    def test_resume_of_another_recipe_names_the_difference(self, tmp_path: Path, faces: Path, recipe: Recipe) -> None:
+    def test_resume_of_another_recipe_names_the_difference(
+        self, tmp_path: Path, faces: Path, recipe: Recipe, expect_error: Callable[..., Any]
+    ) -> None:
         Run.open(recipe, tmp_path / "out", device="cpu")
         content = recipe_dict(faces)
         content["stages"][0] |= {"steps": 1, "batch_size": 3}
         other = Recipe.load(str(write_recipe(tmp_path, content)))
-        with pytest.raises(UserError, match=r"same recipe only, and stages\.0\.batch_size differs"):
+        with expect_error("out"):
             Run.open(other, tmp_path / "out", resume=True, device="cpu")
 
-    def test_resume_of_nothing(self, tmp_path: Path, recipe: Recipe) -> None:
-        with pytest.raises(UserError, match="holds no run to go on with"):
+    def test_resume_of_nothing(self, tmp_path: Path, recipe: Recipe, expect_error: Callable[..., Any]) -> None:
+        with expect_error("out"):
             Run.open(recipe, tmp_path / "out", resume=True, device="cpu")
 
-    def test_a_checkpoint_cut_short_is_named(self, tmp_path: Path, recipe: Recipe) -> None:
+    def test_a_checkpoint_cut_short_is_named(
+        self, tmp_path: Path, recipe: Recipe, expect_error: Callable[..., Any]
+    ) -> None:
         run = Run.open(recipe, tmp_path / "out", device="cpu")
         stage = recipe.stages[0]
         run.save_training_state(stage, 1, {"a": torch.zeros(10)})
         file = run.save_training_state(stage, 2, {"a": torch.zeros(1000)})
         file.write_bytes(file.read_bytes()[:500])
-        with pytest.raises(UserError, match=r"step-00000002.*is damaged.*delete it to go on from .*step-00000001"):
+        with expect_error("aei-net.step-00000002.safetensors"):
             run.load_training_state(stage)
 
     def test_killed_while_saving_the_newest_state_is_whole(self, tmp_path: Path, recipe: Recipe) -> None:
@@ -382,12 +401,12 @@ class TestRunDirectory:
         assert manifest["recipe_sha256"] == recipe.digest()
         assert "fsf_faceshifter" in manifest["plugins"]
 
-    def test_a_directory_without_a_run(self, tmp_path: Path) -> None:
-        with pytest.raises(UserError, match="is no run directory"):
+    def test_a_directory_without_a_run(self, tmp_path: Path, expect_error: Callable[..., Any]) -> None:
+        with expect_error(tmp_path.name):
             Run.load(tmp_path)
 
-    def test_an_unknown_device(self, tmp_path: Path, recipe: Recipe) -> None:
-        with pytest.raises(UserError, match="--device warp: cannot be used"):
+    def test_an_unknown_device(self, tmp_path: Path, recipe: Recipe, expect_error: Callable[..., Any]) -> None:
+        with expect_error("--device warp"):
             Run.open(recipe, tmp_path / "out", device="warp")
 
 

@@ -1,5 +1,6 @@
 """Videos: frames with their times, sound untouched, damage named; faces found, tracked and swapped."""
 
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -83,21 +84,23 @@ def test_odd_sides_and_no_sound(tmp_path: Path) -> None:
     assert (again.width, again.height, len(again.times), again.sound) == (317, 239, 4, 0)
 
 
-def test_damaged_videos_are_named(tmp_path: Path, moving: Path) -> None:
+def test_damaged_videos_are_named(tmp_path: Path, moving: Path, check_message: Callable[..., None]) -> None:
     whole = moving.read_bytes()
     (tmp_path / "half.mp4").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "empty.mp4").write_bytes(b"")
     (tmp_path / "text.mp4").write_text("this is no video")
     for name in ("half", "empty", "text", "missing"):
-        with pytest.raises(UserError, match=rf"{name}\.mp4: cannot be read as a video: "):
+        with pytest.raises(UserError) as caught:
             probe(tmp_path / f"{name}.mp4")
+        assert str(caught.value).startswith(f"{tmp_path}/{name}.mp4: ") and "\n" not in str(caught.value)
+        check_message(str(caught.value), reason=True)
 
 
-def test_frames_that_cannot_be_decoded_are_named(tmp_path: Path) -> None:
+def test_frames_that_cannot_be_decoded_are_named(tmp_path: Path, expect_error: Callable[..., Any]) -> None:
     frames = [scene(number) for number in range(12)]
     source = make_video(tmp_path / "in.mp4", frames, sound=False)
     video = probe(source)
-    with pytest.raises(UserError, match=r"in\.mp4: frame 13 of 12 cannot be decoded"):
+    with expect_error("in.mp4: frame 13 of 12 "):
         list(read(video, 0, 13))
 
 

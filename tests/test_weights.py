@@ -3,8 +3,12 @@
 import hashlib
 import json
 import os
+import re
 import struct
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -27,11 +31,19 @@ def state() -> dict[str, Tensor]:
     }
 
 
-def one_line(error: pytest.ExceptionInfo[UserError], *words: object) -> None:
-    text = str(error.value)
-    assert "\n" not in text
-    for word in words:
-        assert str(word) in text
+@pytest.fixture
+def expect_damage(check_message: Callable[..., None]) -> Callable[[Path], AbstractContextManager[None]]:
+    """Expect a file to be refused, whatever the library that reads it says of it."""
+
+    @contextmanager
+    def expect(path: Path) -> Iterator[None]:
+        with pytest.raises(UserError) as caught:
+            yield
+        message = str(caught.value)
+        assert message.startswith(f"{path}: ") and "\n" not in message and "weights_only" not in message
+        check_message(re.sub(r"(cannot be read as [^:]*): (?!the header ).*; it is", r"\1: REASON; it is", message))
+
+    return expect
 
 
 class Trap:
@@ -64,22 +76,22 @@ def test_metadata_comes_back(tmp_path: Path, state: dict[str, Tensor]) -> None:
     assert load_metadata(tmp_path / "b.safetensors") == {}
 
 
-def test_verify_names_file_and_both_hashes(tmp_path: Path) -> None:
+def test_verify_names_file_and_both_hashes(tmp_path: Path, expect_error: Callable[..., Any]) -> None:
     path = tmp_path / "w.bin"
     path.write_bytes(b"weights")
     right = hashlib.sha256(b"weights").hexdigest()
     verify(path, right)
     assert read(path, right) == b"weights"
-    with pytest.raises(UserError) as error:
+    with expect_error("w.bin"):
         verify(path, "0" * 64)
-    one_line(error, path, "0" * 64, right)
-    with pytest.raises(UserError) as error:
+    with expect_error("missing"):
         verify(tmp_path / "missing", right)
-    one_line(error, tmp_path / "missing", "No such file")
 
 
 @pytest.mark.parametrize("ending", [".safetensors", ".pt"])
-def test_cut_short_is_one_line(tmp_path: Path, state: dict[str, Tensor], ending: str) -> None:
+def test_cut_short_is_one_line(
+    tmp_path: Path, state: dict[str, Tensor], ending: str, expect_damage: Callable[..., Any]
+) -> None:
     path = tmp_path / f"w{ending}"
     if ending == ".safetensors":
         save_state(path, state)
@@ -88,64 +100,58 @@ def test_cut_short_is_one_line(tmp_path: Path, state: dict[str, Tensor], ending:
     whole = path.read_bytes()
     for length in (0, 4, 8, 50, len(whole) // 2, len(whole) - 1):
         path.write_bytes(whole[:length])
-        with pytest.raises(UserError) as error:
+        with expect_damage(path):
             load_state(path)
-        one_line(error, path, "incomplete")
 
 
-def test_truncated_header_of_metadata_is_one_line(tmp_path: Path) -> None:
+def test_truncated_header_of_metadata_is_one_line(tmp_path: Path, expect_damage: Callable[..., Any]) -> None:
     path = tmp_path / "w.safetensors"
     path.write_bytes(struct.pack("<Q", 2**62) + b"{}")
-    with pytest.raises(UserError) as error:
+    with expect_damage(path):
         load_metadata(path)
-    one_line(error, path)
 
 
-def test_duplicate_tensor_is_refused(tmp_path: Path) -> None:
+def test_duplicate_tensor_is_refused(tmp_path: Path, expect_damage: Callable[..., Any]) -> None:
     entry = json.dumps({"dtype": "F32", "shape": [1], "data_offsets": [0, 4]})
     header = f'{{"a": {entry}, "a": {entry}}}'.encode()
     path = tmp_path / "w.safetensors"
     path.write_bytes(struct.pack("<Q", len(header)) + header + bytes(4))
-    with pytest.raises(UserError) as error:
+    with expect_damage(path):
         load_state(path)
-    one_line(error, path, "names a twice")
 
 
-@pytest.mark.parametrize("header", [b"[1]", b"[" * 100_000, b"\xff\xfe", b"null"])
-def test_foreign_header_is_one_line(tmp_path: Path, header: bytes) -> None:
+@pytest.mark.parametrize(
+    "header", [b"[1]", b"[" * 100_000, b"\xff\xfe", b"null"], ids=["list", "deep", "bytes", "null"]
+)
+def test_foreign_header_is_one_line(tmp_path: Path, header: bytes, expect_damage: Callable[..., Any]) -> None:
     path = tmp_path / "w.safetensors"
     path.write_bytes(struct.pack("<Q", len(header)) + header)
-    with pytest.raises(UserError) as error:
+    with expect_damage(path):
         load_state(path)
-    one_line(error, path)
 
 
-def test_pickled_code_never_runs(tmp_path: Path) -> None:
+def test_pickled_code_never_runs(tmp_path: Path, expect_damage: Callable[..., Any]) -> None:
     sentinel = tmp_path / "ran"
     torch.save({"a": Trap(sentinel)}, tmp_path / "w.pt")
-    with pytest.raises(UserError) as error:
+    with expect_damage(tmp_path / "w.pt"):
         load_state(tmp_path / "w.pt")
-    one_line(error, "w.pt")
     assert not sentinel.exists()
-    assert "weights_only" not in str(error.value)
 
 
 @pytest.mark.parametrize("content", [[1, 2], {"a": 1}, {"a": {"b": torch.zeros(1)}}, {1: torch.zeros(1)}])
-def test_only_named_tensors(tmp_path: Path, content: object) -> None:
+def test_only_named_tensors(tmp_path: Path, content: object, expect_error: Callable[..., Any]) -> None:
     torch.save(content, tmp_path / "w.pt")
-    with pytest.raises(UserError) as error:
+    with expect_error("w.pt"):
         load_state(tmp_path / "w.pt")
-    one_line(error, "w.pt", "dict of tensors")
 
 
-def test_other_endings_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError) as error:
+def test_other_endings_are_refused(tmp_path: Path, expect_error: Callable[..., Any]) -> None:
+    with expect_error("w.pkl"):
         load_state(tmp_path / "w.pkl")
-    one_line(error, "w.pkl", ".safetensors")
 
 
 def test_failed_save_keeps_the_old_file(
-    tmp_path: Path, state: dict[str, Tensor], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, state: dict[str, Tensor], monkeypatch: pytest.MonkeyPatch, expect_error: Callable[..., Any]
 ) -> None:
     path = tmp_path / "w.safetensors"
     save_state(path, state)
@@ -155,11 +161,9 @@ def test_failed_save_keeps_the_old_file(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "replace", fail)
-    with pytest.raises(UserError) as error:
+    with expect_error("w.safetensors"):
         save_state(path, {"other": torch.zeros(1)})
-    one_line(error, path, "No space left")
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
     monkeypatch.undo()
-    with pytest.raises(UserError) as error:
+    with expect_error("no/w.safetensors"):
         save_state(tmp_path / "no" / "w.safetensors", state)
-    one_line(error, "No such file")
