@@ -1,6 +1,6 @@
 """Make docs/swaps.png: swaps by the model that comes with the framework, of people whose pictures pip packages carry.
 
-    pip install -e ".[docs]" && python docs/swaps.py
+    pip install -e . && python docs/swaps.py
 
 Nothing is retouched or chosen by looks: the pairs below are all that were made. Eileen Collins (scikit-image) and
 Grace Hopper (matplotlib) are in the public domain; the others are of the ORL database, AT&T Laboratories Cambridge.

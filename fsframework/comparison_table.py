@@ -1,6 +1,5 @@
 """A comparison of methods as one table: for the terminal, and as a page."""
 
-import base64
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fsframework.evaluation_table import decimals, heading
-from fsframework.report_html import Html, join, page, scrolling, section, tag
+from fsframework.report_html import png_address, render
 from fsframework.report_metrics import BOUNDS
 
 OWN = "*: the judge is a network that the method was trained against, which it may merely fool."
@@ -186,46 +185,30 @@ def costs_of(row: Row) -> list[str]:
 
 
 def write_page(found: Comparison, folder: Path) -> str:
-    """The text of comparison.html: the table with intervals, and the grid of pictures that lies in `folder`."""
+    """Return the text of comparison.html: the table with intervals, and the grid of pictures that lies in `folder`."""
     methods = list(rows(found))
-    heads = [tag("th", row.name, scope="col", class_="number") for row in methods]
-    body = []
-    for number, column in enumerate(columns(found)):
-        cells = [_html(row.cells[number], column.unit) for row in methods]
-        body.append(
-            tag(
-                "tr",
-                tag("th", f"{column.benchmark}: {column.figure}", scope="row"),
-                cells,
-            )
-        )
-    for cost, costs in zip(COSTS, zip(*map(costs_of, methods), strict=True), strict=True):
-        cells = [tag("td", text, class_="number") for text in costs]
-        body.append(tag("tr", tag("th", f"{cost} ↓", scope="row"), cells))
-    head = tag("tr", tag("td"), heads)
-    figures = scrolling(tag("table", tag("thead", head), tag("tbody", body)), "Figures of all methods")
-    picture = base64.b64encode((folder / "grid.png").read_bytes()).decode()
-    names = ", ".join(method["name"] for method in found["methods"])
-    explained = f"{DELTA}: the 95 % interval of the difference from {found['methods'][0]['name']} on the same pairs."
-    inside = [
-        section(
-            "pictures",
-            "Pictures",
-            tag("p", tag("strong", "All but the first two columns are synthetic images."), " The pairs are spread "
-                "evenly over the evaluation's list; nobody picked the good ones."),
-            tag("img", src=f"data:image/png;base64,{picture}", alt=f"Source, target and the swaps by {names}"),
-        ),
-        section("figures", "Figures", [tag("p", note) for note in [*notes(found), explained]], figures),
-    ]  # fmt: skip
-    header = tag("header", tag("h1", "Methods compared"), tag("p", names, class_="lead"))
-    return page("Methods compared", join([header, tag("main", inside)]))
+    figures = [
+        (f"{column.benchmark}: {column.figure}", [_texts(row.cells[number], column.unit) for row in methods])
+        for number, column in enumerate(columns(found))
+    ]
+    costs = zip(COSTS, zip(*map(costs_of, methods), strict=True), strict=True)
+    return render(
+        "comparison.html",
+        names=[method["name"] for method in found["methods"]],
+        methods=[row.name for row in methods],
+        grid=png_address((folder / "grid.png").read_bytes()),
+        notes=notes(found),
+        delta=DELTA,
+        rows=[*figures, *((f"{cost} ↓", [(text, []) for text in texts]) for cost, texts in costs)],
+    )
 
 
-def _html(cell: Cell, unit: str) -> Html:
-    said = []
+def _texts(cell: Cell, unit: str) -> tuple[str, list[str]]:
+    """Return a number, and the intervals that stand below it: its own, and that of the difference."""
     digits = decimals(unit)
+    intervals = []
     if cell.low is not None and cell.high is not None:
-        said.append(tag("small", f"{cell.low:.{digits}f} to {cell.high:.{digits}f}"))
+        intervals.append(f"{cell.low:.{digits}f} to {cell.high:.{digits}f}")
     if cell.apart is not None:
-        said.append(tag("small", f"{DELTA} {cell.apart.low:+.{digits}f} to {cell.apart.high:+.{digits}f}"))
-    return tag("td", _number(cell, unit), said, class_="number")
+        intervals.append(f"{DELTA} {cell.apart.low:+.{digits}f} to {cell.apart.high:+.{digits}f}")
+    return _number(cell, unit), intervals

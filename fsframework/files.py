@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from importlib import metadata, resources
 from pathlib import Path
 
+import platformdirs
+
 from fsframework.errors import UserError
 
 
@@ -81,15 +83,13 @@ def making(folder: Path) -> Iterator[Path]:
 
 
 def cache_folder() -> Path:
-    """Where caches lie unless an option says otherwise: $XDG_CACHE_HOME/fsframework or ~/.cache/fsframework."""
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "fsframework"
+    """Return the folder of caches, such as $XDG_CACHE_HOME/fsframework or ~/.cache/fsframework."""
+    return platformdirs.user_cache_path("fsframework", appauthor=False)
 
 
 def data_folder() -> Path:
-    """Where what must last lies: $XDG_DATA_HOME/fsframework or ~/.local/share/fsframework."""
-    base = os.environ.get("XDG_DATA_HOME")
-    return (Path(base) if base else Path.home() / ".local" / "share") / "fsframework"
+    """Return the folder of what must last, such as $XDG_DATA_HOME/fsframework or ~/.local/share/fsframework."""
+    return platformdirs.user_data_path("fsframework", appauthor=False)
 
 
 def sync_folder(folder: Path) -> None:

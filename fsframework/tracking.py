@@ -116,6 +116,7 @@ def smooth(one: Track, rate: float) -> Track:
 
 def _fitted(values: np.ndarray, window: float, degree: int) -> np.ndarray:
     """Values (n, k) at the middle of polynomials fitted to windows of so many frames."""
+    # scipy's savgol_filter is equal inside, but moves or pads windows at the ends and refuses tracks shorter than one.
     half = max(1, round(window / 2))
     fitted = np.empty_like(values)
     for place in range(len(values)):

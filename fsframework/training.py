@@ -6,7 +6,6 @@ numbers are fixed, so a run that is killed at any moment and resumed ends bit fo
 (on one kind of machine with the same number of threads).
 """
 
-import copy
 import sys
 from collections.abc import Callable, Collection
 from contextlib import nullcontext
@@ -18,6 +17,7 @@ import torch
 from timm.scheduler.cosine_lr import CosineLRScheduler
 from timm.scheduler.scheduler import Scheduler
 from timm.scheduler.step_lr import StepLRScheduler
+from timm.utils.model_ema import ModelEmaV3
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -106,7 +106,7 @@ class StageTrainer:
         self.bf16 = wants_bf16(self.stage.precision, self.run.device, self.stage.name)
         swapper.eval().requires_grad_(False)
         self.parts.train().requires_grad_(True)
-        self.average = copy.deepcopy(self.parts).requires_grad_(False) if stage.ema is not None else None
+        self.average = _Average(self.parts, stage.ema, exclude_buffers=True) if stage.ema is not None else None
         self.optimizer = self._optimizer(self.parts, stage.optimizer.lr)
         critics = nn.ModuleList(loss for loss in self.losses if any(p.requires_grad for p in loss.parameters()))
         self.critics = critics
@@ -247,7 +247,7 @@ class StageTrainer:
         else:
             values = self._descend(active, [batch.to(self.run.device) for batch in group], z_ids)
         if self.average is not None:
-            self._update_average(step)
+            self.average.update(self.parts, step)
         names = [loss.name for loss in active] + [f"{loss.name} critic" for loss in self._critics_of(active)]
         return Launched(step, group, names, values)
 
@@ -362,23 +362,12 @@ class StageTrainer:
             f"try a lower learning rate or fp32; the batch: {', '.join(shown)}{', ...' if len(pairs) > 8 else ''}"
         )
 
-    @torch.no_grad()
-    def _update_average(self, step: int) -> None:
-        """Exponential moving average; it forgets faster at first, so that a short run is not its own beginning."""
-        assert self.average is not None and self.stage.ema is not None
-        decay = min(self.stage.ema, (1 + step) / (10 + step))
-        averages: list[Tensor] = list(self.average.parameters())
-        currents: list[Tensor] = list(self.parts.parameters())
-        torch._foreach_lerp_(averages, currents, 1 - decay)
-        if buffers := list(self.average.buffers()):
-            torch._foreach_copy_(buffers, list(self.parts.buffers()))
-
     def state(self) -> dict[str, Tensor]:
         """Everything that changes in training, as tensors by name."""
         state = {f"model.{key}": value for key, value in self.parts.state_dict().items()}
         state |= {f"critic.{key}": value for key, value in self.critics.state_dict().items()}
         if self.average is not None:
-            state |= {f"average.{key}": value for key, value in self.average.state_dict().items()}
+            state |= {f"average.{key}": value for key, value in self.average.module.state_dict().items()}
         state |= pack_optimizer("optimizer", self.optimizer)
         if self.critic_optimizer is not None:
             state |= pack_optimizer("critic_optimizer", self.critic_optimizer)
@@ -393,7 +382,7 @@ class StageTrainer:
         self.parts.load_state_dict(below("model", state))
         self.critics.load_state_dict(below("critic", state))
         if self.average is not None:
-            self.average.load_state_dict(below("average", state))
+            self.average.module.load_state_dict(below("average", state))
         unpack_optimizer("optimizer", state, self.optimizer)
         if self.critic_optimizer is not None:
             unpack_optimizer("critic_optimizer", state, self.critic_optimizer)
@@ -405,7 +394,7 @@ class StageTrainer:
         Beside them stand the weights of encoder and generator if no stage trains them: they came by `init`, from a
         file that the run must not need again.
         """
-        state = (self.parts if self.average is None else self.average).state_dict()
+        state = (self.parts if self.average is None else self.average.module).state_dict()
         trained = {name for stage in self.run.recipe.stages for name in stage.train}
         for name, part in self.swapper.trained_parts():
             if name in ("attributes", "generator") and name not in trained:
@@ -415,6 +404,14 @@ class StageTrainer:
         self.world.wait()
         load_weights(self.swapper, self.run.weights_file(self.stage))
         self.swapper.eval().requires_grad_(False)
+
+
+class _Average(ModelEmaV3):
+    """An exponential moving average with less memory at first, so that a short run does not keep its random start."""
+
+    def get_decay(self, step: int | None = None) -> float:
+        assert step is not None
+        return min(self.decay, (1 + step) / (10 + step))
 
 
 class _Side(nn.Module):

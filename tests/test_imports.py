@@ -183,6 +183,10 @@ def test_data_files_get_into_the_wheel() -> None:
         for file in (ROOT / folder).iterdir():
             if file.is_file() and file.suffix not in (".py", ".md"):
                 assert any(fnmatch(file.name, pattern) for pattern in patterns), f"{file} would be left out"
+    templates = [file.relative_to(ROOT / "fsframework") for file in (ROOT / "fsframework").glob("report_templates/*")]
+    assert templates and all(
+        any(file.match(pattern) for pattern in settings["package-data"]["fsframework"]) for file in templates
+    )
 
 
 def unsafe(call: ast.Call) -> str | None:

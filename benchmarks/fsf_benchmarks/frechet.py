@@ -53,6 +53,7 @@ class Frechet(Benchmark):
 
 def distance(one: np.ndarray, other: np.ndarray) -> float:
     """|m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)) of samples (n, D) and (m, D); NaN with fewer than two of either."""
+    # torchmetrics agrees within 2e-8, but takes seconds to import and needs an adapter: it starts from pictures.
     if min(len(one), len(other)) < 2:
         return float("nan")
     apart = one.mean(axis=0) - other.mean(axis=0)
