@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from fsf_benchmarks.verification import accuracy, best_threshold, pairs_of, rank1
+from fsf_benchmarks.verification import accuracy, all_cosines, best_threshold, pairs_of, rank1, threshold_at
 from fsf_losses.margin import Margin
 from torch import Tensor
 from torch.nn import functional as F
@@ -178,6 +178,8 @@ def test_it_judges_as_a_file(run: Run, file: Path) -> None:
     (row,) = found["rows"]
     assert row["faces"] == 20 and row["pairs"] == 2 * 5 * 6
     assert row["accuracy_percent"] > 60 and row["cosine_same"] > row["cosine_different"]
+    assert row["pairs_different"] == 10 * 4 * 4 and row["far"] == pytest.approx(10 / 160, rel=1e-2)
+    assert -1 < row["threshold"] <= 1 and 0 <= row["tar_percent"] <= 100
     with pytest.raises(UserError, match="is a recogniser and swaps nothing"):
         Converter(out, "cpu")
     with pytest.raises(UserError, match="is no mobilenetv3_small_050 of a recogniser's recipe"):
@@ -236,6 +238,26 @@ def test_accuracy() -> None:
     rng = np.random.default_rng(0)
     assert 0.4 < accuracy(rng.normal(size=400), rng.normal(size=400)) < 0.6
     assert 0.5 < best_threshold(np.array([0.6, 0.9]), np.array([0.1, 0.5])) <= 0.6
+
+
+def test_threshold_of_a_false_accept_rate_against_brute_force(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fsf_benchmarks.verification.ROWS", 7)  # several blocks
+    rng = np.random.default_rng(0)
+    people = np.concatenate([np.repeat(np.arange(20), 3), [-1, -1]])
+    vectors = rng.normal(size=(62, 8))
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    pairs = [(i, j) for j in range(60) for i in range(j)]
+    expected = {
+        same: sorted(float(vectors[i] @ vectors[j]) for i, j in pairs if (people[i] == people[j]) is same)
+        for same in (np.True_, np.False_)
+    }
+    alike, unlike = all_cosines(vectors, people)
+    np.testing.assert_allclose(np.sort(alike), expected[np.True_], atol=1e-6)
+    np.testing.assert_allclose(np.sort(unlike), expected[np.False_], atol=1e-6)
+    threshold, far = threshold_at(unlike, 0.02)
+    assert far == 0.02 and (unlike >= threshold).sum() == round(0.02 * len(unlike)) == 34
+    threshold, far = threshold_at(unlike, 1e-3)  # two pairs would be too few
+    assert far == pytest.approx(10 / len(unlike), rel=1e-2) and (unlike >= threshold).sum() == 10
 
 
 def test_verification_needs_people(tmp_path: Path) -> None:
