@@ -2,7 +2,7 @@
 
 \b
 pip install scikit-learn
-python benchmarks/clustering.py LFW/val.zip --weights mobilefacenet.pt --save
+python benchmarks/clustering.py LFW/val.zip --weights mobilefacenet.pt --save clustering_lfw_64px
 
 PICTURES is a folder or zip file person/picture. The clusters are judged by pairs of faces: precision is the share of
 pairs in one cluster that show one person, recall the share of pairs of one person that are in one cluster. Each row is
@@ -114,18 +114,18 @@ def measure(place: Path, weights: Path | None, size: int) -> list[dict[str, Any]
 @click.argument("place", metavar="PICTURES", type=click.Path(exists=True, path_type=Path))
 @click.option("--weights", type=click.Path(exists=True, path_type=Path), help="Of mobilefacenet, measured besides.")
 @click.option("--size", default=64, show_default=True, type=click.IntRange(min=16), help="Side of the crops in pixels.")
-@click.option("--save", is_flag=True, help="Write the figures to benchmarks/results.")
-def main(place: Path, weights: Path | None, size: int, save: bool) -> None:
+@click.option("--save", "name", help="Write the figures to benchmarks/results, under this name.")
+def main(place: Path, weights: Path | None, size: int, name: str | None) -> None:
     try:
         rows = measure(place, weights, size)
     except UserError as error:
         raise click.ClickException(str(error)) from error
     for row in rows:
         click.echo("  ".join(str(value) for value in row.values()))
-    if save:
+    if name:
         note = f"scikit-learn {metadata.version('scikit-learn')}."
         result = {"benchmark": "clustering", "note": note, "rows": rows, **of_script("clustering.py")}
-        write_text(RESULTS / f"clustering_{place.stem}_{size}px.json", json.dumps(result, indent=2) + "\n")
+        write_text(RESULTS / f"{name}.json", json.dumps(result, indent=2) + "\n")
 
 
 if __name__ == "__main__":
