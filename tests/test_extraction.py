@@ -1,6 +1,7 @@
 """`fsf extract`: crops, their table, filters, copies, people, broken files."""
 
 import csv
+import runpy
 import subprocess
 import sys
 import time
@@ -261,6 +262,17 @@ def test_group_is_the_rule_it_says(threshold: float) -> None:
     found = np.array(group(z_id, threshold))
     assert 64 < len(means) == len(set(zip(nearest, found, strict=True))) == found.max() + 1
     assert (np.diff(np.bincount(found)) <= 0).all()
+
+
+def test_pairwise_f1_against_brute_force() -> None:
+    script = runpy.run_path(str(Path(__file__).parents[1] / "benchmarks" / "clustering.py"))
+    labels, people = np.random.default_rng(0).integers(0, 5, (2, 40)).tolist()
+    pairs = [(labels[i] == labels[j], people[i] == people[j]) for j in range(40) for i in range(j)]
+    right = pairs.count((True, True))
+    clustered, known = (sum(pair[place] for pair in pairs) for place in (0, 1))
+    assert script["f1"](labels, people) == (right / clustered, right / known, 2 * right / (clustered + known))
+    assert script["f1"](people, people) == (1, 1, 1)
+    assert script["f1"]([0, 1], [0, 1]) == (1, 1, 1)
 
 
 def test_sharpness_and_copies() -> None:
