@@ -149,7 +149,8 @@ def group(z_id: np.ndarray, match_threshold: float) -> list[int]:
 
     Each goes to the nearest person's mean if their cosine is `match_threshold` or more, or begins a new one; then all
     are given again to the means that came out.
-    Time grows with faces times people, memory with their sum.
+
+    Time grows with faces times people, memory with their sum. scikit-learn's needs the square of the faces.
     """
     count = 0
     sums = np.empty((64, z_id.shape[1]), z_id.dtype)

@@ -13,6 +13,7 @@ from fsframework.components import IdentityEncoder
 from fsframework.errors import UserError
 from fsframework.people import PeopleGenerator
 from fsframework.plugins import part
+from fsframework.recipe_check import check_file
 
 DIM = 16
 
@@ -104,3 +105,13 @@ def test_people_come_with_the_weights() -> None:
     other = PeopleGenerator(PeopleGenerator.Options(people=3), 32, DIM, [4])
     other.load_state_dict(enrolled().state_dict())
     assert torch.equal(other.centres, enrolled().centres)
+
+
+def test_recipes_need_an_encoder_that_tells_people_apart(
+    expect_error: Callable[..., AbstractContextManager[Any]],
+) -> None:
+    with expect_error("deepfakes: networks.identity: timm-recogniser: has no match_threshold"):
+        check_file("deepfakes", ["networks.identity={use: timm-recogniser}"])
+    assert "timm-recogniser" in check_file(
+        "deepfakes", ["networks.identity={use: timm-recogniser, match_threshold: 0.3}"]
+    )
