@@ -11,6 +11,7 @@ import pytest
 import torch
 from fsf_benchmarks.verification import accuracy, all_cosines, best_threshold, pairs_of, rank1, threshold_at
 from fsf_losses.margin import Margin
+from pydantic import ValidationError
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -94,6 +95,24 @@ def test_directions_are_learned_from_what_was_seen() -> None:
     assert loss.directions.grad is not None
     toward = loss.directions.data - loss.directions.grad
     assert toward[0, 0] > toward[0, 1] and toward[1, 1] > toward[1, 0]  # each turns to its own person
+
+
+@pytest.mark.parametrize("name", ["cosface", "arcface"])
+def test_a_margin_with_a_name_is_that_kind(name: str) -> None:
+    embedding, person = F.normalize(torch.randn(4, 128), dim=1), torch.tensor([0, 1, 2, -1])
+    losses = [part("losses", name, people=3).build(), part("losses", "margin", people=3, kind=name).build()]
+    losses[1].load_state_dict(losses[0].state_dict())
+    assert torch.equal(*(loss.term(embedding, person) for loss in losses))
+    with pytest.raises(ValidationError, match="kind"):
+        part("losses", name, kind="arcface" if name == "cosface" else "cosface")
+
+
+def test_recipes_name_losses_and_generators_by_their_own_names(file: Path) -> None:
+    assert "arcface" in check_file(str(file), ["stages.0.losses=[{use: arcface, people: 8}]"])
+    for name in ("add", "cat", "compressed", "adain", "spade"):
+        assert f"{name}-generator" in check_file(
+            "ablation", [f"networks.generator={{use: {name}-generator, width: 0.125}}", "data={use: orl}"]
+        )
 
 
 def test_margin_refuses_what_does_not_fit() -> None:

@@ -45,7 +45,7 @@ class Block(nn.Module):
 
 
 class IResNet(IdentityEncoder):
-    """A residual network of 18, 34, 50 or 100 layers with insightface's names; 512 numbers of unit length.
+    """ArcFace's and CosFace's residual network of 18, 34, 50 or 100 layers (insightface); 512 numbers of unit length.
 
     It reads published state dicts of ArcFace, CosFace and the like, and what a run of recipes/recogniser.yaml left of
     it. A layout only: no published weights were at hand, so names, shapes and numbers of weights were tested, and
