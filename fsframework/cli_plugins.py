@@ -3,11 +3,16 @@
 import difflib
 import json
 import shlex
+from collections.abc import Iterator, Sequence
+from itertools import takewhile
 from pathlib import Path
 
 import click
 
 from fsframework.cli_options import FILE, console, warn_of_broken_plugins
+from fsframework.errors import UserError
+
+RECIPES = "recipes"  # listed beside the components: whole systems
 
 
 @click.command()
@@ -57,20 +62,40 @@ def new_plugin(name: str, kinds: tuple[str, ...], folder: Path | None) -> None:
 
 @plugins.command("list")
 @click.argument("kind", required=False)
-def list_components(kind: str | None) -> None:
-    """List all components, or those of one KIND, such as losses."""
+@click.option("--find", "text", metavar="TEXT", help="Only those with TEXT in their name or sentence, such as SPADE.")
+def list_components(kind: str | None, text: str | None) -> None:
+    """List all components and the recipes that come along, or those of one KIND, such as losses or recipes."""
     from rich.table import Table
     from rich.text import Text
 
-    from fsframework.plugins import KINDS, registry
-
     warn_of_broken_plugins()
     table = Table("kind", "name", "plugin", "what it is", box=None, pad_edge=False)
-    for each in KINDS if kind is None else [_kind(kind)]:
-        for name, (cls, plugin) in sorted(registry().components[each].items()):
-            first_line = (cls.__doc__ or "").strip().partition("\n")[0]
-            table.add_row(*map(Text, (each, name, plugin, first_line)))
+    for row in _listed(None if kind is None else _kind(kind, more=(RECIPES, "recipe"))):
+        if text is None or any(text.lower() in cell.lower() for cell in row):
+            table.add_row(*map(Text, row))
+    if text is not None and not table.row_count:
+        raise UserError(f"--find {text}: nothing has it in its name or sentence; see all by fsf plugins list")
     console().print(table)
+
+
+def _listed(kind: str | None) -> Iterator[tuple[str, str, str, str]]:
+    """Yield kind, name, plugin and sentence of every component and recipe, or of those of one kind."""
+    from fsframework.plugins import GROUP, KINDS, registry
+    from fsframework.recipe import shipped
+
+    for each in KINDS if kind is None else {kind} & KINDS.keys():
+        for name, (cls, plugin) in sorted(registry().components[each].items()):
+            yield each, name, plugin, (cls.__doc__ or "").strip().partition("\n")[0]
+    if kind in (None, RECIPES):
+        for name, file in shipped().items():
+            yield RECIPES, name, GROUP, _sentence(file.read_text(encoding="utf-8"))
+
+
+def _sentence(recipe: str) -> str:
+    """Return the first sentence of the comment at the head of a recipe."""
+    head = takewhile(lambda line: line.startswith("#"), recipe.splitlines())
+    lines = takewhile(bool, (line.removeprefix("#").strip() for line in head))
+    return " ".join(lines).partition(". ")[0].removesuffix(".") + "."
 
 
 @plugins.command("show")
@@ -98,14 +123,18 @@ def show_component(kind: str, name: str) -> None:
     console().print(table if table.row_count else "No options.")
 
 
-def _kind(word: str, place: str = "KIND") -> str:
-    """A kind by its plural or singular. Raises click.BadParameter with a hint."""
+def _kind(word: str, place: str = "KIND", more: Sequence[str] = ()) -> str:
+    """Return a kind by its plural or singular; `more` are another plural and its singulars.
+
+    Raises click.BadParameter with a hint.
+    """
     from fsframework.plugins import KINDS, SINGULAR
 
     known = {name: kind for kind in KINDS for name in (kind, SINGULAR[kind].replace(" ", "-"))}
+    known |= {name: more[0] for name in more}
     plain = word.lower().replace(" ", "-").replace("_", "-")
     if plain in known:
         return known[plain]
     close = difflib.get_close_matches(plain, known, n=1)
-    hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(KINDS)}."
+    hint = f"did you mean {close[0]}?" if close else f"there are {', '.join([*KINDS, *more[:1]])}."
     raise click.BadParameter(f"no kind is called {word}; {hint}", param_hint=place)

@@ -14,6 +14,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
+from fsframework.errors import UserError
 from fsframework.types import Batch, Face, Faces, Sample, SwapResult
 
 
@@ -68,6 +69,7 @@ class IdentityEncoder(Network):
     trainable: ClassVar[bool] = False  # a stage may train it
     differentiable: ClassVar[bool] = True  # gradients reach the image
     metric: ClassVar[bool] = True  # embeddings have unit length and their cosine means likeness
+    match_threshold: float | None = None  # cosine from which two faces match, by `fsf bench verification`
 
     def train(self, mode: bool = True) -> "IdentityEncoder":
         """Stays in eval mode whatever is asked for, unless it is trainable."""
@@ -76,6 +78,17 @@ class IdentityEncoder(Network):
     def forward(self, faces: Faces) -> Tensor:
         """Embeddings (B, dim). Crops and resizes the aligned crops by itself."""
         raise NotImplementedError
+
+    def required_match_threshold(self) -> float:
+        """Return `match_threshold`. Raises UserError if the encoder has none."""
+        if self.match_threshold is None:
+            what = "measure one with fsf bench verification and set the option match_threshold"
+            if not self.metric:
+                what = "its embeddings have no metric; use another identity encoder"
+            elif "match_threshold" not in type(self.options).model_fields:
+                what = "its class must declare one; measure it with fsf bench verification"
+            raise UserError(f"{self.name}: has no match_threshold; {what}")
+        return self.match_threshold
 
 
 class AttributeEncoder(Network):
@@ -134,8 +147,16 @@ class Generator(Network):
             (N,) int64, who each shows, numbered from 0; -1 where nobody knows.
         """
 
-    def knows(self, z_id: Tensor) -> Tensor:
-        """Which embeddings (B, D) show somebody whom it can paint: (B,) bool. By default everybody."""
+    def knows(self, z_id: Tensor, identity: IdentityEncoder) -> Tensor:
+        """Return which embeddings (B, D) show a person that it can paint: (B,) bool. By default every person.
+
+        Parameters
+        ----------
+        z_id:
+            Embeddings by `identity`.
+        identity:
+            The encoder beside it, whose `match_threshold` separates people.
+        """
         return torch.ones(len(z_id), dtype=torch.bool, device=z_id.device)
 
 

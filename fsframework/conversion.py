@@ -129,7 +129,7 @@ class Converter:
         faces = self._networks_input([align(frame, chosen, self.size)])
         with torch.inference_mode():
             source = Source(faces, self.swapper.identity(faces))
-            if not bool(self.swapper.generator.knows(source.z_id)):
+            if not bool(self.swapper.generator.knows(source.z_id, self.swapper.identity)):
                 people = "the model paints only the people it was trained on, and this is none of them"
                 raise UserError(f"{name}: {people}; use another picture, or a model for anybody")
         return source

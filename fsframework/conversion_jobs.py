@@ -111,10 +111,11 @@ def _who(converter: Converter, sources: Sequence[Path], face: str, people: Seque
         return Who(face, converter.read_source(sources[0]))
     if not converter.swapper.identity.metric:
         raise UserError("--who: this model's identity encoder does not compare faces; choose faces by --face")
+    threshold = converter.swapper.identity.required_match_threshold()
     made = []
     for text in people:
         reference, source = map(Path, named(text))
-        made.append(Person(_reference(converter, reference), converter.read_source(source)))
+        made.append(Person(_reference(converter, reference), converter.read_source(source), threshold))
     return Who(people=made)
 
 

@@ -11,7 +11,6 @@ from torch.nn import functional as F
 
 from fsframework.conversion import Converter, Source, check_face, choose
 from fsframework.errors import UserError
-from fsframework.people import KNOWN
 from fsframework.tracking import Track
 from fsframework.types import Face
 
@@ -22,6 +21,7 @@ class Person:
 
     reference: Tensor  # (1, D) embedding
     source: Source
+    match_threshold: float  # cosine to the reference from which a face is this person's, a property of the encoder
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +72,8 @@ class Who:
     def _source(self, likeness: Tensor) -> Source | None:
         """The source for likenesses (people,) of one face; None if it is nobody's."""
         best = int(likeness.argmax())
-        return self.people[best].source if likeness[best] >= KNOWN else None
+        person = self.people[best]
+        return person.source if likeness[best] >= person.match_threshold else None
 
 
 def chosen_tracks(tracks: list[Track], face: str) -> list[int]:

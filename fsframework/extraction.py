@@ -84,7 +84,7 @@ def extract(
     files = [file for each in inputs for file in _files(each)]
     if not files:
         raise UserError(f"{inputs[0]}: holds no pictures and no videos; choose another folder")
-    job = _job(wanted, detector, encoder)
+    job, threshold = _job(wanted, detector, encoder), encoder.required_match_threshold()
     parts = out.parent / f".{out.name}.parts"
     if shard != WHOLE and _is_made(out, job):
         return Extracted(None, None, 0)
@@ -101,13 +101,14 @@ def extract(
     lists = [parts / "shares" / f"{number + 1}-of-{shard.count}.json" for number in range(shard.count)]
     mine = lists[shard.number - 1]
     mine.unlink(missing_ok=True)  # so that nobody puts anything together before this share is done
-    found, failed = _find(shard.of(files), make, engine, parts)
+    done, failed = _find(shard.of(files), make, engine, parts)
     mine.parent.mkdir(exist_ok=True)
-    write_text(mine, json.dumps([[str(file), content] for file, content in found]) + "\n")
+    write_text(mine, json.dumps([[str(file), content] for file, content in done]) + "\n")
     if not all(each.is_file() for each in lists):
         return Extracted(None, None, failed)
     wrong = f"{inputs[0]}: no face was found in {len(files)} files; try smaller --smallest or --score"
-    return Extracted(*_put_together(_merged(lists, files), parts, out, wanted, job, UserError(wrong)), failed)
+    found = _merged(lists, files)
+    return Extracted(*_put_together(found, parts, out, wanted, threshold, job, UserError(wrong)), failed)
 
 
 def _files(place: Path) -> list[Path]:
@@ -187,7 +188,13 @@ def _find(
 
 
 def _put_together(
-    found: Sequence[Found], parts: Path, out: Path, wanted: Wanted, job: dict[str, Any], nothing: UserError
+    found: Sequence[Found],
+    parts: Path,
+    out: Path,
+    wanted: Wanted,
+    match_threshold: float,
+    job: dict[str, Any],
+    nothing: UserError,
 ) -> tuple[int | None, int | None]:
     """Make the result, and remove what was kept for it: how many faces and people; None if another was quicker.
 
@@ -195,7 +202,7 @@ def _put_together(
     """
     try:
         with making(out) as folder:
-            faces, people = assemble(folder, found, parts, wanted)
+            faces, people = assemble(folder, found, parts, wanted, match_threshold)
             if not faces:
                 shutil.rmtree(parts)
                 raise nothing

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from fsframework.extraction_faces import Record, Wanted, folder_of
-from fsframework.people import KNOWN
 from fsframework.progress import tracked
 from fsframework.shards import write_shards
 
@@ -27,8 +26,10 @@ TOGETHER = 4096  # faces that are compared with all people at once
 Found = tuple[Path, str]  # a file, and the SHA-256 of its content
 
 
-def assemble(folder: Path, found: Sequence[Found], parts: Path, wanted: Wanted) -> tuple[int, int]:
-    """Write the faces of files that are kept in `parts` to a folder, as `wanted` says.
+def assemble(
+    folder: Path, found: Sequence[Found], parts: Path, wanted: Wanted, match_threshold: float
+) -> tuple[int, int]:
+    """Write the faces of files that are kept in `parts` to a folder, as `wanted` says; `group` has the threshold.
 
     Returns how many faces were written, of how many people: none if no face was kept. Memory grows by about 1 kB for
     each face, not by its crop.
@@ -36,7 +37,7 @@ def assemble(folder: Path, found: Sequence[Found], parts: Path, wanted: Wanted) 
     kept, z_id = _without_copies(found, parts)
     if not z_id:
         return 0, 0
-    people = group(np.concatenate(z_id))
+    people = group(np.concatenate(z_id), match_threshold)
     crops: list[tuple[str, Path]] = []
     with (folder / TABLE).open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
         table = csv.writer(file, lineterminator="\n")
@@ -143,11 +144,13 @@ def is_copy(look: np.ndarray, seen: Sequence[np.ndarray] | np.ndarray) -> bool:
     return bool((apart < COPY).any())
 
 
-def group(z_id: np.ndarray) -> list[int]:
+def group(z_id: np.ndarray, match_threshold: float) -> list[int]:
     """Who is who: a number for each embedding (N, D) of unit length, 0 for the person with most faces.
 
-    Each goes to the nearest person's mean, or begins a new one; then all are given again to the means that came out.
-    Time grows with faces times people, memory with their sum.
+    Each goes to the nearest person's mean if their cosine is `match_threshold` or more, or begins a new one; then all
+    are given again to the means that came out.
+
+    Time grows with faces times people, memory with their sum. scikit-learn's needs the square of the faces.
     """
     count = 0
     sums = np.empty((64, z_id.shape[1]), z_id.dtype)
@@ -155,7 +158,7 @@ def group(z_id: np.ndarray) -> list[int]:
     for row in z_id:
         likeness = means[:count] @ row
         nearest = int(likeness.argmax()) if count else 0
-        if count and likeness[nearest] >= KNOWN:
+        if count and likeness[nearest] >= match_threshold:
             sums[nearest] += row
         else:
             if count == len(sums):

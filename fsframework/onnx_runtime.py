@@ -16,7 +16,6 @@ from torch import Tensor
 
 from fsframework.components import AttributeEncoder, ComponentOptions, Generator, IdentityEncoder, Swapper
 from fsframework.errors import UserError
-from fsframework.plugins import component
 from fsframework.recipe import Recipe
 from fsframework.types import Batch, Faces, SwapResult
 from fsframework.weights import read
@@ -76,9 +75,10 @@ class OnnxSwapper(Swapper):
             painted = [each for each in ("swap", "mask") if each in outputs]
             paint = _Graph(cut.extract_model(["z_id", "target"], painted), name)
             dim = next(value for value in model.graph.output if value.name == "z_id").type.tensor_type.shape.dim[1]
-        identity = recipe.networks.identity
-        encoder = _Embedding if getattr(component(identity.kind, identity.name), "metric", True) else _Code
-        super().__init__(encoder(embed, dim.dim_value), _NoMaps(NONE, size), _Anybody(NONE, size, dim.dim_value, []))
+        with torch.device("meta"):
+            identity: IdentityEncoder = recipe.networks.identity.build()
+        encoder = (_Embedding if identity.metric else _Code)(embed, dim.dim_value, identity)
+        super().__init__(encoder, _NoMaps(NONE, size), _Anybody(NONE, size, dim.dim_value, []))
         self.paint = paint
         self.weights_sha256 = _about(model).get("sha256")  # see `fsframework.weights.digest`
 
@@ -104,9 +104,10 @@ class _Graph:
 
 
 class _Embedding(IdentityEncoder):
-    def __init__(self, graph: _Graph, dim: int) -> None:
+    def __init__(self, graph: _Graph, dim: int, exported: IdentityEncoder) -> None:
         super().__init__(NONE)
         self.graph, self.dim = graph, dim
+        self.name, self.match_threshold = exported.name, exported.match_threshold  # type: ignore[misc]
 
     def forward(self, faces: Faces) -> Tensor:
         return self.graph(source=faces.image, target=faces.image)[0]  # of the target only the number of rows matters

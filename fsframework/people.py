@@ -8,12 +8,8 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from fsframework.components import ComponentOptions, Generator
+from fsframework.components import ComponentOptions, Generator, IdentityEncoder
 from fsframework.errors import UserError
-
-# Cosine to a person's mean from which a face is taken for that person's. By dlib-resnet, with eight people of ORL,
-# their new pictures had 0.68 or more, nine in ten of the other 32 people's 0.52 or less, all of LFW's 0.49 or less.
-KNOWN = 0.5
 
 
 class PeopleGenerator(Generator):
@@ -43,9 +39,9 @@ class PeopleGenerator(Generator):
         """Cosine (B, people) of each embedding (B, D) to each person's mean."""
         return F.normalize(z_id.float(), dim=1) @ F.normalize(self.centres.float(), dim=1).T
 
-    def knows(self, z_id: Tensor) -> Tensor:
-        """Which embeddings (B, D) are near a person's: (B,) bool."""
-        return self.likeness(z_id).amax(dim=1) >= KNOWN
+    def knows(self, z_id: Tensor, identity: IdentityEncoder) -> Tensor:
+        """Return which embeddings (B, D) match a person's mean: (B,) bool. Raises UserError without a threshold."""
+        return self.likeness(z_id).amax(dim=1) >= identity.required_match_threshold()
 
     def by_person(self, z_id: Tensor, paint: Callable[[int, Tensor], Tensor]) -> Tensor:
         """What `paint` makes of each person, given the number and the rows (n,), in the order of the batch (B, ...)."""

@@ -6,6 +6,7 @@ import torch
 
 from fsframework.components import IdentityEncoder, Network, Swapper
 from fsframework.errors import UserError
+from fsframework.people import PeopleGenerator
 from fsframework.recipe import Networks, Recipe, blaming, build, build_swapper
 from fsframework.types import Batch, Faces
 
@@ -27,6 +28,11 @@ def check(recipe: Recipe) -> str:
         for number, stage in enumerate(recipe.stages):
             for place, loss in enumerate(stage.losses):
                 build(f"stages.{number}.losses.{place}", loss)
+        if isinstance(swapper.generator, PeopleGenerator):
+            try:
+                swapper.identity.required_match_threshold()
+            except UserError as error:
+                raise UserError(f"networks.identity: {error}") from None
         _run(recipe, swapper)
     lines = [f"{recipe.name}: {recipe.size} px"]
     for name in Networks.model_fields:

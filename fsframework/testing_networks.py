@@ -100,6 +100,24 @@ def embeds(subject: Subject) -> None:
         )
 
 
+def matches(subject: Subject) -> None:
+    """Check `match_threshold`, a cosine in (-1, 1) where cosines compare faces; trainable encoders may have none."""
+    encoder = subject.component
+    threshold = getattr(encoder, "match_threshold", None)
+    if threshold is None and (encoder.trainable or not encoder.metric):
+        return
+    if not encoder.metric:
+        raise subject.broken(
+            "an encoder with metric = False has no match_threshold; remove it", f"it declares {threshold!r}"
+        )
+    if not isinstance(threshold, float) or not -1 < threshold < 1:
+        raise subject.broken(
+            "an encoder whose cosines compare faces must declare match_threshold, a cosine in (-1, 1); measure it with "
+            "fsf bench verification, or say metric = False",
+            f"match_threshold is {threshold!r}",
+        )
+
+
 def stays_frozen(subject: Subject) -> None:
     """It never leaves eval mode, unless it is trainable."""
     encoder = subject.loaded()
@@ -220,7 +238,7 @@ def shows_maps(subject: Subject) -> None:
     assert isinstance(subject, GeneratorSubject)
     z_id, z_att = subject.inputs(ROWS, CPU)
     with torch.no_grad(), subject.running("maps or knows"):
-        maps, known = made.maps(z_id, z_att), made.knows(z_id)
+        maps, known = made.maps(z_id, z_att), made.knows(z_id, subject.beside[0])
     for level in maps:
         if not isinstance(level, Tensor) or level.ndim != 4 or level.shape[:2] != (len(ROWS), 1):
             raise subject.broken("maps must return a list of maps (B, 1, H, W)", f"it returns {_kind(level)}")
@@ -427,6 +445,7 @@ DETECTOR = (*COMPONENT, *NETWORK[:2], Check("faces", detects), Check("frames", d
 IDENTITY = (
     *COMPONENT,
     Check("embedding", embeds),
+    Check("threshold", matches),
     Check("frozen", stays_frozen),
     Check("gradient", embeds_differentiably),
     *NETWORK,

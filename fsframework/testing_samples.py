@@ -103,6 +103,7 @@ class SmallIdentity(IdentityEncoder):
     name = "small-identity"
     dim = DIM
     trainable = True
+    match_threshold = 0.5  # people of the checks have orthogonal embeddings
 
     def __init__(self) -> None:
         super().__init__(ComponentOptions())

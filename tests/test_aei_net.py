@@ -8,6 +8,7 @@ import torch
 from fsf_benchmarks.plain_aei_net import PlainGenerator
 from fsf_faceshifter import aad
 from fsf_faceshifter.aad import integrate
+from pydantic import ValidationError
 from torch import nn
 from torch.nn import functional as F
 
@@ -283,10 +284,36 @@ def test_every_integration_paints_and_learns(size: int, integration: str, layers
     assert image.shape == (2, 3, size, size)
     image.square().mean().backward()
     assert z_id.grad is not None and z_id.grad.abs().sum() > 0
-    silent = {name.partition(".")[0] for name, value in generator.named_parameters() if value.grad is None}
-    assert silent == ({"affine"} if integration == "spade" else set())  # identity at the start alone
+    assert all(value.grad is not None for value in generator.parameters())
+    assert hasattr(generator, "affine") == (integration != "spade")  # which sees identity at the start alone
     assert all(value.grad is not None for value in attributes.parameters())
     assert len(generator.maps(z_id, z_att)) == (len(z_att) if integration == "aad" else 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "option"),
+    [
+        ("add-generator", {"integration": "add"}),
+        ("cat-generator", {"integration": "cat"}),
+        ("compressed-generator", {"att_levels": 3}),
+        ("adain-generator", {"integration": "adain"}),
+        ("spade-generator", {"integration": "spade"}),
+    ],
+)
+def test_a_name_of_its_own_is_an_option_of_the_generator(name: str, option: dict[str, Any]) -> None:
+    attributes = part("attribute-encoders", "aei-attributes", width=0.125).build(64)
+    z_id, z_att = F.normalize(torch.randn(2, 16), dim=1), attributes(Faces.of(torch.rand(2, 3, 64, 64)))
+    swaps = []
+    for each in (part("generators", name, width=0.125), part("generators", "aad-generator", width=0.125, **option)):
+        torch.manual_seed(0)
+        swaps.append(each.build(64, 16, attributes.channels)(z_id, z_att))
+    torch.testing.assert_close(*swaps, rtol=0, atol=0)
+    torch.manual_seed(0)
+    plain = part("generators", "aad-generator", width=0.125).build(64, 16, attributes.channels)(z_id, z_att)
+    assert not torch.allclose(plain, swaps[0], atol=1e-3)
+    (fixed,) = option
+    with pytest.raises(ValidationError, match=fixed):
+        part("generators", name, **{fixed: "aad" if fixed == "integration" else 2})
 
 
 def test_integrations_are_what_they_say() -> None:

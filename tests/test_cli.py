@@ -229,6 +229,43 @@ def test_list_of_all_components(fsf: Command) -> None:
     assert ("losses", "hinge-gan", "fsf_losses") in lines
 
 
+@pytest.mark.parametrize(
+    ("text", "kind", "name"),
+    [
+        ("DeepFakes", "recipes", "deepfakes"),
+        ("faceswap-gan", "recipes", "faceswap-gan"),
+        ("deepfacelab", "generators", "dfl-liae"),
+        ("FaceSwap", "recipes", "faceswap"),
+        ("nirkin", "recipes", "nirkin"),
+        ("faceshifter", "recipes", "faceshifter"),
+        ("AEI-Net", "attribute-encoders", "aei-attributes"),
+        ("AEI-Net", "generators", "aad-generator"),
+        ("hear-net", "refiners", "hear-net"),
+        ("AdaIN", "generators", "adain-generator"),
+        ("SPADE", "generators", "spade-generator"),
+        ("ablation", "generators", "add-generator"),
+        ("ablation", "generators", "cat-generator"),
+        ("compressed", "generators", "compressed-generator"),
+        ("ArcFace", "losses", "arcface"),
+        ("ArcFace", "identity-encoders", "iresnet"),
+        ("CosFace", "losses", "cosface"),
+    ],
+)
+def test_systems_are_found_by_their_names(fsf: Command, text: str, kind: str, name: str) -> None:
+    status, out, err = fsf("plugins", "list", "--find", text)
+    assert (status, err) == (0, "")
+    assert [kind, name] in [line.split()[:2] for line in out.splitlines()]
+
+
+def test_find_within_a_kind(fsf: Command) -> None:
+    out = fsf("plugins", "list", "recipe", "--find", "deepfacelab")[1]
+    assert [line.split()[1] for line in out.splitlines()[1:] if line.startswith("recipes")] == [
+        "deepfacelab-df",
+        "deepfacelab-liae",
+    ]
+    assert fsf("plugins", "list", "--find", "zzz")[0] == 1
+
+
 @pytest.mark.parametrize("kind", ["losses", "loss", "Loss"])
 def test_list_of_one_kind(fsf: Command, kind: str) -> None:
     kinds = {line.split()[0] for line in fsf("plugins", "list", kind)[1].splitlines()[1:]}

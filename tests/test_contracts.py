@@ -14,7 +14,11 @@ from fsframework.testing_samples import portrait
 # Options of those that need some, or are large or slow by default.
 OPTIONS: dict[str, dict[str, Any]] = {
     "aad-generator": {"width": 0.125},
+    "adain-generator": {"width": 0.125},
+    "add-generator": {"width": 0.125},
     "aei-attributes": {"width": 0.125},
+    "cat-generator": {"width": 0.125},
+    "compressed-generator": {"width": 0.125},
     "dfl-df": {"people": 3, "width": 0.125},
     "dfl-encoder": {"width": 0.125},
     "dfl-liae": {"people": 3, "width": 0.125},
@@ -29,6 +33,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "person-decoders": {"people": 3, "width": 0.125, "mask": True},
     "rendered-heads": {"people": 4, "pictures": 2},
     "shared-encoder": {"width": 0.125},
+    "spade-generator": {"width": 0.125},
     "verification": {"judge": {"use": "dlib-resnet"}, "pairs": 20},
 }
 # Of those that read files which cannot be shipped: option -> file in the shared folder.
@@ -50,6 +55,8 @@ ENCODERS: dict[str, dict[str, Part]] = {
     },
     "person-decoders": {"attributes": part("attribute-encoders", "shared-encoder", width=0.125)},
 }
+for name in ("adain", "add", "cat", "compressed", "spade"):
+    ENCODERS[f"{name}-generator"] = ENCODERS["aad-generator"]
 ELSEWHERE = {
     "face-folder": "needs a folder of pictures: below",
     "ffpp": "needs FaceForensics++: test_ffpp.py",

@@ -613,7 +613,7 @@ def test_what_is_no_run_is_refused(tmp_path: Path, expect_error: Callable[..., A
 
 def test_a_source_whom_the_model_cannot_paint_is_refused(folder: Path, expect_error: Callable[..., Any]) -> None:
     class Selective(Painter):
-        def knows(self, z_id: Tensor) -> Tensor:
+        def knows(self, z_id: Tensor, identity: IdentityEncoder) -> Tensor:
             return z_id[:, 2] < 0
 
     converter = build(Selective)

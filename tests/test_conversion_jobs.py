@@ -18,11 +18,11 @@ import pytest
 import skimage.data
 import torch
 
-from fsframework.conversion import Converter
+from fsframework.conversion import Converter, Source
 from fsframework.conversion_folder import DONE, NOTE, place_of
 from fsframework.conversion_jobs import check_places, named, swap_places
 from fsframework.conversion_video import painted, plan
-from fsframework.conversion_who import Who, chosen_tracks
+from fsframework.conversion_who import Person, Who, chosen_tracks
 from fsframework.images import is_marked, read_image, write_image
 from fsframework.pasting import DEFAULT_PASTING, Paster, Pasting
 from fsframework.provenance import Marking
@@ -30,6 +30,7 @@ from fsframework.shares import Shard
 from fsframework.testing_samples import portrait, somebody
 from fsframework.testing_video import make_video, scene
 from fsframework.tracking import Track
+from fsframework.types import Faces
 from fsframework.verification import verify
 from fsframework.video import probe, read
 
@@ -122,6 +123,14 @@ def test_people_get_their_own_sources(place: Path, monkeypatch: pytest.MonkeyPat
     assert swap_places(converter, place / "frame.png", place / "frame-out.png", [], "largest", right) == 0
     apart = np.abs(read_image(place / "frame-out.png").astype(int) - frame).mean(axis=(0, 2))
     assert apart[:160].max() < 4 < apart[160:].max()  # the watermark changes some grey levels everywhere
+
+
+def test_people_match_from_the_threshold_of_the_encoder() -> None:
+    source = Source(Faces.of(torch.zeros(1, 3, 8, 8)), torch.zeros(1, 2))
+    near = torch.tensor([[0.6, 0.8]])  # cosine 0.6 to the reference
+    for threshold, expected in ((0.59, {0: source}), (0.61, {})):
+        who = Who(people=[Person(torch.tensor([[1.0, 0.0]]), source, threshold)])
+        assert who.of_tracks([track_at(0, 2, 10)], {0: near}) == expected
 
 
 @pytest.mark.parametrize("text", ["a.png", "=a.png", "a.png=", ""])

@@ -1,6 +1,7 @@
 """`fsf extract`: crops, their table, filters, copies, people, broken files."""
 
 import csv
+import runpy
 import subprocess
 import sys
 import time
@@ -22,7 +23,6 @@ from fsframework.extraction_assembly import TABLE, Looks, group, is_copy
 from fsframework.extraction_faces import Wanted, sharpness, small
 from fsframework.files import package_file
 from fsframework.images import is_marked, read_image, write_image
-from fsframework.people import KNOWN
 from fsframework.plugins import part
 from fsframework.shares import Shard
 from fsframework.testing_samples import LANDMARKS, portrait
@@ -250,7 +250,7 @@ def test_group_numbers_people_by_their_faces() -> None:
     centres = np.linalg.qr(rng.normal(size=(64, 3)))[0].T
     of = np.array([2, 0, 0, 1, 0, 2, 0])
     z_id = centres[of] + 0.05 * rng.normal(size=(7, 64))
-    assert group(z_id / np.linalg.norm(z_id, axis=1, keepdims=True)) == [1, 0, 0, 2, 0, 1, 0]
+    assert group(z_id / np.linalg.norm(z_id, axis=1, keepdims=True), 0.5) == [1, 0, 0, 2, 0, 1, 0]
 
 
 def test_copies_are_those_of_all_pairs() -> None:
@@ -266,7 +266,8 @@ def test_copies_are_those_of_all_pairs() -> None:
     assert 1024 < looks.count == len(seen) < 2900  # more than there was room for, and copies enough
 
 
-def test_group_is_the_rule_it_says() -> None:
+@pytest.mark.parametrize("threshold", [0.5, 0.6])
+def test_group_is_the_rule_it_says(threshold: float) -> None:
     rng = np.random.default_rng(1)
     centres = rng.normal(size=(150, 16))
     z_id = centres[rng.integers(0, 150, 2000)] + 0.5 * rng.normal(size=(2000, 16))
@@ -274,14 +275,25 @@ def test_group_is_the_rule_it_says() -> None:
     means: list[np.ndarray] = []
     for row in z_id:
         likeness = [row @ mean / np.linalg.norm(mean) for mean in means]
-        if means and max(likeness) >= KNOWN:
+        if means and max(likeness) >= threshold:
             means[int(np.argmax(likeness))] = means[int(np.argmax(likeness))] + row
         else:
             means.append(row)
     nearest = np.array([np.argmax([row @ mean / np.linalg.norm(mean) for mean in means]) for row in z_id])
-    found = np.array(group(z_id))
+    found = np.array(group(z_id, threshold))
     assert 64 < len(means) == len(set(zip(nearest, found, strict=True))) == found.max() + 1
     assert (np.diff(np.bincount(found)) <= 0).all()
+
+
+def test_pairwise_f1_against_brute_force() -> None:
+    script = runpy.run_path(str(Path(__file__).parents[1] / "benchmarks" / "clustering.py"))
+    labels, people = np.random.default_rng(0).integers(0, 5, (2, 40)).tolist()
+    pairs = [(labels[i] == labels[j], people[i] == people[j]) for j in range(40) for i in range(j)]
+    right = pairs.count((True, True))
+    clustered, known = (sum(pair[place] for pair in pairs) for place in (0, 1))
+    assert script["f1"](labels, people) == (right / clustered, right / known, 2 * right / (clustered + known))
+    assert script["f1"](people, people) == (1, 1, 1)
+    assert script["f1"]([0, 1], [0, 1]) == (1, 1, 1)
 
 
 def test_sharpness_and_copies() -> None:

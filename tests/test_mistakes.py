@@ -72,6 +72,7 @@ class Mine(IdentityEncoder):
     "Mine."
     name = "mine"
     dim = 3
+    match_threshold = 0.5
     def __init__(self, options):
         super().__init__(options)
         self.layer = nn.Linear(3, 3)
@@ -174,6 +175,28 @@ MISTAKES = {
         IDENTITY + "    def forward(self, faces): return self.colour(faces)",
         11,
         varies=FLOAT,
+    ),
+    "an encoder without a threshold": Mistake(
+        "threshold",
+        "identity_encoders",
+        IDENTITY.replace("    match_threshold = 0.5\n", "")
+        + "    def forward(self, faces): return nn.functional.normalize(self.colour(faces), dim=1)",
+        "11): an encoder whose cosines compare faces must declare match_threshold, a cosine in (-1, 1); measure it "
+        "with fsf bench verification, or say metric = False; match_threshold is None",
+    ),
+    "a threshold that is no cosine": Mistake(
+        "threshold",
+        "identity_encoders",
+        IDENTITY.replace("0.5", "1.0")
+        + "    def forward(self, faces): return nn.functional.normalize(self.colour(faces), dim=1)",
+        "11): an encoder whose cosines compare faces must declare match_threshold, a cosine in (-1, 1); measure it "
+        "with fsf bench verification, or say metric = False; match_threshold is 1.0",
+    ),
+    "a threshold without a metric": Mistake(
+        "threshold",
+        "identity_encoders",
+        IDENTITY + "    metric = False\n    def forward(self, faces): return self.colour(faces)",
+        "11): an encoder with metric = False has no match_threshold; remove it; it declares 0.5",
     ),
     "an encoder left in train mode": Mistake(
         "frozen",

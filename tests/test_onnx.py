@@ -13,11 +13,12 @@ import onnx
 import onnxruntime  # type: ignore[import-untyped]
 import pytest
 import torch
+from fsf_identity.dlib_resnet import DlibResNet
 from skimage import data
 from torch import Tensor
 
 from fsframework import cli, models, onnx_export
-from fsframework.components import Swapper
+from fsframework.components import IdentityEncoder, Swapper
 from fsframework.conversion import Converter
 from fsframework.errors import UserError
 from fsframework.evaluation import bench
@@ -66,7 +67,7 @@ class Branching(Masked):
 class Choosy(Masked):
     """Paints only some people."""
 
-    def knows(self, z_id: Tensor) -> Tensor:
+    def knows(self, z_id: Tensor, identity: IdentityEncoder) -> Tensor:
         return z_id[:, 0] > 0
 
 
@@ -144,6 +145,7 @@ def test_the_file_says_what_it_is(made: dict[str, tuple[str | Path, Path]]) -> N
     ours = models.load(file).swapper
     assert about["sha256"] == digest(trained.swapper) == digest(ours)  # by which videos know whose work they go on with
     assert ours.identity.metric and ours.identity.dim == trained.swapper.identity.dim
+    assert ours.identity.match_threshold == trained.swapper.identity.match_threshold == DlibResNet.match_threshold
     assert Recipe.parse(about["recipe"], "recipe").digest() == trained.recipe.digest()
     assert [value.name for value in model.graph.input] == ["source", "target"]
     assert [value.name for value in model.graph.output] == ["swap", "z_id"]

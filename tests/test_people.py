@@ -1,6 +1,7 @@
 """Generators that know their people: who is enrolled, who paints, and what is refused."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import pytest
@@ -8,7 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from fsframework.components import IdentityEncoder
 from fsframework.people import PeopleGenerator
+from fsframework.plugins import part
+from fsframework.recipe_check import check_file
 
 DIM = 16
 
@@ -47,10 +51,38 @@ def test_each_embedding_goes_to_the_nearest_person() -> None:
     assert sorted(torch.cat(list(found.values())).tolist()) == list(range(6))
 
 
+def encoder(match_threshold: float) -> IdentityEncoder:
+    made = IdentityEncoder(IdentityEncoder.Options())
+    made.match_threshold = match_threshold
+    return made
+
+
 def test_strangers_are_not_known() -> None:
     stranger = F.one_hot(torch.tensor([9]), DIM).float()
     known, _ = embeddings(3, 1)
-    assert enrolled().knows(torch.cat([known, stranger])).tolist() == [True, True, True, False]
+    assert enrolled().knows(torch.cat([known, stranger]), encoder(0.5)).tolist() == [True, True, True, False]
+
+
+def test_the_encoder_says_who_is_a_stranger() -> None:
+    between = F.normalize(torch.eye(DIM)[:1] + torch.eye(DIM)[9:10], dim=1)  # cosine 0.71 to the first person
+    assert enrolled().knows(between, encoder(0.6)).tolist() == [True]
+    assert enrolled().knows(between, encoder(0.8)).tolist() == [False]
+
+
+@pytest.mark.parametrize("name", ["face-texture", "timm-recogniser"])
+def test_encoders_without_a_threshold_are_refused(
+    name: str, expect_error: Callable[..., AbstractContextManager[Any]]
+) -> None:
+    with expect_error(f"{name}: has no match_threshold"):
+        enrolled().knows(torch.eye(DIM)[:1], part("identity-encoders", name).build())
+
+
+def test_a_trained_encoder_has_the_threshold_of_its_options() -> None:
+    made = part("identity-encoders", "timm-recogniser", backbone="lcnet_035", match_threshold=0.3).build()
+    assert made.required_match_threshold() == 0.3
+    for wrong in (1.0, -1.0):
+        with pytest.raises(ValueError, match="match_threshold"):
+            part("identity-encoders", "timm-recogniser", match_threshold=wrong)
 
 
 @pytest.mark.parametrize("shown", [2, 4])
@@ -72,3 +104,13 @@ def test_people_come_with_the_weights() -> None:
     other = PeopleGenerator(PeopleGenerator.Options(people=3), 32, DIM, [4])
     other.load_state_dict(enrolled().state_dict())
     assert torch.equal(other.centres, enrolled().centres)
+
+
+def test_recipes_need_an_encoder_that_tells_people_apart(
+    expect_error: Callable[..., AbstractContextManager[Any]],
+) -> None:
+    with expect_error("deepfakes: networks.identity: timm-recogniser: has no match_threshold"):
+        check_file("deepfakes", ["networks.identity={use: timm-recogniser}"])
+    assert "timm-recogniser" in check_file(
+        "deepfakes", ["networks.identity={use: timm-recogniser, match_threshold: 0.3}"]
+    )

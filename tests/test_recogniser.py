@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from fsf_benchmarks.verification import accuracy, best_threshold, pairs_of, rank1
+from fsf_benchmarks.verification import accuracy, all_cosines, best_threshold, pairs_of, rank1, threshold_at
 from fsf_losses.margin import Margin
+from pydantic import ValidationError
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -94,6 +95,24 @@ def test_directions_are_learned_from_what_was_seen() -> None:
     assert loss.directions.grad is not None
     toward = loss.directions.data - loss.directions.grad
     assert toward[0, 0] > toward[0, 1] and toward[1, 1] > toward[1, 0]  # each turns to its own person
+
+
+@pytest.mark.parametrize("name", ["cosface", "arcface"])
+def test_a_margin_with_a_name_is_that_kind(name: str) -> None:
+    embedding, person = F.normalize(torch.randn(4, 128), dim=1), torch.tensor([0, 1, 2, -1])
+    losses = [part("losses", name, people=3).build(), part("losses", "margin", people=3, kind=name).build()]
+    losses[1].load_state_dict(losses[0].state_dict())
+    assert torch.equal(*(loss.term(embedding, person) for loss in losses))
+    with pytest.raises(ValidationError, match="kind"):
+        part("losses", name, kind="arcface" if name == "cosface" else "cosface")
+
+
+def test_recipes_name_losses_and_generators_by_their_own_names(file: Path) -> None:
+    assert "arcface" in check_file(str(file), ["stages.0.losses=[{use: arcface, people: 8}]"])
+    for name in ("add", "cat", "compressed", "adain", "spade"):
+        assert f"{name}-generator" in check_file(
+            "ablation", [f"networks.generator={{use: {name}-generator, width: 0.125}}", "data={use: orl}"]
+        )
 
 
 def test_margin_refuses_what_does_not_fit(expect_error: Callable[..., Any]) -> None:
@@ -180,6 +199,8 @@ def test_it_judges_as_a_file(
     (row,) = found["rows"]
     assert row["faces"] == 20 and row["pairs"] == 2 * 5 * 6
     assert row["accuracy_percent"] > 60 and row["cosine_same"] > row["cosine_different"]
+    assert row["pairs_different"] == 10 * 4 * 4 and row["far"] == pytest.approx(10 / 160, rel=1e-2)
+    assert -1 < row["threshold"] <= 1 and 0 <= row["tar_percent"] <= 100
     with expect_error("judge.safetensors", hide={str(file.parent): "TMP"}):
         Converter(out, "cpu")
     with pytest.raises(UserError, match=r"size mismatch for network\.classifier\.weight") as caught:
@@ -248,6 +269,26 @@ def test_accuracy() -> None:
     rng = np.random.default_rng(0)
     assert 0.4 < accuracy(rng.normal(size=400), rng.normal(size=400)) < 0.6
     assert 0.5 < best_threshold(np.array([0.6, 0.9]), np.array([0.1, 0.5])) <= 0.6
+
+
+def test_threshold_of_a_false_accept_rate_against_brute_force(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fsf_benchmarks.verification.ROWS", 7)  # several blocks
+    rng = np.random.default_rng(0)
+    people = np.concatenate([np.repeat(np.arange(20), 3), [-1, -1]])
+    vectors = rng.normal(size=(62, 8))
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    pairs = [(i, j) for j in range(60) for i in range(j)]
+    expected = {
+        same: sorted(float(vectors[i] @ vectors[j]) for i, j in pairs if (people[i] == people[j]) is same)
+        for same in (np.True_, np.False_)
+    }
+    alike, unlike = all_cosines(vectors, people)
+    np.testing.assert_allclose(np.sort(alike), expected[np.True_], atol=1e-6)
+    np.testing.assert_allclose(np.sort(unlike), expected[np.False_], atol=1e-6)
+    threshold, far = threshold_at(unlike, 0.02)
+    assert far == 0.02 and (unlike >= threshold).sum() == round(0.02 * len(unlike)) == 34
+    threshold, far = threshold_at(unlike, 1e-3)  # two pairs would be too few
+    assert far == pytest.approx(10 / len(unlike), rel=1e-2) and (unlike >= threshold).sum() == 10
 
 
 def test_verification_needs_people(tmp_path: Path, expect_error: Callable[..., Any]) -> None:

@@ -1,4 +1,4 @@
-"""Verification: can a recogniser tell whether two pictures show one person? What a judge is worth."""
+"""Face verification: accuracy of an identity encoder, and the cosine from which two faces match."""
 
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -13,15 +13,21 @@ from fsframework.errors import UserError
 from fsframework.plugins import Part, use
 
 FOLDS = 10
+FALSE_ACCEPTS = 10  # fewest that a false-accept rate may rest on
+ROWS = 1024  # embeddings that are compared with all others at once
 
 
 class Verification(Benchmark):
-    """How well an identity encoder knows people again. Needs no run: `fsf bench verification --set judge={use: NAME}`.
+    """Measure face verification by an identity encoder. Needs no run: `fsf bench verification --set judge={use: NAME}`.
 
     `accuracy` is that of Huang et al.'s protocol for LFW (2007): as many pairs of one person as of two, in ten folds of
     pairs, each judged by the threshold that is best on the other nine. The pairs are not theirs: all of one person,
     up to `pairs`, and random others. `rank1` is the share of pictures, of people with several, whose nearest other
     picture shows the same person. Folds share people, so intervals would be too narrow and none is given.
+
+    `threshold` is the cosine at which the share `far` of all pairs of two people is accepted, and `tar_percent` the
+    share of all pairs of one person accepted there. An encoder's `match_threshold` is such a threshold. A data set with
+    too few pairs for the rate that is asked for gets the lowest rate with ten false accepts, and `far` says which.
     """
 
     name = "verification"
@@ -40,6 +46,7 @@ class Verification(Benchmark):
         split: Literal["train", "test", "all"] = Field("test", description="Which people.")
         pairs: int = Field(3000, ge=FOLDS, description="Pairs of one person at most; as many of two.")
         seed: int = Field(0, ge=0, description="Of the pairs that are drawn.")
+        far: float = Field(1e-3, gt=0, lt=1, description="False-accept rate of the threshold, over all pairs.")
 
     options: Options
 
@@ -53,6 +60,8 @@ class Verification(Benchmark):
             raise UserError(f"{self.name}: data: shows {len(same)} pairs of one person, {FOLDS} are needed; add faces")
         vectors = embed(options.judge, faces, device)
         alike, unlike = ((vectors[pairs[:, 0]] * vectors[pairs[:, 1]]).sum(axis=1) for pairs in (same, different))
+        all_alike, all_unlike = all_cosines(vectors, people)
+        threshold, far = threshold_at(all_unlike, options.far)
         row = {
             "judge": options.judge.name,
             "faces": len(faces),
@@ -61,6 +70,10 @@ class Verification(Benchmark):
             "rank1_percent": round(100 * rank1(vectors, people), 2),
             "cosine_same": round(float(alike.mean()), 3),
             "cosine_different": round(float(unlike.mean()), 3),
+            "pairs_different": len(all_unlike),
+            "far": far,
+            "threshold": round(threshold, 3),
+            "tar_percent": round(100 * float((all_alike >= threshold).mean()), 2),
         }
         return {"rows": [row], **environment(device)}
 
@@ -82,6 +95,31 @@ def pairs_of(people: np.ndarray, count: int, rng: np.random.Generator) -> tuple[
     same, different = (np.stack([one[chosen], other[chosen]], axis=1) for chosen in (equal, ~equal))
     count = min(count, len(same), len(different))
     return rng.permutation(same)[:count], rng.permutation(different)[:count]
+
+
+def all_cosines(vectors: np.ndarray, people: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the cosines (n,) float32 of all pairs of one person, and of two; people are numbers, -1 unknown."""
+    known = np.flatnonzero(people >= 0)
+    vectors, people = vectors[known].astype(np.float32), people[known]
+    alike, unlike = [], []
+    for start in range(0, len(known), ROWS):
+        cosines = vectors[start : start + ROWS] @ vectors.T
+        rows, columns = np.arange(start, start + len(cosines))[:, None], np.arange(len(known))
+        same, once = people[rows] == people, columns > rows
+        alike.append(cosines[same & once])
+        unlike.append(cosines[~same & once])
+    return np.concatenate(alike), np.concatenate(unlike)
+
+
+def threshold_at(unlike: np.ndarray, far: float) -> tuple[float, float]:
+    """Return the cosine at which a share of the pairs of two people (n,) is accepted, and that share.
+
+    The share is `far`, or the lowest with FALSE_ACCEPTS accepted pairs, where there are too few pairs for `far`.
+    """
+    accepted = min(max(round(far * len(unlike)), FALSE_ACCEPTS), len(unlike))
+    place = len(unlike) - accepted
+    rate = far if accepted == round(far * len(unlike)) else float(f"{accepted / len(unlike):.3g}")
+    return float(np.partition(unlike, place)[place]), rate
 
 
 def accuracy(alike: np.ndarray, unlike: np.ndarray) -> float:

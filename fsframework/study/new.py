@@ -163,7 +163,8 @@ def _swaps(trained: Trained, first: Trained, plan: Evaluation, asked: Evaluation
     _, own = at_size(first.recipe, plan, trained.recipe.size)
     swapped = swap_all(replace(own, pairs=asked.pairs), trained.swapper, trained.device)
     for result in swapped.results:
-        if not bool(trained.swapper.generator.knows(result.z_id.to(trained.device)).all()):
+        swapper = trained.swapper
+        if not bool(swapper.generator.knows(result.z_id.to(trained.device), swapper.identity).all()):
             raise UserError(
                 f"{trained.recipe.name}: paints only people whom it was trained on, and not everybody in these pairs "
                 "is one of them; leave it out, or take pairs of its people with --set data=... and --pairs"

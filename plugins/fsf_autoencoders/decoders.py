@@ -14,7 +14,7 @@ START = 8  # side of the map that the shared encoder hands on
 
 
 class PersonDecoders(PeopleGenerator):
-    """One decoder for each person of the training data; the source decides which of them paints.
+    """DeepFakes' and FaceSwap-GAN's decoders, one for each person of the training data; the source selects one.
 
     The layout is that of the first DeepFakes program (2017; no paper), as its successors describe it: doubling
     convolutions to 256, 128 and 64 channels at 64 px, then a convolution 5x5 to the picture. Larger crops start with

@@ -108,7 +108,7 @@ class _Dfl(PeopleGenerator):
 
 
 class DflDf(_Dfl):
-    """DF: one bottleneck for all, a decoder for each person (section 3.2, figure 3)."""
+    """DeepFaceLab's DF: one bottleneck for all, a decoder for each person (section 3.2, figure 3)."""
 
     name = "dfl-df"
 
@@ -125,7 +125,7 @@ class DflDf(_Dfl):
 
 
 class DflLiae(_Dfl):
-    """LIAE: one decoder for all; bottlenecks tell the people apart (section 3.2, figure 3).
+    """DeepFaceLab's LIAE: one decoder for all; bottlenecks tell the people apart (section 3.2, figure 3).
 
     A code of all people and a code of one are concatenated. The paper has two people, one of whom uses the common
     code twice: so does here the first of any number, and each other person has a bottleneck of their own.

@@ -14,7 +14,7 @@ COARSEST = 4  # side of the map that is squeezed through the bottleneck
 
 
 class SharedEncoder(AttributeEncoder):
-    """Squeezes a face of anybody into few numbers: what people have in common is pose, expression and light.
+    """DeepFakes' and FaceSwap-GAN's encoder, shared by all people: pose, expression and light in few numbers.
 
     The layout is that of the first DeepFakes program (2017; no paper), as its successors describe it: at 64 px four
     halving convolutions 5x5 to 128, 256, 512 and 1024 channels, a linear layer to 1024 numbers, another one back to

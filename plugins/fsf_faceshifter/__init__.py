@@ -1,5 +1,12 @@
 """FaceShifter: AEI-Net, HEAR-Net, their losses and data, and trained weights."""
 
+from fsf_faceshifter.ablations import (
+    AdainGenerator,
+    AddGenerator,
+    CatGenerator,
+    CompressedGenerator,
+    SpadeGenerator,
+)
 from fsf_faceshifter.aei_net import AadGenerator, AeiAttributes
 from fsf_faceshifter.hardest import Hardest
 from fsf_faceshifter.hear_net import HearNet
@@ -19,7 +26,7 @@ def register_attribute_encoders() -> list[type[AttributeEncoder]]:
 
 @hookimpl
 def register_generators() -> list[type[Generator]]:
-    return [AadGenerator]
+    return [AadGenerator, AdainGenerator, AddGenerator, CatGenerator, CompressedGenerator, SpadeGenerator]
 
 
 @hookimpl

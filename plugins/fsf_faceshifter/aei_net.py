@@ -40,7 +40,7 @@ def level_count(size: int) -> int:
 
 
 class AeiAttributes(AttributeEncoder):
-    """U-Net whose decoder maps are the attributes z_att^k (section 3.1, multi-level attributes encoder).
+    """AEI-Net's multi-level attribute encoder, a U-Net whose decoder maps are the attributes z_att^k (section 3.1).
 
     The last level of the paper is the one before it, upsampled twice without weights. Here it is that map itself: the
     generator upsamples what it makes of it, which is the same numbers for a quarter of the arithmetic. No attribute is
@@ -196,7 +196,7 @@ class AadBlock(nn.Module):
 
 
 class AadGenerator(Generator):
-    """Adaptive Attentional Denormalization generator (section 3.1): z_id steered by z_att, level by level.
+    """AEI-Net's generator, Adaptive Attentional Denormalization (section 3.1): z_id steered by z_att, level by level.
 
     Departures: the paper does not say how weights start; here gammas start around 1, and the identity branch as strong
     as the attribute branch (public code starts it near 0, and the network then learns to copy the target).
@@ -238,12 +238,13 @@ class AadGenerator(Generator):
         )
 
     options: Options
+    affine: nn.Linear  # not with spade, whose layers do not see the identity
 
     def __init__(self, options: Options, size: int, id_dim: int, att_channels: list[int]) -> None:
         super().__init__(options, size, id_dim, att_channels)
         levels = level_count(size)
         if len(att_channels) != levels:
-            raise ValueError(f"aad-generator needs {levels} attribute maps at {size} px, not {len(att_channels)}")
+            raise ValueError(f"{self.name} needs {levels} attribute maps at {size} px, not {len(att_channels)}")
         channels = [min(c, options.most) for c in [1024] * levels + [512, 256, 128, 64]]
         widths = [*(scaled(c, options.width) for c in channels), 3][-levels - 1 :]  # before and after each block
         self.start = nn.ConvTranspose2d(id_dim, widths[0], 2)
@@ -255,7 +256,8 @@ class AadGenerator(Generator):
         ]
         self.blocks = nn.ModuleList(blocks)
         self.block_channels = [block.affine_channels for block in blocks]
-        self.affine = nn.Linear(id_dim, sum(self.block_channels))
+        if options.integration != "spade":
+            self.affine = nn.Linear(id_dim, sum(self.block_channels))
         self._reset(blocks)
 
     def _used(self, levels: list[Any]) -> list[Any]:
@@ -264,16 +266,18 @@ class AadGenerator(Generator):
 
     def _reset(self, blocks: list[AadBlock]) -> None:
         """Start values of gammas and betas. Embeddings have unit length, so the deviation is that of gamma itself."""
-        nn.init.normal_(self.affine.weight, std=0.5)
-        self.affine.bias.data.zero_()
-        for block, id_bias in zip(blocks, self.affine.bias.data.split(self.block_channels), strict=True):
-            att_bias = cast(Tensor, block.att.bias).data.zero_()
-            for part in (id_bias, att_bias):
-                for layer in part.chunk(block.affine_layers):
-                    layer.chunk(2)[0].fill_(1.0)  # gamma
+        biases = [(block, cast(Tensor, block.att.bias).data) for block in blocks]
+        if self.options.integration != "spade":
+            nn.init.normal_(self.affine.weight, std=0.5)
+            biases += zip(blocks, self.affine.bias.data.split(self.block_channels), strict=True)
+        for block, bias in biases:
+            for layer in bias.zero_().chunk(block.affine_layers):
+                layer.chunk(2)[0].fill_(1.0)  # gamma
 
     def identity_affine(self, z_id: Tensor) -> list[Tensor]:
         """gamma_id and beta_id of every block, (B, C, 1, 1) each. They depend on the source alone."""
+        if self.options.integration == "spade":
+            return [z_id.new_zeros(len(z_id), channels, 1, 1) for channels in self.block_channels]
         return list(self.affine(z_id)[..., None, None].split(self.block_channels, dim=1))
 
     def _started(self, z_id: Tensor) -> Tensor:

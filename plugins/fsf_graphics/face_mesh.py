@@ -18,7 +18,7 @@ from fsframework.types import Faces
 
 
 class FaceMesh(Generator):
-    """Fits a head of 68 landmarks to both faces and renders the source's picture on it, with a mask of what is seen.
+    """Render the source's picture on a head of 68 landmarks, as FaceSwap and Nirkin et al. do, and its mask.
 
     What FaceSwap (Kowalski, 2016; a program without a paper) and Nirkin et al. (arXiv:1704.06729, section 3) have in
     common. Their heads are Candide-3 and a statistical model of scans; ours was learned from landmarks by structure

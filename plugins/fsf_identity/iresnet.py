@@ -45,7 +45,7 @@ class Block(nn.Module):
 
 
 class IResNet(IdentityEncoder):
-    """A residual network of 18, 34, 50 or 100 layers with insightface's names; 512 numbers of unit length.
+    """ArcFace's and CosFace's residual network of 18, 34, 50 or 100 layers (insightface); 512 numbers of unit length.
 
     It reads published state dicts of ArcFace, CosFace and the like, and what a run of recipes/recogniser.yaml left of
     it. A layout only: no published weights were at hand, so names, shapes and numbers of weights were tested, and
@@ -65,11 +65,19 @@ class IResNet(IdentityEncoder):
         sha256: str | None = Field(
             None, pattern="^[0-9a-fA-F]{64}$", description="What the SHA-256 of `weights` must be; null: any."
         )
+        match_threshold: float | None = Field(
+            None,
+            gt=-1,
+            lt=1,
+            description="Cosine from which two faces match, as `fsf bench verification` prints it for these weights; "
+            "null: not measured, and what compares people refuses this encoder.",
+        )
 
     options: Options
 
     def __init__(self, options: Options) -> None:
         super().__init__(options)
+        self.match_threshold = options.match_threshold
         self.crop = FixedCrop(box_to(POINTS, landmarks=range(5), width=SIDE), (SIDE, SIDE))
         self.conv1 = nn.Conv2d(3, WIDTHS[0], 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(WIDTHS[0])

@@ -42,11 +42,19 @@ class TimmRecogniser(IdentityEncoder):
         sha256: str | None = Field(
             None, pattern="^[0-9a-fA-F]{64}$", description="What the SHA-256 of `weights` must be; null: any."
         )
+        match_threshold: float | None = Field(
+            None,
+            gt=-1,
+            lt=1,
+            description="Cosine from which two faces match, as `fsf bench verification` prints it for these weights; "
+            "null: not measured, and what compares people refuses this encoder.",
+        )
 
     options: Options
 
     def __init__(self, options: Options) -> None:
         super().__init__(options)
+        self.match_threshold = options.match_threshold
         self.crop = FixedCrop(BOX, (SIDE, SIDE))
         try:
             self.network = timm_network(options.backbone, num_classes=DIM, **options.arguments)

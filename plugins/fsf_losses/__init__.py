@@ -4,7 +4,7 @@ from fsf_losses.dssim import Dssim
 from fsf_losses.eyes import Eyes
 from fsf_losses.hinge_gan import HingeGan
 from fsf_losses.identity import Identity
-from fsf_losses.margin import Margin
+from fsf_losses.margin import ArcFace, CosFace, Margin
 from fsf_losses.reconstruction import Reconstruction
 from fsframework import hookimpl
 from fsframework.components import Loss
@@ -12,4 +12,4 @@ from fsframework.components import Loss
 
 @hookimpl
 def register_losses() -> list[type[Loss]]:
-    return [Dssim, Eyes, HingeGan, Identity, Margin, Reconstruction]
+    return [ArcFace, CosFace, Dssim, Eyes, HingeGan, Identity, Margin, Reconstruction]

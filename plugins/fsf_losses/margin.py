@@ -50,10 +50,12 @@ class Margin(Loss):
         """The recogniser's term, a scalar; 0 where nobody in the batch is known. Raises UserError: too many people."""
         person = batch.target.person
         if len(person) and person.max() >= self.options.people:
-            raise UserError(f"margin: the data show more than {self.options.people} people; raise the option people")
+            most = self.options.people
+            raise UserError(f"{self.name}: the data show more than {most} people; raise the option people")
         embedding = swapper.identity(Faces.of(self.views(batch.target.image))).float()
         if embedding.shape[1] != self.options.dim:
-            raise UserError(f"margin: the embedding has {embedding.shape[1]} numbers; give the option dim that value")
+            dim = embedding.shape[1]
+            raise UserError(f"{self.name}: the embedding has {dim} numbers; give the option dim that value")
         self._seen.append((embedding.detach(), person))
         return self.term(embedding, person)
 
@@ -95,3 +97,21 @@ class Margin(Loss):
         covered = (rows[None, None, :, None] - drawn(0, 1) * size).abs() < half
         covered = covered & ((rows[None, None, None, :] - drawn(0, 1) * size).abs() < half)
         return seen.masked_fill(covered, 0.0).clamp(-1, 1)
+
+
+class CosFace(Margin):
+    """CosFace (Wang et al., arXiv:1801.09414): `margin` whose margin is taken off the cosine (kind: cosface)."""
+
+    name = "cosface"
+
+    class Options(Margin.Options):
+        kind: Literal["cosface"] = Field("cosface", description="Fixed: what the name stands for.")
+
+
+class ArcFace(Margin):
+    """ArcFace (Deng et al., arXiv:1801.07698): `margin` whose margin is added to the angle (kind: arcface)."""
+
+    name = "arcface"
+
+    class Options(Margin.Options):
+        kind: Literal["arcface"] = Field("arcface", description="Fixed: what the name stands for.")
