@@ -181,22 +181,20 @@ MISTAKES = {
         "identity_encoders",
         IDENTITY.replace("    match_threshold = 0.5\n", "")
         + "    def forward(self, faces): return nn.functional.normalize(self.colour(faces), dim=1)",
-        "11): an encoder whose cosines compare faces must declare match_threshold, a cosine in (-1, 1); measure it "
-        "with fsf bench verification, or say metric = False; match_threshold is None",
+        11,
     ),
     "a threshold that is no cosine": Mistake(
         "threshold",
         "identity_encoders",
         IDENTITY.replace("0.5", "1.0")
         + "    def forward(self, faces): return nn.functional.normalize(self.colour(faces), dim=1)",
-        "11): an encoder whose cosines compare faces must declare match_threshold, a cosine in (-1, 1); measure it "
-        "with fsf bench verification, or say metric = False; match_threshold is 1.0",
+        11,
     ),
     "a threshold without a metric": Mistake(
         "threshold",
         "identity_encoders",
         IDENTITY + "    metric = False\n    def forward(self, faces): return self.colour(faces)",
-        "11): an encoder with metric = False has no match_threshold; remove it; it declares 0.5",
+        11,
     ),
     "an encoder left in train mode": Mistake(
         "frozen",
