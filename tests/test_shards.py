@@ -3,6 +3,7 @@
 import io
 import os
 import pickle
+import re
 import signal
 import subprocess
 import sys
@@ -79,6 +80,11 @@ def refusal(*args: Any, **options: Any) -> str:
         opened(*args, **options)
     assert "\n" not in str(caught.value)
     return str(caught.value)
+
+
+def without_reason(message: str) -> str:
+    """Cut the words of tarfile and Pillow, which differ between their versions, out of a message."""
+    return re.sub(r"(is damaged|cannot be read): [^;]*;", r"\1: REASON;", message)
 
 
 def tar(path: Path, members: Sequence[tuple[str, bytes] | tarfile.TarInfo]) -> Path:
@@ -291,7 +297,7 @@ def test_other_files_are_no_shards(
     for name in ("text", "empty", "packed"):
         message = refusal(tmp_path / f"{name}.tar")
         assert message.startswith(f"{tmp_path / name}.tar: ")
-        check_message(message, reason=True)
+        check_message(without_reason(message))
     tar(tmp_path / "nothing.tar", [("a.txt", b"x")])
     with expect_error("nothing.tar"):
         opened(tmp_path / "nothing.tar")
@@ -332,7 +338,7 @@ def test_broken_pictures_stop_or_others_stand_in(
     with pytest.raises(UserError) as caught:
         data[2]
     assert str(caught.value).startswith(f"{broken}: p1/0.png: ")
-    check_message(str(caught.value), reason=True)
+    check_message(without_reason(str(caught.value)))
     data = opened(broken, on_error="skip")
     for _ in range(2):
         assert (data[2].name, data[2].person) == ("p1/1.png", "p1")  # another one of that person
@@ -341,7 +347,7 @@ def test_broken_pictures_stop_or_others_stand_in(
     assert len(notes) == 2
     for note, name in zip(notes, ("p1/0.png", "wide/0.png"), strict=True):
         assert note.startswith("note: ") and f"{name}: " in note
-        check_message(note, reason=True)
+        check_message(without_reason(note))
     only = opened(tar(broken.with_name("b.tar"), [("a.png", b"x"), ("b.png", b"y")]), on_error="skip")
     with expect_error("b.tar: a.png"):
         only[0]
@@ -450,7 +456,7 @@ def test_a_run_stops_or_goes_on_as_on_error_says(
     gone_on = run("--on-error", "skip")
     assert gone_on.returncode == 0, gone_on.stderr
     note = next(line for line in gone_on.stderr.splitlines() if line.startswith("note: ") and "p1/0.png: " in line)
-    check_message(note, reason=True)
+    check_message(without_reason(note))
     assert "report:" in gone_on.stdout
 
 
