@@ -20,8 +20,8 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 from skimage import data
 
-from fsframework.files import package_file
-from fsframework.images import read_image, write_image
+from fsframework.media.image_io import read_image, write_image
+from fsframework.utils.files import package_file
 
 WIDTH = 1040  # of the window, in pixels
 

@@ -13,9 +13,9 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from skimage import data
 
-from fsframework.conversion import Converter
-from fsframework.files import package_file
-from fsframework.images import read_image, write_image
+from fsframework.inference.face_swapper import Converter
+from fsframework.media.image_io import read_image, write_image
+from fsframework.utils.files import package_file
 
 SIDE = 192  # of a picture, in pixels
 GAP = 8

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from fsframework.images import to_images, write_image
-from fsframework.pairs import EvaluationPairs, draw_pairs
-from fsframework.plugins import part
+from fsframework.core.part import part
+from fsframework.data.eval_pairs import EvaluationPairs, draw_pairs
+from fsframework.media.image_io import write_image
+from fsframework.media.tensor import to_images
 
 SIDE = 96  # of a picture, in pixels
 COLUMNS = 9

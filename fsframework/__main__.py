@@ -1,5 +1,5 @@
 """`python -m fsframework` is `fsf`."""
 
-from fsframework.cli import main
+from fsframework.cli.main import main
 
 main()

@@ -71,7 +71,7 @@ def expect_error(check_message: Callable[..., None]) -> Callable[..., AbstractCo
     A message is one line, `place: what is wrong; what to do`. `place` names its beginning: a file without its folder,
     an option, or both (`pairs.csv: line 3`).
     """
-    from fsframework.errors import UserError
+    from fsframework.core.errors import UserError
 
     @contextmanager
     def expect(
@@ -101,7 +101,7 @@ def set_threads() -> Iterator[Callable[[int], None]]:
 @pytest.fixture(scope="session")
 def converter() -> Any:
     """The default model's converter, on the CPU."""
-    from fsframework.conversion import Converter
+    from fsframework.inference.face_swapper import Converter
 
     return Converter(device="cpu")
 
@@ -109,7 +109,7 @@ def converter() -> Any:
 @pytest.fixture
 def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., str]]:
     """Lays a distribution with one plugin on the path, a folder with a dist-info, and returns the plugin's name."""
-    from fsframework.plugins import registry
+    from fsframework.core.registry import registry
 
     monkeypatch.delenv("FSF_BLOCK_PLUGINS", raising=False)
     numbers = itertools.count()
@@ -144,8 +144,8 @@ def small_recipe() -> Callable[..., Any]:
 
     `refiner` adds HEAR-Net and its stage, `init` starts the first stage from weights, other keys are the recipe's.
     """
-    from fsframework import safe_yaml
-    from fsframework.recipe import Recipe
+    from fsframework.recipe.schema import Recipe
+    from fsframework.utils import yaml
 
     def make(file: Path, refiner: bool = False, init: str | None = None, **keys: Any) -> Recipe:
         uses = {"attributes": "aei-attributes", "generator": "aad-generator"}
@@ -161,7 +161,7 @@ def small_recipe() -> Callable[..., Any]:
         networks = {name: {"use": use, "width": 0.125} for name, use in uses.items()}
         recipe = {"name": "small", "size": 32, "data": {"use": "orl"}, "stages": stages, **keys}
         recipe["networks"] = {"identity": {"use": "dlib-resnet"}, **networks}
-        file.write_text(safe_yaml.dump(recipe))
+        file.write_text(yaml.dump_yaml(recipe))
         return Recipe.load(str(file))
 
     return make
@@ -172,8 +172,8 @@ def untrained_run(small_recipe: Callable[..., Any]) -> Callable[..., Any]:
     """Makes a run of such a recipe whose stages are finished, with networks as they start from seed 0."""
     import torch
 
-    from fsframework.recipe import build_swapper
-    from fsframework.runs import Run
+    from fsframework.models.run import Run
+    from fsframework.recipe.build import build_swapper
 
     def make(folder: Path, **settings: Any) -> Run:
         run = Run.open(small_recipe(folder.with_suffix(".yaml"), **settings), folder, device="cpu")
@@ -192,8 +192,8 @@ def toy_study() -> Callable[..., Any]:
     """Writes a study of plain pictures, methods a, b, c, ...: so many trials, then so many attention checks."""
     import numpy as np
 
-    from fsframework.study.new import Shown, write
-    from fsframework.study.plan import Method
+    from fsframework.web.study.new import Shown, write
+    from fsframework.web.study.plan import Method
 
     def make(folder: Path, methods: int = 3, trials: int = 4, checks: int = 2, seed: int = 0) -> Any:
         def grey(level: int) -> Any:
@@ -225,7 +225,7 @@ def running() -> Callable[..., AbstractContextManager[tuple[str, subprocess.Pope
 
     @contextmanager
     def run(
-        *arguments: str, main: str = "from fsframework.cli import main; main()"
+        *arguments: str, main: str = "from fsframework.cli.main import main; main()"
     ) -> Iterator[tuple[str, subprocess.Popen[str]]]:
         start = (
             "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # background jobs start without

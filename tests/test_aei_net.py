@@ -12,11 +12,11 @@ from pydantic import ValidationError
 from torch import nn
 from torch.nn import functional as F
 
-from fsframework import convolution, winograd
-from fsframework.components import AttributeEncoder, Generator
-from fsframework.instance_norm import instance_norm
-from fsframework.plugins import part
-from fsframework.types import Faces
+from fsframework.core.components import AttributeEncoder, Generator
+from fsframework.core.part import part
+from fsframework.core.types import Faces
+from fsframework.ops import conv, winograd
+from fsframework.ops.instance_norm import instance_norm
 
 
 def build(size: int, width: float, id_dim: int = 128) -> tuple[AttributeEncoder, Generator]:
@@ -32,7 +32,7 @@ def build(size: int, width: float, id_dim: int = 128) -> tuple[AttributeEncoder,
 
 def take_torchs_own_ways(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whose rounding is the plain reference's; the fast ways round differently, and a little more."""
-    monkeypatch.setattr(convolution, "PATCHES", 0)
+    monkeypatch.setattr(conv, "PATCHES", 0)
     monkeypatch.setattr(winograd.KERNELS, "suit", lambda *channels: False)
     monkeypatch.setattr(aad.KERNELS, "suit", lambda *channels: False)
 

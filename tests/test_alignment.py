@@ -12,7 +12,8 @@ from skimage.transform import SimilarityTransform
 from torch import Tensor
 from torch.nn import functional
 
-from fsframework.alignment import (
+from fsframework.core.types import Face
+from fsframework.faces.align import (
     align,
     crop_box,
     fit_similarity,
@@ -24,7 +25,6 @@ from fsframework.alignment import (
     transform,
     warp,
 )
-from fsframework.types import Face
 
 LANDMARKS = np.array([[205.0, 101.7], [246.8, 103.7], [224.7, 129.0], [201.7, 139.2], [245.3, 141.9]])
 

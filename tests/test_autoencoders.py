@@ -17,17 +17,17 @@ from fsf_autoencoders.random_warp import RandomWarp, shaken
 from torch import Tensor
 from torch.nn import functional as F
 
-from fsframework.alignment import template
-from fsframework.components import ComponentOptions, Dataset
-from fsframework.models import load
-from fsframework.pairs import collate, paired
-from fsframework.plugins import Part, part
-from fsframework.recipe import Recipe
-from fsframework.runs import Run
-from fsframework.training import train
-from fsframework.training_pairs import mirrored
-from fsframework.types import Batch, Faces, Sample
-from fsframework.weights import load_state
+from fsframework.core.components import ComponentOptions, Dataset
+from fsframework.core.part import Part, part
+from fsframework.core.types import Batch, Faces, Sample
+from fsframework.data.collate import collate, paired
+from fsframework.data.train_pairs import mirrored
+from fsframework.faces.align import template
+from fsframework.models.run import Run
+from fsframework.models.store import load
+from fsframework.recipe.schema import Recipe
+from fsframework.training.trainer import train
+from fsframework.utils.weights import load_state
 
 SIZE = 64
 HEAD = skimage.data.astronaut()[20:212:3, 128:320:3]

@@ -11,12 +11,13 @@ from fsf_blending.blend import Blend
 from fsf_blending.hull_mask import HullMask
 from torch import Tensor
 
-from fsframework.alignment import align
-from fsframework.blending import cloned, recoloured
-from fsframework.components import ComponentOptions, Estimator, Swapper
-from fsframework.images import to_images, to_tensor
-from fsframework.plugins import Part, part
-from fsframework.types import Batch, Faces, SwapResult
+from fsframework.core.components import ComponentOptions, Estimator
+from fsframework.core.part import Part, part
+from fsframework.core.swapper import Swapper
+from fsframework.core.types import Batch, Faces, SwapResult
+from fsframework.faces.align import align
+from fsframework.faces.color_transfer import cloned, recoloured
+from fsframework.media.tensor import to_images, to_tensor
 
 SIZE = 64
 

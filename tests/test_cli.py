@@ -12,15 +12,15 @@ from pathlib import Path
 import click
 import pytest
 
-from fsframework import cli, cli_plugins
-from fsframework.engines import PLAIN
-from fsframework.errors import UserError
-from fsframework.models import DEFAULT
-from fsframework.pasting import DEFAULT_PASTING, Pasting
-from fsframework.plugins import KINDS, SINGULAR, registry
-from fsframework.provenance import Marking
-from fsframework.recipe import shipped
-from fsframework.shares import WHOLE
+from fsframework.cli import main, plugins
+from fsframework.core.errors import UserError
+from fsframework.core.registry import KINDS, SINGULAR, registry
+from fsframework.faces.paste import DEFAULT_PASTING, Pasting
+from fsframework.models.store import DEFAULT
+from fsframework.provenance.options import Marking
+from fsframework.recipe.schema import shipped
+from fsframework.utils.executors import PLAIN
+from fsframework.utils.shards import WHOLE
 
 TOY = Path(__file__).parent / "toy_plugin"
 RECIPE = """\
@@ -68,7 +68,7 @@ class Command:
         """Exit status, standard output, standard error."""
         self.monkeypatch.setattr(sys, "argv", ["fsf", *map(str, arguments)])
         with pytest.raises(SystemExit) as left:
-            cli.main()
+            main.main()
         out, err = self.capsys.readouterr()
         return left.value.code if isinstance(left.value.code, int) else 0, out, err
 
@@ -87,7 +87,7 @@ def commands(group: click.Group, before: tuple[str, ...] = ()) -> Iterator[tuple
 
 def test_help_needs_no_torch() -> None:
     code = (
-        "import sys, fsframework.cli as cli; sys.argv = ['fsf', '--help']\n"
+        "import sys, fsframework.cli.main as cli; sys.argv = ['fsf', '--help']\n"
         "slow = {'torch', 'numpy', 'pydantic', 'rich', 'jinja2', 'matplotlib'}\n"
         "try: cli.main()\n"
         "except SystemExit as left: print(left.code, sorted(slow & set(sys.modules)))"
@@ -108,7 +108,7 @@ def test_module_is_the_command() -> None:
     assert re.fullmatch(r"fsf, version \d+\.\d+\.\d+\S*\n", done.stdout)
 
 
-@pytest.mark.parametrize("path", [path for path, _ in commands(cli.fsf)], ids=" ".join)
+@pytest.mark.parametrize("path", [path for path, _ in commands(main.fsf)], ids=" ".join)
 def test_every_command_has_help(fsf: Command, path: tuple[str, ...]) -> None:
     status, out, _ = fsf(*path, "--help")
     assert status == 0
@@ -116,7 +116,7 @@ def test_every_command_has_help(fsf: Command, path: tuple[str, ...]) -> None:
 
 
 def test_help_texts_are_whole_sentences() -> None:
-    for path, command in commands(cli.fsf):
+    for path, command in commands(main.fsf):
         assert re.match(r"[A-Z][^\n]*\.", str(command.help)), path
         assert str(command.get_short_help_str(80)).endswith((".", "s")), path
         for option in command.params:
@@ -148,8 +148,8 @@ def test_help_texts_are_whole_sentences() -> None:
 def test_usage_errors(
     fsf: Command, monkeypatch: pytest.MonkeyPatch, arguments: str, place: str, check_message: Callable[..., None]
 ) -> None:
-    monkeypatch.setattr("fsframework.conversion.Converter", lambda *values: None)
-    monkeypatch.setattr("fsframework.conversion_jobs.check_places", lambda *values: None)  # no such files are there
+    monkeypatch.setattr("fsframework.inference.face_swapper.Converter", lambda *values: None)
+    monkeypatch.setattr("fsframework.inference.jobs.check_places", lambda *values: None)  # no such files are there
     status, out, err = fsf(*arguments.split())
     usage, _, message = err.partition("Error: ")
     assert status == 2
@@ -274,7 +274,7 @@ def test_list_of_one_kind(fsf: Command, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_kinds_in_the_singular(kind: str) -> None:
-    found = {cli_plugins._kind(word) for word in (kind, SINGULAR[kind], SINGULAR[kind].replace(" ", "_"))}
+    found = {plugins._kind(word) for word in (kind, SINGULAR[kind], SINGULAR[kind].replace(" ", "_"))}
     assert found == {kind}
 
 
@@ -330,7 +330,7 @@ def test_bench_passes_on_what_it_is_given(
         given.append(values)
         return {"benchmarks": {"x": 1.5}}
 
-    monkeypatch.setattr("fsframework.evaluation.bench", bench)
+    monkeypatch.setattr("fsframework.evaluation.evaluate.bench", bench)
     status, out, _ = fsf("bench", "pose-error", "--run", "runs/x", "--json", "--device", "cpu", *arguments)
     assert status == 0
     assert json.loads(out) == {"benchmarks": {"x": 1.5}}
@@ -342,7 +342,7 @@ def test_bench_passes_on_what_it_is_given(
 def test_bench_keeps_figures_with_command_and_machine(
     fsf: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("fsframework.evaluation.bench", lambda *values: {"benchmarks": {}, "baselines": {}})
+    monkeypatch.setattr("fsframework.evaluation.evaluate.bench", lambda *values: {"benchmarks": {}, "baselines": {}})
     assert fsf("bench", "--save", str(tmp_path / "x.json"), "--json")[0] == 0
     kept = json.loads((tmp_path / "x.json").read_text())
     assert kept["metrics"] == {"benchmarks": {}, "baselines": {}}
@@ -362,10 +362,10 @@ def test_swap_passes_on_what_it_is_given(
         given.append(values)
         return next(results)
 
-    monkeypatch.setattr("fsframework.conversion.Converter", lambda *values: ("converter", *values))
-    monkeypatch.setattr("fsframework.conversion_list.swap_pairs", counted)
-    monkeypatch.setattr("fsframework.conversion_jobs.check_places", note)
-    monkeypatch.setattr("fsframework.conversion_jobs.swap_places", counted)
+    monkeypatch.setattr("fsframework.inference.face_swapper.Converter", lambda *values: ("converter", *values))
+    monkeypatch.setattr("fsframework.inference.pairs_csv.swap_pairs", counted)
+    monkeypatch.setattr("fsframework.inference.jobs.check_places", note)
+    monkeypatch.setattr("fsframework.inference.jobs.swap_places", counted)
     a, b, c = map(Path, ("a.png", "b.png", "c.png"))
     assert fsf("swap", "a.png", "b.png", "c.png", "--model", "m", "--face", "all")[0] == 0
     plain = Marking()
@@ -417,7 +417,7 @@ def test_ends(
     def fail() -> None:
         raise error
 
-    monkeypatch.setattr("fsframework.reference.schema", fail)
+    monkeypatch.setattr("fsframework.recipe.reference.schema", fail)
     code, out, err = fsf("schema")
     said = err.lstrip("\n")
     assert (code, out) == (status, "") and said.startswith(place)
@@ -428,7 +428,7 @@ def test_ends(
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)], ids=["SIGTERM", "SIGINT"])
 def test_signals(number: int, status: int, check_message: Callable[..., None]) -> None:
     code = (
-        "import signal, sys, time, click, fsframework.cli as cli\n"
+        "import signal, sys, time, click, fsframework.cli.main as cli\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's background jobs start without it
         "@cli.fsf.command()\n"
         "def wait():\n    print('ready', flush=True); time.sleep(60)\n"

@@ -11,15 +11,15 @@ import pytest
 from click.testing import CliRunner
 from rich.console import Console
 
-from fsframework.cli import fsf
-from fsframework.comparison import compare
-from fsframework.comparison_table import Row, columns, costs_of, rows, table, write_page
-from fsframework.errors import UserError
-from fsframework.grids import grid
-from fsframework.images import is_marked, read_image
-from fsframework.recipe import Recipe
-from fsframework.runs import Run
-from fsframework.training import train
+from fsframework.cli.main import fsf
+from fsframework.core.errors import UserError
+from fsframework.evaluation.compare import compare
+from fsframework.media.draw import grid
+from fsframework.media.image_io import is_marked, read_image
+from fsframework.models.run import Run
+from fsframework.recipe.schema import Recipe
+from fsframework.report.comparison import Row, columns, costs_of, rows, table, write_page
+from fsframework.training.trainer import train
 
 EVALUATION = {
     "pairs": 6,

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fsframework.plugins import Part, component, part, registry
-from fsframework.testing import check_component
-from fsframework.testing_samples import portrait
+from fsframework.core.part import Part, part
+from fsframework.core.registry import component, registry
+from fsframework.data.samples import portrait
+from fsframework.testing.check_component import check_component
 
 # Options of those that need some, or are large or slow by default.
 OPTIONS: dict[str, dict[str, Any]] = {

@@ -14,26 +14,20 @@ from PIL import Image
 from skimage import data
 from torch import Tensor
 
-from fsframework import plugins
-from fsframework.alignment import TEMPLATE, align, paste, soft_mask
-from fsframework.blending import match_edge
-from fsframework.components import (
-    AttributeEncoder,
-    ComponentOptions,
-    Detector,
-    Generator,
-    IdentityEncoder,
-    Swapper,
-)
-from fsframework.conversion import Converter
-from fsframework.conversion_list import swap_pairs
-from fsframework.convolution import Conv2d
-from fsframework.images import is_marked, read_image, write_image
-from fsframework.provenance import Marking
-from fsframework.runs import Run
-from fsframework.types import Face, Faces
-from fsframework.verification import verify
-from fsframework.weights import digest
+from fsframework.core.components import AttributeEncoder, ComponentOptions, Detector, Generator, IdentityEncoder
+from fsframework.core.part import part
+from fsframework.core.swapper import Swapper
+from fsframework.core.types import Face, Faces
+from fsframework.faces.align import TEMPLATE, align, paste, soft_mask
+from fsframework.faces.color_transfer import match_edge
+from fsframework.inference.face_swapper import Converter
+from fsframework.inference.pairs_csv import swap_pairs
+from fsframework.media.image_io import is_marked, read_image, write_image
+from fsframework.models.run import Run
+from fsframework.ops.conv import Conv2d
+from fsframework.provenance.options import Marking
+from fsframework.provenance.verify import verify
+from fsframework.utils.weights import digest
 
 SIZE = 32
 NONE = ComponentOptions()
@@ -540,7 +534,7 @@ def test_a_list_that_is_none_is_refused(
 
 @pytest.fixture(scope="module")
 def mtcnn() -> Detector:
-    detector = plugins.part("detectors", "mtcnn").build()
+    detector = part("detectors", "mtcnn").build()
     detector.load()
     return detector
 

@@ -17,22 +17,22 @@ import numpy as np
 import pytest
 import skimage.data
 import torch
+from synthetic_video import make_video, scene
 
-from fsframework.conversion import Converter, Source
-from fsframework.conversion_folder import DONE, NOTE, place_of
-from fsframework.conversion_jobs import check_places, named, swap_places
-from fsframework.conversion_video import painted, plan
-from fsframework.conversion_who import Person, Who, chosen_tracks
-from fsframework.images import is_marked, read_image, write_image
-from fsframework.pasting import DEFAULT_PASTING, Paster, Pasting
-from fsframework.provenance import Marking
-from fsframework.shares import Shard
-from fsframework.testing_samples import portrait, somebody
-from fsframework.testing_video import make_video, scene
-from fsframework.tracking import Track
-from fsframework.types import Faces
-from fsframework.verification import verify
-from fsframework.video import probe, read
+from fsframework.core.types import Faces
+from fsframework.data.samples import portrait, somebody
+from fsframework.faces.paste import DEFAULT_PASTING, Paster, Pasting
+from fsframework.faces.track import Track
+from fsframework.inference.assignment import Person, Who, chosen_tracks
+from fsframework.inference.face_swapper import Converter, Source
+from fsframework.inference.folder import DONE, NOTE, place_of
+from fsframework.inference.jobs import check_places, named, swap_places
+from fsframework.inference.video import painted, plan
+from fsframework.media.image_io import is_marked, read_image, write_image
+from fsframework.media.video_io import probe, read
+from fsframework.provenance.options import Marking
+from fsframework.provenance.verify import verify
+from fsframework.utils.shards import Shard
 
 
 @pytest.fixture
@@ -274,8 +274,8 @@ def killed(place: Path, tmp_path: Path) -> Iterator[Path]:
 
 
 COMMAND = (
-    "import sys, fsframework.conversion_video as v; v.PIECE = 20\n"
-    "from fsframework.cli import main; sys.argv = ['fsf', *sys.argv[1:]]; main()"
+    "import sys, fsframework.inference.video as v; v.PIECE = 20\n"
+    "from fsframework.cli.main import main; sys.argv = ['fsf', *sys.argv[1:]]; main()"
 )
 
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fsframework import convolution, patches, products, winograd
-from fsframework.convolution import Conv2d, ConvTranspose2d
+from fsframework.ops import conv, im2col, matmul, winograd
+from fsframework.ops.conv import Conv2d, ConvTranspose2d
 
 CASES = {
     "large maps": ("_Winograd", Conv2d, 3, 1, 1, (3, 64, 36, 36), 64),
@@ -69,14 +69,14 @@ def test_every_library_and_precision(
     case: tuple, precision: torch.dtype, onednn: bool, kernels: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In bfloat16 as near to float64 as that is, with gradients of weights in float32."""
-    if kernels and not patches.KERNELS.suit():
+    if kernels and not im2col.KERNELS.suit():
         pytest.skip("needs a C compiler")
     if onednn and not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
         pytest.skip("needs a torch with oneDNN")
     if not kernels:
-        monkeypatch.setattr(patches.KERNELS, "suit", lambda *channels: False)
-    monkeypatch.setattr(products, "by_onednn", lambda: onednn)
-    monkeypatch.setattr(convolution, "has_bf16", lambda device: True)  # others emulate it
+        monkeypatch.setattr(im2col.KERNELS, "suit", lambda *channels: False)
+    monkeypatch.setattr(matmul, "by_onednn", lambda: onednn)
+    monkeypatch.setattr(conv, "has_bf16", lambda device: True)  # others emulate it
     way, kind, kernel, stride, padding, shape, outputs = case
     torch.manual_seed(0)
     fast = kind(shape[1], outputs, kernel, stride=stride, padding=padding).to(memory_format=torch.channels_last)
@@ -106,8 +106,8 @@ def test_winograd_on_maps_in_bfloat16(shape: tuple[int, ...], bias: bool, monkey
     """Its arithmetic is float32: nothing is rounded but the maps that it writes."""
     if not winograd.KERNELS.suit():
         pytest.skip("needs a C compiler")
-    monkeypatch.setattr(convolution, "has_bf16", lambda device: True)
-    monkeypatch.setattr(convolution, "_bf16_is_fastest", lambda: False)
+    monkeypatch.setattr(conv, "has_bf16", lambda device: True)
+    monkeypatch.setattr(conv, "_bf16_is_fastest", lambda: False)
     torch.manual_seed(0)
     fast = Conv2d(shape[1], 80, 3, padding=1, bias=bias)
     exact = nn.Conv2d(shape[1], 80, 3, padding=1, bias=bias).double()
@@ -183,7 +183,7 @@ def test_where_winograd_is_faster_than_bfloat16(
     """
     if not winograd.KERNELS.suit():
         pytest.skip("needs a C compiler")
-    monkeypatch.setattr(convolution, "has_bf16", lambda device: True)
+    monkeypatch.setattr(conv, "has_bf16", lambda device: True)
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
     with torch.autocast("cpu", torch.bfloat16):
         made = Conv2d(inputs, outputs, 3, padding=1)(torch.randn(1, inputs, side, side))
@@ -206,7 +206,7 @@ def test_mkl_multiplies_on_intels_own_processors(
         pytest.skip("needs a torch with oneDNN")
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: processor, raising=False)
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: level)
-    assert products.by_onednn.__wrapped__() == wanted
+    assert matmul.by_onednn.__wrapped__() == wanted
 
 
 @pytest.mark.parametrize(
@@ -217,7 +217,7 @@ def test_wide_layers_in_bfloat16_go_by_patches_on_more_pixels(
     outputs: int, side: int, way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """256 pixels, or twice the outputs: 484 pixels are fewer than 512."""
-    monkeypatch.setattr(convolution, "has_bf16", lambda device: True)
+    monkeypatch.setattr(conv, "has_bf16", lambda device: True)
     layer = Conv2d(8, outputs, 3, padding=1)
     with torch.autocast("cpu", torch.bfloat16):
         made = layer(torch.randn(1, 8, side, side))
@@ -225,7 +225,7 @@ def test_wide_layers_in_bfloat16_go_by_patches_on_more_pixels(
 
 
 def test_bfloat16_is_left_to_torch_where_it_is_emulated(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(convolution, "has_bf16", lambda device: False)
+    monkeypatch.setattr(conv, "has_bf16", lambda device: False)
     with torch.autocast("cpu", torch.bfloat16):
         made = Conv2d(8, 8, 3, padding=1)(torch.randn(1, 8, 4, 4))
     assert type(made.grad_fn).__name__.startswith("Convolution")
@@ -234,7 +234,7 @@ def test_bfloat16_is_left_to_torch_where_it_is_emulated(monkeypatch: pytest.Monk
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
 def test_patches_there_and_back(precision: torch.dtype) -> None:
     """Rounded as torch rounds, ties and infinities too, and what is no number stays none."""
-    if not patches.KERNELS.suit():
+    if not im2col.KERNELS.suit():
         pytest.skip("needs a C compiler")
     size, kernel, stride, padding = (4, 3), 4, 2, 1
     shape = torch.Size([2, 16, 8, 6])
@@ -244,12 +244,12 @@ def test_patches_there_and_back(precision: torch.dtype) -> None:
     numbers[4, 16 * 5] = float("nan")
     if precision == torch.bfloat16:  # of all bits, which rounding upwards would turn into a zero
         numbers[5, 16 * 6] = torch.tensor([-1], dtype=torch.int16).view(torch.bfloat16)[0]
-    made, right = (back(numbers, shape, size, kernel, stride, padding) for back in (patches.scatter, patches._scatter))
+    made, right = (back(numbers, shape, size, kernel, stride, padding) for back in (im2col.scatter, im2col._scatter))
     assert torch.equal(made, right) or torch.equal(made.nan_to_num(nan=7.5), right.nan_to_num(nan=7.5))
     assert made.isnan().sum() == right.isnan().sum() > 0
-    there, found = patches.gather(right, kernel, stride, padding)
+    there, found = im2col.gather(right, kernel, stride, padding)
     assert found == size
-    assert torch.equal(there.nan_to_num(), patches._gather(right, kernel, stride, padding).nan_to_num())
+    assert torch.equal(there.nan_to_num(), im2col._gather(right, kernel, stride, padding).nan_to_num())
 
 
 def test_gradients_only_where_they_are_asked_for() -> None:
@@ -302,33 +302,33 @@ def test_state_dict_is_torchs() -> None:
 def test_winograd_is_not_taken_on_maps_smaller_than_its_tiles() -> None:
     layer = Conv2d(272, 256, 3, padding=1)
     x = torch.randn(100, 272, 3, 4)
-    assert not convolution._suits_winograd(x, layer.weight, 1, 1, x.dtype)
+    assert not conv._suits_winograd(x, layer.weight, 1, 1, x.dtype)
 
 
 def test_winograd_is_taken_for_3x3_alone() -> None:
     layers = [Conv2d(64, 64, 3, stride=2, padding=1), Conv2d(64, 64, 3), Conv2d(64, 64, 5, padding=1)]
     x = torch.randn(1, 64, 48, 48)
     for layer in layers:
-        assert not convolution._suits_winograd(x, layer.weight, layer.stride[0], int(layer.padding[0]), x.dtype)
+        assert not conv._suits_winograd(x, layer.weight, layer.stride[0], int(layer.padding[0]), x.dtype)
 
 
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_kept_weights(case: tuple, precision: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is made of them is made once, and gives the same bit for bit, until somebody says that they change."""
-    monkeypatch.setattr(convolution, "has_bf16", lambda device: True)
-    monkeypatch.setattr(convolution, "_bf16_is_fastest", lambda: False)
+    monkeypatch.setattr(conv, "has_bf16", lambda device: True)
+    monkeypatch.setattr(conv, "_bf16_is_fastest", lambda: False)
     _, kind, kernel, stride, padding, shape, outputs = case
     torch.manual_seed(0)
     layer, x = kind(shape[1], outputs, kernel, stride=stride, padding=padding).requires_grad_(False), torch.randn(shape)
     with torch.autocast("cpu", torch.bfloat16, enabled=precision == torch.bfloat16), torch.inference_mode():
         plain = layer(x)
-        convolution.keep_weights(layer)
+        conv.keep_weights(layer)
         first, made = layer(x), dict(layer.kept)
         assert torch.equal(first, plain) and torch.equal(layer(x), plain)
         assert layer.kept.keys() == made.keys() and all(layer.kept[key] is made[key] for key in made)
         layer.weight.mul_(2)
-        convolution.keep_weights(layer, False)
+        conv.keep_weights(layer, False)
         assert layer.kept is None and not torch.equal(layer(x), plain)
 
 
@@ -337,7 +337,7 @@ def test_a_network_keeps_its_weights_in_all_layers() -> None:
         pytest.skip("needs a C compiler")
     first, second = Conv2d(64, 64, 3, padding=1), Conv2d(64, 64, 3, padding=1)
     network = nn.Sequential(first, nn.Sequential(second))
-    convolution.keep_weights(network)
+    conv.keep_weights(network)
     with torch.no_grad():
         network(torch.randn(1, 64, 32, 32))
     assert first.kept and second.kept and first.kept.keys() == second.kept.keys() == {"winograd"}

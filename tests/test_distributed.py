@@ -16,9 +16,9 @@ import pytest
 import torch
 import yaml
 
-from fsframework.distributed import Share, World
-from fsframework.images import write_image
-from fsframework.weights import load_state
+from fsframework.media.image_io import write_image
+from fsframework.training.distributed import Share, World
+from fsframework.utils.weights import load_state
 
 TOY = Path(__file__).parent / "toy_plugin"
 STEPS = 60

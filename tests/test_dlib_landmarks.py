@@ -10,11 +10,11 @@ import pytest
 import skimage.data
 from fsf_detectors import dlib_landmarks
 
-from fsframework.alignment import align, transform
-from fsframework.components import Estimator
-from fsframework.images import to_tensor
-from fsframework.plugins import part
-from fsframework.types import Faces
+from fsframework.core.components import Estimator
+from fsframework.core.part import part
+from fsframework.core.types import Faces
+from fsframework.faces.align import align, transform
+from fsframework.media.tensor import to_tensor
 
 
 @pytest.fixture(scope="module")

@@ -14,11 +14,12 @@ from fsf_identity.dlib_resnet import DlibResNet
 from fsf_identity.fixed_crop import FixedCrop, box_to
 from fsf_identity.measure_centre import measure
 
-from fsframework.alignment import align, crop_box, template
-from fsframework.files import package_file
-from fsframework.images import read_image, to_tensor
-from fsframework.plugins import part
-from fsframework.types import Faces
+from fsframework.core.part import part
+from fsframework.core.types import Faces
+from fsframework.faces.align import align, crop_box, template
+from fsframework.media.image_io import read_image
+from fsframework.media.tensor import to_tensor
+from fsframework.utils.files import package_file
 
 
 def orl(person: int, picture: int) -> np.ndarray:

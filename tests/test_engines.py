@@ -14,20 +14,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fsframework.conversion import Converter
-from fsframework.conversion_folder import FolderSwapper, swap_folder
-from fsframework.conversion_jobs import swap_places
-from fsframework.conversion_who import Who
-from fsframework.engines import ATTEMPTS, PLAIN, Cluster, Engine, Work, _check_address, _connected
-from fsframework.errors import UserError
-from fsframework.extraction import extract
-from fsframework.extraction_faces import Wanted
-from fsframework.images import read_image, write_image
-from fsframework.plugins import part
-from fsframework.provenance import Marking
-from fsframework.shares import Shard
-from fsframework.testing_samples import portrait, somebody
-from fsframework.verification import verify
+from fsframework.core.errors import UserError
+from fsframework.core.part import part
+from fsframework.data.extract import extract
+from fsframework.data.extract_faces import Wanted
+from fsframework.data.samples import portrait, somebody
+from fsframework.inference.assignment import Who
+from fsframework.inference.face_swapper import Converter
+from fsframework.inference.folder import FolderSwapper, swap_folder
+from fsframework.inference.jobs import swap_places
+from fsframework.media.image_io import read_image, write_image
+from fsframework.provenance.options import Marking
+from fsframework.provenance.verify import verify
+from fsframework.utils.executors import ATTEMPTS, PLAIN, Cluster, Engine, Work, _check_address, _connected
+from fsframework.utils.shards import Shard
 
 WORKERS = 2
 
@@ -249,7 +249,7 @@ import os, sys, threading, time
 from functools import partial
 from pathlib import Path
 from ray.cluster_utils import Cluster as Machines
-from fsframework.engines import Cluster
+from fsframework.utils.executors import Cluster
 
 def slow(folder):
     def work(item):

@@ -19,26 +19,22 @@ import yaml
 from rich.console import Console
 from torch import Tensor
 
-from fsframework.components import Benchmark, ComponentOptions, Dataset, Figure
-from fsframework.errors import UserError
-from fsframework.evaluation import bench, evaluate, table
-from fsframework.evaluation_benchmarks import judges, own_identity
-from fsframework.evaluation_explained import _between, neighbours
-from fsframework.images import is_marked, read_image, to_tensor, write_image
-from fsframework.pairs import (
-    EvaluationPairs,
-    collate,
-    draw_pairs,
-    pairs_file,
-    pairs_text,
-    read_pairs,
-)
-from fsframework.plugins import Part, part
-from fsframework.recipe import Evaluation, Recipe, build_swapper
-from fsframework.report import write_report
-from fsframework.runs import Run
-from fsframework.statistics import bootstrap, differences, failed, summarize
-from fsframework.types import Batch, Sample, SwapResult
+from fsframework.core.components import Benchmark, ComponentOptions, Dataset, Figure
+from fsframework.core.errors import UserError
+from fsframework.core.part import Part, part
+from fsframework.core.types import Batch, Sample, SwapResult
+from fsframework.data.collate import collate
+from fsframework.data.eval_pairs import EvaluationPairs, draw_pairs, pairs_file, pairs_text, read_pairs
+from fsframework.evaluation.bootstrap import bootstrap, differences, failed, summarize
+from fsframework.evaluation.evaluate import bench, evaluate, table
+from fsframework.evaluation.interpolation import _between, neighbours
+from fsframework.evaluation.judges import judges, own_identity
+from fsframework.media.image_io import is_marked, read_image, write_image
+from fsframework.media.tensor import to_tensor
+from fsframework.models.run import Run
+from fsframework.recipe.build import build_swapper
+from fsframework.recipe.schema import Evaluation, Recipe
+from fsframework.report.run_report import write_report
 
 PEOPLE: list[str | None] = ["b", "a", "b", None, "c", "a", None]
 
@@ -533,7 +529,7 @@ def test_bench_needs_options_for_what_the_recipe_lacks(untrained: Path, expect_e
     run = Run.load(untrained, "cpu")
     plan = run.recipe.evaluation
     assert plan is not None
-    from fsframework.evaluation import _named
+    from fsframework.evaluation.evaluate import _named
 
     only_pose = plan.model_copy(update={"benchmarks": plan.benchmarks[1:]})
     assert _named("pose-error", only_pose) == plan.benchmarks[1:]

@@ -14,19 +14,19 @@ import pytest
 from click.testing import CliRunner
 from fsf_data.face_folder import FaceFolder
 from PIL import Image
+from synthetic_video import make_video, scene
 
-from fsframework import cli
-from fsframework.alignment import warp
-from fsframework.errors import UserError
-from fsframework.extraction import NOTE, Extracted, extract
-from fsframework.extraction_assembly import TABLE, Looks, group, is_copy
-from fsframework.extraction_faces import Wanted, sharpness, small
-from fsframework.files import package_file
-from fsframework.images import is_marked, read_image, write_image
-from fsframework.plugins import part
-from fsframework.shares import Shard
-from fsframework.testing_samples import LANDMARKS, portrait
-from fsframework.testing_video import make_video, scene
+from fsframework.cli import main
+from fsframework.core.errors import UserError
+from fsframework.core.part import part
+from fsframework.data.extract import NOTE, Extracted, extract
+from fsframework.data.extract_assembly import TABLE, Looks, group, is_copy
+from fsframework.data.extract_faces import Wanted, sharpness, small
+from fsframework.data.samples import LANDMARKS, portrait
+from fsframework.faces.align import warp
+from fsframework.media.image_io import is_marked, read_image, write_image
+from fsframework.utils.files import package_file
+from fsframework.utils.shards import Shard
 
 Extract = Callable[..., Extracted]
 
@@ -224,22 +224,22 @@ def test_command(
     pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, check_message: Callable[..., None]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    done = CliRunner().invoke(cli.fsf, ["extract", "pictures", "-o", "faces", "--smallest", "30", "--device", "cpu"])
+    done = CliRunner().invoke(main.fsf, ["extract", "pictures", "-o", "faces", "--smallest", "30", "--device", "cpu"])
     line = done.output.splitlines()[-1]
     assert done.exit_code == 0 and line.startswith("10 ") and line.endswith(": faces")
     check_message(line)
     for share in ("1/2", "2/2"):
         options = ["--smallest", "30", "--device", "cpu", "--shard", share]
-        done = CliRunner().invoke(cli.fsf, ["extract", "pictures", "-o", "shared", *options])
+        done = CliRunner().invoke(main.fsf, ["extract", "pictures", "-o", "shared", *options])
         line = done.output.splitlines()[-1]
         assert done.exit_code == 0 and "shared" in line
         check_message(line)
     assert contents(tmp_path / "shared") == contents(tmp_path / "faces")
-    both = CliRunner().invoke(cli.fsf, ["extract", "pictures", "-o", "f", "--shard", "1/2", "--engine", "ray"])
+    both = CliRunner().invoke(main.fsf, ["extract", "pictures", "-o", "f", "--shard", "1/2", "--engine", "ray"])
     assert both.exit_code == 2 and both.output.startswith("Usage: fsf extract")
     check_message(both.output.partition("Error: ")[2])
     wrong = CliRunner().invoke(
-        cli.fsf, ["extract", "pictures", "-o", "f", "--encoder", "dlib-resnt", "--device", "cpu"]
+        main.fsf, ["extract", "pictures", "-o", "f", "--encoder", "dlib-resnt", "--device", "cpu"]
     )
     assert isinstance(wrong.exception, UserError) and "dlib-resnt" in str(wrong.exception)
     check_message(str(wrong.exception))

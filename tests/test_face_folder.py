@@ -22,10 +22,10 @@ from fsf_data.face_index import FaceIndex, FaceIndexWriter, person_numbers
 from fsf_data.locate import main_face
 from pydantic import ValidationError
 
-from fsframework.alignment import template
-from fsframework.components import ComponentOptions, Detector
-from fsframework.images import write_image
-from fsframework.types import Face
+from fsframework.core.components import ComponentOptions, Detector
+from fsframework.core.types import Face
+from fsframework.faces.align import template
+from fsframework.media.image_io import write_image
 
 SIZE = 32
 COLOURS = [[250, 0, 0], [0, 250, 0], [0, 0, 250], [250, 250, 0], [0, 250, 250]]

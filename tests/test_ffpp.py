@@ -14,12 +14,12 @@ from fsf_data.ffpp import FaceForensics
 from fsf_data.videos import read_frames
 from skimage.data import astronaut
 
-from fsframework.components import Dataset
-from fsframework.evaluation import bench
-from fsframework.images import to_tensor
-from fsframework.pairs import EvaluationPairs
-from fsframework.plugins import part
-from fsframework.types import SwapResult
+from fsframework.core.components import Dataset
+from fsframework.core.part import part
+from fsframework.core.types import SwapResult
+from fsframework.data.eval_pairs import EvaluationPairs
+from fsframework.evaluation.evaluate import bench
+from fsframework.media.tensor import to_tensor
 
 av = pytest.importorskip("av")
 FRAMES = 9
@@ -161,7 +161,7 @@ class Film(Dataset):
         return 4
 
     def __getitem__(self, index: int) -> Any:
-        from fsframework.types import Sample
+        from fsframework.core.types import Sample
 
         return Sample(self.frames[index], str(index), "one", np.zeros((5, 2)))
 

@@ -15,15 +15,15 @@ from fsf_graphics.head_model import Fit, HeadModel, fit, pose, shipped
 from fsf_graphics.learn_head import MIRROR, centred, improve, rigid, unexplained
 from fsf_graphics.mesh import facing, render, surface, triangles, with_forehead
 
-from fsframework.components import Swapper
-from fsframework.evaluation import evaluate
-from fsframework.images import to_images, to_tensor
-from fsframework.models import load
-from fsframework.plugins import part
-from fsframework.recipe import Recipe
-from fsframework.runs import Run
-from fsframework.training import train
-from fsframework.types import Batch, Faces
+from fsframework.core.part import part
+from fsframework.core.swapper import Swapper
+from fsframework.core.types import Batch, Faces
+from fsframework.evaluation.evaluate import evaluate
+from fsframework.media.tensor import to_images, to_tensor
+from fsframework.models.run import Run
+from fsframework.models.store import load
+from fsframework.recipe.schema import Recipe
+from fsframework.training.trainer import train
 
 SIZE = 128
 

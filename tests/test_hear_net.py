@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from fsframework.components import Swapper
-from fsframework.plugins import part
-from fsframework.types import Batch, Faces
+from fsframework.core.part import part
+from fsframework.core.swapper import Swapper
+from fsframework.core.types import Batch, Faces
 
 
 @pytest.fixture

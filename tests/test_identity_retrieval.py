@@ -11,13 +11,14 @@ import torch
 from fsf_benchmarks.identity_retrieval import IdentityRetrieval
 from torch import Tensor
 
-from fsframework.alignment import align
-from fsframework.components import ComponentOptions, Dataset, IdentityEncoder
-from fsframework.files import package_file
-from fsframework.images import read_image
-from fsframework.pairs import EvaluationPairs
-from fsframework.plugins import Part, component, part
-from fsframework.types import Batch, Faces, Sample, SwapResult
+from fsframework.core.components import ComponentOptions, Dataset, IdentityEncoder
+from fsframework.core.part import Part, part
+from fsframework.core.registry import component
+from fsframework.core.types import Batch, Faces, Sample, SwapResult
+from fsframework.data.eval_pairs import EvaluationPairs
+from fsframework.faces.align import align
+from fsframework.media.image_io import read_image
+from fsframework.utils.files import package_file
 
 RED, PINK, GREEN, LIME, BLUE = (255, 0, 0), (255, 40, 40), (0, 255, 0), (90, 255, 90), (0, 0, 255)
 BLACK = (0, 0, 0)  # what the judge cannot embed

@@ -14,9 +14,10 @@ import pytest
 import torch
 from PIL import Image
 
-from fsframework import images
-from fsframework.errors import UserError
-from fsframework.images import is_marked, read_image, to_images, to_tensor, write_image
+from fsframework.core.errors import UserError
+from fsframework.media import image_io
+from fsframework.media.image_io import is_marked, read_image, write_image
+from fsframework.media.tensor import to_images, to_tensor
 
 TURNS = {  # EXIF orientation -> how a camera that is held so stores an upright picture
     1: lambda a: a,
@@ -165,7 +166,7 @@ def test_limit_is_what_it_says(
     expect_error: Callable[..., Any],
     check_message: Callable[..., None],
 ) -> None:
-    monkeypatch.setattr(images, "MAX_PIXELS", 12)
+    monkeypatch.setattr(image_io, "MAX_PIXELS", 12)
     Image.new("RGB", (4, 3)).save(tmp_path / "fits.png")
     Image.new("RGB", (13, 1)).save(tmp_path / "not.png")
     assert read_image(tmp_path / "fits.png").shape == (3, 4, 3)
@@ -179,14 +180,14 @@ def test_limit_is_what_it_says(
 def test_usual_suffix(tmp_path: Path, kind: str) -> None:
     """It says what the file is, whatever it is called."""
     Image.new("RGB", (40, 40)).save(tmp_path / "name.txt", kind)
-    suffix = images.usual_suffix(tmp_path / "name.txt")
-    assert Image.registered_extensions()[suffix] == kind and suffix in images.SUFFIXES
+    suffix = image_io.usual_suffix(tmp_path / "name.txt")
+    assert Image.registered_extensions()[suffix] == kind and suffix in image_io.SUFFIXES
 
 
 def test_no_suffix_for_what_is_no_picture(tmp_path: Path, check_message: Callable[..., None]) -> None:
     (tmp_path / "name.png").write_text("text")
     with pytest.raises(UserError) as caught:
-        images.usual_suffix(tmp_path / "name.png")
+        image_io.usual_suffix(tmp_path / "name.png")
     assert str(caught.value).startswith(f"{tmp_path / 'name.png'}: ")
     check_message(str(caught.value), reason=True)
 
@@ -286,7 +287,7 @@ def test_what_cannot_be_written_is_said_by_name(
 
 
 def test_is_marked_needs_a_picture(tmp_path: Path, check_message: Callable[..., None]) -> None:
-    (tmp_path / "text.jpg").write_text(images.SOURCE_TYPE)
+    (tmp_path / "text.jpg").write_text(image_io.SOURCE_TYPE)
     for name in ["text.jpg", "missing.jpg"]:
         with pytest.raises(UserError) as caught:
             is_marked(tmp_path / name)

@@ -1,6 +1,7 @@
-"""Rules that hold for all source files, read from their syntax: who imports whom, what is packed, no unpickling."""
+"""Rules that hold for all source files, read from their syntax: imports, what is packed, no unpickling."""
 
 import ast
+import subprocess
 import sys
 import tomllib
 from collections.abc import Iterable
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+REPORT = ROOT / "fsframework" / "report"
 FRAMEWORK = sorted((ROOT / "fsframework").rglob("*.py"))
 PLUGINS = sorted(
     folder
@@ -28,49 +30,7 @@ DATA = {
     "fsf_protocols": "benchmarks/protocols",
 }  # packages that hold no code
 
-# Imports go down only. A module belongs to the layer of its name, or of what stands before the first `_` or `.`; within
-# a layer only modules of one family, such as `training` and `training_pairs` or those of a package, may import each
-# other.
-LAYERS = [
-    {"errors"},
-    {"files", "types", "blending", "signals", "progress", "statistics", "safe_yaml", "grids", "threads"},
-    {"shares", "engines"},
-    {"faces", "video"},
-    {"tracking"},
-    {"native", "memory", "optimizers", "precision", "distributed", "cuda_graph", "certificates", "register"},
-    {"winograd", "patches", "products", "instance_norm", "doubling"},
-    {"convolution"},
-    {"components"},
-    {"hookspecs"},
-    {"plugins", "people"},
-    {
-        "backbones",
-        "landmarks",
-        "weights",
-        "wrapping",
-        "images",
-        "shards",
-        "alignment",
-        "environment",
-        "watermark",
-        "label",
-    },
-    {"pairs", "provenance", "pasting"},
-    {"recipe"},
-    {"runs", "testing", "protocols"},
-    {"onnx"},
-    {"models", "pytest", "scaffold", "reference"},
-    {"training", "status"},
-    {"evaluation", "conversion", "verification", "extraction"},
-    {"report"},
-    {"comparison"},
-    {"web"},
-    {"study", "serve"},
-    {"cli"},
-    {"__main__"},
-]
 PUBLIC = (ROOT / "tests" / "public_api.txt").read_text(encoding="utf-8").splitlines()
-OPEN_TO_PLUGINS = {line.split(".")[1] for line in PUBLIC}  # what plugins may import
 
 
 @cache
@@ -79,7 +39,7 @@ def tree(file: Path) -> ast.Module:
 
 
 def imports(file: Path) -> set[str]:
-    """Everything that a file imports, at the top or inside functions, as dotted names: `fsframework.types`."""
+    """Everything that a file imports, at the top or inside functions, as dotted names: `fsframework.core.types`."""
     return imported(file, ast.walk(tree(file)))
 
 
@@ -92,8 +52,8 @@ def imported(file: Path, nodes: Iterable[ast.AST]) -> set[str]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{file}: imports are absolute"
             assert node.module is not None
-            is_root = "." not in node.module
-            found |= {f"{node.module}.{alias.name}" for alias in node.names} if is_root else {node.module}
+            is_package = "." not in node.module or (ROOT / node.module.replace(".", "/")).is_dir()
+            found |= {f"{node.module}.{alias.name}" for alias in node.names} if is_package else {node.module}
     return found
 
 
@@ -106,40 +66,23 @@ def module(file: Path) -> str:
     return ".".join(file.relative_to(ROOT / "fsframework").with_suffix("").parts)
 
 
-def family(module: str) -> str:
-    """The longest name in LAYERS that it begins with: of `instance_norm_triton`, instance_norm."""
-    known: set[str] = set().union(*LAYERS)
-    found = [name for name in known if module == name or module.startswith((f"{name}_", f"{name}."))]
-    return max(found, key=len, default=module)
+# What plugins may import: the modules with a line in public_api.txt.
+OPEN_TO_PLUGINS = {
+    "hookimpl",
+    *(module(file) for file in FRAMEWORK if any(line.startswith(f"fsframework.{module(file)}.") for line in PUBLIC)),
+}
 
 
-def layer(module: str) -> int:
-    found = [number for number, names in enumerate(LAYERS) if family(module) in names]
-    assert found, f"fsframework.{module} stands in no layer; add it to LAYERS"
-    return found[0]
-
-
-@pytest.mark.parametrize("file", FRAMEWORK, ids=module)
-def test_imports_go_down(file: Path) -> None:
-    if file.stem == "__init__":
-        assert not of_framework(file)
-        return
-    for name in of_framework(file) - {"hookimpl"}:
-        down = layer(name) < layer(module(file))
-        assert down or family(name) == family(module(file)), f"{module(file)} imports {name}, which is not below it"
-
-
-def test_no_circles() -> None:
-    below = {module(file): of_framework(file) for file in FRAMEWORK}
-    while leaves := [name for name, used in below.items() if not used & below.keys()]:
-        for name in leaves:
-            del below[name]
-    assert not below, "these modules import each other in a circle"
-
-
-@pytest.mark.parametrize("file", FRAMEWORK, ids=module)
-def test_framework_imports_no_plugin(file: Path) -> None:
-    assert not {name for name in imports(file) if name.startswith("fsf_")}
+def test_import_contracts_are_kept() -> None:
+    """Check the contracts of pyproject.toml: levels, no circles, plugins apart."""
+    done = subprocess.run(
+        [sys.executable, "-c", "from importlinter.cli import lint_imports_command as lint; lint()"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stdout
 
 
 @pytest.mark.parametrize("folder", PLUGINS, ids=lambda folder: folder.name)
@@ -151,24 +94,29 @@ def test_plugins_import_the_open_part_of_the_framework_and_no_other_plugin(folde
         assert not others, file
 
 
-COMMANDS = [file for file in FRAMEWORK if family(module(file)) == "cli"]
+COMMANDS = [file for file in FRAMEWORK if module(file).startswith("cli.")]
 
 
 @pytest.mark.parametrize("file", COMMANDS, ids=module)
 def test_command_line_imports_little_at_the_top(file: Path) -> None:
     top = imported(file, tree(file).body)
-    ours = {name for name in top if name.partition(".")[0] not in sys.stdlib_module_names} - {"fsframework.errors"}
-    commands = {f"fsframework.{other.stem}" for other in COMMANDS} - {"fsframework.cli", "fsframework.cli_options"}
-    of_cli = {"cli": commands, "cli_options": set[str]()}
-    assert ours == {"click"} | of_cli.get(file.stem, {"fsframework.cli_options"})
+    ours = {name for name in top if name.partition(".")[0] not in sys.stdlib_module_names} - {"fsframework.core.errors"}
+    if file.stem == "__init__":
+        assert not ours
+        return
+    others = {"main", "options", "__init__"}
+    commands = {f"fsframework.{module(other)}" for other in COMMANDS if other.stem not in others}
+    of_cli = {"main": commands, "options": set[str]()}
+    assert ours == {"click"} | of_cli.get(file.stem, {"fsframework.cli.options"})
 
 
 def test_entry_points_and_packages_equal_the_folders() -> None:
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     folders = {folder.name: folder.relative_to(ROOT).as_posix() for folder in PLUGINS}
     assert settings["project"]["entry-points"]["fsframework"] == {name: name for name in folders}
-    inner = {f"fsframework.{name}": f"fsframework/{name}" for name in ("serve", "study", "web")}
-    packages = {"fsframework": "fsframework", **inner, **folders, **DATA, **TEMPLATE}
+    inside = sorted(file.parent.relative_to(ROOT) for file in FRAMEWORK if file.stem == "__init__")
+    inner = {".".join(folder.parts): folder.as_posix() for folder in inside}
+    packages = {**inner, **folders, **DATA, **TEMPLATE}
     assert settings["tool"]["setuptools"]["package-dir"] == packages
     assert sorted(settings["tool"]["setuptools"]["packages"]) == sorted(packages)
     nested = [file.parent for folder in packages.values() for file in (ROOT / folder).glob("*/__init__.py")]
@@ -183,9 +131,9 @@ def test_data_files_get_into_the_wheel() -> None:
         for file in (ROOT / folder).iterdir():
             if file.is_file() and file.suffix not in (".py", ".md"):
                 assert any(fnmatch(file.name, pattern) for pattern in patterns), f"{file} would be left out"
-    templates = [file.relative_to(ROOT / "fsframework") for file in (ROOT / "fsframework").glob("report_templates/*")]
+    templates = [file.relative_to(REPORT) for file in REPORT.glob("templates/*")]
     assert templates and all(
-        any(file.match(pattern) for pattern in settings["package-data"]["fsframework"]) for file in templates
+        any(file.match(pattern) for pattern in settings["package-data"]["fsframework.report"]) for file in templates
     )
 
 

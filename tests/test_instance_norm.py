@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from fsframework import instance_norm as module
-from fsframework.instance_norm import EPSILON, instance_norm
+from fsframework.ops import instance_norm as module
+from fsframework.ops.instance_norm import EPSILON, instance_norm
 
 
 def by_formula(h: torch.Tensor) -> torch.Tensor:

@@ -10,12 +10,12 @@ from fsf_identity.iresnet import IResNet
 from fsf_losses.margin import Margin
 from torch.nn import functional as F
 
-from fsframework.plugins import part
-from fsframework.recipe import Recipe
-from fsframework.runs import Run
-from fsframework.training import train
-from fsframework.types import Faces
-from fsframework.weights import save_state
+from fsframework.core.part import part
+from fsframework.core.types import Faces
+from fsframework.models.run import Run
+from fsframework.recipe.schema import Recipe
+from fsframework.training.trainer import train
+from fsframework.utils.weights import save_state
 
 MILLIONS = {18: 24.02, 34: 34.14, 50: 43.59, 100: 65.15}  # of weights, as insightface's table of models has them
 

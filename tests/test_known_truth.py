@@ -11,12 +11,13 @@ from fsf_benchmarks.occlusion import Occlusion
 from fsf_benchmarks.reconstruction import Reconstruction, signal_to_noise, similarity
 from skimage.data import astronaut
 
-from fsframework.components import Dataset
-from fsframework.evaluation import evaluate
-from fsframework.images import to_tensor, write_image
-from fsframework.pairs import EvaluationPairs
-from fsframework.runs import Run
-from fsframework.types import Batch, Faces, Sample, SwapResult
+from fsframework.core.components import Dataset
+from fsframework.core.types import Batch, Faces, Sample, SwapResult
+from fsframework.data.eval_pairs import EvaluationPairs
+from fsframework.evaluation.evaluate import evaluate
+from fsframework.media.image_io import write_image
+from fsframework.media.tensor import to_tensor
+from fsframework.models.run import Run
 
 CROP = np.ascontiguousarray(astronaut()[60:124, 190:254])  # 64 px
 

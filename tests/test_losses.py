@@ -15,11 +15,12 @@ from skimage.metrics import structural_similarity
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fsframework.alignment import align, transform
-from fsframework.components import AttributeEncoder, ComponentOptions, Generator, IdentityEncoder, Swapper
-from fsframework.images import to_tensor
-from fsframework.plugins import part
-from fsframework.types import Batch, Faces, SwapResult
+from fsframework.core.components import AttributeEncoder, ComponentOptions, Generator, IdentityEncoder
+from fsframework.core.part import part
+from fsframework.core.swapper import Swapper
+from fsframework.core.types import Batch, Faces, SwapResult
+from fsframework.faces.align import align, transform
+from fsframework.media.tensor import to_tensor
 
 SIZE = 32
 

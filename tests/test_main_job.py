@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from skimage import data
 
-from fsframework.images import is_marked, read_image, write_image
-from fsframework.plugins import registry
+from fsframework.core.registry import registry
+from fsframework.media.image_io import is_marked, read_image, write_image
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 

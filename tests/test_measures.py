@@ -19,11 +19,11 @@ from fsf_benchmarks.same_person import SamePerson
 from fsf_benchmarks.sharpness import Sharpness, edges
 from skimage.data import astronaut
 
-from fsframework.components import Dataset
-from fsframework.images import to_tensor
-from fsframework.pairs import with_partners
-from fsframework.plugins import part
-from fsframework.types import Batch, Faces, Sample, SwapResult
+from fsframework.core.components import Dataset
+from fsframework.core.part import part
+from fsframework.core.types import Batch, Faces, Sample, SwapResult
+from fsframework.data.eval_pairs import with_partners
+from fsframework.media.tensor import to_tensor
 
 CROP = np.ascontiguousarray(astronaut()[20:212, 128:320])  # 192 px: a whole head
 ONE = cv2.resize(CROP, (64, 64), interpolation=cv2.INTER_AREA)

@@ -5,10 +5,11 @@ import skimage.data
 import torch
 from torch.nn import functional as F
 
-from fsframework.images import to_tensor
-from fsframework.people import PeopleGenerator
-from fsframework.recipe import Recipe, build_swapper, shipped
-from fsframework.types import Batch, Faces
+from fsframework.core.bases import PeopleGenerator
+from fsframework.core.types import Batch, Faces
+from fsframework.media.tensor import to_tensor
+from fsframework.recipe.build import build_swapper
+from fsframework.recipe.schema import Recipe, shipped
 
 METHODS = [name for name in shipped() if Recipe.load(name).networks.generator is not None]
 

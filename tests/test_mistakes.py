@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 
-from fsframework.plugins import KINDS, registry
-from fsframework.testing import CHECKS, ContractError, checks, subject
-from fsframework.testing_data import ALONE
+from fsframework.core.registry import KINDS, registry
+from fsframework.testing.check_component import CHECKS, ContractError, checks, subject
+from fsframework.testing.data_checks import ALONE
 
 HEAD = """\
 from typing import ClassVar
@@ -24,8 +24,8 @@ import torch
 from pydantic import Field
 from torch import nn
 from fsframework import hookimpl
-from fsframework.components import *
-from fsframework.types import *
+from fsframework.core.components import *
+from fsframework.core.types import *
 @hookimpl
 def register_HOOK(): return [Mine]
 """

@@ -13,12 +13,13 @@ from fsf_identity.fixed_crop import box_to
 from fsf_identity.mobilefacenet import MobileFaceNet
 from torch import nn
 
-from fsframework.alignment import align, template
-from fsframework.errors import UserError
-from fsframework.images import read_image, to_tensor
-from fsframework.plugins import part
-from fsframework.types import Faces
-from fsframework.weights import save_state
+from fsframework.core.errors import UserError
+from fsframework.core.part import part
+from fsframework.core.types import Faces
+from fsframework.faces.align import align, template
+from fsframework.media.image_io import read_image
+from fsframework.media.tensor import to_tensor
+from fsframework.utils.weights import save_state
 
 
 @pytest.fixture(scope="module")

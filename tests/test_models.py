@@ -11,16 +11,16 @@ import torch
 from safetensors import safe_open
 from skimage import data
 
-from fsframework import models
-from fsframework.conversion import Converter
-from fsframework.errors import UserError
-from fsframework.evaluation import bench
-from fsframework.images import write_image
-from fsframework.plugins import Model, Registry, registry
-from fsframework.recipe import Recipe
-from fsframework.runs import Run
-from fsframework.training import train
-from fsframework.weights import load_state, save_state
+from fsframework.core.errors import UserError
+from fsframework.core.registry import Model, Registry, registry
+from fsframework.evaluation.evaluate import bench
+from fsframework.inference.face_swapper import Converter
+from fsframework.media.image_io import write_image
+from fsframework.models import store
+from fsframework.models.run import Run
+from fsframework.recipe.schema import Recipe
+from fsframework.training.trainer import train
+from fsframework.utils.weights import load_state, save_state
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, untrained_run: Callable[...
 @pytest.fixture(scope="module")
 def file(folder: Path) -> Path:
     file = folder.parent / "small.safetensors"
-    models.export(folder, file, ["data.use=face-folder", "data.root=faces"])
+    store.export(folder, file, ["data.use=face-folder", "data.root=faces"])
     return file
 
 
@@ -41,7 +41,7 @@ def test_a_model_is_the_run_in_half_precision(folder: Path, file: Path) -> None:
     state = load_state(file)
     assert {name.partition(".")[0] for name in state} == {"attributes", "generator", "refiner"}
     assert {value.dtype for name, value in state.items() if "num_batches" not in name} == {torch.float16}
-    loaded, run = models.load(file, "cpu"), models.load(folder, "cpu")
+    loaded, run = store.load(file, "cpu"), store.load(folder, "cpu")
     assert not loaded.swapper.training and loaded.recipe.size == 32
     for (name, one), other in zip(loaded.swapper.state_dict().items(), run.swapper.state_dict().values(), strict=True):
         assert one.dtype == other.dtype, name
@@ -49,24 +49,24 @@ def test_a_model_is_the_run_in_half_precision(folder: Path, file: Path) -> None:
 
 
 def test_the_recipe_goes_with_it_as_it_was_changed(folder: Path, file: Path, expect_error: Callable[..., Any]) -> None:
-    recipe = models.load(file, "cpu").recipe
+    recipe = store.load(file, "cpu").recipe
     assert (recipe.data.name, recipe.data.dump()["root"]) == ("face-folder", "faces")
-    assert models.load(file, "cpu", ["seed=7"]).recipe.seed == 7
+    assert store.load(file, "cpu", ["seed=7"]).recipe.seed == 7
     assert Recipe.load(str(folder / "recipe.yaml")).data.name == "orl"  # the run's own stays
     with expect_error("--set sed=7: sed: "):
-        models.load(file, "cpu", ["sed=7"])
+        store.load(file, "cpu", ["sed=7"])
 
 
 def test_exports_are_equal(folder: Path, file: Path) -> None:
-    models.export(folder, folder.parent / "again.safetensors", ["data.use=face-folder", "data.root=faces"])
+    store.export(folder, folder.parent / "again.safetensors", ["data.use=face-folder", "data.root=faces"])
     assert (folder.parent / "again.safetensors").read_bytes() == file.read_bytes()
 
 
 def test_a_run_without_a_refiner_gives_a_model_without(folder: Path, tmp_path: Path) -> None:
     run = Run.open(Recipe.load(str(folder / "recipe.yaml")), tmp_path / "run", device="cpu")
     run.finish(run.recipe.stages[0], load_state(folder / "checkpoints/one.safetensors"))
-    models.export(tmp_path / "run", tmp_path / "x.safetensors")
-    assert models.load(tmp_path / "x.safetensors", "cpu").swapper.refiner is None
+    store.export(tmp_path / "run", tmp_path / "x.safetensors")
+    assert store.load(tmp_path / "x.safetensors", "cpu").swapper.refiner is None
 
 
 def installed() -> dict[str, str]:
@@ -78,25 +78,25 @@ def test_faults_are_told_in_a_line(
     folder: Path, file: Path, tmp_path: Path, expect_error: Callable[..., Any], check_message: Callable[..., None]
 ) -> None:
     with expect_error("nobody: ", hide=installed()):
-        models.load("nobody")
+        store.load("nobody")
     with expect_error("x.pt: "):
-        models.export(folder, tmp_path / "x.pt")
+        store.export(folder, tmp_path / "x.pt")
     with expect_error(f"{tmp_path.name}: "):
-        models.export(tmp_path, tmp_path / "x.safetensors")
+        store.export(tmp_path, tmp_path / "x.safetensors")
     save_state(tmp_path / "bare.safetensors", {"a": torch.zeros(1)})
     with expect_error("bare.safetensors: "):
-        models.load(tmp_path / "bare.safetensors")
+        store.load(tmp_path / "bare.safetensors")
     cut = tmp_path / "cut.safetensors"
     cut.write_bytes(file.read_bytes()[:-100])
     with pytest.raises(UserError) as caught:
-        models.load(cut)
+        store.load(cut)
     assert str(caught.value).startswith(f"{cut}: ") and "\n" not in str(caught.value)
     check_message(str(caught.value), reason=True)
     with safe_open(file, "pt") as opened:
         text = opened.metadata()["recipe"]
     save_state(tmp_path / "other.safetensors", load_state(file), {"recipe": text.replace("width: 0.125", "width: 1.0")})
     with pytest.raises(UserError) as caught:
-        models.load(tmp_path / "other.safetensors")
+        store.load(tmp_path / "other.safetensors")
     message = str(caught.value)
     assert message.startswith(f"{tmp_path}/other.safetensors: ") and "\n" not in message
     check_message(message, reason=True)
@@ -105,7 +105,7 @@ def test_faults_are_told_in_a_line(
 def with_model(monkeypatch: pytest.MonkeyPatch, model: Model) -> None:
     found = registry()
     changed = Registry(found.components, {model.name: model}, found.distributions, found.problems)
-    monkeypatch.setattr(models, "registry", lambda: changed)
+    monkeypatch.setattr(store, "registry", lambda: changed)
 
 
 def test_installed_models_have_names_and_are_verified(
@@ -114,9 +114,9 @@ def test_installed_models_have_names_and_are_verified(
     with_model(monkeypatch, Model("mine", file, "0" * 64))
     hide = {str(file.parent): "MODELS", hashlib.sha256(file.read_bytes()).hexdigest(): "SHA-256 OF THE FILE"}
     with expect_error("small.safetensors: ", hide=hide):
-        models.load("mine", "cpu")
+        store.load("mine", "cpu")
     with_model(monkeypatch, Model("mine", file, None))
-    assert models.load("mine", "cpu").recipe.name == "small"
+    assert store.load("mine", "cpu").recipe.name == "small"
 
 
 def test_a_model_is_measured_and_converted_with(file: Path, tmp_path: Path) -> None:
@@ -132,7 +132,7 @@ def test_training_starts_from_a_model(file: Path, tmp_path: Path, small_recipe: 
     recipe = small_recipe(tmp_path / "tuned.yaml", refiner=True, init=str(file))
     run = Run.open(recipe, tmp_path / "run", device="cpu")
     train(run)
-    tuned, given = run.load_swapper().state_dict(), models.load(file, "cpu").swapper.state_dict()
+    tuned, given = run.load_swapper().state_dict(), store.load(file, "cpu").swapper.state_dict()
     learned = [name for name in given if name.partition(".")[0] != "identity" and name.endswith("weight")]
     for name in learned:
         torch.testing.assert_close(tuned[name], given[name], rtol=1e-3, atol=1e-5, msg=name)
@@ -148,7 +148,7 @@ def test_networks_that_only_came_by_init_stay_with_the_run(
     two = small_recipe(tmp_path / "both.yaml", refiner=True, init=str(file))
     alone = two.model_copy(update={"stages": [two.stages[1].model_copy(update={"init": str(file)})]})
     train(Run.open(alone, tmp_path / "run", device="cpu"))
-    made, given = (models.load(where, "cpu").swapper.state_dict() for where in (tmp_path / "run", file))
+    made, given = (store.load(where, "cpu").swapper.state_dict() for where in (tmp_path / "run", file))
     names = [name for name in given if name.startswith(("attributes.", "generator."))]
     assert names and all(torch.equal(made[name], given[name]) for name in names)
 

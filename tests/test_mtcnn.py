@@ -15,10 +15,10 @@ from fsf_detectors.mtcnn import MTCNN
 from pydantic import ValidationError
 from skimage.data import astronaut
 
-from fsframework.files import package_file
-from fsframework.images import read_image
-from fsframework.plugins import part
-from fsframework.types import Face
+from fsframework.core.part import part
+from fsframework.core.types import Face
+from fsframework.media.image_io import read_image
+from fsframework.utils.files import package_file
 
 # What facenet-pytorch says of the astronaut and of `row("s1/1", "s5/1", "s12/1", "s30/1")`, best first:
 #   boxes, scores, landmarks = facenet_pytorch.MTCNN(keep_all=True, select_largest=False).detect(frame, landmarks=True)

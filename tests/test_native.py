@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from fsframework import native
-from fsframework.memory import keep_memory
+from fsframework.ops.allocator import keep_memory
+from fsframework.ops.csrc import build
 
 GOOD = "long twice(long x) { return 2 * x; }\n"
 
@@ -28,13 +28,13 @@ def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def library(source: Path) -> ctypes.CDLL | None:
-    native._note.cache_clear()
-    return native.library(source)
+    build._note.cache_clear()
+    return build.library(source)
 
 
 @pytest.fixture
 def compiler() -> None:
-    if not any(map(shutil.which, native.COMPILERS)):
+    if not any(map(shutil.which, build.COMPILERS)):
         pytest.skip("needs a C compiler")
 
 
@@ -79,7 +79,7 @@ def test_no_compiler(
     line = refused(source, capsys)
     assert "no-such-compiler" in line
     check_message(line)
-    assert native.library(source) is None and not capsys.readouterr().err  # said once
+    assert build.library(source) is None and not capsys.readouterr().err  # said once
 
 
 @pytest.mark.usefixtures("compiler")
@@ -119,7 +119,7 @@ def test_blocked(source: Path, capsys: pytest.CaptureFixture[str], monkeypatch: 
 
 FAULTS = """
 import resource, torch
-from fsframework.memory import keep_memory
+from fsframework.ops.allocator import keep_memory
 kept = keep_memory()
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -151,14 +151,14 @@ def test_memory_is_left_alone_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None
 def test_lanes(level: str, channels: tuple[int, ...], lanes: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """The most that divide all channels and that the processor has."""
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: level)
-    assert native._lanes(*channels) == lanes
+    assert build._lanes(*channels) == lanes
 
 
 @pytest.mark.usefixtures("compiler")
 def test_kernels_are_compiled_for_both(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
     source.write_text("void tell(long *found) { *found = LANES; }\n")
-    kernels = native.Kernels(source, tell=(1, 0))
+    kernels = build.Kernels(source, tell=(1, 0))
     found = ctypes.c_long()
     for channels, lanes in ((64, 16), (8, 8), (32, 16)):
         assert kernels.suit(channels)

@@ -10,18 +10,18 @@ import numpy as np
 import pytest
 import skimage.data
 import torch
-from fsf_faceshifter.hardest import Hardest
-from fsf_faceshifter.occluded import Occluded
-from fsf_faceshifter.occluder_sources import Cutouts, Drawn
-from fsf_faceshifter.occluders import KINDS, LARGEST, face_region
+from fsf_faceshifter.hard_examples import Hardest
+from fsf_occluders.composite import KINDS, LARGEST, face_region
+from fsf_occluders.dataset import Occluded
+from fsf_occluders.sources import Cutouts, Drawn
 from PIL import Image
 from pydantic import ValidationError
 from torch import nn
 
-from fsframework.alignment import template
-from fsframework.components import ComponentOptions, Dataset
-from fsframework.plugins import Part
-from fsframework.types import Batch, Sample, SwapResult
+from fsframework.core.components import ComponentOptions, Dataset
+from fsframework.core.part import Part
+from fsframework.core.types import Batch, Sample, SwapResult
+from fsframework.faces.align import template
 
 SIZE = 64
 
@@ -223,7 +223,7 @@ def test_a_bad_cutout_is_named(tmp_path: Path, spoil: Any, expect_error: Callabl
 def test_a_cutout_that_is_too_large_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, expect_error: Callable[..., Any]
 ) -> None:
-    monkeypatch.setattr("fsf_faceshifter.occluder_sources.MAX_PIXELS", 1000)
+    monkeypatch.setattr("fsf_occluders.sources.MAX_PIXELS", 1000)
     cutout(tmp_path / "a.png", (0, 255, 0))
     with expect_error("a.png: "):
         occluded(folder=tmp_path)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import skimage.data
-from fsf_faceshifter.occluders import (
+from fsf_occluders.composite import (
     KINDS,
     LARGEST,
     Occluder,
@@ -18,7 +18,7 @@ from fsf_faceshifter.occluders import (
     trimmed,
 )
 
-from fsframework.alignment import invert, template, transform
+from fsframework.faces.align import invert, template, transform
 
 SIZE = 64
 

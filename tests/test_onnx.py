@@ -17,22 +17,25 @@ from fsf_identity.dlib_resnet import DlibResNet
 from skimage import data
 from torch import Tensor
 
-from fsframework import cli, models, onnx_export
-from fsframework.components import IdentityEncoder, Swapper
-from fsframework.conversion import Converter
-from fsframework.errors import UserError
-from fsframework.evaluation import bench
-from fsframework.images import SOURCE_TYPE, is_marked, read_image, write_image
-from fsframework.plugins import registry
-from fsframework.recipe import Recipe
-from fsframework.runs import Run
-from fsframework.testing_samples import SIZE, SmallAttributes, SmallGenerator, SmallIdentity, batch_of
-from fsframework.types import Batch, Faces
-from fsframework.weights import digest
+from fsframework.cli import main
+from fsframework.core.components import IdentityEncoder
+from fsframework.core.errors import UserError
+from fsframework.core.registry import registry
+from fsframework.core.swapper import Swapper
+from fsframework.core.types import Batch, Faces
+from fsframework.data.samples import SIZE
+from fsframework.evaluation.evaluate import bench
+from fsframework.inference.face_swapper import Converter
+from fsframework.media.image_io import SOURCE_TYPE, is_marked, read_image, write_image
+from fsframework.models import onnx_export, store
+from fsframework.models.run import Run
+from fsframework.recipe.schema import Recipe
+from fsframework.testing.samples import SmallAttributes, SmallGenerator, SmallIdentity, batch_of
+from fsframework.utils.weights import digest
 
 
 def fsf(*words: str | Path) -> Any:
-    return cli.fsf.main([str(word) for word in words], standalone_mode=False)
+    return main.fsf.main([str(word) for word in words], standalone_mode=False)
 
 
 class PlainIdentity(SmallIdentity):
@@ -92,7 +95,7 @@ def made(
     evaluation = {"pairs": 4, "benchmarks": [{"use": "reconstruction"}]}
     with_refiner = untrained_run(folder / "refined", refiner=True, evaluation=evaluation)
     wheres: dict[str, str | Path] = {
-        "shipped": models.DEFAULT,
+        "shipped": store.DEFAULT,
         "small": untrained_run(folder / "plain", evaluation=evaluation).path,
         "small with refiner": with_refiner.path,
     }
@@ -119,7 +122,7 @@ def pairs(count: int, size: int, seed: int = 5) -> Batch:
 def test_equals_torch(made: dict[str, tuple[str | Path, Path]], name: str, count: int) -> None:
     """As a whole, as other programs use it, and cut at the embedding, as we do."""
     where, file = made[name]
-    trained, ours = models.load(where, "cpu"), models.load(file)
+    trained, ours = store.load(where, "cpu"), store.load(file)
     batch = pairs(count, trained.recipe.size)
     right = trained.swapper(batch)
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
@@ -137,12 +140,12 @@ def test_equals_torch(made: dict[str, tuple[str | Path, Path]], name: str, count
 
 def test_the_file_says_what_it_is(made: dict[str, tuple[str | Path, Path]]) -> None:
     where, file = made["shipped"]
-    trained = models.load(where, "cpu")
+    trained = store.load(where, "cpu")
     model = onnx.load(file)
     onnx.checker.check_model(model, full_check=True)
     about = {entry.key: entry.value for entry in model.metadata_props}
-    assert (about["name"], about["size"], about["digital_source_type"]) == (models.DEFAULT, "64", SOURCE_TYPE)
-    ours = models.load(file).swapper
+    assert (about["name"], about["size"], about["digital_source_type"]) == (store.DEFAULT, "64", SOURCE_TYPE)
+    ours = store.load(file).swapper
     assert about["sha256"] == digest(trained.swapper) == digest(ours)  # by which videos know whose work they go on with
     assert ours.identity.metric and ours.identity.dim == trained.swapper.identity.dim
     assert ours.identity.match_threshold == trained.swapper.identity.match_threshold == DlibResNet.match_threshold
@@ -166,7 +169,7 @@ def test_a_picture_is_swapped_as_by_torch(made: dict[str, tuple[str | Path, Path
 def test_a_generators_mask_is_an_output(small64: Recipe, tmp_path: Path) -> None:
     swapper, file = small_swapper(Masked), tmp_path / "masked.onnx"
     onnx_export.write(small64, swapper, file)
-    found, right = (each(batch_of([1, 2])) for each in (models.load(file).swapper, swapper))
+    found, right = (each(batch_of([1, 2])) for each in (store.load(file).swapper, swapper))
     assert found.mask is not None and found.image is found.draft  # by which the converter takes the mask
     torch.testing.assert_close(found.mask, right.mask, rtol=0, atol=1e-4)
     torch.testing.assert_close(found.image, right.image, rtol=0, atol=1e-4)
@@ -259,9 +262,9 @@ def test_export_says_how_far_it_is_from_torch(
 
 
 def test_a_model_can_be_written_again_as_safetensors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    fsf("export", models.DEFAULT, tmp_path / "x.safetensors", "--set", "seed=9")
+    fsf("export", store.DEFAULT, tmp_path / "x.safetensors", "--set", "seed=9")
     assert "onnxruntime" not in capsys.readouterr().out
-    again, right = models.load(tmp_path / "x.safetensors", "cpu"), models.load(models.DEFAULT, "cpu")
+    again, right = store.load(tmp_path / "x.safetensors", "cpu"), store.load(store.DEFAULT, "cpu")
     assert again.recipe.seed == 9 and digest(again.swapper) == digest(right.swapper)
 
 
@@ -385,7 +388,7 @@ def test_damaged_files(small: tuple[str | Path, Path], tmp_path: Path, expect_er
     ):
         file.write_bytes(content)
         with expect_error("x.onnx: "):
-            models.load(file)
+            store.load(file)
 
 
 @pytest.mark.parametrize("package", ["onnx", "onnxruntime", "onnxscript"])
@@ -402,5 +405,5 @@ def test_without_the_packages(
         onnx_export.write(small64, small_swapper(Masked), tmp_path / "x.onnx")
     if package != "onnxscript":  # which only writes
         with expect_error(f"ONNX: {package} "):
-            models.load(small[1])
+            store.load(small[1])
     assert not list(tmp_path.iterdir())

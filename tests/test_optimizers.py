@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from fsframework import optimizers
-from fsframework.optimizers import Adam, stepping
+from fsframework.training import optim
+from fsframework.training.optim import Adam, stepping
 
 SHAPES = [(8, 6, 3, 3), (8, 1, 3, 3), (8, 6, 1, 1), (8,), (5, 7)]
 
@@ -76,7 +76,7 @@ def test_shapes_come_back_after_a_fault() -> None:
 
 def test_a_step_inside_the_backward_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same weights bit for bit, of a layer that is used twice, too; large gradients are freed at once."""
-    monkeypatch.setattr(optimizers, "LARGE", 30)
+    monkeypatch.setattr(optim, "LARGE", 30)
     networks: list[Any] = [
         nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 8), nn.Linear(8, 2)) for _ in range(2)
     ]

@@ -10,12 +10,13 @@ from fsf_data.locate import Located, fill_in
 from fsf_data.orl import BORDER, Orl, OrlFolder
 from fsf_data.sources import Picture
 
-from fsframework.alignment import template
-from fsframework.components import ComponentOptions, Detector
-from fsframework.files import package_file
-from fsframework.images import read_image
-from fsframework.plugins import component, part
-from fsframework.types import Face
+from fsframework.core.components import ComponentOptions, Detector
+from fsframework.core.part import part
+from fsframework.core.registry import component
+from fsframework.core.types import Face
+from fsframework.faces.align import template
+from fsframework.media.image_io import read_image
+from fsframework.utils.files import package_file
 
 SIZE = 32
 LANDMARKS = np.array([[30, 50], [62, 50], [46, 68], [34, 84], [58, 84]], dtype=float) + BORDER  # in frame pixels

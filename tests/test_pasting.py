@@ -11,24 +11,27 @@ import pytest
 import torch
 from click.testing import CliRunner
 from skimage import data
+from synthetic_video import make_video, scene
 
-from fsframework import conversion_video
-from fsframework.alignment import align, paste, soft_mask, transform
-from fsframework.cli import fsf
-from fsframework.conversion import Converter, Source, largest
-from fsframework.conversion_jobs import swap_places
-from fsframework.errors import UserError
-from fsframework.images import to_images, to_tensor, write_image
-from fsframework.onnx_runtime import OnnxSwapper
-from fsframework.pasting import BLENDS, COLOURS, DEFAULT_PASTING, KEEPS, LANDMARKS, Paster, Pasting, seam
-from fsframework.pasting_occlusions import in_front
-from fsframework.plugins import components, part
-from fsframework.provenance import Marking
-from fsframework.testing_samples import somebody
-from fsframework.testing_video import make_video, scene
-from fsframework.types import AlignedFace, Batch, Face, Faces
-from fsframework.verification import verify
-from fsframework.video import probe
+from fsframework.cli.main import fsf
+from fsframework.core.errors import UserError
+from fsframework.core.part import part
+from fsframework.core.registry import components
+from fsframework.core.types import AlignedFace, Batch, Face, Faces
+from fsframework.data.samples import somebody
+from fsframework.faces.align import align, paste, soft_mask, transform
+from fsframework.faces.occlusion_mask import in_front
+from fsframework.faces.paste import BLENDS, COLOURS, DEFAULT_PASTING, KEEPS, LANDMARKS, Paster, Pasting, seam
+from fsframework.faces.select import largest
+from fsframework.inference import video
+from fsframework.inference.face_swapper import Converter, Source
+from fsframework.inference.jobs import swap_places
+from fsframework.media.image_io import write_image
+from fsframework.media.tensor import to_images, to_tensor
+from fsframework.media.video_io import probe
+from fsframework.models.onnx_runtime import OnnxSwapper
+from fsframework.provenance.options import Marking
+from fsframework.provenance.verify import verify
 
 SIZE = 128
 PLAIN = Marking(provenance=False)
@@ -281,7 +284,7 @@ def test_without_a_draft_occlusions_are_not_kept(
     """A graph in ONNX hands on what the refiner made, which has the occlusions already."""
     networks = SimpleNamespace(generator=object(), refiner=object())
     trained = SimpleNamespace(recipe=SimpleNamespace(networks=networks), swapper=OnnxSwapper.__new__(OnnxSwapper))
-    monkeypatch.setattr("fsframework.models.load", lambda *_: trained)
+    monkeypatch.setattr("fsframework.models.store.load", lambda *_: trained)
     with expect_error("swap.onnx: "):
         Converter("swap.onnx", pasting=Pasting(keep="occlusions"))
 
@@ -318,7 +321,7 @@ def test_a_job_goes_on_only_with_equal_options(
 
     try:
         with monkeypatch.context() as patch, pytest.raises(UserError, match="interrupted"):
-            patch.setattr(conversion_video, "join", interrupted)
+            patch.setattr(video, "join", interrupted)
             swap(DEFAULT_PASTING)
         (tmp_path / ".out.mp4.parts" / "0000.mp4").write_bytes(b"a piece that is there is not made again")
         with pytest.raises((UserError, ValueError, OSError)):

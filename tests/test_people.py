@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fsframework.components import IdentityEncoder
-from fsframework.people import PeopleGenerator
-from fsframework.plugins import part
-from fsframework.recipe_check import check_file
+from fsframework.core.bases import PeopleGenerator
+from fsframework.core.components import IdentityEncoder
+from fsframework.core.part import part
+from fsframework.recipe.check import check_file
 
 DIM = 16
 

@@ -10,17 +10,22 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from fsframework import cli_plugins, cli_training, hookspecs, models
-from fsframework.components import Loss
-from fsframework.errors import UserError
-from fsframework.plugins import KINDS, component, components, part, providers, registry, unknown
-from fsframework.recipe import Recipe, build_swapper
-from fsframework.runs import Run
-from fsframework.weights import load_metadata
+from fsframework.cli import plugins
+from fsframework.cli import run as cli_training
+from fsframework.core import hookspecs
+from fsframework.core.components import Loss
+from fsframework.core.errors import UserError
+from fsframework.core.part import part, providers
+from fsframework.core.registry import KINDS, component, components, registry, unknown
+from fsframework.models import store
+from fsframework.models.run import Run
+from fsframework.recipe.build import build_swapper
+from fsframework.recipe.schema import Recipe
+from fsframework.utils.weights import load_metadata
 
 GOOD = """\
 from fsframework import hookimpl
-from fsframework.components import Loss
+from fsframework.core.components import Loss
 
 class Good(Loss):
     name = "NAME"
@@ -180,7 +185,7 @@ def test_model_requires_what_its_components_came_from(install: Install, tmp_path
     run = Run.open(Recipe.load(small(tmp_path, "[]", "good")), tmp_path / "run", device="cpu")
     parts = dict(build_swapper(run.recipe).trained_parts())
     run.finish(run.recipe.stages[0], {f"generator.{key}": v for key, v in parts["generator"].state_dict().items()})
-    models.export(tmp_path / "run", tmp_path / "model.safetensors")
+    store.export(tmp_path / "run", tmp_path / "model.safetensors")
     kept = load_metadata(tmp_path / "model.safetensors")["recipe"]
     assert Recipe.parse(kept, "model").requires == ["try-0>=1.0"]
 
@@ -205,7 +210,10 @@ def test_built_in_plugins_have_no_problems() -> None:
 
 def test_plugins_load_without_what_few_commands_need() -> None:
     slow = {"torch._dynamo", "torchvision", "timm", "scipy", "skimage", "joblib", "onnxruntime", "cryptography"}
-    code = f"import sys; from fsframework.plugins import registry; registry(); print(sorted({slow} & set(sys.modules)))"
+    code = (
+        "import sys; from fsframework.core.registry import registry; registry(); "
+        f"print(sorted({slow} & set(sys.modules)))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout == "[]\n"
 
@@ -217,7 +225,7 @@ def test_command_line_warns_of_a_broken_plugin(
     check_message: Callable[..., None],
 ) -> None:
     broken = install("raise RuntimeError('broken')")
-    cli_plugins.list_components.main(["loss"], standalone_mode=False)
+    plugins.list_components.main(["loss"], standalone_mode=False)
     out, err = capsys.readouterr()
     line, _, _ = err.partition("\n")
     assert line.startswith(f"warning: {broken}: ") and f"{broken}.py:1: RuntimeError: broken" in line

@@ -13,12 +13,13 @@ from fsf_benchmarks.pose_error import PoseError
 from skimage.data import astronaut
 from torch import Tensor
 
-from fsframework.alignment import align, template
-from fsframework.components import ComponentOptions, Dataset, Estimator
-from fsframework.images import to_tensor
-from fsframework.pairs import EvaluationPairs
-from fsframework.plugins import Part, component, part
-from fsframework.types import Faces, Sample, SwapResult
+from fsframework.core.components import ComponentOptions, Dataset, Estimator
+from fsframework.core.part import Part, part
+from fsframework.core.registry import component
+from fsframework.core.types import Faces, Sample, SwapResult
+from fsframework.data.eval_pairs import EvaluationPairs
+from fsframework.faces.align import align, template
+from fsframework.media.tensor import to_tensor
 
 
 def projected(yaw: float, pitch: float, roll: float, size: int = 64) -> np.ndarray:

@@ -5,8 +5,8 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from fsframework import precision
-from fsframework.precision import Precision, wants_bf16
+from fsframework.ops import precision
+from fsframework.ops.precision import Precision, wants_bf16
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,11 @@
 
 import pytest
 
-from fsframework.progress import in_words, progress, tracked
+from fsframework.utils.progress import in_words, progress, tracked
 
 
 def test_plain_lines_elsewhere(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr("fsframework.progress.QUIET_SECONDS", 0.0)
+    monkeypatch.setattr("fsframework.utils.progress.QUIET_SECONDS", 0.0)
     assert list(tracked(iter("abc"), "aligning x", 3, "pictures")) == ["a", "b", "c"]
     said = capsys.readouterr()
     assert said.out == ""
@@ -23,7 +23,7 @@ def test_short_work_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
 def test_resumed_work_counts_from_where_it_was(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("fsframework.progress.QUIET_SECONDS", 0.0)
+    monkeypatch.setattr("fsframework.utils.progress.QUIET_SECONDS", 0.0)
     with progress("training", 10, "steps", done=6) as ticker:
         ticker.advance(note="loss 0.5")
     assert capsys.readouterr().err.startswith("training: 7/10 steps, ")

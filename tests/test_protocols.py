@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from fsframework.errors import UserError
-from fsframework.evaluation import bench
-from fsframework.protocols import Protocol, shipped
+from fsframework.core.errors import UserError
+from fsframework.evaluation.evaluate import bench
+from fsframework.evaluation.protocol import Protocol, shipped
 
 TEXT = """
 name: tiny
@@ -94,7 +94,7 @@ def test_results_name_the_protocol_the_weights_and_the_costs(
 def test_other_weights_have_another_digest(tmp_path: Path, untrained_run: Callable[..., Any], file: Path) -> None:
     import torch
 
-    from fsframework.weights import digest
+    from fsframework.utils.weights import digest
 
     layer = torch.nn.Linear(2, 2)
     before = digest(layer)

@@ -26,14 +26,20 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from PIL import Image
 from skimage import data
 
-from fsframework import certificates, cli, provenance, register, verification
-from fsframework.errors import UserError
-from fsframework.files import replacing
-from fsframework.images import SOURCE_TYPE, is_marked, read_image, write_image
-from fsframework.provenance import Marking, Origin, mark_frame, media_type, seal, sign, write_swap
-from fsframework.register import noted, register_file
-from fsframework.verification import Manifest, Report, lines, verify
-from fsframework.watermark import read
+from fsframework.cli import main
+from fsframework.core.errors import UserError
+from fsframework.media.image_io import SOURCE_TYPE, is_marked, read_image, write_image
+from fsframework.provenance import c2pa as provenance
+from fsframework.provenance import certificate as certificates
+from fsframework.provenance import ledger
+from fsframework.provenance import verify as verification
+from fsframework.provenance.c2pa import media_type, sign
+from fsframework.provenance.ledger import noted, register_file
+from fsframework.provenance.options import Marking, mark_frame, seal, write_swap
+from fsframework.provenance.record import Origin
+from fsframework.provenance.verify import Manifest, Report, lines, verify
+from fsframework.provenance.watermark import read
+from fsframework.utils.files import replacing, sha256_of
 
 ROOT = Path(__file__).parents[1]
 SUFFIXES = [".jpg", ".png", ".webp", ".mp4"]
@@ -233,7 +239,7 @@ def test_a_smaller_or_larger_copy_leads_to_its_run(tmp_path: Path, target: Path,
 
 def test_sizes_that_a_copy_cannot_have_are_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     for size in ([400, 300], [300, 400], [4000, 3000], [201, 150], [100, 75], "400x300", [200, 150], [401, 300]):
-        register.note({"size": size})
+        ledger.note({"size": size})
     assert verification._sizes(200, 150) == [(401, 300), (100, 75), (201, 150), (400, 300)]
 
 
@@ -421,7 +427,7 @@ def test_the_key_is_for_its_owner_alone(
 
 
 def test_processes_that_start_at_once_make_one_certificate(home: Path) -> None:
-    code = "from fsframework.certificates import identity; print(identity().chain.hex())"
+    code = "from fsframework.provenance.certificate import identity; print(identity().chain.hex())"
     command = [sys.executable, "-c", code]
     started = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(4)]
     printed = [process.communicate(timeout=60) for process in started]
@@ -645,7 +651,7 @@ def test_a_full_disk_leaves_no_file(tmp_path: Path, target: Path, check_message:
     """A child process may write less than the result takes."""
     code = (
         "import resource, signal, sys; from pathlib import Path; import numpy as np\n"
-        "from fsframework.errors import UserError; from fsframework.provenance import *\n"
+        "from fsframework.core.errors import UserError; from fsframework.provenance.c2pa import *\n"
         "image = np.random.default_rng(0).integers(0, 256, (300, 300, 3), np.uint8)\n"
         "origin, marking = Origin('toy', None, None), Marking(); marking.check()\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
@@ -688,7 +694,7 @@ def test_opting_out_is_recorded(
     assert report.manifest is None and report.watermark is None
     assert report.verdict == "unsigned" and report.xmp  # XMP stays
     (entry,) = report.register
-    assert entry["provenance"] is False and entry["sha256"] == register.sha256_of(out) and "watermark" not in entry
+    assert entry["provenance"] is False and entry["sha256"] == sha256_of(out) and "watermark" not in entry
     assert datetime.datetime.fromisoformat(entry["time"]).tzinfo is not None and entry["model"] == "toy"
     (line,) = [line for line in lines(report) if line.startswith("  register: ")]
     check_message(line.partition(": file ")[0], {entry["time"]: "TIME"})
@@ -698,17 +704,17 @@ def test_opting_out_is_recorded(
 
 
 def test_a_damaged_register_serves_what_it_still_holds() -> None:
-    register.note({"watermark": "00000001"})
+    ledger.note({"watermark": "00000001"})
     with register_file().open("ab") as file:
         file.write(b'{"watermark": "000000\xff02\n[1, 2]\n{"cut": ')
-    register.note({"watermark": "00000003"})
+    ledger.note({"watermark": "00000003"})
     assert [entry["watermark"] for entry in noted()] == ["00000003", "00000001"]
     assert noted(watermark="00000002") == [] and len(noted(watermark="00000003")) == 1
 
 
 def test_lines_of_many_writers_stay_whole() -> None:
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda number: register.note({"number": str(number), "fill": "x" * 3000}), range(64)))
+        list(pool.map(lambda number: ledger.note({"number": str(number), "fill": "x" * 3000}), range(64)))
     assert sorted(int(entry["number"]) for entry in noted()) == list(range(64))
 
 
@@ -735,7 +741,7 @@ class Fsf:
     def __call__(self, *arguments: object) -> tuple[int, str, str]:
         self.monkeypatch.setattr(sys, "argv", ["fsf", *map(str, arguments)])
         with pytest.raises(SystemExit) as left:
-            cli.main()
+            main.main()
         out, err = self.capsys.readouterr()
         return int(left.value.code or 0), out, err
 
@@ -830,7 +836,7 @@ def test_frames_that_are_looked_at_are_spread_over_the_video(
     frames = [np.full((96, 128, 3), 5 * step, np.uint8) for step in range(40)]
     film(tmp_path / "a.mp4", frames)
     seen: list[float] = []
-    together = "fsframework.verification.read_together"
+    together = "fsframework.provenance.verify.read_together"
     monkeypatch.setattr(together, lambda frames: seen.extend(cv2.mean(frame)[0] / 5 for frame in frames))
     verify(tmp_path / "a.mp4")
     assert np.allclose(seen, range(0, 40, 4), atol=0.6)

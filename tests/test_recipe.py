@@ -9,25 +9,16 @@ from typing import Any
 import pytest
 import torch
 
-from fsframework.components import Swapper
-from fsframework.errors import UserError
-from fsframework.plugins import Part, part, registry
-from fsframework.recipe import (
-    Evaluation,
-    Networks,
-    Optimizer,
-    Pairs,
-    Recipe,
-    Schedule,
-    Stage,
-    build_swapper,
-    find,
-    shipped,
-)
-from fsframework.recipe_check import check, check_file
-from fsframework.reference import MARKER, rows, schema, tables, write_tables
-from fsframework.safe_yaml import load as load_yaml
-from fsframework.types import Batch, Faces
+from fsframework.core.errors import UserError
+from fsframework.core.part import Part, part
+from fsframework.core.registry import registry
+from fsframework.core.swapper import Swapper
+from fsframework.core.types import Batch, Faces
+from fsframework.recipe.build import build_swapper
+from fsframework.recipe.check import check, check_file
+from fsframework.recipe.reference import MARKER, rows, schema, tables, write_tables
+from fsframework.recipe.schema import Evaluation, Networks, Optimizer, Pairs, Recipe, Schedule, Stage, find, shipped
+from fsframework.utils.yaml import load_yaml as load_yaml
 
 ROOT = Path(__file__).parents[1]
 
@@ -240,7 +231,7 @@ def test_path_wins_over_name(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     names = {"toy": tmp_path / "shipped.yaml"}
-    monkeypatch.setattr("fsframework.recipe.shipped", lambda: names)
+    monkeypatch.setattr("fsframework.recipe.schema.shipped", lambda: names)
     (tmp_path / "toy").mkdir()
     assert find("toy") == tmp_path / "shipped.yaml"  # a folder is no recipe
     assert find("toy.yaml") == Path("toy.yaml")

@@ -15,19 +15,20 @@ from pydantic import ValidationError
 from torch import Tensor
 from torch.nn import functional as F
 
-from fsframework import models
-from fsframework.components import ComponentOptions, IdentityEncoder, Swapper
-from fsframework.conversion import Converter
-from fsframework.errors import UserError
-from fsframework.evaluation_alone import measure
-from fsframework.images import write_image
-from fsframework.plugins import part
-from fsframework.recipe import Recipe
-from fsframework.recipe_check import check_file
-from fsframework.report import write_report
-from fsframework.runs import Run
-from fsframework.training import StageTrainer, train
-from fsframework.types import Batch, Faces, SwapResult
+from fsframework.core.components import ComponentOptions, IdentityEncoder
+from fsframework.core.errors import UserError
+from fsframework.core.part import part
+from fsframework.core.swapper import Swapper
+from fsframework.core.types import Batch, Faces, SwapResult
+from fsframework.evaluation.standalone import measure
+from fsframework.inference.face_swapper import Converter
+from fsframework.media.image_io import write_image
+from fsframework.models import store
+from fsframework.models.run import Run
+from fsframework.recipe.check import check_file
+from fsframework.recipe.schema import Recipe
+from fsframework.report.run_report import write_report
+from fsframework.training.trainer import StageTrainer, train
 
 RECIPE = """
 name: known
@@ -184,7 +185,7 @@ def test_it_judges_as_a_file(
     run: Run, file: Path, expect_error: Callable[..., Any], check_message: Callable[..., None]
 ) -> None:
     out = file.parent / "judge.safetensors"
-    models.export(run.path, out)
+    store.export(run.path, out)
     judge = part("identity-encoders", "timm-recogniser", backbone="lcnet_035", weights=out).build()
     judge.load()
     judge.train()

@@ -11,13 +11,15 @@ from fsf_faceshifter import aad
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from fsframework import instance_norm, patches, training, winograd
-from fsframework.cuda_graph import WARM_UPS, Recorded
-from fsframework.distributed import World
-from fsframework.recipe import Recipe, build_swapper
-from fsframework.runs import Run
-from fsframework.training import StageTrainer, train
-from fsframework.weights import load_state
+from fsframework.models.run import Run
+from fsframework.ops import im2col, instance_norm, winograd
+from fsframework.recipe.build import build_swapper
+from fsframework.recipe.schema import Recipe
+from fsframework.training import trainer as training
+from fsframework.training.cuda_graph import WARM_UPS, Recorded
+from fsframework.training.distributed import World
+from fsframework.training.trainer import StageTrainer, train
+from fsframework.utils.weights import load_state
 
 GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 STEPS, LATE = 12, 7  # one loss sets in late, after the first recording
@@ -108,7 +110,7 @@ def assert_same(one: tuple[dict[str, Tensor], list[Any]], other: tuple[dict[str,
 
 def test_replayed_steps_train_as_plain_ones(recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Bit for bit: other batches, other random numbers, another learning rate in each step, and a loss that sets in."""
-    for module in (winograd, patches, instance_norm, aad):
+    for module in (winograd, im2col, instance_norm, aad):
         monkeypatch.setattr(module.KERNELS, "suit", lambda *channels: False)  # the recorder does not see them
     plain = trained(recipe, tmp_path / "plain")
     monkeypatch.setattr(StageTrainer, "_wants_recording", lambda self: True)

@@ -17,11 +17,12 @@ from fsf_graphics.rendered_heads import RenderedHeads
 from fsf_graphics.scene import FACE, five, placed, render, shape_of
 from fsf_graphics.skin_model import MOST, SIDE, draw, face, skin
 
-from fsframework.alignment import template
-from fsframework.images import to_tensor, write_image
-from fsframework.plugins import part
-from fsframework.recipe import Recipe
-from fsframework.types import Faces
+from fsframework.core.part import part
+from fsframework.core.types import Faces
+from fsframework.faces.align import template
+from fsframework.media.image_io import write_image
+from fsframework.media.tensor import to_tensor
+from fsframework.recipe.schema import Recipe
 
 
 def heads(split: str = "all", size: int = 64, **options: Any) -> RenderedHeads:

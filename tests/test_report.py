@@ -14,13 +14,13 @@ import pytest
 import torch
 from PIL import Image
 
-from fsframework.images import is_marked, write_image
-from fsframework.plugins import registry
-from fsframework.recipe import Recipe
-from fsframework.report import write_report
-from fsframework.report_curves import curve, labels, running_mean, short
-from fsframework.report_html import render
-from fsframework.runs import Run
+from fsframework.core.registry import registry
+from fsframework.media.image_io import is_marked, write_image
+from fsframework.models.run import Run
+from fsframework.recipe.schema import Recipe
+from fsframework.report.curves import curve, labels, running_mean, short
+from fsframework.report.html import render
+from fsframework.report.run_report import write_report
 
 ROOT = Path(__file__).parents[1]
 

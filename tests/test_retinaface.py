@@ -13,8 +13,8 @@ from fsf_detectors.retinaface import RetinaFace, anchors_of, boxes_of, points_of
 from fsf_detectors.retinaface_network import mobilenet, resnet
 from skimage.data import astronaut
 
-from fsframework.plugins import part
-from fsframework.weights import fold_norms, save_state
+from fsframework.core.part import part
+from fsframework.utils.weights import fold_norms, save_state
 
 SHA256 = "ed6fa7d45a5179f03cb5ce82c73b0c6711372968e53782e88395acee88d319e1"
 

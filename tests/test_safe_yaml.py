@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from fsframework.safe_yaml import MAX_BYTES, dump, inline, load, parse
+from fsframework.utils.yaml import MAX_BYTES, dump_yaml, format_inline, load_yaml, parse_yaml
 
 
 def write(folder: Path, text: str) -> Path:
@@ -40,12 +40,12 @@ def write(folder: Path, text: str) -> Path:
     ],
 )
 def test_plain_values(text: str, value: object) -> None:
-    found = parse(text, "x")[0]
+    found = parse_yaml(text, "x")[0]
     assert found == value and type(found) is type(value)
 
 
 def test_lines_of_values(tmp_path: Path) -> None:
-    data, marks = load(write(tmp_path, "a: 1\nb:\n  - c: |\n      text\n    d: [1,\n      2]\n"))
+    data, marks = load_yaml(write(tmp_path, "a: 1\nb:\n  - c: |\n      text\n    d: [1,\n      2]\n"))
     assert data == {"a": 1, "b": [{"c": "text\n", "d": [1, 2]}]}
     assert marks[("a",)] == 1
     assert marks["b", 0, "d"] == 5
@@ -74,7 +74,7 @@ def test_lines_of_values(tmp_path: Path) -> None:
 def test_refused(tmp_path: Path, text: str, line: int, expect_error: Callable[..., Any]) -> None:
     file = write(tmp_path, text)
     with expect_error(f"file.yaml: line {line}: "):
-        load(file)
+        load_yaml(file)
     assert not Path("sentinel").exists()
 
 
@@ -85,25 +85,25 @@ def test_alias_bomb_is_refused_at_once(tmp_path: Path, expect_error: Callable[..
     assert file.stat().st_size < 396
     start = time.process_time()
     with expect_error("file.yaml: line 1: "):
-        load(file)
+        load_yaml(file)
     assert time.process_time() - start < 0.1  # of the processor, so that a busy machine does not matter
 
 
 def test_files_that_are_no_text(tmp_path: Path, expect_error: Callable[..., Any]) -> None:
     file = tmp_path / "file.yaml"
     with expect_error("file.yaml"):
-        load(file)
+        load_yaml(file)
     with expect_error(tmp_path.name):
-        load(tmp_path)
+        load_yaml(tmp_path)
     file.write_bytes(b"name: \xff\xfe")
     with expect_error("file.yaml: byte 6"):
-        load(file)
+        load_yaml(file)
     file.write_bytes(b"name: \x00")
     with expect_error("file.yaml"):
-        load(file)
+        load_yaml(file)
     file.write_bytes(b"a" * (MAX_BYTES + 1))
     with expect_error("file.yaml"):
-        load(file)
+        load_yaml(file)
 
 
 def test_dump_is_read_back() -> None:
@@ -116,12 +116,12 @@ def test_dump_is_read_back() -> None:
         "b": shared,
         "a": shared,
     }
-    text = dump(value)
-    assert parse(text, "x")[0] == value
+    text = dump_yaml(value)
+    assert parse_yaml(text, "x")[0] == value
     assert text.index("\nb:") < text.index("\na:")  # keys keep their order
 
 
 def test_inline() -> None:
-    assert inline([0.0, 0.999]) == "[0.0, 0.999]"
-    assert inline("x" * 200).endswith("...") and len(inline("x" * 200)) == 60
-    assert inline(None) == "null"
+    assert format_inline([0.0, 0.999]) == "[0.0, 0.999]"
+    assert format_inline("x" * 200).endswith("...") and len(format_inline("x" * 200)) == 60
+    assert format_inline(None) == "null"

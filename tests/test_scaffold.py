@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from fsframework import cli, scaffold
-from fsframework.errors import UserError
-from fsframework.plugins import KINDS, SINGULAR, registry
-from fsframework.recipe import Recipe
-from fsframework.recipe_check import check
+from fsframework.cli import main
+from fsframework.core.errors import UserError
+from fsframework.core.registry import KINDS, SINGULAR, registry
+from fsframework.recipe.check import check
+from fsframework.recipe.schema import Recipe
+from fsframework.testing import scaffold
 
 
 @pytest.fixture
@@ -87,15 +88,15 @@ def test_nothing_is_overwritten(
     expect_error: Callable[..., Any],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    first = CliRunner().invoke(cli.fsf, ["plugins", "new", "fsf-demo", "--kind", "loss,generators", "--kind", "loss"])
+    first = CliRunner().invoke(main.fsf, ["plugins", "new", "fsf-demo", "--kind", "loss,generators", "--kind", "loss"])
     assert first.exit_code == 0
     line = first.output.splitlines()[-1]
     assert line.startswith("next: ")
     check_message(line)
     Path("fsf-demo/README.md").write_text("mine")
     with expect_error("fsf-demo: "):
-        CliRunner().invoke(cli.fsf, ["plugins", "new", "fsf-demo", "--kind", "loss"], catch_exceptions=False)
+        CliRunner().invoke(main.fsf, ["plugins", "new", "fsf-demo", "--kind", "loss"], catch_exceptions=False)
     assert Path("fsf-demo/README.md").read_text() == "mine"
-    wrong = CliRunner().invoke(cli.fsf, ["plugins", "new", "fsf-demo", "--kind", "los"])
+    wrong = CliRunner().invoke(main.fsf, ["plugins", "new", "fsf-demo", "--kind", "los"])
     assert wrong.exit_code == 2
     check_message(wrong.output.splitlines()[-1])

@@ -24,15 +24,16 @@ from click.testing import CliRunner
 from PIL import Image
 from skimage import data
 
-from fsframework.cli import fsf
-from fsframework.conversion import Converter, choose
-from fsframework.errors import UserError
-from fsframework.images import read_image
-from fsframework.plugins import registry
-from fsframework.serve.gate import token_for
-from fsframework.serve.limits import Limits
-from fsframework.verification import verify
-from fsframework.watermark import embed, read
+from fsframework.cli.main import fsf
+from fsframework.core.errors import UserError
+from fsframework.core.registry import registry
+from fsframework.faces.select import choose
+from fsframework.inference.face_swapper import Converter
+from fsframework.media.image_io import read_image
+from fsframework.provenance.verify import verify
+from fsframework.provenance.watermark import embed, read
+from fsframework.web.serve.auth import token_for
+from fsframework.web.serve.queue import Limits
 from fsframework.web.server import HEADERS
 
 LIMITS = Limits()
@@ -536,9 +537,9 @@ def test_many_at_once(
 
 
 SHORT = """
-from fsframework.conversion import Converter
-from fsframework.serve.app import serve
-from fsframework.serve.limits import Limits
+from fsframework.inference.face_swapper import Converter
+from fsframework.web.serve.app import serve
+from fsframework.web.serve.queue import Limits
 import time
 class Slow(Converter):
     def find(self, frame, name):
@@ -579,7 +580,7 @@ def test_time_and_defects(running: Callable[..., Any], check_message: Callable[.
 @pytest.mark.parametrize("module", ["fastapi", "uvicorn", "python_multipart"])
 def test_without_what_serves(module: str, check_message: Callable[..., None]) -> None:
     code = (
-        f"import sys; sys.modules['{module}'] = None; import fsframework.cli as cli\n"
+        f"import sys; sys.modules['{module}'] = None; import fsframework.cli.main as cli\n"
         "sys.argv = ['fsf', 'serve']; cli.main()"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)

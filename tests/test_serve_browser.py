@@ -15,8 +15,8 @@ from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 from skimage import data
 
-from fsframework.images import read_image
-from fsframework.verification import verify
+from fsframework.media.image_io import read_image
+from fsframework.provenance.verify import verify
 
 pytestmark = pytest.mark.skipif(
     shutil.which("chromium") is None or shutil.which("chromedriver") is None,

@@ -21,13 +21,13 @@ from fsf_data import shards
 from fsf_data.face_folder import FaceFolder
 from PIL import Image
 
-from fsframework.errors import UserError
-from fsframework.recipe import Recipe
-from fsframework.runs import Run
-from fsframework.shards import write_shards
-from fsframework.training import StageTrainer, train
-from fsframework.types import Batch
-from fsframework.weights import load_state
+from fsframework.core.errors import UserError
+from fsframework.core.types import Batch
+from fsframework.data.webdataset import write_shards
+from fsframework.models.run import Run
+from fsframework.recipe.schema import Recipe
+from fsframework.training.trainer import StageTrainer, train
+from fsframework.utils.weights import load_state
 
 SIZE = 32
 
@@ -175,9 +175,9 @@ def test_many_shards_are_read_in_any_order(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_raw_shards_are_aligned_like_a_folder(tmp_path: Path, check_message: Callable[..., None]) -> None:
-    from fsframework.files import package_file
-    from fsframework.images import read_image
-    from fsframework.plugins import part
+    from fsframework.core.part import part
+    from fsframework.media.image_io import read_image
+    from fsframework.utils.files import package_file
 
     members = []
     for number in (1, 2):

@@ -12,25 +12,27 @@ from fsf_faceshifter.shipped import HASHES, MODELS
 from fsf_identity import lfw_recogniser
 from skimage import data
 
-from fsframework import models, verification
-from fsframework.cli import fsf
-from fsframework.components import Model
-from fsframework.conversion import Converter
-from fsframework.evaluation import bench
-from fsframework.evaluation_alone import measure
-from fsframework.images import is_marked, read_image, write_image
-from fsframework.plugins import part, registry
-from fsframework.provenance import Marking
-from fsframework.recipe import Recipe
-from fsframework.recipe_check import check_file
-from fsframework.weights import verify
+from fsframework.cli.main import fsf
+from fsframework.core.components import Model
+from fsframework.core.part import part
+from fsframework.core.registry import registry
+from fsframework.evaluation.evaluate import bench
+from fsframework.evaluation.standalone import measure
+from fsframework.inference.face_swapper import Converter
+from fsframework.media.image_io import is_marked, read_image, write_image
+from fsframework.models import store
+from fsframework.provenance import verify as verification
+from fsframework.provenance.options import Marking
+from fsframework.recipe.check import check_file
+from fsframework.recipe.schema import Recipe
+from fsframework.utils.weights import verify
 
 ROOT = Path(__file__).parents[1]
 CARD = (ROOT / "MODEL_CARD.md").read_text(encoding="utf-8")
 
 
 def test_the_default_is_there_and_all_are_small() -> None:
-    assert models.DEFAULT in HASHES
+    assert store.DEFAULT in HASHES
     files = [*(model.file for model in MODELS), lfw_recogniser.WEIGHTS]
     assert sum(file.stat().st_size for file in files) <= 16e6
     assert registry().models.keys() >= HASHES.keys()
@@ -45,15 +47,15 @@ def test_files_are_what_their_hashes_and_the_card_say(model: Model) -> None:
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: model.name)
 def test_its_recipe_names_no_place_of_the_machine_that_trained_it(model: Model) -> None:
-    recipe = models.recipe_of(model)
+    recipe = store.recipe_of(model)
     assert not Path(recipe.data.dump().get("root", "")).is_absolute()
     assert recipe.name == model.name and recipe.evaluation is not None
 
 
 def test_the_fine_tuning_recipe_fits_the_weights(tmp_path: Path) -> None:
     tuned = Recipe.load("faceshifter")
-    assert tuned.stages[0].init == models.DEFAULT
-    assert tuned.networks == models.recipe_of(models.find(models.DEFAULT)).networks
+    assert tuned.stages[0].init == store.DEFAULT
+    assert tuned.networks == store.recipe_of(store.find(store.DEFAULT)).networks
     assert "1.58" in check_file("faceshifter", ())
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from fsframework import evaluation
-from fsframework.recipe import Recipe
+from fsframework.evaluation import evaluate
+from fsframework.recipe.schema import Recipe
 
 ROOT = Path(__file__).parents[1]
 SMALL = ["size=32", "width=0.125", "batch=2", "rounds=1", "bf16=false"]  # the same rows on every machine
@@ -105,4 +105,4 @@ def test_a_run_needs_other_benchmarks(check_message: Callable[..., None], expect
     plan = Recipe.load("smoke").evaluation
     assert plan is not None
     with expect_error("speed: "):
-        evaluation._named("speed", plan)
+        evaluate._named("speed", plan)

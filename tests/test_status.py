@@ -11,10 +11,10 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from fsframework.cli import fsf
-from fsframework.recipe import Recipe
-from fsframework.runs import Run
-from fsframework.status import status, table
+from fsframework.cli.main import fsf
+from fsframework.models.run import Run
+from fsframework.models.run_status import status, table
+from fsframework.recipe.schema import Recipe
 
 
 @pytest.fixture

@@ -15,10 +15,10 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
-from fsframework.cli import fsf
-from fsframework.study.plan import Study
-from fsframework.study.results import results
-from fsframework.study.store import read
+from fsframework.cli.main import fsf
+from fsframework.web.study.plan import Study
+from fsframework.web.study.results import results
+from fsframework.web.study.store import read
 
 pytestmark = pytest.mark.skipif(
     shutil.which("chromium") is None or shutil.which("chromedriver") is None,

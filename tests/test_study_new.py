@@ -13,17 +13,18 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from fsframework import models
-from fsframework.cli import fsf
-from fsframework.errors import UserError
-from fsframework.evaluation import dataset_of, pairs_of, plan_of
-from fsframework.images import is_marked, read_image, to_images
-from fsframework.plugins import registry
-from fsframework.recipe import Recipe
-from fsframework.runs import Run
-from fsframework.study.new import in_squares, make
-from fsframework.study.plan import Study
-from fsframework.training import train
+from fsframework.cli.main import fsf
+from fsframework.core.errors import UserError
+from fsframework.core.registry import registry
+from fsframework.evaluation.evaluate import dataset_of, pairs_of, plan_of
+from fsframework.media.image_io import is_marked, read_image
+from fsframework.media.tensor import to_images
+from fsframework.models import store
+from fsframework.models.run import Run
+from fsframework.recipe.schema import Recipe
+from fsframework.training.trainer import train
+from fsframework.web.study.new import in_squares, make
+from fsframework.web.study.plan import Study
 
 EVALUATION = {"pairs": 8, "benchmarks": [{"use": "reconstruction"}]}
 
@@ -66,7 +67,7 @@ def test_what_the_folder_holds(made: tuple[Path, Study], runs: dict[str, Path]) 
 
 def test_pictures_are_the_methods_swaps(made: tuple[Path, Study], runs: dict[str, Path]) -> None:
     folder, study = made
-    trained = models.load(runs["small"], "cpu")
+    trained = store.load(runs["small"], "cpu")
     plan = plan_of(trained.recipe)
     pairs = pairs_of(trained.recipe, plan, dataset_of(trained.recipe, plan.data))
     names = pairs.dataset.names()
@@ -141,7 +142,7 @@ def test_nothing_is_half_written(runs: dict[str, Path], tmp_path: Path, monkeypa
     def fail(*values: Any) -> None:
         raise UserError("disk: full")
 
-    monkeypatch.setattr("fsframework.study.new.write_text", fail)
+    monkeypatch.setattr("fsframework.web.study.new.write_text", fail)
     with pytest.raises(UserError, match="disk: full"):
         make([runs["small"], runs["small"]], tmp_path / "study", 2, device="cpu")
     assert list(tmp_path.iterdir()) == []

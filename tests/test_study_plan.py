@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from fsframework.study.plan import Study
+from fsframework.web.study.plan import Study
 
 
 @pytest.fixture(scope="module")

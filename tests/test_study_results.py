@@ -15,12 +15,12 @@ import pytest
 from click.testing import CliRunner
 from rich.console import Console
 
-from fsframework.cli import fsf
-from fsframework.statistics import bootstrap
-from fsframework.study.agreement import fleiss_kappa
-from fsframework.study.plan import Study
-from fsframework.study.results import answers_text, notes, results, table
-from fsframework.study.store import Store
+from fsframework.cli.main import fsf
+from fsframework.evaluation.bootstrap import bootstrap
+from fsframework.web.study.agreement import fleiss_kappa
+from fsframework.web.study.plan import Study
+from fsframework.web.study.results import answers_text, notes, results, table
+from fsframework.web.study.store import Store
 
 # Fleiss (1971), table 1: 30 patients, each diagnosed by six psychiatrists as depressive, of disordered personality,
 # schizophrenic, neurotic or something else.

@@ -17,12 +17,12 @@ from typing import Any, NamedTuple
 import pytest
 from click.testing import CliRunner
 
-from fsframework.cli import fsf
-from fsframework.errors import UserError
-from fsframework.study.plan import Study
-from fsframework.study.server import LARGEST, serve
-from fsframework.study.store import Answer, read
+from fsframework.cli.main import fsf
+from fsframework.core.errors import UserError
 from fsframework.web.server import HEADERS
+from fsframework.web.study.plan import Study
+from fsframework.web.study.server import LARGEST, serve
+from fsframework.web.study.store import Answer, read
 
 ROOT = Path(__file__).parents[1]
 NO_UTF_8 = "'utf-8' codec can't decode byte 0xff in position 0: invalid start byte"
@@ -386,7 +386,7 @@ def test_a_note_as_long_as_nobody_is_named(
 
 def test_without_fastapi(check_message: Callable[..., None]) -> None:
     code = (
-        "import sys; sys.modules['fastapi'] = None; import fsframework.cli as cli\n"
+        "import sys; sys.modules['fastapi'] = None; import fsframework.cli.main as cli\n"
         "sys.argv = ['fsf', 'study', 'serve', 'x']; cli.main()"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)

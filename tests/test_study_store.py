@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from fsframework.study.plan import Study
-from fsframework.study.store import Answer, Full, OtherAnswer, Store, UnknownToken, read
+from fsframework.web.study.plan import Study
+from fsframework.web.study.store import Answer, Full, OtherAnswer, Store, UnknownToken, read
 
 CHOICES = {"identity": 0, "realism": 2}
 
@@ -109,7 +109,7 @@ def test_many_threads(store: Store, file: Path) -> None:
 
 
 def test_a_full_study(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fsframework.study.store.MOST", 1)
+    monkeypatch.setattr("fsframework.web.study.store.MOST", 1)
     store.join()
     with pytest.raises(Full):
         store.join()

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from fsframework import cli
-from fsframework.errors import UserError
-from fsframework.recipe import Recipe
-from fsframework.runs import Run
-from fsframework.training import train
-from fsframework.training_board import FOLDER, Board
+from fsframework.cli import main
+from fsframework.core.errors import UserError
+from fsframework.models.run import Run
+from fsframework.recipe.schema import Recipe
+from fsframework.training.tensorboard import FOLDER, Board
+from fsframework.training.trainer import train
 
 
 def curves(run: Run, stage: str) -> dict[str, list[tuple[int, float]]]:
@@ -69,7 +69,7 @@ def test_without_tensorboard_one_line_says_so(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, check_message: Callable[..., None]
 ) -> None:
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    result = CliRunner().invoke(cli.fsf, ["run", "smoke", "--tensorboard", "--out", str(tmp_path / "run")])
+    result = CliRunner().invoke(main.fsf, ["run", "smoke", "--tensorboard", "--out", str(tmp_path / "run")])
     assert result.exit_code == 1 and isinstance(result.exception, UserError)
     assert str(result.exception).startswith("--tensorboard")
     check_message(str(result.exception))

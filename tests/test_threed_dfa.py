@@ -13,11 +13,11 @@ from fsf_benchmarks.pnp import PnP
 from fsf_benchmarks.threed_dfa import NUMBERS, ThreeDDFA, angles
 from skimage.data import astronaut
 
-from fsframework.alignment import align
-from fsframework.errors import UserError
-from fsframework.images import to_tensor
-from fsframework.plugins import part
-from fsframework.types import Faces
+from fsframework.core.errors import UserError
+from fsframework.core.part import part
+from fsframework.core.types import Faces
+from fsframework.faces.align import align
+from fsframework.media.tensor import to_tensor
 
 
 def test_a_head_that_looks_ahead() -> None:

@@ -16,15 +16,15 @@ import pytest
 import torch
 import yaml
 
-from fsframework import optimizers
-from fsframework.distributed import World
-from fsframework.errors import UserError
-from fsframework.images import write_image
-from fsframework.recipe import Pairs, Recipe
-from fsframework.runs import Run
-from fsframework.training import StageTrainer, train
-from fsframework.training_pairs import TrainingPairs
-from fsframework.weights import load_state
+from fsframework.core.errors import UserError
+from fsframework.data.train_pairs import TrainingPairs
+from fsframework.media.image_io import write_image
+from fsframework.models.run import Run
+from fsframework.recipe.schema import Pairs, Recipe
+from fsframework.training import optim
+from fsframework.training.distributed import World
+from fsframework.training.trainer import StageTrainer, train
+from fsframework.utils.weights import load_state
 
 PEOPLE, PICTURES = 4, 3  # 12 faces, so 5 steps of 4 pairs end within the second epoch
 
@@ -93,8 +93,8 @@ def fsf_train(recipe: Path, out: Path, *flags: str) -> list[str]:
     """A command that only trains: `fsf run` without what follows."""
     program = (
         "import sys; from pathlib import Path\n"
-        "from fsframework.recipe import Recipe; from fsframework.runs import Run\n"
-        "from fsframework.training import train\n"
+        "from fsframework.recipe.schema import Recipe; from fsframework.models.run import Run\n"
+        "from fsframework.training.trainer import train\n"
         "recipe, out, *flags = sys.argv[1:]\n"
         "train(Run.open(Recipe.load(recipe), Path(out), resume='--resume' in flags, device='cpu'))"
     )
@@ -201,9 +201,9 @@ def test_accumulated_batches_give_the_gradient_of_one_large_batch(tmp_path: Path
 def test_gradients_that_are_freed_at_once_train_the_same(
     tmp_path: Path, faces: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    results, left, step = [], list[int](), optimizers.Adam.step
+    results, left, step = [], list[int](), optim.Adam.step
 
-    def watched(optimizer: optimizers.Adam) -> None:
+    def watched(optimizer: optim.Adam) -> None:
         left.append(gradients(optimizer))
         step(optimizer)
 
@@ -212,8 +212,8 @@ def test_gradients_that_are_freed_at_once_train_the_same(
         content["stages"][0] |= {"batch_size": 2, "accumulate": 2, "free_gradients": frees}
         folder = tmp_path / str(frees)
         folder.mkdir()
-        monkeypatch.setattr(optimizers, "LARGE", 1000)
-        monkeypatch.setattr(optimizers.Adam, "step", watched)
+        monkeypatch.setattr(optim, "LARGE", 1000)
+        monkeypatch.setattr(optim.Adam, "step", watched)
         results.append(run_whole(write_recipe(folder, content), folder / "out"))
     assert_equal(*results)
     assert len(left) > 50 and sorted(left)[len(left) // 2] < max(left) / 5  # most steps saw a small part of all
@@ -295,7 +295,7 @@ def test_full_disk_keeps_the_checkpoint_and_no_leftovers(
         "    if step == 2: resource.setrlimit(resource.RLIMIT_FSIZE, (100000, 100000))\n"
         "    return save(self, stage, step, tensors)\n"
         "runs.Run.save_training_state = limited\n"
-        "from fsframework.errors import UserError\n"
+        "from fsframework.core.errors import UserError\n"
         + command[2].replace("train(Run", "try:\n    train(Run")
         + "\nexcept UserError as error: sys.exit(str(error))"
     )
@@ -366,7 +366,7 @@ class TestRunDirectory:
     def test_killed_while_saving_the_newest_state_is_whole(self, tmp_path: Path, recipe: Recipe) -> None:
         run, stage = Run.open(recipe, tmp_path / "out", device="cpu"), recipe.stages[0]
         program = (
-            "import sys, torch; from pathlib import Path; from fsframework.runs import Run\n"
+            "import sys, torch; from pathlib import Path; from fsframework.models.run import Run\n"
             "run = Run.load(Path(sys.argv[1]), 'cpu'); step = int(sys.argv[2])\n"
             "while True:\n"
             "    step += 1\n"

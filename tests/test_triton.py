@@ -11,7 +11,7 @@ from unittest.mock import Mock
 import pytest
 import torch
 
-from fsframework import native_gpu
+from fsframework.ops.triton import launch
 
 TESTS = Path(__file__).with_name("triton_kernels.py")
 
@@ -36,22 +36,22 @@ def test_they_can_be_left_out(blocked: str, used: bool, monkeypatch: pytest.Monk
     pytest.importorskip("triton")
     monkeypatch.setenv("FSF_BLOCK_KERNELS", blocked)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (9, 0))
-    assert native_gpu._found.__wrapped__() == used
+    assert launch._found.__wrapped__() == used
 
 
 def test_old_gpus_do_not_use_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (7, 5))
-    assert not native_gpu._found.__wrapped__()
+    assert not launch._found.__wrapped__()
 
 
 def test_cpus_do_not_use_them() -> None:
-    assert not native_gpu.usable(torch.zeros(1))
+    assert not launch.usable(torch.zeros(1))
 
 
 def test_the_compiler_asks_once_whether_there_is_triton(monkeypatch: pytest.MonkeyPatch) -> None:
     found = Mock(return_value=True)
-    monkeypatch.setattr(native_gpu, "_found", found)
-    compiled = torch.compile(lambda x: x + 1 if native_gpu._has_triton() else x, backend="eager", fullgraph=True)
+    monkeypatch.setattr(launch, "_found", found)
+    compiled = torch.compile(lambda x: x + 1 if launch._has_triton() else x, backend="eager", fullgraph=True)
     assert compiled(torch.zeros(1)) == 1 and compiled(torch.ones(1)) == 2
     found.assert_called_once()
 
@@ -65,13 +65,13 @@ CONSTANTS = {"C": 24, "BC": 32, "P": 64, "LAYERS": 2, "HALF": True}
 @pytest.mark.parametrize(
     ("module", "kernel"),
     [
-        ("fsframework.doubling_triton", "_double"),
-        ("fsframework.doubling_triton", "_gather"),
-        ("fsframework.instance_norm_triton", "_add_up"),
-        ("fsframework.instance_norm_triton", "_finish"),
-        ("fsframework.instance_norm_triton", "_apply"),
-        ("fsframework.instance_norm_triton", "_unapply"),
-        ("fsframework.instance_norm_triton", "_add_gradients"),
+        ("fsframework.ops.triton.upsample", "_double"),
+        ("fsframework.ops.triton.upsample", "_gather"),
+        ("fsframework.ops.triton.instance_norm", "_add_up"),
+        ("fsframework.ops.triton.instance_norm", "_finish"),
+        ("fsframework.ops.triton.instance_norm", "_apply"),
+        ("fsframework.ops.triton.instance_norm", "_unapply"),
+        ("fsframework.ops.triton.instance_norm", "_add_gradients"),
         ("fsf_faceshifter.aad_triton", "_paint"),
         ("fsf_faceshifter.aad_triton", "_unpaint"),
     ],

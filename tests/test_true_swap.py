@@ -10,13 +10,13 @@ import torch
 from fsf_benchmarks.known_pose import KnownPose, by_yaw
 from fsf_benchmarks.true_swap import TrueSwap, mean, toned
 
-from fsframework.components import Dataset
-from fsframework.evaluation import bench, evaluate
-from fsframework.images import to_images, to_tensor
-from fsframework.pairs import EvaluationPairs, draw_pairs
-from fsframework.plugins import part
-from fsframework.runs import Run
-from fsframework.types import Batch, SwapResult
+from fsframework.core.components import Dataset
+from fsframework.core.part import part
+from fsframework.core.types import Batch, SwapResult
+from fsframework.data.eval_pairs import EvaluationPairs, draw_pairs
+from fsframework.evaluation.evaluate import bench, evaluate
+from fsframework.media.tensor import to_images, to_tensor
+from fsframework.models.run import Run
 
 
 def heads(split: str = "all", name: str = "rendered-heads", **options: Any) -> Dataset:

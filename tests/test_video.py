@@ -8,15 +8,15 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from synthetic_video import RATE, SIZE, make_video, scene
 
-from fsframework.errors import UserError
-from fsframework.faces_in_video import find_faces
-from fsframework.plugins import part
-from fsframework.testing_video import RATE, SIZE, make_video, scene
-from fsframework.threads import ahead
-from fsframework.tracking import smooth, track
-from fsframework.types import Face
-from fsframework.video import join, probe, read, write
+from fsframework.core.errors import UserError
+from fsframework.core.part import part
+from fsframework.core.types import Face
+from fsframework.faces.detect_video import find_faces
+from fsframework.faces.track import smooth, track
+from fsframework.media.video_io import join, probe, read, write
+from fsframework.utils.prefetch import ahead
 
 
 def sound_of(file: Path) -> list[tuple[int | None, bytes]]:

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 from PIL import Image
 from skimage import data
+from synthetic_video import after_h264
 
-from fsframework import watermark
-from fsframework.files import package_file
-from fsframework.images import read_image
-from fsframework.label import draw_label
-from fsframework.testing_video import after_h264
-from fsframework.watermark import SMALLEST, embed, read, read_together
+from fsframework.media.draw import draw_label
+from fsframework.media.image_io import read_image
+from fsframework.provenance import watermark
+from fsframework.provenance.watermark import SMALLEST, embed, read, read_together
+from fsframework.utils.files import package_file
 
 PAYLOAD = 0xC0FFEE01
 SHIPPED = ["astronaut", "brick", "camera", "chelsea", "coffee", "coins", "grass", "gravel", "moon", "page", "rocket"]

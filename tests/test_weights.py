@@ -14,8 +14,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from fsframework.errors import UserError
-from fsframework.weights import load_metadata, load_state, read, save_state, verify
+from fsframework.core.errors import UserError
+from fsframework.utils.weights import load_metadata, load_state, read, save_state, verify
 
 
 @pytest.fixture

@@ -13,9 +13,9 @@ from fsf_faceshifter.aei_net import AadGenerator
 from torch import Tensor
 from torch.nn import functional as F
 
-from fsframework import doubling_triton, instance_norm_triton, native_gpu
-from fsframework.doubling import doubled
-from fsframework.instance_norm import EPSILON
+from fsframework.ops.instance_norm import EPSILON
+from fsframework.ops.triton import instance_norm, launch, upsample
+from fsframework.ops.upsample import doubled
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 AAD = [  # channels, side, layers, whether attributes have half the side, batch
@@ -56,20 +56,20 @@ def drawn(*shapes: tuple[int, ...]) -> list[Tensor]:
 def test_instance_norm(channels: int, height: int, width: int) -> None:
     (h,) = drawn((2, channels, height, width))
     h = 3 * h + 100  # a mean that a sum of squares would not survive
-    ours = instance_norm_triton.instance_norm
+    ours = instance_norm.instance_norm
     right = gradients(lambda h: [F.group_norm(h, channels)], [h], torch.float64)
     agree(gradients(lambda h: [ours(h, EPSILON)], [h], torch.float32), right, 2e-5)
 
 
 def test_instance_norm_of_one_number_in_all_pixels() -> None:
     h = torch.full((1, 8, 4, 4), 7.0, device=DEVICE)
-    assert not instance_norm_triton.instance_norm(h, EPSILON).any()
+    assert not instance_norm.instance_norm(h, EPSILON).any()
 
 
 @pytest.mark.parametrize(("height", "width"), [(6, 8), (1, 1), (3, 5)])
 def test_doubling(height: int, width: int) -> None:
     (maps,) = drawn((2, 24, height, width))
-    ours = doubling_triton.doubled
+    ours = upsample.doubled
     right = gradients(lambda maps: [doubled(maps)], [maps], torch.float64)
     agree(gradients(lambda maps: [ours(maps)], [maps], torch.float32), right, 1e-6)
 
@@ -152,9 +152,9 @@ def test_the_generator_paints_the_same_with_them(full: bool, monkeypatch: pytest
         assert all(isinstance(value, Tensor) for value in counting.values())
         return [swaps.detach(), *(mask.detach() for mask in masks), *(g for g in counting.values() if g is not None)]
 
-    monkeypatch.setattr(native_gpu, "usable", lambda *tensors: False)
+    monkeypatch.setattr(launch, "usable", lambda *tensors: False)
     right = painted()
-    monkeypatch.setattr(native_gpu, "usable", lambda *tensors: True)
+    monkeypatch.setattr(launch, "usable", lambda *tensors: True)
     sides = counted(monkeypatch)
     agree(painted(), right, 2e-3)
     assert sides == [2, 2, 4, 4, 8, 8, 16, 16, 32, 32]
@@ -166,7 +166,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     def noted(h: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
         sides.append(h.shape[-1])
-        return instance_norm_triton.moments(h, epsilon)
+        return instance_norm.moments(h, epsilon)
 
     monkeypatch.setattr(aad_triton, "moments", noted)
     return sides
@@ -182,7 +182,7 @@ def _before_a_norm(name: str) -> bool:
 
 def test_the_generator_is_traced_with_them(monkeypatch: pytest.MonkeyPatch) -> None:
     """As one graph, forward and backward, as torch.compile wants it."""
-    monkeypatch.setattr(native_gpu, "usable", lambda *tensors: True)
+    monkeypatch.setattr(launch, "usable", lambda *tensors: True)
     sides = counted(monkeypatch)
     torch.manual_seed(0)
     generator = AadGenerator(AadGenerator.Options(width=0.0625, most=128), 16, 8, [16, 16, 8, 8]).to(DEVICE)
@@ -211,5 +211,5 @@ def test_the_compiler_is_told_the_truth(layers: int) -> None:
     inputs = tuple(value if value is None else value.requires_grad_() for value in values)
     tests = ("test_schema", "test_autograd_registration", "test_faketensor")
     torch.library.opcheck(aad_triton._forward, inputs, test_utils=tests)
-    torch.library.opcheck(doubling_triton.doubled, (inputs[0],), test_utils=tests)
-    torch.library.opcheck(instance_norm_triton._normalised, (inputs[0], EPSILON), test_utils=tests)
+    torch.library.opcheck(upsample.doubled, (inputs[0],), test_utils=tests)
+    torch.library.opcheck(instance_norm._normalised, (inputs[0], EPSILON), test_utils=tests)

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 
 from fsf_benchmarks.masked import MaskedBenchmark, mean_where
-from fsframework.components import Dataset, Figure
-from fsframework.types import Batch, SwapResult
+from fsframework.core.components import Dataset, Figure
+from fsframework.core.types import Batch, SwapResult
 
 
 class Background(MaskedBenchmark):

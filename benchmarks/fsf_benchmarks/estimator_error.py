@@ -8,11 +8,11 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from fsframework.alignment import crop_box
-from fsframework.components import Benchmark, ComponentOptions, Dataset, Estimator
-from fsframework.errors import UserError
-from fsframework.plugins import Part, use
-from fsframework.types import Batch, Faces, SwapResult
+from fsframework.core.components import Benchmark, ComponentOptions, Dataset, Estimator
+from fsframework.core.errors import UserError
+from fsframework.core.part import Part, use
+from fsframework.core.types import Batch, Faces, SwapResult
+from fsframework.faces.align import crop_box
 
 CROP = 0.96  # of the side: the smaller crop, around the centre, of which the estimator should read the same
 VIEWS = 3  # of a target: itself, its mirror image, the smaller crop

@@ -5,8 +5,8 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from fsf_benchmarks.estimator_error import EstimatorError
-from fsframework.components import Figure
-from fsframework.plugins import Part, use
+from fsframework.core.components import Figure
+from fsframework.core.part import Part, use
 
 
 class ExpressionError(EstimatorError):

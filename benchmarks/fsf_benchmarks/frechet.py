@@ -8,9 +8,9 @@ import torch
 from pydantic import Field
 
 from fsf_benchmarks.gallery import Gallery
-from fsframework.components import Benchmark, ComponentOptions, Dataset, Figure, IdentityEncoder
-from fsframework.plugins import Part, use
-from fsframework.types import Batch, Faces, SwapResult
+from fsframework.core.components import Benchmark, ComponentOptions, Dataset, Figure, IdentityEncoder
+from fsframework.core.part import Part, use
+from fsframework.core.types import Batch, Faces, SwapResult
 
 
 class Frechet(Benchmark):

@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fsframework.components import Dataset, IdentityEncoder
-from fsframework.errors import UserError
-from fsframework.files import cache_folder, replacing
-from fsframework.pairs import collate
-from fsframework.progress import progress
-from fsframework.weights import digest
+from fsframework.core.components import Dataset, IdentityEncoder
+from fsframework.core.errors import UserError
+from fsframework.data.collate import collate
+from fsframework.utils.files import cache_folder, replacing
+from fsframework.utils.progress import progress
+from fsframework.utils.weights import digest
 
 FORMAT = 1  # changes when the same encoder would make other vectors of the same pictures
 

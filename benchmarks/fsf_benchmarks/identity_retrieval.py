@@ -13,10 +13,10 @@ from pydantic import Field
 from torch import Tensor
 
 from fsf_benchmarks.gallery import Gallery
-from fsframework.components import Benchmark, ComponentOptions, Dataset, Figure, IdentityEncoder
-from fsframework.errors import UserError
-from fsframework.plugins import Part, use
-from fsframework.types import Batch, Faces, SwapResult
+from fsframework.core.components import Benchmark, ComponentOptions, Dataset, Figure, IdentityEncoder
+from fsframework.core.errors import UserError
+from fsframework.core.part import Part, use
+from fsframework.core.types import Batch, Faces, SwapResult
 
 NEAREST = 5
 

@@ -8,13 +8,13 @@ import torch
 from pydantic import Field
 
 from fsf_benchmarks.pose_error import QUANTITY
-from fsframework.components import Benchmark, ComponentOptions, Dataset, Estimator, Figure
-from fsframework.environment import environment
-from fsframework.errors import UserError
-from fsframework.images import to_tensor
-from fsframework.plugins import Part, use
-from fsframework.progress import progress
-from fsframework.types import Faces
+from fsframework.core.components import Benchmark, ComponentOptions, Dataset, Estimator, Figure
+from fsframework.core.errors import UserError
+from fsframework.core.part import Part, use
+from fsframework.core.types import Faces
+from fsframework.media.tensor import to_tensor
+from fsframework.utils.environment import environment
+from fsframework.utils.progress import progress
 
 BANDS = (0, 10, 20, 30, 40, 90)  # degrees of yaw, to either side
 BATCH = 32

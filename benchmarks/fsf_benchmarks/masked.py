@@ -5,8 +5,8 @@ from typing import Annotated
 from pydantic import Field
 from torch import Tensor
 
-from fsframework.components import Benchmark, ComponentOptions, Estimator
-from fsframework.plugins import Part, use
+from fsframework.core.components import Benchmark, ComponentOptions, Estimator
+from fsframework.core.part import Part, use
 
 
 class MaskedBenchmark(Benchmark):

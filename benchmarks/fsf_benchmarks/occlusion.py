@@ -12,9 +12,9 @@ import torch
 from pydantic import Field
 
 from fsf_benchmarks.masked import mean_where
-from fsframework.components import Benchmark, ComponentOptions, Dataset, Figure
-from fsframework.plugins import Part, use
-from fsframework.types import Batch, SwapResult
+from fsframework.core.components import Benchmark, ComponentOptions, Dataset, Figure
+from fsframework.core.part import Part, use
+from fsframework.core.types import Batch, SwapResult
 
 
 class Occlusion(Benchmark):

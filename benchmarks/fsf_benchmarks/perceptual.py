@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from fsframework.components import Benchmark, ComponentOptions, Dataset, Figure
-from fsframework.types import Batch, SwapResult
-from fsframework.weights import below, fill_published, load_state
+from fsframework.core.components import Benchmark, ComponentOptions, Dataset, Figure
+from fsframework.core.types import Batch, SwapResult
+from fsframework.utils.weights import below, fill_published, load_state
 
 
 class Perceptual(Benchmark):

@@ -12,11 +12,11 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from fsframework.alignment import TEMPLATE, template
-from fsframework.components import ComponentOptions, Detector, Estimator
-from fsframework.images import to_images
-from fsframework.plugins import Part, use
-from fsframework.types import Face, Faces
+from fsframework.core.components import ComponentOptions, Detector, Estimator
+from fsframework.core.part import Part, use
+from fsframework.core.types import Face, Faces
+from fsframework.faces.align import TEMPLATE, template
+from fsframework.media.tensor import to_images
 
 SIDE = 256  # pixels that a crop has at least when faces are looked for
 FOCAL = 4.0  # of the imagined camera, in units of the crop's side: a head about a metre away

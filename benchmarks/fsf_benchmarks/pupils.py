@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fsframework.images import to_images
-from fsframework.landmarks import FromLandmarks
-from fsframework.types import Faces
+from fsframework.core.bases import FromLandmarks
+from fsframework.core.types import Faces
+from fsframework.media.tensor import to_images
 
 EYES = (slice(36, 42), slice(42, 48))  # of the 68 landmarks: contours that begin at the corner on the viewer's left
 FAR = 3  # place in a contour of the other corner

@@ -5,9 +5,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from fsframework.components import Benchmark, Dataset, Figure
-from fsframework.images import to_images
-from fsframework.types import Batch, SwapResult
+from fsframework.core.components import Benchmark, Dataset, Figure
+from fsframework.core.types import Batch, SwapResult
+from fsframework.media.tensor import to_images
 
 
 class Reconstruction(Benchmark):

@@ -8,9 +8,9 @@ import torch
 
 from fsf_benchmarks.masked import MaskedBenchmark, mean_where
 from fsf_benchmarks.reconstruction import similarity
-from fsframework.components import Dataset, Figure
-from fsframework.images import to_images
-from fsframework.types import Batch, SwapResult
+from fsframework.core.components import Dataset, Figure
+from fsframework.core.types import Batch, SwapResult
+from fsframework.media.tensor import to_images
 
 
 class SamePerson(MaskedBenchmark):

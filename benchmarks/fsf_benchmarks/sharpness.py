@@ -6,9 +6,9 @@ from typing import ClassVar
 import cv2
 import numpy as np
 
-from fsframework.components import Benchmark, Dataset, Figure
-from fsframework.images import to_images
-from fsframework.types import Batch, SwapResult
+from fsframework.core.components import Benchmark, Dataset, Figure
+from fsframework.core.types import Batch, SwapResult
+from fsframework.media.tensor import to_images
 
 INSIDE = (0.25, 0.85)  # of the crop's side: the part of an aligned crop that is face
 FLAT = 1e-3  # grey levels; a target flatter than that has no edges to compare with

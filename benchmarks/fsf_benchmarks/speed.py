@@ -19,11 +19,11 @@ import numpy as np
 import torch
 from pydantic import Field, model_validator
 
-from fsframework.components import Benchmark, ComponentOptions
-from fsframework.environment import environment
-from fsframework.errors import UserError
-from fsframework.precision import has_bf16
-from fsframework.progress import Ticker, progress
+from fsframework.core.components import Benchmark, ComponentOptions
+from fsframework.core.errors import UserError
+from fsframework.ops.precision import has_bf16
+from fsframework.utils.environment import environment
+from fsframework.utils.progress import Ticker, progress
 
 Task = Literal["step", "swap", "detection", "alignment", "pasting", "data", "start"]
 OURS = "ours fp32"

@@ -29,11 +29,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from fsframework.alignment import align, paste, soft_mask
-from fsframework.components import Swapper
-from fsframework.pairs import collate
-from fsframework.plugins import part
-from fsframework.types import Batch, Faces, SwapResult
+from fsframework.core.part import part
+from fsframework.core.swapper import Swapper
+from fsframework.core.types import Batch, Faces, SwapResult
+from fsframework.data.collate import collate
+from fsframework.faces.align import align, paste, soft_mask
 
 LOSSES = ("hinge-gan", "attribute", "identity", "reconstruction")
 REPEATS = 4  # of a task on a GPU, which goes on while Python prepares the next
@@ -90,9 +90,9 @@ class Work:
         if without in ("winograd", "aad", "instance_norm", "triton"):
             os.environ["FSF_BLOCK_KERNELS"] = without
         elif without == "patches":
-            from fsframework import convolution
+            from fsframework.ops import conv
 
-            convolution.PATCHES = convolution.PATCHES_BF16 = 0
+            conv.PATCHES = conv.PATCHES_BF16 = 0
         elif without == "products":
             torch.backends.mkldnn.is_available = lambda: False  # before anything asks
         if without != "memory":
@@ -101,7 +101,7 @@ class Work:
     @staticmethod
     def _keep_memory() -> None:
         try:
-            from fsframework.memory import keep_memory
+            from fsframework.ops.allocator import keep_memory
         except ImportError:  # an older commit
             return
         keep_memory()
@@ -137,7 +137,7 @@ class Work:
     def _adam(self, module: nn.Module) -> torch.optim.Adam:
         settings: dict[str, Any] = {"lr": 4e-4, "betas": (0.0, 0.999)}
         try:
-            from fsframework.optimizers import Adam
+            from fsframework.training.optim import Adam
         except ImportError:  # an older commit
             return torch.optim.Adam(module.parameters(), fused=True, **settings)
         if self.way == "plain" or self.without == "adam":
@@ -169,7 +169,7 @@ class Work:
         """What a step does, perhaps by a recording of it."""
         if not self.recorded:
             return self._step
-        from fsframework.cuda_graph import Recorded, recordable
+        from fsframework.training.cuda_graph import Recorded, recordable
 
         for optimizer in self.networks[2]:
             recordable(optimizer)
@@ -200,14 +200,14 @@ class Work:
             return
         self.keeps = keep
         try:
-            from fsframework.convolution import keep_weights
+            from fsframework.ops.conv import keep_weights
         except ImportError:  # an older commit
             return
         keep_weights(self.networks[0], keep)
 
     def _descend(self, optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
         if self.free_gradients:
-            from fsframework.optimizers import stepping
+            from fsframework.training.optim import stepping
 
             with stepping(optimizer):
                 loss.backward()
@@ -365,7 +365,7 @@ class Work:
 @contextmanager
 def _winograds_products() -> Iterator[list[int]]:
     """The operations of the products that Winograd's way does in C, of which torch does not know."""
-    winograd: Any = import_module("fsframework.winograd")  # no part of it is for plugins
+    winograd: Any = import_module("fsframework.ops.winograd")  # no part of it is for plugins
     counted: list[int] = []
     if not hasattr(winograd, "PANEL"):  # an older commit, where torch multiplies
         yield counted
@@ -389,7 +389,7 @@ def _winograds_products() -> Iterator[list[int]]:
 
 
 def _linear_flops(left: torch.Size, right: torch.Size, *others: Any, **more: Any) -> int:
-    """Of products by oneDNN (`fsframework.products`), (M, K) by (N, K)."""
+    """Of products by oneDNN (`fsframework.ops.matmul`), (M, K) by (N, K)."""
     return 2 * left[0] * left[1] * right[0]
 
 

@@ -6,9 +6,9 @@ from typing import Any, ClassVar
 import cv2
 import numpy as np
 
-from fsframework.components import Benchmark, Dataset, Figure
-from fsframework.images import to_images
-from fsframework.types import Batch, SwapResult
+from fsframework.core.components import Benchmark, Dataset, Figure
+from fsframework.core.types import Batch, SwapResult
+from fsframework.media.tensor import to_images
 
 
 class Stability(Benchmark):

@@ -11,11 +11,11 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from fsframework.alignment import crop_box
-from fsframework.components import ComponentOptions, Estimator
-from fsframework.errors import UserError
-from fsframework.types import Faces
-from fsframework.weights import fill, load_state
+from fsframework.core.components import ComponentOptions, Estimator
+from fsframework.core.errors import UserError
+from fsframework.core.types import Faces
+from fsframework.faces.align import crop_box
+from fsframework.utils.weights import fill, load_state
 
 SIDE = 120  # of the input, in pixels
 POSE, SHAPE, EXPRESSION = 12, 40, 10  # numbers of each, in this order; the pose is a 3x4 matrix

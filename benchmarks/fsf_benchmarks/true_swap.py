@@ -12,11 +12,11 @@ from fsf_benchmarks.masked import mean_where
 from fsf_benchmarks.pnp import PnP
 from fsf_benchmarks.pose_error import QUANTITY
 from fsf_benchmarks.reconstruction import similarity
-from fsframework.components import Benchmark, ComponentOptions, Dataset, Estimator, Figure
-from fsframework.errors import UserError
-from fsframework.images import to_images
-from fsframework.plugins import Part, use
-from fsframework.types import Batch, Faces, SwapResult
+from fsframework.core.components import Benchmark, ComponentOptions, Dataset, Estimator, Figure
+from fsframework.core.errors import UserError
+from fsframework.core.part import Part, use
+from fsframework.core.types import Batch, Faces, SwapResult
+from fsframework.media.tensor import to_images
 
 
 class TrueSwap(Benchmark):

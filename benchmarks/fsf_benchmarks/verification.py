@@ -7,10 +7,10 @@ import torch
 from pydantic import Field
 
 from fsf_benchmarks.gallery import Gallery
-from fsframework.components import Benchmark, ComponentOptions, Dataset, IdentityEncoder
-from fsframework.environment import environment
-from fsframework.errors import UserError
-from fsframework.plugins import Part, use
+from fsframework.core.components import Benchmark, ComponentOptions, Dataset, IdentityEncoder
+from fsframework.core.errors import UserError
+from fsframework.core.part import Part, use
+from fsframework.utils.environment import environment
 
 FOLDS = 10
 FALSE_ACCEPTS = 10  # fewest that a false-accept rate may rest on

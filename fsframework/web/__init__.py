@@ -1,1 +1,1 @@
-"""What all our pages on HTTP share: one way to start, to answer and to look. Nothing is loaded from elsewhere."""
+"""What pages on HTTP share: server, headers, style."""

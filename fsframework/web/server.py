@@ -11,7 +11,7 @@ from fastapi.responses import FileResponse, JSONResponse
 from starlette.exceptions import HTTPException as StarletteError
 from starlette.types import Message, Send
 
-from fsframework.errors import UserError
+from fsframework.core.errors import UserError
 
 GRACE = 5  # seconds for answers on their way when the server stops
 HERE = Path(__file__).parent

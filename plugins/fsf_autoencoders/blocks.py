@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fsframework.convolution import Conv2d
+from fsframework.ops.conv import Conv2d
 
 SLOPE = 0.1  # of leaky ReLUs
 

@@ -7,8 +7,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from fsf_autoencoders.blocks import SelfAttention, up
-from fsframework.convolution import Conv2d, scaled
-from fsframework.people import PeopleGenerator
+from fsframework.core.bases import PeopleGenerator
+from fsframework.ops.conv import Conv2d, scaled
 
 START = 8  # side of the map that the shared encoder hands on
 

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fsf_autoencoders.blocks import down, up
-from fsframework.components import AttributeEncoder, ComponentOptions
-from fsframework.convolution import Conv2d, scaled
-from fsframework.people import PeopleGenerator
-from fsframework.types import Faces
+from fsframework.core.bases import PeopleGenerator
+from fsframework.core.components import AttributeEncoder, ComponentOptions
+from fsframework.core.types import Faces
+from fsframework.ops.conv import Conv2d, scaled
 
 FACTOR = 16  # of the encoder: the crop's side over the map's
 BOTTLENECK, MASK = 256, 22  # numbers, and channels of the mask's branch, at width 1

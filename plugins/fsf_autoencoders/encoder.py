@@ -6,9 +6,9 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from fsf_autoencoders.blocks import SelfAttention, down, up
-from fsframework.components import AttributeEncoder, ComponentOptions
-from fsframework.convolution import scaled
-from fsframework.types import Faces
+from fsframework.core.components import AttributeEncoder, ComponentOptions
+from fsframework.core.types import Faces
+from fsframework.ops.conv import scaled
 
 COARSEST = 4  # side of the map that is squeezed through the bottleneck
 

@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 from pydantic import Field
 
-from fsframework.types import Sample
-from fsframework.wrapping import Wrapping
+from fsframework.core.bases import Wrapping
+from fsframework.core.types import Sample
 
 GRID = 5  # points a side of the grid that is shaken
 

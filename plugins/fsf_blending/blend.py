@@ -8,11 +8,12 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from fsframework.blending import cloned, recoloured
-from fsframework.components import ComponentOptions, Estimator, Refiner, Swapper
-from fsframework.images import to_images, to_tensor
-from fsframework.plugins import Part, use
-from fsframework.types import Batch, SwapResult
+from fsframework.core.components import ComponentOptions, Estimator, Refiner
+from fsframework.core.part import Part, use
+from fsframework.core.swapper import Swapper
+from fsframework.core.types import Batch, SwapResult
+from fsframework.faces.color_transfer import cloned, recoloured
+from fsframework.media.tensor import to_images, to_tensor
 
 
 class Blend(Refiner):

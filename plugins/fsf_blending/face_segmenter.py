@@ -7,11 +7,11 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fsframework.backbones import timm_network
-from fsframework.components import ComponentOptions, Estimator
-from fsframework.convolution import Conv2d
-from fsframework.types import Faces
-from fsframework.weights import below, fill, load_state
+from fsframework.core.bases import timm_network
+from fsframework.core.components import ComponentOptions, Estimator
+from fsframework.core.types import Faces
+from fsframework.ops.conv import Conv2d
+from fsframework.utils.weights import below, fill, load_state
 
 INSIDE = "refiner.mask"  # where a run of a `blend` with this mask keeps the weights
 

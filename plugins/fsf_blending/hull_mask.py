@@ -6,8 +6,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from fsframework.landmarks import FromLandmarks
-from fsframework.types import Faces
+from fsframework.core.bases import FromLandmarks
+from fsframework.core.types import Faces
 
 BROWS = slice(17, 27)  # of the 68 landmarks
 CHIN, BRIDGE = 8, 27

@@ -8,9 +8,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fsf_blending.blend import Blend
-from fsframework.components import Estimator, Loss, Swapper
-from fsframework.plugins import Part, use
-from fsframework.types import Batch, Faces, SwapResult
+from fsframework.core.components import Estimator, Loss
+from fsframework.core.part import Part, use
+from fsframework.core.swapper import Swapper
+from fsframework.core.types import Batch, Faces, SwapResult
 
 
 def painted(output: SwapResult) -> Tensor:

@@ -13,8 +13,8 @@ import numpy as np
 from fsf_data import cache
 from fsf_data.face_index import FaceIndex, FaceIndexWriter
 from fsf_data.texts import mapped
-from fsframework.errors import UserError
-from fsframework.types import Sample
+from fsframework.core.errors import UserError
+from fsframework.core.types import Sample
 
 FORMAT = 3  # changes when the same pictures would be stored differently
 

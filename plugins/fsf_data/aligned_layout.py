@@ -12,9 +12,9 @@ import numpy as np
 from fsf_data.aligned_cache import Row
 from fsf_data.shards import ShardIndex
 from fsf_data.sources import Source
-from fsframework.alignment import template
-from fsframework.errors import UserError
-from fsframework.types import Sample
+from fsframework.core.errors import UserError
+from fsframework.core.types import Sample
+from fsframework.faces.align import template
 
 NO_SQUARE = "is not square, as an aligned crop is"
 

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from fsframework.errors import UserError
-from fsframework.files import cache_folder, sync_folder
+from fsframework.core.errors import UserError
+from fsframework.utils.files import cache_folder, sync_folder
 
 T = TypeVar("T")
 

@@ -13,10 +13,10 @@ from fsf_data.face_index import hash_of, person_numbers
 from fsf_data.locate import cut, fingerprint, locate
 from fsf_data.shards import ShardIndex, Shards, open_index, shard_files
 from fsf_data.sources import Source, open_source
-from fsframework.components import ComponentOptions, Dataset
-from fsframework.errors import UserError
-from fsframework.progress import tracked
-from fsframework.types import Sample
+from fsframework.core.components import ComponentOptions, Dataset
+from fsframework.core.errors import UserError
+from fsframework.core.types import Sample
+from fsframework.utils.progress import tracked
 
 Crops = AlignedFaces | ShardedCrops
 

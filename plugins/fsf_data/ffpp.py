@@ -12,10 +12,10 @@ from pydantic import Field
 from fsf_data.aligned_cache import AlignedFaces, Row, cached
 from fsf_data.locate import Located, cut, fill_in, fingerprint, locate
 from fsf_data.videos import Videos
-from fsframework.components import ComponentOptions, Dataset
-from fsframework.errors import UserError
-from fsframework.progress import tracked
-from fsframework.types import Sample
+from fsframework.core.components import ComponentOptions, Dataset
+from fsframework.core.errors import UserError
+from fsframework.core.types import Sample
+from fsframework.utils.progress import tracked
 
 PAIR = re.compile(r"(\d{3})_(\d{3})")  # target, source: the name of a manipulated video
 COLUMNS = ["video", "person"]

@@ -9,10 +9,10 @@ import torch
 
 from fsf_data.aligned_cache import Row
 from fsf_data.sources import Picture, Source
-from fsframework.alignment import align, transform
-from fsframework.components import Detector
-from fsframework.errors import UserError
-from fsframework.types import Face
+from fsframework.core.components import Detector
+from fsframework.core.errors import UserError
+from fsframework.core.types import Face
+from fsframework.faces.align import align, transform
 
 BATCH = 32  # frames given to the detector at once, if their sizes are equal
 BATCH_PIXELS = 8_000_000  # of all frames given at once
@@ -49,7 +49,7 @@ def locate(source: Source, detector: Any) -> Iterator[Located]:
     source:
         The pictures.
     detector:
-        A part (`fsframework.plugins.Part`); it is built and loaded here.
+        A part (`fsframework.core.part.Part`); it is built and loaded here.
     """
     network: Detector = detector.build()
     network.load()

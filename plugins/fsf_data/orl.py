@@ -12,11 +12,11 @@ from pydantic import Field
 from fsf_data.aligned_cache import AlignedFaces, Row, cached
 from fsf_data.locate import cut, fill_in, fingerprint, locate
 from fsf_data.sources import Folder, Picture
-from fsframework.components import ComponentOptions, Dataset
-from fsframework.errors import UserError
-from fsframework.files import package_file
-from fsframework.progress import tracked
-from fsframework.types import Sample
+from fsframework.core.components import ComponentOptions, Dataset
+from fsframework.core.errors import UserError
+from fsframework.core.types import Sample
+from fsframework.utils.files import package_file
+from fsframework.utils.progress import tracked
 
 PEOPLE, PICTURES = 40, 10
 BORDER = 40  # pixels put around a picture: the heads fill it, while crops and detectors want something around them

@@ -20,9 +20,9 @@ from fsf_data.cache import cached
 from fsf_data.face_index import FaceIndex, FaceIndexWriter
 from fsf_data.sources import MAX_MEMBER, Picture, is_unsafe
 from fsf_data.texts import Texts, mapped
-from fsframework.errors import UserError
-from fsframework.images import SUFFIXES, read_image
-from fsframework.progress import tracked
+from fsframework.core.errors import UserError
+from fsframework.media.image_io import SUFFIXES, read_image
+from fsframework.utils.progress import tracked
 
 FORMAT = 1  # changes when the same shards would be indexed differently
 MAX_HEAD = 2**20  # bytes read at once while heads are read; no head is longer

@@ -9,8 +9,8 @@ from typing import Protocol
 
 import numpy as np
 
-from fsframework.errors import UserError
-from fsframework.images import SUFFIXES, read_image
+from fsframework.core.errors import UserError
+from fsframework.media.image_io import SUFFIXES, read_image
 
 MAX_MEMBER = 256 * 2**20  # bytes of one unpacked picture in a zip file
 MAX_RATIO = 100  # of all pictures in a zip file to the file itself; pictures hardly shrink, bombs do

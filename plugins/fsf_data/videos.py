@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from fsf_data.sources import Picture
-from fsframework.errors import UserError
-from fsframework.video import MEND, opened
+from fsframework.core.errors import UserError
+from fsframework.media.video_io import MEND, opened
 
 
 class Videos:

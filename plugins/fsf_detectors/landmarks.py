@@ -7,10 +7,11 @@ from pydantic import Field
 from torch import Tensor
 
 from fsf_detectors.mtcnn import load_network, onet
-from fsframework.alignment import crop_box
-from fsframework.components import Loss, Swapper
-from fsframework.precision import without_autocast
-from fsframework.types import Batch, SwapResult
+from fsframework.core.components import Loss
+from fsframework.core.swapper import Swapper
+from fsframework.core.types import Batch, SwapResult
+from fsframework.faces.align import crop_box
+from fsframework.ops.precision import without_autocast
 
 BOX = (0.19, 0.25, 0.63)  # left, top and width of the face in a whole-head crop, as the O-Net wants to see it
 SIDE = 48  # of its input, in pixels

@@ -2,7 +2,7 @@
 
 The weights are the authors', as the pip package mtcnn carries them (MIT licence). With default options boxes, landmarks
 and scores equal those of facenet-pytorch 2.6, whose weights are the same, save where two boxes of one face have equal
-scores: see benchmarks/detector_agreement.py.
+scores: see benchmarks/scripts/detector_agreement.py.
 """
 
 import io
@@ -17,10 +17,10 @@ from fsf_detectors import boxes as rules
 from fsf_detectors import summed_area
 from fsf_detectors.frames import by_size
 from fsf_detectors.small_convolutions import SmallConvolutions
-from fsframework.components import ComponentOptions, Detector
-from fsframework.files import package_file
-from fsframework.types import Face
-from fsframework.weights import read
+from fsframework.core.components import ComponentOptions, Detector
+from fsframework.core.types import Face
+from fsframework.utils.files import package_file
+from fsframework.utils.weights import read
 
 WEIGHTS = {  # file in the package mtcnn -> SHA-256; pickles, so they are never opened unverified
     "pnet.lz4": "ea6b0c3e685ebee3165326ad6484acc95f2ef78f1c94fbf40a55704fa989f7b5",

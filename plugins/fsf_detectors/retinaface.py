@@ -13,9 +13,9 @@ from torch import Tensor
 from fsf_detectors import boxes as rules
 from fsf_detectors.frames import by_size
 from fsf_detectors.retinaface_network import ANCHORS, mobilenet, resnet
-from fsframework.components import ComponentOptions, Detector
-from fsframework.types import Face
-from fsframework.weights import fill_published, fold_norms, load_state
+from fsframework.core.components import ComponentOptions, Detector
+from fsframework.core.types import Face
+from fsframework.utils.weights import fill_published, fold_norms, load_state
 
 STRIDES = (8, 16, 32)
 SIDES = {  # of the anchors, in pixels, two at each stride

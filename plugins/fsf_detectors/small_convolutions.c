@@ -3,7 +3,7 @@
  * All is float32; images and maps are (height, width, channels). Outputs come in groups of GROUP, of which the last is
  * filled up with zeros; so are the channels of maps between two layers.
  */
-#include "lanes.h"
+#include "simd.h"
 #include <omp.h>
 #include <string.h>
 

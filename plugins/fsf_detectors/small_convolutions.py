@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fsframework import native
+from fsframework.ops.csrc import build
 
-KERNELS = native.Kernels(Path(__file__).with_suffix(".c"), small_convolutions=(5, 11))
+KERNELS = build.Kernels(Path(__file__).with_suffix(".c"), small_convolutions=(5, 11))
 GROUP = 16  # outputs that small_convolutions.c computes at once
 SIDE = 32  # of a tile, in pixels of the result
 

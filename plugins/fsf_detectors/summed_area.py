@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fsframework import native
+from fsframework.ops.csrc import build
 
-KERNELS = native.Kernels(Path(__file__).with_suffix(".c"), crop=(4, 5))
+KERNELS = build.Kernels(Path(__file__).with_suffix(".c"), crop=(4, 5))
 
 
 def tables(frames: list[np.ndarray], border: int, device: torch.device) -> Tensor:

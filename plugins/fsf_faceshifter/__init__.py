@@ -1,4 +1,4 @@
-"""FaceShifter: AEI-Net, HEAR-Net, their losses and data, and trained weights."""
+"""FaceShifter: AEI-Net, HEAR-Net, their losses, hard examples, and trained weights."""
 
 from fsf_faceshifter.ablations import (
     AdainGenerator,
@@ -8,15 +8,14 @@ from fsf_faceshifter.ablations import (
     SpadeGenerator,
 )
 from fsf_faceshifter.aei_net import AadGenerator, AeiAttributes
-from fsf_faceshifter.hardest import Hardest
+from fsf_faceshifter.hard_examples import Hardest
 from fsf_faceshifter.hear_net import HearNet
 from fsf_faceshifter.losses import Attribute, Change
-from fsf_faceshifter.occluded import Occluded
 from fsf_faceshifter.shipped import MODELS
 from fsf_faceshifter.timm_attributes import TimmAttributes
 from fsframework import hookimpl
-from fsframework.components import AttributeEncoder, Dataset, Generator, Loss, Refiner
-from fsframework.plugins import Model
+from fsframework.core.components import AttributeEncoder, Dataset, Generator, Loss, Refiner
+from fsframework.core.registry import Model
 
 
 @hookimpl
@@ -41,7 +40,7 @@ def register_losses() -> list[type[Loss]]:
 
 @hookimpl
 def register_datasets() -> list[type[Dataset]]:
-    return [Hardest, Occluded]
+    return [Hardest]
 
 
 @hookimpl

@@ -6,7 +6,7 @@
  * gradient is that of the interpolated one.
  * h, att, out and their gradients are float32, or bfloat16 where `half` says so; the rest is float32, and so are sums.
  */
-#include "lanes.h"
+#include "simd.h"
 
 /* Where the number 0 of att is for a pixel: its own, or where att has half the side the four that bilinear
  * interpolation mixes, and their shares. Beyond the edge they are those at the edge. */

@@ -12,11 +12,11 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from fsframework import native
-from fsframework.doubling import doubled
+from fsframework.ops.csrc import build
+from fsframework.ops.upsample import doubled
 
 Integration = Literal["aad", "add", "cat", "spade", "adain"]
-KERNELS = native.Kernels(Path(__file__).with_name("aad.c"), aad_forward=(5, 6), aad_backward=(9, 7))
+KERNELS = build.Kernels(Path(__file__).with_name("aad.c"), aad_forward=(5, 6), aad_backward=(9, 7))
 BLOCK = 256  # pixels whose gradients of gamma_id and beta_id are added up at once
 
 
@@ -94,7 +94,7 @@ class _Integrate(torch.autograd.Function):
         count, channels, height, width = h.shape
         addresses = (value.data_ptr() for value in (h, att, identity, mask, result))
         twice = int(att.shape[-1] < width)
-        KERNELS.of(channels).aad_forward(*addresses, count, height, width, channels, native.is_half(h), twice)
+        KERNELS.of(channels).aad_forward(*addresses, count, height, width, channels, build.is_half(h), twice)
         return result
 
     @staticmethod
@@ -110,7 +110,7 @@ class _Integrate(torch.autograd.Function):
         sums = identity.new_empty(count, blocks, 2 * channels)
         tensors = (_last(gradient), h, att, identity, mask, to_h, to_att, sums, to_mask)
         addresses = (value.data_ptr() for value in tensors)
-        KERNELS.of(channels).aad_backward(*addresses, count, height, width, channels, BLOCK, native.is_half(h), twice)
+        KERNELS.of(channels).aad_backward(*addresses, count, height, width, channels, BLOCK, build.is_half(h), twice)
         if twice:
             to_att = torch.ops.aten.upsample_bilinear2d_backward(to_att, (height, width), att.shape, False)
         return to_h, to_att, sums.sum(dim=1)[..., None, None], to_mask

@@ -11,10 +11,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from fsframework.doubling_triton import between, gathered
-from fsframework.instance_norm import EPSILON
-from fsframework.instance_norm_triton import moments, unnormalise
-from fsframework.native_gpu import LAST, empty_last, on_device_of, shared
+from fsframework.ops.instance_norm import EPSILON
+from fsframework.ops.triton.instance_norm import moments, unnormalise
+from fsframework.ops.triton.launch import LAST, empty_last, on_device_of, shared
+from fsframework.ops.triton.upsample import between, gathered
 
 NUMBERS = 2048  # of h that a program holds at once; its sums need as many registers again, several times
 WARPS = 8

@@ -18,13 +18,13 @@ from torch.utils.checkpoint import checkpoint
 
 from fsf_faceshifter.aad import Integration, joined
 from fsf_faceshifter.blocks import down_block, up_block
-from fsframework import native_gpu
-from fsframework.components import AttributeEncoder, ComponentOptions, Generator
-from fsframework.convolution import Conv2d, convolve, scaled
-from fsframework.doubling import doubled
-from fsframework.instance_norm import instance_norm
-from fsframework.precision import without_autocast
-from fsframework.types import Faces
+from fsframework.core.components import AttributeEncoder, ComponentOptions, Generator
+from fsframework.core.types import Faces
+from fsframework.ops.conv import Conv2d, convolve, scaled
+from fsframework.ops.instance_norm import instance_norm
+from fsframework.ops.precision import without_autocast
+from fsframework.ops.triton import launch
+from fsframework.ops.upsample import doubled
 
 PLACES = ("in", "mid", "out")  # of the AAD layers on a block's main path
 EXACT = 2  # side of maps up to which the generator computes in float32 under autocast, too
@@ -145,7 +145,7 @@ class AadBlock(nn.Module):
         `identity` holds gamma_id and beta_id of each layer, (B, affine_channels, 1, 1).
         """
         side = h.shape[-1]
-        kernels = self.integration == "aad" and z_att.shape[-1] in (side, side // 2) and native_gpu.usable(h, z_att)
+        kernels = self.integration == "aad" and z_att.shape[-1] in (side, side // 2) and launch.usable(h, z_att)
         joins = self._joined_by_kernels if kernels else self._joined
         att = self._bare_affine(z_att) if kernels else self.attribute_affine(z_att)
         identities = identity.to(att[0].dtype).chunk(self.affine_layers, dim=1)

@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from fsframework.convolution import Conv2d, ConvTranspose2d
+from fsframework.ops.conv import Conv2d, ConvTranspose2d
 
 
 def down_block(inputs: int, outputs: int) -> nn.Sequential:

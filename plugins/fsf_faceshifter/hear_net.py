@@ -11,10 +11,11 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from fsf_faceshifter.blocks import down_block, up_block
-from fsframework.components import ComponentOptions, Refiner, Swapper
-from fsframework.convolution import scaled
-from fsframework.doubling import doubled
-from fsframework.types import Batch, SwapResult
+from fsframework.core.components import ComponentOptions, Refiner
+from fsframework.core.swapper import Swapper
+from fsframework.core.types import Batch, SwapResult
+from fsframework.ops.conv import scaled
+from fsframework.ops.upsample import doubled
 
 
 class HearNet(Refiner):

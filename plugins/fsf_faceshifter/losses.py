@@ -8,8 +8,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from fsframework.components import Loss, Swapper
-from fsframework.types import Batch, Faces, SwapResult
+from fsframework.core.components import Loss
+from fsframework.core.swapper import Swapper
+from fsframework.core.types import Batch, Faces, SwapResult
 
 
 class Attribute(Loss):

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from fsframework.plugins import Model
+from fsframework.core.registry import Model
 
 HASHES = {  # SHA-256 of the files beside this one, by the model's name
     "faceshifter-lfw-64": "df4532ed326752190dc2373d8734f75a00a88d61349f28dc3f0f76184508d36c",

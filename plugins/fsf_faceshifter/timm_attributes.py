@@ -8,11 +8,11 @@ from torch import Tensor, nn
 
 from fsf_faceshifter.aei_net import level_count
 from fsf_faceshifter.blocks import down_block, up_block
-from fsframework.backbones import timm_network
-from fsframework.components import AttributeEncoder, ComponentOptions
-from fsframework.convolution import scaled
-from fsframework.errors import UserError
-from fsframework.types import Faces
+from fsframework.core.bases import timm_network
+from fsframework.core.components import AttributeEncoder, ComponentOptions
+from fsframework.core.errors import UserError
+from fsframework.core.types import Faces
+from fsframework.ops.conv import scaled
 
 STRIDE = 32  # of the coarsest map that is taken from the backbone
 

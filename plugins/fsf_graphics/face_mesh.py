@@ -11,10 +11,10 @@ from torch import Tensor
 from fsf_graphics.face_texture import POINTS, unpacked
 from fsf_graphics.head_model import fit, shipped
 from fsf_graphics.mesh import render, surface
-from fsframework.components import ComponentOptions, Estimator, Generator
-from fsframework.images import to_images, to_tensor
-from fsframework.plugins import Part, use
-from fsframework.types import Faces
+from fsframework.core.components import ComponentOptions, Estimator, Generator
+from fsframework.core.part import Part, use
+from fsframework.core.types import Faces
+from fsframework.media.tensor import to_images, to_tensor
 
 
 class FaceMesh(Generator):

@@ -7,9 +7,9 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from fsframework.components import AttributeEncoder, ComponentOptions, Estimator, IdentityEncoder
-from fsframework.plugins import Part, use
-from fsframework.types import Faces
+from fsframework.core.components import AttributeEncoder, ComponentOptions, Estimator, IdentityEncoder
+from fsframework.core.part import Part, use
+from fsframework.core.types import Faces
 
 POINTS = 68
 

@@ -6,8 +6,8 @@ from torch import Tensor
 
 from fsf_graphics.head_model import fit, shipped
 from fsf_graphics.head_pose import AHEAD, angles
-from fsframework.landmarks import FromLandmarks
-from fsframework.types import Faces
+from fsframework.core.bases import FromLandmarks
+from fsframework.core.types import Faces
 
 
 class LandmarkPose(FromLandmarks):

@@ -14,10 +14,10 @@ import click
 import numpy as np
 
 from fsf_graphics.head_model import FILE, INNER, HeadModel, deformation, fit, pose
-from fsframework.components import Dataset
-from fsframework.files import replacing
-from fsframework.plugins import part
-from fsframework.progress import tracked
+from fsframework.core.components import Dataset
+from fsframework.core.part import part
+from fsframework.utils.files import replacing
+from fsframework.utils.progress import tracked
 
 MIRROR = np.array(
     [*range(16, -1, -1), *range(26, 16, -1), *range(27, 31), *range(35, 30, -1), 45, 44, 43, 42, 47, 46, 39, 38, 37, 36,

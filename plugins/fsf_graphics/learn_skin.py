@@ -31,10 +31,10 @@ from fsf_graphics.head_model import Fit, fit
 from fsf_graphics.learn_head import MIRROR, aligned
 from fsf_graphics.light import KEPT, harmonics
 from fsf_graphics.skin_model import FILE, GAMMA, SIDE, face
-from fsframework.components import Dataset
-from fsframework.files import replacing
-from fsframework.plugins import part
-from fsframework.progress import tracked
+from fsframework.core.components import Dataset
+from fsframework.core.part import part
+from fsframework.utils.files import replacing
+from fsframework.utils.progress import tracked
 
 TURNED = 20.0  # degrees of yaw beyond which a picture is left out
 GRAZING, FULL = 0.35, 0.6  # cosine of normal and view from which on a texel counts, and counts fully

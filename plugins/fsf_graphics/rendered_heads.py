@@ -10,8 +10,8 @@ from fsf_graphics.head_pose import AHEAD, angles, rotation
 from fsf_graphics.light import lamp, sky
 from fsf_graphics.scene import Person, Picture, Setting, five, placed, render
 from fsf_graphics.skin_model import GAMMA, draw, shipped
-from fsframework.components import ComponentOptions, Dataset
-from fsframework.types import Sample
+from fsframework.core.components import ComponentOptions, Dataset
+from fsframework.core.types import Sample
 
 TEST = 4  # of so many people one is for tests
 HAIRS = np.array([[22, 18, 17], [45, 32, 26], [75, 52, 38], [140, 112, 75], [125, 122, 118]])  # levels

@@ -11,7 +11,7 @@ from fsf_graphics.dense_head import grid, normals
 from fsf_graphics.light import brightness
 from fsf_graphics.rasterizer import rasterize
 from fsf_graphics.skin_model import GAMMA, SIDE, face, shipped, skin, streaks
-from fsframework.alignment import fit_similarity, template
+from fsframework.faces.align import fit_similarity, template
 
 GRID = 65  # vertices of the head in both directions
 HAIR = 0.07  # thickness of hair, in units of the head model

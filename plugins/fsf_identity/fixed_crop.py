@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fsframework.alignment import TEMPLATE, resampling_matrix
-from fsframework.precision import without_autocast
+from fsframework.faces.align import TEMPLATE, resampling_matrix
+from fsframework.ops.precision import without_autocast
 
 
 def box_to(points: Sequence[Sequence[float]], landmarks: Sequence[int], width: int) -> tuple[float, float, float]:

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fsf_identity.fixed_crop import FixedCrop, box_to
-from fsframework.components import ComponentOptions, IdentityEncoder
-from fsframework.precision import without_autocast
-from fsframework.types import Faces
-from fsframework.weights import fill_published, load_state
+from fsframework.core.components import ComponentOptions, IdentityEncoder
+from fsframework.core.types import Faces
+from fsframework.ops.precision import without_autocast
+from fsframework.utils.weights import fill_published, load_state
 
 SIDE = 112  # of the input, in pixels
 POINTS = [(38.29, 51.70), (73.53, 51.50), (56.03, 71.74), (41.55, 92.37), (70.73, 92.20)]  # the five landmarks in it

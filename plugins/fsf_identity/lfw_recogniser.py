@@ -5,8 +5,8 @@ from pathlib import Path
 from torch import Tensor
 
 from fsf_identity.timm_recogniser import TimmRecogniser
-from fsframework.components import ComponentOptions, IdentityEncoder
-from fsframework.types import Faces
+from fsframework.core.components import ComponentOptions, IdentityEncoder
+from fsframework.core.types import Faces
 
 WEIGHTS = Path(__file__).with_name("lfw-recogniser.safetensors")
 SHA256 = "43d4981dc88f7178cb224d10f869a723230b33ed560e6e6039c938aff63aa83f"

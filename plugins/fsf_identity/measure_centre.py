@@ -19,11 +19,12 @@ import torch
 from torch import Tensor
 
 from fsf_identity.dlib_resnet import DlibResNet
-from fsframework.alignment import align
-from fsframework.errors import UserError
-from fsframework.files import write_text
-from fsframework.images import SUFFIXES, read_image, to_tensor
-from fsframework.plugins import part
+from fsframework.core.errors import UserError
+from fsframework.core.part import part
+from fsframework.faces.align import align
+from fsframework.media.image_io import SUFFIXES, read_image
+from fsframework.media.tensor import to_tensor
+from fsframework.utils.files import write_text
 
 SIZE = 128  # side of the aligned crops in pixels
 

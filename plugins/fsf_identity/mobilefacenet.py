@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fsf_identity.fixed_crop import FixedCrop, box_to
-from fsframework.components import ComponentOptions, IdentityEncoder
-from fsframework.precision import without_autocast
-from fsframework.types import Faces
-from fsframework.weights import fill_published, fold_norms, load_state
+from fsframework.core.components import ComponentOptions, IdentityEncoder
+from fsframework.core.types import Faces
+from fsframework.ops.precision import without_autocast
+from fsframework.utils.weights import fill_published, fold_norms, load_state
 
 HEIGHT, WIDTH = 112, 96  # of the input, in pixels
 POINTS = [(30.3, 51.7), (65.5, 51.5), (48.0, 71.7), (33.5, 92.4), (62.7, 92.2)]  # the five landmarks in it

@@ -8,12 +8,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fsf_identity.fixed_crop import FixedCrop
-from fsframework.backbones import timm_network
-from fsframework.components import ComponentOptions, IdentityEncoder
-from fsframework.errors import UserError
-from fsframework.precision import without_autocast
-from fsframework.types import Faces
-from fsframework.weights import below, fill, load_state
+from fsframework.core.bases import timm_network
+from fsframework.core.components import ComponentOptions, IdentityEncoder
+from fsframework.core.errors import UserError
+from fsframework.core.types import Faces
+from fsframework.ops.precision import without_autocast
+from fsframework.utils.weights import below, fill, load_state
 
 BOX = (0.2, 0.27, 0.6)  # left, top and width of the face in a whole-head crop: brows to chin
 SIDE = 96  # of the input, in pixels

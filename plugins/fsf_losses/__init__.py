@@ -7,7 +7,7 @@ from fsf_losses.identity import Identity
 from fsf_losses.margin import ArcFace, CosFace, Margin
 from fsf_losses.reconstruction import Reconstruction
 from fsframework import hookimpl
-from fsframework.components import Loss
+from fsframework.core.components import Loss
 
 
 @hookimpl

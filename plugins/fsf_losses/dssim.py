@@ -5,8 +5,9 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from fsframework.components import Loss, Swapper
-from fsframework.types import Batch, SwapResult
+from fsframework.core.components import Loss
+from fsframework.core.swapper import Swapper
+from fsframework.core.types import Batch, SwapResult
 
 C1, C2 = 0.01**2, 0.03**2  # for values in [0, 1] (Wang et al., 2004, section III.B)
 REACH = 3.5  # standard deviations at which the window ends

@@ -7,10 +7,11 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from fsframework.backbones import timm_network
-from fsframework.components import Estimator, Loss, Swapper
-from fsframework.plugins import Part, use
-from fsframework.types import Batch, Faces, SwapResult
+from fsframework.core.bases import timm_network
+from fsframework.core.components import Estimator, Loss
+from fsframework.core.part import Part, use
+from fsframework.core.swapper import Swapper
+from fsframework.core.types import Batch, Faces, SwapResult
 
 EYES = slice(36, 48)  # of the 68 landmarks
 POINTS = 68

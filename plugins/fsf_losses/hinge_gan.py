@@ -11,11 +11,12 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fsframework import native_gpu
-from fsframework.components import Loss, Swapper
-from fsframework.convolution import Conv2d
-from fsframework.instance_norm import instance_norm
-from fsframework.types import Batch, SwapResult
+from fsframework.core.components import Loss
+from fsframework.core.swapper import Swapper
+from fsframework.core.types import Batch, SwapResult
+from fsframework.ops.conv import Conv2d
+from fsframework.ops.instance_norm import instance_norm
+from fsframework.ops.triton import launch
 
 
 class InstanceNorm(nn.GroupNorm):
@@ -23,7 +24,7 @@ class InstanceNorm(nn.GroupNorm):
 
     def forward(self, input: Tensor) -> Tensor:
         """(B, C, H, W) to the same shape."""
-        if input.dtype != torch.bfloat16 and not native_gpu.usable(input):
+        if input.dtype != torch.bfloat16 and not launch.usable(input):
             return super().forward(input)
         made = instance_norm(input)
         scale, shift = (each.to(made.dtype)[:, None, None] for each in (self.weight, self.bias))

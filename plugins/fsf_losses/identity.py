@@ -5,8 +5,9 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from fsframework.components import Loss, Swapper
-from fsframework.types import Batch, Faces, SwapResult
+from fsframework.core.components import Loss
+from fsframework.core.swapper import Swapper
+from fsframework.core.types import Batch, Faces, SwapResult
 
 
 def jitter(images: Tensor, shift: float, scale: float) -> Tensor:

@@ -8,9 +8,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fsf_losses.identity import jitter
-from fsframework.components import Loss, Swapper
-from fsframework.errors import UserError
-from fsframework.types import Batch, Faces, SwapResult
+from fsframework.core.components import Loss
+from fsframework.core.errors import UserError
+from fsframework.core.swapper import Swapper
+from fsframework.core.types import Batch, Faces, SwapResult
 
 EDGE = 1e-6  # at which cosines end, because the arc cosine has no slope there
 

@@ -4,8 +4,8 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fsframework.components import AttributeEncoder, ComponentOptions
-from fsframework.types import Faces
+from fsframework.core.components import AttributeEncoder, ComponentOptions
+from fsframework.core.types import Faces
 
 
 class TemplateAttributeEncoder(AttributeEncoder):

@@ -6,8 +6,8 @@ from typing import ClassVar
 import numpy as np
 import torch
 
-from fsframework.components import Benchmark, Dataset, Figure
-from fsframework.types import Batch, SwapResult
+from fsframework.core.components import Benchmark, Dataset, Figure
+from fsframework.core.types import Batch, SwapResult
 
 
 class TemplateBenchmark(Benchmark):

@@ -5,13 +5,13 @@ from typing import Any
 
 from pydantic import Field
 
-from fsframework.alignment import align, transform
-from fsframework.components import ComponentOptions, Dataset
-from fsframework.errors import UserError
-from fsframework.files import package_file
-from fsframework.images import read_image
-from fsframework.progress import tracked
-from fsframework.types import Sample
+from fsframework.core.components import ComponentOptions, Dataset
+from fsframework.core.errors import UserError
+from fsframework.core.types import Sample
+from fsframework.faces.align import align, transform
+from fsframework.media.image_io import read_image
+from fsframework.utils.files import package_file
+from fsframework.utils.progress import tracked
 
 PICTURES = (".jpg", ".jpeg", ".png", ".pgm")
 

@@ -7,10 +7,10 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from fsframework.components import ComponentOptions, Detector, Estimator
-from fsframework.images import to_images
-from fsframework.plugins import Part, use
-from fsframework.types import Faces
+from fsframework.core.components import ComponentOptions, Detector, Estimator
+from fsframework.core.part import Part, use
+from fsframework.core.types import Faces
+from fsframework.media.tensor import to_images
 
 
 class TemplateEstimator(Estimator):

@@ -5,8 +5,8 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from fsframework.components import ComponentOptions, IdentityEncoder
-from fsframework.types import Faces
+from fsframework.core.components import ComponentOptions, IdentityEncoder
+from fsframework.core.types import Faces
 
 
 class TemplateIdentityEncoder(IdentityEncoder):

@@ -5,8 +5,9 @@ from typing import Literal
 from pydantic import Field
 from torch import Tensor
 
-from fsframework.components import Loss, Swapper
-from fsframework.types import Batch, SwapResult
+from fsframework.core.components import Loss
+from fsframework.core.swapper import Swapper
+from fsframework.core.types import Batch, SwapResult
 
 
 class TemplateLoss(Loss):

@@ -5,8 +5,9 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fsframework.components import ComponentOptions, Refiner, Swapper
-from fsframework.types import Batch, SwapResult
+from fsframework.core.components import ComponentOptions, Refiner
+from fsframework.core.swapper import Swapper
+from fsframework.core.types import Batch, SwapResult
 
 
 class TemplateRefiner(Refiner):

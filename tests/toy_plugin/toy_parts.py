@@ -7,7 +7,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from fsframework import hookimpl
-from fsframework.components import (
+from fsframework.core.components import (
     AttributeEncoder,
     Benchmark,
     ComponentOptions,
@@ -16,10 +16,10 @@ from fsframework.components import (
     IdentityEncoder,
     Loss,
     Refiner,
-    Swapper,
 )
-from fsframework.plugins import Part, use
-from fsframework.types import Batch, Faces, SwapResult
+from fsframework.core.part import Part, use
+from fsframework.core.swapper import Swapper
+from fsframework.core.types import Batch, Faces, SwapResult
 
 
 class ToyIdentity(IdentityEncoder):

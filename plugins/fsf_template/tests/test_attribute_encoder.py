@@ -1,6 +1,6 @@
 from fsf_template.attribute_encoder import TemplateAttributeEncoder
-from fsframework.testing import check_attribute_encoder
-from fsframework.testing_samples import batch_of
+from fsframework.testing.check_component import check_attribute_encoder
+from fsframework.testing.samples import batch_of
 
 
 def test_contract() -> None:

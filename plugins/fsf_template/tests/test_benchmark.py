@@ -2,9 +2,10 @@ import numpy as np
 import torch
 
 from fsf_template.benchmark import TemplateBenchmark
-from fsframework.testing import check_benchmark
-from fsframework.testing_samples import FewFaces, batch_of
-from fsframework.types import SwapResult
+from fsframework.core.types import SwapResult
+from fsframework.data.samples import FewFaces
+from fsframework.testing.check_component import check_benchmark
+from fsframework.testing.samples import batch_of
 
 
 def test_contract() -> None:

@@ -3,11 +3,11 @@ from pathlib import Path
 import pytest
 
 from fsf_template.dataset import TemplateDataset
-from fsframework.errors import UserError
-from fsframework.images import write_image
-from fsframework.plugins import part
-from fsframework.testing import check_dataset
-from fsframework.testing_samples import portrait
+from fsframework.core.errors import UserError
+from fsframework.core.part import part
+from fsframework.data.samples import portrait
+from fsframework.media.image_io import write_image
+from fsframework.testing.check_component import check_dataset
 
 
 def test_contract() -> None:

@@ -1,8 +1,8 @@
 import numpy as np
 
 from fsf_template.estimator import TemplateEstimator, pose
-from fsframework.testing import check_estimator
-from fsframework.testing_samples import LANDMARKS
+from fsframework.data.samples import LANDMARKS
+from fsframework.testing.check_component import check_estimator
 
 
 def test_contract() -> None:

@@ -1,9 +1,9 @@
 import torch
 
 from fsf_template.identity_encoder import TemplateIdentityEncoder
-from fsframework.testing import check_identity_encoder
-from fsframework.testing_samples import batch_of
-from fsframework.types import Faces
+from fsframework.core.types import Faces
+from fsframework.testing.check_component import check_identity_encoder
+from fsframework.testing.samples import batch_of
 
 
 def test_contract() -> None:

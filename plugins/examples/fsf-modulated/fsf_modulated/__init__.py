@@ -2,7 +2,7 @@
 
 from fsf_modulated.modulated import ModulatedGenerator
 from fsframework import hookimpl
-from fsframework.components import Generator
+from fsframework.core.components import Generator
 
 
 @hookimpl

@@ -1,0 +1,99 @@
+"""How long the convolutions of AEI-Net take on a CPU: torch's way, patches, and Winograd's.
+
+    python benchmarks/scripts/convolution_speed.py --save
+
+Milliseconds forward, and forward and backward, medians over some rounds in which the ways take turns. In
+`fsframework.ops.conv` stand the thresholds that follow.
+"""
+
+import json
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+from torch import Tensor, nn
+
+from fsframework.ops import conv
+from fsframework.ops.allocator import keep_memory
+from fsframework.ops.conv import Conv2d
+from fsframework.utils.environment import of_script
+from fsframework.utils.files import write_text
+
+RESULT = Path(__file__).parent / "results" / "convolution_speed.json"
+LAYERS = [  # batch, inputs, outputs, side, kernel: 64 px at half width, then 128 px at full width
+    (24, 512, 512, 2, 3), (24, 512, 256, 4, 3), (24, 256, 128, 8, 3), (24, 128, 64, 16, 3), (24, 64, 32, 32, 3),
+    (24, 32, 32, 64, 3), (24, 256, 512, 4, 4), (24, 128, 256, 8, 4),
+    (4, 1024, 1024, 2, 3), (4, 1024, 1024, 4, 3), (4, 1024, 1024, 8, 3), (4, 512, 512, 16, 3), (4, 256, 256, 32, 3),
+    (4, 128, 128, 64, 3), (4, 64, 64, 128, 3), (4, 512, 1024, 4, 4), (4, 512, 1024, 8, 4),
+]  # fmt: skip
+NEVER = 10**9
+WAYS = {  # the thresholds that force a way
+    "torch": {"WINOGRAD": NEVER, "PATCHES": 0},
+    "patches": {"WINOGRAD": NEVER, "PATCHES": NEVER},
+    "winograd": {"WINOGRAD": 0, "PATCHES": 0, "NARROW": 0},
+}
+
+
+@click.command(help=__doc__)
+@click.option("--rounds", default=7, show_default=True, help="Timed rounds, after two that are not.")
+@click.option("--save", is_flag=True, help="Write the figures to benchmarks/results.")
+def main(rounds: int, save: bool) -> None:
+    keep_memory()
+    rows = [measure(layer, rounds) for layer in LAYERS]
+    if save:
+        result = {
+            **of_script("convolution_speed.py"),
+            "rows": rows,
+        }
+        write_text(RESULT, json.dumps(result, indent=2) + "\n")
+
+
+def measure(layer: tuple[int, int, int, int, int], rounds: int) -> dict[str, Any]:
+    """The row of one layer, printed, too."""
+    batch, inputs, outputs, side, kernel = layer
+    network = Conv2d(inputs, outputs, kernel, stride=kernel - 2, padding=1).to(memory_format=torch.channels_last)
+    image = torch.randn(batch, inputs, side, side).contiguous(memory_format=torch.channels_last).requires_grad_()
+    direction = torch.randn_like(network(image))
+    row: dict[str, Any] = {"batch": batch, "inputs": inputs, "outputs": outputs, "side": side, "kernel": kernel}
+    usual = {name: getattr(conv, name) for name in ("WINOGRAD", "PATCHES", "NARROW")}
+    times: dict[tuple[str, str], list[float]] = {}
+    for turn in range(rounds + 2):
+        for way, thresholds in WAYS.items():
+            if way == "winograd" and kernel != 3:
+                continue
+            for name, value in {**usual, **thresholds}.items():
+                setattr(conv, name, value)
+            for what, work in (("forward", _forward), ("both", _both)):
+                seconds = _timed(lambda work=work: work(network, image, direction))  # type: ignore[misc]
+                if turn >= 2:
+                    times.setdefault((way, what), []).append(seconds)
+    for name, value in usual.items():
+        setattr(conv, name, value)
+    row |= {f"{way}_{what}_ms": round(1000 * statistics.median(found), 1) for (way, what), found in times.items()}
+    click.echo(", ".join(f"{key} {value}" for key, value in row.items()))
+    return row
+
+
+@torch.no_grad()
+def _forward(network: nn.Module, image: Tensor, direction: Tensor) -> None:
+    network(image)
+
+
+def _both(network: nn.Module, image: Tensor, direction: Tensor) -> None:
+    image.grad = None
+    network.zero_grad()
+    network(image).backward(direction)
+
+
+def _timed(work: Callable[[], None]) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+if __name__ == "__main__":
+    main()

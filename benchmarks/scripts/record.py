@@ -1,0 +1,202 @@
+"""Keep a run's figures in benchmarks/results, and show all that are kept in the READMEs.
+
+    python benchmarks/scripts/record.py runs/faceshifter --name orl-64 \
+        --command "fsf run recipes/faceshifter.yaml" --picture runs/samples.png
+    python benchmarks/scripts/record.py                    # only writes the tables again
+
+A run's result is a JSON file with its metrics, its manifest (commit, date, device, versions, recipe's hash), how long
+each stage trained, and the command that gives it. Beside them lie the files of `fsf bench --save`.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+import cv2
+import numpy as np
+
+from fsframework.evaluation.table import ARROWS, SEEN
+from fsframework.media.image_io import read_image, write_image
+from fsframework.models.run import Run
+from fsframework.report.comparison import COSTS, Cell, columns, costs_of, notes, rows
+from fsframework.utils.files import write_text
+
+# Figures in tables, and their decimals.
+SHOWN = {
+    "top1": 1,
+    "cosine": 2,
+    "pose_deg": 1,
+    "expression": 2,
+    "gaze": 2,
+    "ssim": 3,
+    "error": 1,
+    "sharpness": 2,
+    "background": 1,
+    "error_toned": 1,
+    "pose_own_deg": 1,
+    "landmarks": 1,
+    "landmarks_own": 1,
+}
+HERE = Path(__file__).parent
+BEGIN, END = "<!-- results -->", "<!-- /results -->"
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path), required=False)
+@click.option("--name", help="Name of the result.")
+@click.option("--command", help="The command that gives it.")
+@click.option("--note", default="", help="What a reader must know besides.")
+@click.option("--picture", type=click.Path(path_type=Path), help="Also write the run's samples as one picture.")
+def main(run: Path | None, name: str | None, command: str | None, note: str, picture: Path | None) -> None:
+    """Record RUN, a directory of a finished run, and write the tables of the READMEs again."""
+    if run is not None:
+        if name is None or command is None:
+            raise click.UsageError("Give --name and --command with RUN.")
+        write_text(HERE / "results" / f"{name}.json", json.dumps(result(run, command, note), indent=2) + "\n")
+        if picture is not None:
+            write_image(picture, grid(run / "samples"))
+    files = sorted((HERE / "results").glob("*.json"))
+    results = {file.stem: json.loads(file.read_text()) for file in files}
+    runs = [show(name, kept) for name, kept in results.items() if "metrics" in kept]
+    comparisons = [show_comparison(name, kept) for name, kept in results.items() if "methods" in kept]
+    others = [show_other(name, kept) for name, kept in results.items() if not kept.keys() & {"metrics", "methods"}]
+    shown_first = comparisons + runs
+    for place, shown in ((HERE.parent / "README.md", shown_first), (HERE / "README.md", shown_first + others)):
+        text = "\n\n".join(shown)
+        before, _, rest = place.read_text().partition(BEGIN)
+        _, _, after = rest.partition(END)
+        write_text(place, f"{before}{BEGIN}\n{text}\n{END}{after}")
+
+
+def result(run: Path, command: str, note: str) -> dict[str, Any]:
+    """What is kept of a run."""
+    opened = Run.load(run, "cpu")
+    metrics = json.loads((run / "metrics.json").read_text())
+    manifest = opened.manifest()
+    stages = {
+        stage.name: {
+            "images": stage.steps * stage.batch_size * stage.accumulate,
+            "images_per_s": median([e["images_per_s"] for e in opened.read_log() if e["stage"] == stage.name]),
+        }
+        for stage in opened.recipe.stages
+    }
+    return {"command": command, "note": note, "stages": stages, "manifest": manifest, "metrics": metrics}
+
+
+def grid(samples: Path) -> np.ndarray:
+    """A run's samples as one picture: source, target, draft and swap below each other, each twice as large."""
+    rows = []
+    for kind in ("source", "target", "draft", "swap"):
+        images = [read_image(file) for file in sorted(samples.glob(f"*_{kind}.png"))]
+        if images:
+            row = np.hstack([np.pad(image, ((2, 2), (2, 2), (0, 0)), constant_values=255) for image in images])
+            rows.append(cv2.resize(row, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC))
+    return np.vstack(rows)
+
+
+def median(values: list[float]) -> float:
+    """The middle value; 0 of none."""
+    return sorted(values)[len(values) // 2] if values else 0.0
+
+
+def show(name: str, kept: dict[str, Any]) -> str:
+    """A result as Markdown."""
+    metrics, manifest = kept["metrics"], kept["manifest"]
+    ways = {"**the method**": metrics["benchmarks"]} | metrics["baselines"]
+    columns = [
+        (label, key)
+        for label, figures in metrics["figures"].items()
+        for key in figures
+        if key in SHOWN and key in metrics["benchmarks"][label]
+    ]
+    heads = [f"{label}: {key} {ARROWS[metrics['figures'][label][key]['better']]}" for label, key in columns]
+    rows = []
+    for way, figures in ways.items():
+        rows.append(" | ".join(["", way, *(kept_cell(figures[label], key) for label, key in columns), ""]))
+    trained = ", ".join(
+        f"{stage}: {values['images']} images at {values['images_per_s']:.0f} a second"
+        for stage, values in kept.get("stages", {}).items()
+    )
+    facts = (
+        f"`{kept['command']}` on {manifest['device']}, {manifest['date'][:10]}, commit {manifest['commit']}; "
+        f"{trained + '; ' if trained else ''}{metrics['pairs']} pairs."
+    )
+    if metrics.get("seen_people"):
+        facts += f" {SEEN}"
+    lines = [
+        f"### {name}",
+        "",
+        f"{facts} {kept.get('note', '')}".strip(),
+        "",
+        " | ".join(["", "", *heads, ""]).strip(),
+        "|---" * (len(columns) + 1) + "|",
+        *(row.strip() for row in rows),
+    ]
+    return "\n".join(lines)
+
+
+def kept_cell(figures: dict[str, Any], key: str) -> str:
+    """A figure of metrics.json."""
+    return cell(figures.get(key), figures.get(f"{key}_low"), figures.get(f"{key}_high"), key)
+
+
+def show_comparison(name: str, kept: dict[str, Any]) -> str:
+    """What `fsf compare` saved as Markdown: a column for each method."""
+    manifest, methods = kept["manifest"], list(rows(kept))
+    facts = f"`{kept['command']}` on {manifest['device']}, {kept['date'][:10]}, commit {manifest['commit']}."
+    lines = [f"### {name}", "", f"{facts} {kept.get('note', '')}".strip(), ""]
+    lines.append(f"|  | {' | '.join(row.name for row in methods)} |")
+    lines.append("|---" * (len(methods) + 1) + "|")
+    for number, column in enumerate(columns(kept)):
+        if column.key in SHOWN:
+            cells = [compared(row.cells[number], column.key) for row in methods]
+            lines.append(f"| {column.benchmark}: {column.key} {ARROWS[column.better]} | {' | '.join(cells)} |")
+    for heading, costs in zip(COSTS, zip(*map(costs_of, methods), strict=True), strict=True):
+        lines.append(f"| {heading} ↓ | {' | '.join(costs)} |")
+    return "\n".join([*lines, "", *(escaped(note) for note in notes(kept))])
+
+
+def compared(found: Cell, key: str) -> str:
+    """A figure of a comparison."""
+    return cell(found.value, found.low, found.high, key, escaped(found.marks))
+
+
+def escaped(text: str) -> str:
+    """A text in which an asterisk is an asterisk."""
+    return text.replace("*", "\\*")
+
+
+def show_other(name: str, kept: dict[str, Any]) -> str:
+    """A timing or a comparison as Markdown: its rows, or its figures if it has no rows."""
+    facts = f"`{kept['command']}` on {kept['device']}, {kept['date'][:10]}, commit {kept['commit']}."
+    peaks = kept.get("matmul_peak_gflops", {})
+    if peaks:
+        facts += f" Measured matrix peak: {', '.join(f'{kind} {peak} GFLOP/s' for kind, peak in peaks.items())}."
+    if note := kept.get("note"):
+        facts += f" {note}"
+    if share := kept.get("data_share_percent"):
+        facts += f" A training step waits for data {share} % of its time."
+    found = kept.get("rows") or [
+        {"figure": key, "value": float(f"{value:.6g}")} for key, value in kept["figures"].items()
+    ]
+    columns = list(dict.fromkeys(key for row in found for key in row))
+    lines = [f"### {name}", "", facts, "", f"| {' | '.join(key.replace('_', ' ') for key in columns)} |"]
+    lines += ["|---" * len(columns) + "|"]
+    for row in found:
+        cells = ("" if row.get(key) is None else str(row[key]) for key in columns)
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def cell(value: float | None, low: float | None, high: float | None, key: str, mark: str = "") -> str:
+    """A figure with its interval."""
+    if value is None:
+        return "-"
+    digits = SHOWN[key]
+    interval = "" if low is None or high is None or low == high else f" ({low:.{digits}f} to {high:.{digits}f})"
+    return f"{value:.{digits}f}{mark}{interval}"
+
+
+if __name__ == "__main__":
+    main()

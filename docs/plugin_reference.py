@@ -1,0 +1,162 @@
+"""The hooks, their base classes and an example of each, as Markdown: plugins/README.md holds what `sections` says.
+
+`cog -r plugins/README.md` brings it up to date. Examples are the files of plugins/fsf_template.
+"""
+
+import inspect
+import re
+from dataclasses import fields
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from fsframework.core import hookspecs, types
+from fsframework.core.components import Component, Network
+from fsframework.core.registry import KINDS, SINGULAR
+from fsframework.testing import check_component, samples
+from fsframework.testing.check_component import CHECKS
+from fsframework.testing.data_checks import ALONE
+
+
+def sections() -> str:
+    """A section for each hook, headed by its signature."""
+    parts = [_section(kind, base) for kind, base in KINDS.items()]
+    return "\n".join([*parts, _models()])
+
+
+def signature(hook: str) -> str:
+    """A hook as it is written: `register_losses() -> list[type[Loss]]`."""
+    function = getattr(hookspecs, hook)
+    text = str(inspect.signature(function)).replace("fsframework.core.components.", "")
+    return f"{hook}{text}"
+
+
+def _section(kind: str, base: type[Component]) -> str:
+    hook = f"register_{kind.replace('-', '_')}"
+    lines = [f"### `{signature(hook)}`", "", inspect.cleandoc(getattr(hookspecs, hook).__doc__ or ""), ""]
+    lines += [*_list_apart(_prose(inspect.cleandoc(base.__doc__ or ""))), *_members(base), ""]
+    lines += ["```python", example(kind).rstrip("\n"), "```", ""]
+    return "\n".join(lines)
+
+
+def _list_apart(text: str) -> list[str]:
+    """Prose, with an empty line after it unless it ends with the bullets that others follow."""
+    lines = text.splitlines()
+    return lines if lines[-1].startswith("* ") else [*lines, ""]
+
+
+def _members(base: type[Component]) -> list[str]:
+    """A bullet for each attribute and method that a class may define, with what it means."""
+    source = inspect.getsource(base)
+    bullets = []
+    for name, meaning in re.findall(r"^    (\w+: [^#\n]+?)  # (.+)$", source, re.MULTILINE):
+        plain = re.sub(r"ClassVar\[(.*)\]", r"\1", name)
+        bullets.append(f"* `{plain}`: {meaning}")
+    for name, value in vars(base).items():
+        function = value.fget if isinstance(value, property) else value
+        if (name.startswith("_") and name not in ("__len__", "__getitem__")) or not inspect.isfunction(function):
+            continue
+        if name == "train":
+            continue
+        shown = name if isinstance(value, property) else f"{name}{_arguments(function)}"
+        first = _prose(inspect.cleandoc(function.__doc__ or "")).partition("\n\n")[0].replace("\n", " ")
+        bullets.append(f"* `{shown}`" + (f": {first}" if first else ""))
+    return bullets
+
+
+def _arguments(function: Any) -> str:
+    names = [name for name in inspect.signature(function).parameters if name != "self"]
+    return f"({', '.join(names)})"
+
+
+def _prose(text: str) -> str:
+    """A docstring without its sections of parameters, which become sentences."""
+    text = re.sub(r"^Parameters\n-+\n", "", text, flags=re.MULTILINE)
+    return re.sub(r"^(\w+(?:, \w+)*):\n((?:    .*\n?)+)", _parameter, text, flags=re.MULTILINE).strip()
+
+
+def _parameter(found: re.Match[str]) -> str:
+    words = " ".join(line.strip() for line in found[2].splitlines())
+    return f"* `{found[1]}`: {words}\n"
+
+
+def example(kind: str) -> str:
+    """The template's component of a kind, called `MyLoss` and `my-loss`, and the hook that returns it."""
+    noun = SINGULAR[kind].replace(" ", "_")
+    file = Path(str(resources.files("fsf_template"))) / f"{noun}.py"
+    text = file.read_text(encoding="utf-8").replace("Template", "My").replace("template", "my")
+    cls = "My" + "".join(word.capitalize() for word in noun.split("_"))
+    text = re.sub(r"^from fsframework\.", r"from fsframework import hookimpl\n\g<0>", text, count=1, flags=re.MULTILINE)
+    base = KINDS[kind].__name__
+    hook = f"register_{kind.replace('-', '_')}"
+    return f"{text}\n\n@hookimpl\ndef {hook}() -> list[type[{base}]]:\n    return [{cls}]\n"
+
+
+def _models() -> str:
+    return "\n".join(
+        [
+            f"### `{signature('register_models')}`",
+            "",
+            inspect.cleandoc(hookspecs.register_models.__doc__ or ""),
+            "",
+            "`fsf export RUN FILE` writes such a file. Beside a module that holds it, as package data:",
+            "",
+            "```python",
+            "from pathlib import Path",
+            "",
+            "from fsframework import hookimpl",
+            "from fsframework.core.components import Model",
+            "",
+            "",
+            "@hookimpl",
+            "def register_models() -> list[Model]:",
+            '    file = Path(__file__).parent / "mine.safetensors"',
+            '    return [Model(name="mine", file=file, sha256=None)]  # better with the hash: 64 hexadecimal digits',
+            "```",
+            "",
+        ]
+    )
+
+
+def values() -> str:
+    """The values that travel between components, as tables of their fields."""
+    parts = []
+    for cls in (types.Face, types.AlignedFace, types.Sample, types.Faces, types.Batch, types.SwapResult):
+        meanings = dict(re.findall(r"^    (\w+): [^#\n]+?  # (.+)$", inspect.getsource(cls), re.MULTILINE))
+        first = (cls.__doc__ or "").partition("\n")[0]
+        parts += [f"**{cls.__name__}**: {first}", "", "| field | what it is |", "|---|---|"]
+        parts += [f"| `{entry.name}` | {meanings.get(entry.name, '')} |" for entry in fields(cls)]
+        parts.append("")
+    return "\n".join(parts).rstrip("\n")
+
+
+def checks_table() -> str:
+    """What each check of a contract looks for, and for which kinds."""
+    found: dict[str, tuple[str, list[str]]] = {}
+    for kind, checks in {**CHECKS, "benchmarks": (*CHECKS["benchmarks"], *ALONE)}.items():
+        for check in checks:
+            meaning = (check.run.__doc__ or "").partition("\n")[0]
+            found.setdefault(f"{check.name}: {meaning}", (check.name, []))[1].append(kind)
+    lines = ["| check | what must hold | for |", "|---|---|---|"]
+    for key, (name, kinds) in found.items():
+        whom = "all" if len(set(kinds)) == len(KINDS) else ", ".join(dict.fromkeys(kinds))
+        lines.append(f"| `{name}` | {key.partition(': ')[2]} | {whom} |")
+    return "\n".join(lines)
+
+
+def helpers() -> str:
+    """What tests of plugins may use, as bullets."""
+    lines = []
+    for module in (check_component, samples):
+        for name, value in vars(module).items():
+            own = getattr(value, "__module__", "") == module.__name__ and not name.startswith("_")
+            if own and (inspect.isfunction(value) or inspect.isclass(value)):
+                shown = f"{name}{_arguments(value)}" if inspect.isfunction(value) else name
+                first = inspect.cleandoc(value.__doc__ or "").partition("\n")[0]
+                lines.append(f"* `{module.__name__}.{shown}`: {first}")
+    return "\n".join(lines)
+
+
+def common() -> str:
+    """What the base class of all networks has, as bullets."""
+    return "\n".join([*_members(Component), *_members(Network)])

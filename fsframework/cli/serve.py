@@ -1,0 +1,142 @@
+"""`fsf serve` and `fsf study`: pages in the browser."""
+
+import json
+from pathlib import Path
+
+import click
+
+from fsframework.cli.options import (
+    DEVICE,
+    FILE,
+    MODEL,
+    PAIRS,
+    SETS,
+    command_line,
+    console,
+    warn_of_broken_plugins,
+    with_pairs,
+)
+from fsframework.core.errors import UserError
+
+HOST = click.option(
+    "--host", default="127.0.0.1", show_default=True, help="Where to listen; others reach it at 0.0.0.0."
+)
+PORT = click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="Where to listen.")
+
+
+@click.command("serve")
+@click.option("--model", metavar="MODEL", help=f"What swaps: {MODEL}. By default the last.")
+@HOST
+@PORT
+@click.option(
+    "--token",
+    metavar="TEXT",
+    envvar="FSF_SERVE_TOKEN",
+    show_envvar=True,
+    help="What requests must carry. Off this machine one is made if none is given.",
+)
+@DEVICE
+def serve_swaps(model: str | None, host: str, port: int, token: str | None, device: str | None) -> None:
+    """Swap faces in the browser, or over HTTP.
+
+    The page takes two pictures, by mouse, finger or keyboard. /openapi.json describes the interface behind it, which
+    other programs may use. By default only this machine reaches it; elsewhere requests must carry a token, which is in
+    the address that is printed. Results are marked as those of `fsf swap` are.
+    """
+    _check_web("fsf serve", "serve")
+    from fsframework.inference.face_swapper import Converter
+    from fsframework.models.store import for_runtime
+    from fsframework.web.serve.app import serve
+
+    warn_of_broken_plugins()
+    serve(lambda: Converter(for_runtime(model, None), device), host, port, token, click.echo)
+
+
+@click.group()
+def study() -> None:
+    """Ask people which method is best.
+
+    As in FaceShifter's user study, people choose among the results of several methods: which looks most like the
+    source, which is most like the target in pose, expression and lighting, and which is most realistic.
+    """
+
+
+@study.command("new")
+@click.argument("methods", nargs=-1, required=True, metavar="MODEL...")
+@click.option("-o", "folder", metavar="DIR", type=FILE, required=True, help="The study's folder, which is made.")
+@click.option(
+    "--trials", type=click.IntRange(1), default=30, show_default=True, help="Pairs to ask about, besides the checks."
+)
+@PAIRS
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the pairs and all orders.")
+@SETS
+@DEVICE
+def new_study(
+    methods: tuple[str, ...],
+    folder: Path,
+    trials: int,
+    pairs: str | None,
+    seed: int,
+    sets: tuple[str, ...],
+    device: str | None,
+) -> None:
+    """Swap pairs by all methods and write what a study needs.
+
+    Each MODEL is a run's folder, a model's file, or the name of an installed model. All swap the same pairs, those of
+    the first one's recipe, which --set changes. DIR gets the pictures, study.json, and consent.txt: what people agree
+    to before they begin, to be edited.
+    """
+    from fsframework.web.study.new import make
+
+    warn_of_broken_plugins()
+    made = make(methods, folder, trials, seed, with_pairs(sets, pairs), device, command_line())
+    checks = sum(trial.is_check for trial in made.trials)
+    click.echo(f"study: {folder} ({trials} trials, {checks} attention checks)")
+    click.echo(f"next: edit {folder / 'consent.txt'}, then: fsf study serve {folder}")
+
+
+@study.command("serve")
+@click.argument("folder", metavar="DIR", type=FILE)
+@HOST
+@PORT
+def serve_study(folder: Path, host: str, port: int) -> None:
+    """Show a study to people and keep their answers.
+
+    DIR is what `fsf study new` made. The page is for browsers, large and small. Every answer is on the disk before it
+    is confirmed, so the server may be stopped and started again at any time.
+    """
+    _check_web("fsf study serve", "study")
+    from fsframework.web.study.server import serve
+
+    serve(folder, host, port, click.echo)
+
+
+@study.command("results")
+@click.argument("folder", metavar="DIR", type=FILE)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+@click.option("--csv", "csv", metavar="FILE", type=FILE, help="Write every answer to a file, too.")
+def study_results(folder: Path, as_json: bool, csv: Path | None) -> None:
+    """Show what people chose.
+
+    DIR is a study's folder, which may be served meanwhile. Of each question the share of each method is shown with its
+    95 % interval, and how far people agree. Those who fail the attention checks are left out, and counted.
+    """
+    from fsframework.utils.files import write_text
+    from fsframework.web.study.results import answers_text, results, table
+
+    found = results(folder)
+    if csv is not None:
+        write_text(csv, answers_text(folder))
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+    else:
+        console().print(table(found))
+
+
+def _check_web(command: str, extra: str) -> None:
+    """Raise UserError if what serves pages is not installed."""
+    from importlib.util import find_spec
+
+    needed = ["fastapi", "uvicorn"] if extra == "study" else ["fastapi", "uvicorn", "python_multipart"]
+    if any(find_spec(name) is None for name in needed):
+        raise UserError(f'{command} needs FastAPI: pip install "fsframework[{extra}]"')

@@ -1,0 +1,1 @@
+"""Contracts: errors, types, component base classes, hook specifications, registry, Swapper."""

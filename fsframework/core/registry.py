@@ -1,0 +1,260 @@
+"""The plugin host: entry points to components, and `Part`, the type of an option that names a component."""
+
+import difflib
+import inspect
+import os
+import traceback
+from collections import Counter
+from dataclasses import dataclass
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pluggy
+from packaging.requirements import InvalidRequirement, Requirement
+
+from fsframework.core import components as bases
+from fsframework.core import hookspecs
+from fsframework.core.components import Model as Model  # what `register_models` returns
+from fsframework.core.errors import UserError
+
+GROUP = "fsframework"  # of the entry points
+BLOCK = "FSF_BLOCK_PLUGINS"  # environment variable: plugins that are left out, by commas
+
+KINDS: dict[str, type[bases.Component]] = {
+    "detectors": bases.Detector,
+    "identity-encoders": bases.IdentityEncoder,
+    "attribute-encoders": bases.AttributeEncoder,
+    "generators": bases.Generator,
+    "refiners": bases.Refiner,
+    "losses": bases.Loss,
+    "datasets": bases.Dataset,
+    "estimators": bases.Estimator,
+    "benchmarks": bases.Benchmark,
+}
+
+SINGULAR = {kind: "loss" if kind == "losses" else kind.removesuffix("s").replace("-", " ") for kind in KINDS}
+
+
+class Registered(NamedTuple):
+    """A component class and the plugin that brought it."""
+
+    cls: type[bases.Component]
+    plugin: str
+
+
+@dataclass(frozen=True)
+class Registry:
+    """Everything that is installed."""
+
+    components: dict[str, dict[str, Registered]]  # kind -> name -> component
+    models: dict[str, Model]  # by name
+    distributions: dict[str, str]  # plugin -> "distribution version"
+    problems: list[str]  # one line for each plugin that cannot be used
+
+
+@cache
+def registry() -> Registry:
+    """Load the plugins, once a process. A plugin that fails is left out and named in `problems`."""
+    blocked = {name.strip() for name in os.environ.get(BLOCK, "").split(",")}
+    entries = [entry for entry in metadata.entry_points(group=GROUP) if entry.name not in blocked]
+    # An editable install can list one distribution twice; that is not a clash.
+    unique = {(entry.name, entry.value, entry.dist.name if entry.dist else ""): entry for entry in entries}
+    times = Counter(name for name, _, _ in unique)
+    problems = [
+        f"{name}: {count} installed plugins have this name, none is used; uninstall all but one"
+        for name, count in times.items()
+        if count > 1
+    ]
+    found: dict[str, dict[str, Registered]] = {kind: {} for kind in KINDS}
+    models: dict[str, Model] = {}
+    distributions = {}
+    for entry in sorted(unique.values(), key=_rank):
+        if times[entry.name] > 1:
+            continue
+        try:
+            brought, shipped = _brought_by(entry)
+            _check_free(brought, found)
+            if taken := models.keys() & shipped.keys():
+                raise _Refused(f"the model {min(taken)} is already brought by another plugin; rename yours")
+        except Exception as error:  # a plugin may fail in any way; the others still work
+            problems.append(f"{entry.name}: this plugin is left out: {_reason(entry, error)}")
+            continue
+        models |= shipped
+        for kind, classes in brought.items():
+            found[kind].update({cls.name: Registered(cls, entry.name) for cls in classes})
+        distributions[entry.name] = f"{entry.dist.name} {entry.dist.version}" if entry.dist else "unknown"
+    return Registry(found, models, distributions, problems)
+
+
+def _rank(entry: metadata.EntryPoint) -> tuple[bool, str]:
+    """Our own plugins come first, so that no other takes a name from them; the others by name."""
+    return entry.dist is None or entry.dist.name != GROUP, entry.name
+
+
+class _Refused(Exception):
+    """What a plugin brings is not what hooks return. The message says what, and what to do."""
+
+
+def _brought_by(entry: metadata.EntryPoint) -> tuple[dict[str, list[type[bases.Component]]], dict[str, Model]]:
+    """Import one plugin and ask all its hooks. Raises whatever the plugin raises, or _Refused."""
+    manager = pluggy.PluginManager(GROUP)
+    manager.add_hookspecs(hookspecs)
+    loaded = entry.load()
+    manager.register(loaded, name=entry.name)
+    _check_hooks(loaded)
+    brought: dict[str, list[type[bases.Component]]] = {}
+    for kind, base in KINDS.items():
+        hook = f"register_{kind.replace('-', '_')}"
+        brought[kind] = _answer(loaded, hook, f"{base.__name__} classes")
+        for cls in brought[kind]:
+            _check_class(cls, base, loaded, hook)
+    models: list[Model] = _answer(loaded, "register_models", "Model values")
+    if wrong := [model for model in models if not isinstance(model, Model)]:
+        raise _Refused(f"{place_of(loaded)}: register_models must return Model values, and returns {wrong[0]!r}")
+    return brought, {model.name: model for model in models}
+
+
+def _answer(loaded: Any, hook: str, what: str) -> list[Any]:
+    """What a plugin's hook returns; nothing if it has none. Raises _Refused unless it is a list."""
+    if not hasattr(loaded, hook):
+        return []
+    answer = getattr(loaded, hook)()  # asked for directly, because pluggy takes None for no answer
+    if not isinstance(answer, list | tuple):
+        where = place_of(getattr(loaded, hook))
+        raise _Refused(f"{where}: {hook} must return a list of {what}, and returns {answer!r}")
+    return list(answer)
+
+
+def _check_hooks(loaded: Any) -> None:
+    """Raise _Refused unless a plugin implements hooks that exist, and marks them."""
+    hooks = [name for name in vars(hookspecs) if name.startswith("register_")]
+    marked = [name for name in dir(loaded) if getattr(getattr(loaded, name), f"{GROUP}_impl", None)]
+    for name in marked:
+        if name not in hooks:
+            raise _Refused(f"{place_of(getattr(loaded, name))}: there is no hook {name}; {_meant(name, hooks)}")
+    for name in hooks:
+        if name not in marked and callable(getattr(loaded, name, None)):
+            raise _Refused(f"{place_of(getattr(loaded, name))}: {name} is not marked; write @hookimpl above it")
+    if not marked:
+        raise _Refused(f"{place_of(loaded)}: it implements no hook; write one, with @hookimpl above it")
+
+
+def _check_class(cls: Any, base: type[bases.Component], loaded: Any, hook: str) -> None:
+    """Raise _Refused unless what a plugin's hook answers is a class of its kind with a name."""
+    if not isinstance(cls, type):
+        where = place_of(getattr(loaded, hook))
+        raise _Refused(f"{where}: {hook} must return classes, not instances of them, and returns {cls!r}")
+    if not issubclass(cls, base):
+        raise _Refused(
+            f"{place_of(cls)}: {cls.__name__} is no {base.__name__}, which {hook} must return; derive it from "
+            f"fsframework.core.components.{base.__name__}"
+        )
+    if not isinstance(getattr(cls, "name", None), str):
+        raise _Refused(f'{place_of(cls)}: {cls.__name__} has no name; give it one, such as name = "my-component"')
+    wanted = bases.Loss.Options if base is bases.Loss else bases.ComponentOptions
+    if not (isinstance(cls.Options, type) and issubclass(cls.Options, wanted)):
+        parent = "Loss.Options, which has weight and start" if base is bases.Loss else "ComponentOptions"
+        raise _Refused(
+            f"{place_of(cls)}: {cls.__name__}.Options must derive from {parent} (fsframework.core.components)"
+        )
+
+
+def _meant(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {close[0]}?" if close else f"the hooks are {', '.join(known)}"
+
+
+def place_of(thing: Any) -> str:
+    """`file.py:7`, where a class, a function or a module begins."""
+    try:
+        file, line = inspect.getsourcefile(thing), inspect.getsourcelines(thing)[1]
+        return f"{Path(file or '').name}:{max(line, 1)}"
+    except (OSError, TypeError):
+        return str(getattr(thing, "__name__", thing))
+
+
+def line_of(error: BaseException, cls: type[Any]) -> str:
+    """`file.py:33`, the last line of a class's file on the way to an error, or else where the class begins."""
+    try:
+        file = inspect.getsourcefile(cls)
+    except TypeError:
+        return place_of(cls)
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
+    return f"{Path(file or '').name}:{lines[-1]}" if lines else place_of(cls)
+
+
+def _reason(entry: metadata.EntryPoint, error: Exception) -> str:
+    """Why a plugin is left out, in one line: where, what, and what to do."""
+    if isinstance(error, _Refused):
+        return str(error)
+    said = f"{type(error).__name__}: {error}".splitlines()[0]
+    remedy = f"mend it, or leave it out: {BLOCK}={entry.name}"
+    if isinstance(error, ModuleNotFoundError):
+        remedy = "install it, and name it among the plugin's dependencies"
+        if error.name == entry.module:
+            remedy = "the entry point names a module that is not packed; mend the plugin's pyproject.toml"
+    if isinstance(error, SyntaxError):
+        return f"{Path(error.filename or entry.module).name}:{error.lineno}: SyntaxError: {error.msg}; {remedy}"
+    root = entry.module.partition(".")[0]
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if root in (Path(frame.filename).stem, *Path(frame.filename).parent.parts)
+    ]
+    where = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}: " if frames else ""
+    return f"{where}{said}; {remedy}"
+
+
+def _check_free(brought: dict[str, list[type[bases.Component]]], found: dict[str, dict[str, Registered]]) -> None:
+    for kind, classes in brought.items():
+        for name, count in Counter(cls.name for cls in classes).items():
+            if count == 1 and name not in found[kind]:
+                continue
+            places = " and ".join(place_of(cls) for cls in classes if cls.name == name)
+            if count > 1:
+                raise _Refused(f"{places}: it brings {count} {kind} called {name}; give each its own name")
+            raise _Refused(
+                f"{places}: the {SINGULAR[kind]} {name} is already brought by the plugin "
+                f"{found[kind][name].plugin}; rename yours, or leave one out by FSF_BLOCK_PLUGINS"
+            )
+
+
+def components(kind: str) -> dict[str, type[bases.Component]]:
+    """The component classes of a kind, by name."""
+    return {name: registered.cls for name, registered in sorted(registry().components[kind].items())}
+
+
+def unknown(kind: str, name: str) -> str:
+    """What to say of a name that no component of a kind has."""
+    names = list(components(kind))
+    close = difflib.get_close_matches(name, names, n=1)
+    hint = f"did you mean {close[0]}?" if close else f"installed: {', '.join(names) or 'none'}"
+    broken = "".join(f"; {problem}" for problem in registry().problems)
+    if blocked := os.environ.get(BLOCK):
+        broken += f"; {BLOCK} leaves out {blocked}"
+    return f"no {SINGULAR[kind]} is called {name}; {hint}{broken}"
+
+
+def component(kind: str, name: str) -> type[bases.Component]:
+    """One component class. Raises UserError, with what to do, if there is none of that name."""
+    try:
+        return registry().components[kind][name].cls
+    except KeyError:
+        raise UserError(unknown(kind, name)) from None
+
+
+def unmet(requirement: str) -> str | None:
+    """Why a requirement, such as `fsf-x>=0.2`, is not met, and what to do; None if it is."""
+    try:
+        wanted = Requirement(requirement)
+    except InvalidRequirement:
+        return f"{requirement} is no requirement; write one as for pip, such as fsf-x>=0.2"
+    try:
+        version = metadata.version(wanted.name)
+    except metadata.PackageNotFoundError:
+        return f'{wanted.name} is not installed; pip install "{requirement}"'
+    if wanted.specifier.contains(version, prereleases=True):
+        return None
+    return f'{wanted.name} {version} is installed, and {requirement} is needed; pip install "{requirement}"'

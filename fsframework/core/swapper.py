@@ -1,0 +1,86 @@
+"""The assembled method: identity encoder, attribute encoder, generator and refiner."""
+
+from collections.abc import Iterator
+from typing import Any, cast
+
+from torch import Tensor, nn
+
+from fsframework.core.components import AttributeEncoder, Generator, IdentityEncoder, Network, Refiner
+from fsframework.core.types import Batch, SwapResult
+
+
+class _Missing(nn.Module):
+    """Stands for a network that the recipe does not name."""
+
+    def forward(self, *values: Any) -> Tensor:
+        raise RuntimeError("the recipe names no such network, so nothing can be swapped")
+
+
+class Swapper(nn.Module):
+    """An assembled method. Not plugged: recipes name its four parts.
+
+    Parameters
+    ----------
+    identity, attributes, generator, refiner:
+        The built components. `refiner` may be None; in recipes that only train a recogniser all but `identity`.
+    """
+
+    def __init__(
+        self,
+        identity: IdentityEncoder,
+        attributes: AttributeEncoder | None = None,
+        generator: Generator | None = None,
+        refiner: Refiner | None = None,
+    ) -> None:
+        super().__init__()
+        self.identity = identity
+        self.attributes = cast(AttributeEncoder, _Missing() if attributes is None else attributes)
+        self.generator = cast(Generator, _Missing() if generator is None else generator)
+        self.refiner = refiner
+
+    def draft(self, batch: Batch, z_id: Tensor | None = None, z_att: list[Tensor] | None = None) -> SwapResult:
+        """The swap before the refiner.
+
+        Parameters
+        ----------
+        batch:
+            The pairs.
+        z_id:
+            (B, D) embeddings of the sources if they are known; else they are computed.
+        z_att:
+            The targets' attribute maps if they are known; else they are computed.
+        """
+        if z_id is None:
+            z_id = self.identity(batch.source)
+        if z_att is None:
+            z_att = self.attributes(batch.target)
+        painted = self.generator(z_id, z_att)  # (B, 3 or 4, S, S)
+        image, mask = painted[:, :3], painted[:, 3:] if painted.shape[1] > 3 else None
+        return SwapResult(image=image, draft=image, z_id=z_id, z_att=z_att, mask=mask)
+
+    def forward(self, batch: Batch, z_id: Tensor | None = None) -> SwapResult:
+        """The swap; `z_id` as in `draft`."""
+        result = self.draft(batch, z_id)
+        if self.refiner is None:
+            return result
+        image = self.refiner(result, batch, self)
+        return SwapResult(image=image, draft=result.draft, z_id=result.z_id, z_att=result.z_att, mask=result.mask)
+
+    def load(self) -> None:
+        """Let every part read its files."""
+        for part in (self.identity, self.attributes, self.generator, self.refiner):
+            if isinstance(part, Network):
+                part.load()
+
+    def drop_untrained_refiner(self) -> None:
+        """Leave the refiner out if it must learn first."""
+        if self.refiner is not None and self.refiner.learns:
+            self.refiner = None
+
+    def trained_parts(self) -> Iterator[tuple[str, Network]]:
+        """The parts that a recipe can train, by their name in the recipe."""
+        if self.identity.trainable:
+            yield "identity", self.identity
+        for name, part in (("attributes", self.attributes), ("generator", self.generator), ("refiner", self.refiner)):
+            if isinstance(part, Network):
+                yield name, part

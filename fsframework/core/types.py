@@ -1,0 +1,124 @@
+"""The values that travel between components.
+
+Outside networks an image is a numpy array, uint8, RGB, (H, W, 3). Inside networks it is a torch tensor, float,
+RGB, in [-1, 1], (B, 3, S, S). `fsframework.media.image_io` converts; nothing else does. Point coordinates are (x, y) in
+pixels, where (0, 0) is the centre of the first pixel. An aligned crop shows one whole head, turned upright
+(`fsframework.faces.align`).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Face:
+    """A detected face in a frame, in frame pixels."""
+
+    box: np.ndarray  # (4,) left, top, right, bottom
+    landmarks: np.ndarray  # (5, 2) eye, eye, nose, mouth corner, mouth corner; viewer's left first
+    score: float  # 0..1
+
+
+@dataclass(frozen=True, eq=False)
+class AlignedFace:
+    """An aligned crop and where it came from."""
+
+    image: np.ndarray  # (S, S, 3) uint8
+    matrix: np.ndarray  # (2, 3) from frame pixels to crop pixels
+    face: Face
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """What a dataset yields: one aligned crop."""
+
+    image: np.ndarray  # (S, S, 3) uint8
+    name: str  # unique in the dataset, and the same whenever the dataset is opened
+    person: str | None  # None where the dataset does not know who it is
+    landmarks: np.ndarray  # (5, 2) crop pixels
+    known: np.ndarray | None = None  # (S, S) bool: pixels that every right swap keeps, such as an occluder's
+    truth: np.ndarray | None = None  # (S, S, 3) uint8: what a network should make of the image, if that is another
+
+
+class _Tensors:
+    def to(self, device: torch.device | str) -> Self:
+        """The same values on another device."""
+        ahead = torch.device(device).type != "cpu"  # what comes from a GPU must be there when it is read
+        return self._each(
+            lambda value: value.to(device, non_blocking=ahead) if isinstance(value, Tensor) else value.to(device)
+        )
+
+    def copy_(self, other: Self) -> None:
+        """Take another one's values into the memory that this one has."""
+        for entry in fields(self):  # type: ignore[arg-type]
+            mine, its = getattr(self, entry.name), getattr(other, entry.name)
+            if isinstance(mine, Tensor):
+                mine.copy_(its, non_blocking=True)
+            else:
+                mine.copy_(its)
+
+    def pin_memory(self) -> Self:
+        """The same values in memory that a GPU can fetch while the program goes on."""
+        return self._each(lambda value: value.pin_memory())
+
+    def _each(self, change: Callable[[Any], Any]) -> Self:
+        return type(self)(**{entry.name: change(getattr(self, entry.name)) for entry in fields(self)})  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, eq=False)
+class Faces(_Tensors):
+    """A batch of samples, as networks take them."""
+
+    image: Tensor  # (B, 3, S, S)
+    person: Tensor  # (B,) int64, the number of the person in the dataset; -1 unknown
+    index: Tensor  # (B,) int64, the place in the dataset; -1 none
+    landmarks: Tensor  # (B, 5, 2) crop pixels; NaN unknown
+
+    @classmethod
+    def of(cls, image: Tensor, landmarks: Tensor | None = None) -> Self:
+        """Faces of which only the images, and perhaps the landmarks, are known."""
+        count = len(image)
+        unknown = torch.full((count,), -1, dtype=torch.int64, device=image.device)
+        if landmarks is None:
+            landmarks = torch.full((count, 5, 2), torch.nan, device=image.device)
+        return cls(image=image, person=unknown, index=unknown, landmarks=landmarks)
+
+
+@dataclass(frozen=True, eq=False)
+class Batch(_Tensors):
+    """Pairs of who (source) and how (target), with the right answer where it is known."""
+
+    source: Faces
+    target: Faces
+    same: Tensor  # (B,) bool, the source is the target's own picture
+    truth: Tensor  # (B, 3, S, S) the right answer: the target's image unless a dataset knows better
+    known: Tensor  # (B, 1, S, S) 0..1, where the right answer is known: everywhere on same pairs
+
+    @classmethod
+    def of(cls, source: Faces, target: Faces) -> Self:
+        """Pairs whose right answer is unknown, as in conversion."""
+        image = target.image
+        same = torch.zeros(len(image), dtype=torch.bool, device=image.device)
+        return cls(source=source, target=target, same=same, truth=image, known=torch.zeros_like(image[:, :1]))
+
+
+@dataclass(frozen=True, eq=False)
+class SwapResult:
+    """What a swapper makes of a batch, with what the losses need."""
+
+    image: Tensor  # (B, 3, S, S) the swap
+    draft: Tensor  # (B, 3, S, S) the swap before the refiner; the same tensor where there is no refiner
+    z_id: Tensor  # (B, D) the sources' embeddings
+    z_att: list[Tensor] = field(default_factory=list)  # of the targets, (B, C_k, H_k, W_k), coarse to fine
+    mask: Tensor | None = None  # (B, 1, S, S) 0..1, where a generator says how much of its image to use
+
+    def to(self, device: torch.device | str) -> "SwapResult":
+        """The same values on another device."""
+        mask = None if self.mask is None else self.mask.to(device)
+        z_att = [level.to(device) for level in self.z_att]
+        return SwapResult(self.image.to(device), self.draft.to(device), self.z_id.to(device), z_att, mask)

@@ -1,0 +1,1 @@
+"""Collating, training pairs, evaluation pairs, sample faces, extraction, webdataset shards."""

@@ -1,0 +1,1 @@
+"""Benchmarks, baselines, bootstrap intervals, protocols, comparison of methods."""

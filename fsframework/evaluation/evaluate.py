@@ -1,0 +1,292 @@
+"""Measure a trained swapper and, beside it, the trivial ways that look good in one respect.
+
+Everything is swapped once; then every benchmark sees the method and its baselines (`fsframework.evaluation.baselines`).
+"""
+
+import csv
+import datetime
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from fsframework.core.components import Benchmark, Dataset
+from fsframework.core.errors import UserError
+from fsframework.core.part import Part
+from fsframework.core.registry import component
+from fsframework.data.eval_pairs import EvaluationPairs, draw_pairs, pairs_file, pairs_text, read_pairs, with_partners
+from fsframework.evaluation.baselines import COPY, METHOD, Swapped, swap_all
+from fsframework.evaluation.bootstrap import Values, failed, summarize
+from fsframework.evaluation.interpolation import INTERPOLATION, explain
+from fsframework.evaluation.judges import loaded
+from fsframework.evaluation.protocol import Protocol
+from fsframework.evaluation.samples import write_samples
+from fsframework.evaluation.table import table
+from fsframework.media.image_io import write_image
+from fsframework.models import store
+from fsframework.models.run import Run
+from fsframework.models.store import Trained
+from fsframework.recipe.schema import OWN_PAIRS, Evaluation, Recipe, is_alone
+from fsframework.utils.device import pick_device
+from fsframework.utils.environment import environment
+from fsframework.utils.files import write_text
+from fsframework.utils.progress import progress
+from fsframework.utils.weights import digest
+
+__all__ = ["bench", "dataset_of", "described", "evaluate", "measure", "pairs_of", "plan_of", "rehearse", "table"]
+
+
+def evaluate(run: Run) -> dict[str, Any]:
+    """Measure a run as its recipe says, and write metrics.json, pairs.csv and samples/ into its directory.
+
+    Returns
+    -------
+    What metrics.json holds; benchmarks/README.md describes it.
+
+    Raises
+    ------
+    UserError
+        The recipe has no evaluation, no stage is trained, or data, pairs or a benchmark cannot be used.
+    """
+    plan = plan_of(run.recipe)
+    dataset = dataset_of(run.recipe, plan.data)
+    pairs = pairs_of(run.recipe, plan, dataset)
+    swapper = run.load_swapper()
+    metrics = measure(Trained(run.recipe, swapper, run.device), plan, pairs, run.recipe).metrics
+    write_samples(run.path / "samples", pairs, swapper, run.device)
+    for kind, image in explain(swapper, pairs, run.device).items():
+        write_image(run.path / "samples" / f"{kind}.png", image, synthetic=kind == INTERPOLATION)
+    write_text(run.path / "pairs.csv", pairs_text(pairs.pairs, dataset))
+    write_text(run.path / "metrics.json", json.dumps(metrics, indent=2, allow_nan=False) + "\n")
+    return metrics
+
+
+def rehearse(recipe: Recipe) -> None:
+    """Open all that an evaluation will read, before a training that may take days.
+
+    Raises
+    ------
+    UserError
+        Data, pairs or the files of a benchmark cannot be used.
+    """
+    plan = plan_of(recipe)
+    pairs = pairs_of(recipe, plan, dataset_of(recipe, plan.data))
+    for part in plan.benchmarks:
+        benchmark: Benchmark = part.build()
+        benchmark.load()
+        _view(part.name, benchmark, pairs, recipe, plan)
+
+
+def bench(
+    model: str | Path,
+    names: list[str],
+    sets: list[str],
+    device: str | None = None,
+    details: Path | None = None,
+    protocol: Protocol | None = None,
+) -> dict[str, Any]:
+    """Measure a trained method, perhaps in another way than its recipe says.
+
+    Parameters
+    ----------
+    model:
+        What `models.load` takes.
+    names:
+        Benchmarks: those of the recipe that are called so, or any others with their default options; none: all of
+        the recipe.
+    sets:
+        Overrides of the recipe, `evaluation.pairs=100`.
+    device:
+        Where to compute; None: the GPU if there is one.
+    details:
+        A CSV file to write: a line for each pair and way (the method, its baselines), a column for each figure.
+    protocol:
+        Takes the place of the recipe's evaluation; the overrides come after it.
+
+    Raises
+    ------
+    UserError
+        As `evaluate`, or there is no such model or benchmark, or the file cannot be written.
+    """
+    trained = store.load(model, device, [*(protocol.sets() if protocol else []), *sets])
+    plan = plan_of(trained.recipe)
+    if names:
+        plan = plan.model_copy(update={"benchmarks": [part for name in names for part in _named(name, plan)]})
+    pairs = pairs_of(trained.recipe, plan, dataset_of(trained.recipe, plan.data))
+    measured = measure(trained, plan, pairs, trained.recipe)
+    metrics = measured.metrics
+    if details is not None:
+        write_text(details, _details(pairs, measured.values))
+    if protocol is not None:
+        metrics["protocol"] = protocol.described(sets)
+    return metrics
+
+
+def described(metrics: dict[str, Any], device: str | None) -> dict[str, Any]:
+    """Figures to keep: with the date, the versions and the machine."""
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    return {"manifest": {"date": now, **environment(pick_device(device))}, "metrics": metrics}
+
+
+def plan_of(recipe: Recipe) -> Evaluation:
+    """How a recipe measures. Raises UserError if it does not."""
+    if recipe.evaluation is None:
+        raise UserError(f"{recipe.name}: evaluation: the recipe has none; add one with pairs and benchmarks")
+    return recipe.evaluation
+
+
+def _named(name: str, plan: Evaluation) -> list[Part]:
+    """The recipe's benchmarks of that name, or else one with its default options. Raises UserError."""
+    if is_alone(name):
+        raise UserError(f"{name}: measures no model; leave --model out")
+    known = [part for part in plan.benchmarks if part.name == name]
+    if known:
+        return known
+    try:
+        return [Part("benchmarks", name, component("benchmarks", name).Options())]
+    except ValueError:  # of pydantic: an option without a default
+        raise UserError(f"{name}: has options that must be given; put it under evaluation.benchmarks") from None
+
+
+def dataset_of(recipe: Recipe, data: Part | None) -> Dataset:
+    """The test split, loaded, of some data or of the recipe's own. Raises UserError if it cannot be read."""
+    dataset: Dataset = recipe.faces(data).build(recipe.size, recipe.detector, "test")
+    dataset.load()
+    return dataset
+
+
+def pairs_of(recipe: Recipe, plan: Evaluation, dataset: Dataset) -> EvaluationPairs:
+    """The pairs that an evaluation names. Raises UserError if there are none."""
+    if isinstance(plan.pairs, int):
+        pairs = draw_pairs(dataset, plan.pairs, recipe.seed)
+    elif plan.pairs == OWN_PAIRS:
+        pairs = dataset.pairs()
+        if not pairs:
+            raise UserError(f"evaluation.pairs: {OWN_PAIRS}: the data set has no pairs of its own; name a list")
+    else:
+        beside = recipe.relative(plan.pairs)
+        pairs = read_pairs(beside if beside.is_file() else pairs_file(plan.pairs), dataset)
+    return EvaluationPairs(dataset, pairs, plan.batch_size)
+
+
+class Measured(NamedTuple):
+    """What was measured: the summary, and by heading what it is made of."""
+
+    metrics: dict[str, Any]  # what metrics.json holds
+    values: dict[str, dict[str, Values]]  # of each pair by heading, way and figure
+    people: dict[str, np.ndarray]  # by heading, who the source of each pair is (n,)
+
+
+def measure(trained: Trained, plan: Evaluation, pairs: EvaluationPairs, shown: Recipe) -> Measured:
+    """Swap all pairs and ask every benchmark.
+
+    `shown` is the recipe whose data are swapped: the method's own, or another's at the method's size.
+    """
+    recipe = trained.recipe
+    benchmarks = loaded(plan, trained)
+    views = [_view(label, benchmark, pairs, shown, plan) for label, (benchmark, _) in benchmarks.items()]
+    made = [(view, swap_all(view, trained.swapper, trained.device)) for view in _different(views)]
+    metrics: dict[str, Any] = {
+        "method": recipe.name,
+        "benchmarks": {},
+        "baselines": {way: {} for way in made[0][1].ways() if way != METHOD},
+        "pairs": len(pairs.pairs),
+        "seen_people": recipe.data.build(recipe.size, recipe.detector, "test").seen,
+        "failures": {},
+        "why": {},
+        "compared": {},
+        "own_network": [label for label, (_, own) in benchmarks.items() if own],
+        "figures": {},
+        "weights": {"method": digest(trained.swapper)},
+        "cost": made[0][1].cost(),
+    }
+    everything: dict[str, dict[str, Values]] = {}
+    people = {}
+    for (label, (benchmark, _)), view in zip(benchmarks.items(), views, strict=True):
+        swapped = next(swapped for known, swapped in made if known == view)
+        everything[label] = values = _values(label, benchmark, swapped)
+        losers = {way: failed(found, len(view.pairs)) for way, found in values.items()}
+        people[label] = _sources(view)
+        summary = summarize(values, people[label])
+        metrics["benchmarks"][label] = summary.pop(METHOD)
+        for way, numbers in summary.items():
+            metrics["baselines"][way][label] = numbers
+        metrics["failures"][label] = {way: int(lost.sum()) for way, lost in losers.items()}
+        both = int((losers[METHOD] & losers[COPY]).sum())
+        metrics["why"][label] = {"what": benchmark.fails, "target_fails_too": both}
+        metrics["compared"][label] = int((~np.logical_or.reduce(list(losers.values()))).sum())
+        metrics["figures"][label] = {key: figure._asdict() for key, figure in benchmark.figures.items()}
+        metrics["weights"][label] = digest(benchmark)
+    return Measured(metrics, everything, people)
+
+
+def _details(pairs: EvaluationPairs, values: dict[str, dict[str, Values]]) -> str:
+    """The text of a CSV file with every pair's figures; empty where a pair failed."""
+    columns = {
+        f"{label}: {key}": {way: found[key] for way, found in ways.items()}
+        for label, ways in values.items()
+        for key in next(iter(ways.values()))
+        if np.ndim(next(iter(ways.values()))[key]) == 1
+    }
+    names = pairs.dataset.names()
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["source", "target", "way", *columns])
+    for way in next(iter(values.values())):
+        for row, (source, target) in enumerate(pairs.pairs):
+            numbers = [np.asarray(column[way])[row] for column in columns.values()]
+            cells = [f"{number:.6g}" if np.isfinite(number) else "" for number in numbers]
+            writer.writerow([names[source], names[target], way, *cells])
+    return text.getvalue()
+
+
+def _view(
+    label: str, benchmark: Benchmark, pairs: EvaluationPairs, recipe: Recipe, plan: Evaluation
+) -> EvaluationPairs:
+    """The pairs whose swaps a benchmark is shown. Raises UserError if its data are of other faces."""
+    data = getattr(benchmark.options, "data", None)
+    if isinstance(data, Part):
+        own = recipe.model_copy(update={"data": recipe.faces(plan.data)})
+        altered = dataset_of(own, data)
+        if altered.names() != pairs.dataset.names():
+            raise UserError(f"{label}: data: holds other faces than the evaluation; wrap those: {{use: {data.name}}}")
+        pairs = replace(pairs, dataset=altered)
+    if benchmark.itself:
+        return replace(pairs, pairs=[(target, target) for _, target in pairs.pairs])
+    if benchmark.partners:
+        return replace(pairs, pairs=with_partners(pairs.dataset, [target for _, target in pairs.pairs]))
+    return pairs
+
+
+def _sources(pairs: EvaluationPairs) -> np.ndarray:
+    """Who the source of each pair is (n,); somebody unknown is a person alone."""
+    persons, sources = pairs.dataset.persons(), np.array([source for source, _ in pairs.pairs])
+    return np.where(persons[sources] < 0, -1 - sources, persons[sources])
+
+
+def _different(views: list[EvaluationPairs]) -> list[EvaluationPairs]:
+    """Each once: equal pairs of one data set are swapped together."""
+    return [view for place, view in enumerate(views) if view not in views[:place]]
+
+
+def _values(label: str, benchmark: Benchmark, swapped: Swapped) -> dict[str, Values]:
+    """What a benchmark says of every way. Raises UserError if it is not what it promised."""
+    ways, dataset = swapped.ways(), swapped.pairs.dataset
+    count = len(swapped.pairs.pairs)
+    values: dict[str, Values] = {}
+    with progress(label, len(ways) * len(swapped.pairs), "batches") as ticker, torch.no_grad():
+        for way, picture in ways.items():
+            found = benchmark(swapped.walk(picture, ticker.advance), dataset)
+            if found.keys() != benchmark.figures.keys():
+                raise UserError(
+                    f"{label}: returns {sorted(found)}, its figures are {sorted(benchmark.figures)}; mend it"
+                )
+            for key, value in found.items():
+                if np.ndim(value) > 0 and np.shape(value) != (count,):
+                    raise UserError(f"{label}: {key} has shape {np.shape(value)} for {count} pairs; mend the benchmark")
+            values[way] = found
+    return values

@@ -1,0 +1,1 @@
+"""Align, detect in videos, track, select, mask, match colours, paste."""

@@ -1,0 +1,1 @@
+"""Swapping faces in pictures and videos."""

@@ -1,0 +1,1 @@
+"""Images and videos in and out, conversion to tensors and back, drawing."""

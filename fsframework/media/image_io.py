@@ -1,0 +1,235 @@
+"""Reading and writing image files, and the step between numpy images and torch images.
+
+Only this module opens image files, always with Pillow, and only this module knows that networks see [-1, 1].
+Written images say that they are synthetic: their XMP carries the IPTC property Digital Source Type (IPTC Photo
+Metadata Standard 2023.1, section "Digital Source Type").
+"""
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from PIL import Image, PngImagePlugin, UnidentifiedImageError
+
+from fsframework.core.errors import UserError
+from fsframework.media.video_io import is_video
+from fsframework.utils.files import replacing
+
+MAX_PIXELS = 100_000_000  # of one picture; more is refused before it is decoded
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000", "AVIF")  # none that starts a program
+SUFFIXES = frozenset(  # of files worth trying to read, lower case
+    [".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".pgm", ".ppm", ".pnm", ".jp2", ".avif"]
+)
+WRITABLE = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP"}
+
+SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
+XMP = (
+    '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?><x:xmpmeta xmlns:x="adobe:ns:meta/">'
+    '<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description rdf:about=""'
+    ' xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/"'
+    f' Iptc4xmpExt:DigitalSourceType="{SOURCE_TYPE}"/></rdf:RDF></x:xmpmeta><?xpacket end="w"?>'
+)
+
+_TURNS = {  # EXIF orientation -> what shows the picture upright
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_ORIENTATION = 0x0112  # the EXIF tag
+
+
+def media_in(folder: Path) -> list[Path]:
+    """The pictures and videos in a folder, by their names, at any depth, in order; hidden ones are left out."""
+    files = (file for file in sorted(folder.rglob("*")) if file.is_file() and not file.name.startswith("."))
+    return [file for file in files if file.suffix.lower() in SUFFIXES or is_video(file)]
+
+
+def read_image(path_or_file: str | Path | IO[bytes], name: str | None = None, most: int | None = None) -> np.ndarray:
+    """One picture, upright, (H, W, 3) uint8 RGB.
+
+    EXIF orientation is applied. Transparent pixels show white, as on an empty page. Grey, palette and CMYK become
+    RGB; 16-bit grey is scaled by 255/65535 and rounded. Of an animation the first picture is read. Colour profiles
+    are not applied.
+
+    Parameters
+    ----------
+    path_or_file:
+        A path, or a binary file that can seek.
+    name:
+        What errors call it; by default the path.
+    most:
+        Pixels of a picture, by default MAX_PIXELS; more is refused before it is decoded.
+
+    Raises
+    ------
+    UserError
+        It cannot be read, is no picture, is damaged or incomplete, or has too many pixels.
+    """
+    name = name or (str(path_or_file) if isinstance(path_or_file, str | Path) else "picture")
+    most = MAX_PIXELS if most is None else most
+    try:
+        # Pillow warns of large pictures and of odd metadata; the first are refused below, the second do no harm.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(path_or_file, formats=FORMATS) as image:
+                _check_size(image, name, most)
+                image.load()
+                upright = _upright(image)
+                return _to_rgb(upright)
+    except UserError:
+        raise
+    except UnidentifiedImageError:
+        raise UserError(f"{name}: is not a picture in a format that can be read; give {_formats()}") from None
+    except Image.DecompressionBombError:
+        raise UserError(f"{name}: has more than {most:,} pixels; make it smaller") from None
+    except IsADirectoryError:
+        raise UserError(f"{name}: is a folder; give a picture") from None
+    except OSError as error:
+        # Errors of the system carry a number, errors of decoders do not.
+        advice = "check the path" if error.errno else "it is damaged or incomplete"
+        raise UserError(f"{name}: cannot be read: {error.strerror or _line(error)}; {advice}") from error
+    except Exception as error:  # decoders fail in every way on damaged files
+        raise UserError(f"{name}: cannot be read: {_line(error)}; it is damaged or of an unusual kind") from error
+
+
+def _check_size(image: Image.Image, name: str, most: int) -> None:
+    width, height = image.size
+    if width * height > most:
+        raise UserError(f"{name}: has {width:,} x {height:,} pixels, more than {most:,}; make it smaller")
+    if width == 0 or height == 0:
+        raise UserError(f"{name}: has no pixels; give another picture")
+
+
+def usual_suffix(path: Path) -> str:
+    """The suffix of a picture's format, such as .jpeg, whatever its name says. Raises UserError if it is no picture."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(path, formats=FORMATS) as image:
+                return ".jp2" if image.format == "JPEG2000" else f".{str(image.format).lower()}"
+    except Exception as error:  # as in read_image
+        raise UserError(f"{path}: cannot be read: {_line(error)}; give a picture") from error
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        orientation = image.getexif().get(_ORIENTATION)
+    except Exception:  # a damaged EXIF block does not spoil the pixels
+        return image
+    return image.transpose(_TURNS[orientation]) if orientation in _TURNS else image
+
+
+def _to_rgb(image: Image.Image) -> np.ndarray:
+    if image.mode == "F":
+        raise ValueError("its pixels are floating-point numbers of unknown range")
+    if image.mode.startswith("I"):  # I;16 and its byte orders, and I, which Pillow uses for 16 bits too
+        grey = np.asarray(image).astype(np.int64)
+        if grey.min() < 0 or grey.max() > 65535:
+            raise ValueError("its pixels have more than 16 bits")
+        grey8 = ((grey * 255 + 32767) // 65535).astype(np.uint8)
+        return np.repeat(grey8[:, :, None], 3, axis=2)
+    if image.has_transparency_data:
+        layer = image.convert("RGBA")
+        page = Image.new("RGBA", layer.size, "white")
+        return np.array(Image.alpha_composite(page, layer).convert("RGB"))
+    return np.array(image if image.mode == "RGB" else image.convert("RGB"))
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _formats() -> str:
+    return f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
+
+
+def write_image(
+    path: str | Path,
+    array: np.ndarray,
+    quality: int = 95,
+    synthetic: bool = True,
+    lossless: bool = False,
+    finish: Callable[[Path], None] | None = None,
+) -> None:
+    """Write a picture in one step; a crash leaves the old file or the new one.
+
+    Parameters
+    ----------
+    path:
+        The suffix says the format: .jpg, .jpeg, .png or .webp.
+    array:
+        (H, W, 3) uint8 RGB.
+    quality:
+        1..100, of JPEG and WebP. JPEG keeps colour at full resolution.
+    synthetic:
+        Mark the file as a composite with media that a trained algorithm made (see `is_marked`).
+    lossless:
+        Whether WebP keeps every pixel, as PNG does; JPEG cannot.
+    finish:
+        Is given the file that was written, before it gets its name, and may change it.
+
+    Raises
+    ------
+    UserError
+        The suffix is unknown, the file cannot be written, or the format does not hold so large a picture.
+    """
+    path = Path(path)
+    kind = writable_format(path)
+    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3:
+        raise ValueError(f"expected (H, W, 3) uint8, got {array.shape} {array.dtype}")
+    settings: dict[str, Any] = {} if kind == "PNG" else {"quality": quality}
+    if kind == "WEBP" and lossless:
+        settings = {"lossless": True, "quality": 20, "method": 1}  # effort: 5 % larger than the most, six times as fast
+    if kind == "JPEG":
+        settings["subsampling"] = 0
+    if synthetic:
+        settings.update(_mark(kind))
+    with replacing(path) as temporary:
+        try:
+            Image.fromarray(array).save(temporary, format=kind, **settings)
+        except ValueError as error:
+            raise UserError(f"{path}: cannot be written as {kind}: {_line(error)}; try .png") from error
+        if finish is not None:
+            finish(temporary)
+
+
+def writable_format(path: str | Path) -> str:
+    """Pillow's name of the format that a suffix stands for. Raises UserError for one that is not written."""
+    suffix = Path(path).suffix.lower()
+    if suffix not in WRITABLE:
+        raise UserError(
+            f"{path}: pictures cannot be written as {suffix or 'a file without suffix'}; use .jpg, .png or .webp"
+        )
+    return WRITABLE[suffix]
+
+
+def _mark(kind: str) -> dict[str, Any]:
+    if kind != "PNG":
+        return {"xmp": XMP.encode()}
+    chunks = PngImagePlugin.PngInfo()
+    chunks.add_itxt("XML:com.adobe.xmp", XMP)
+    return {"pnginfo": chunks}
+
+
+def is_marked(path: str | Path) -> bool:
+    """Whether a picture's XMP says what `write_image` writes: a composite with trained algorithmic media.
+
+    Raises
+    ------
+    UserError
+        The file cannot be read, or is no picture.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(path, formats=FORMATS) as image:
+                xmp = image.info.get("xmp", b"")
+    except Exception as error:  # as in read_image
+        raise UserError(f"{path}: cannot be read: {_line(error)}; give a picture") from error
+    return SOURCE_TYPE.encode() in (xmp.encode() if isinstance(xmp, str) else xmp)

@@ -1,0 +1,1 @@
+"""Trained methods on disk: run directories, model files, exported runtimes."""

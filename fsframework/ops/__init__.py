@@ -1,0 +1,1 @@
+"""Fast operators, each with its form in plain torch."""

@@ -1,0 +1,1 @@
+"""Marking of results as synthetic, and its verification."""

@@ -1,0 +1,1 @@
+"""Recipes: schema, overrides, building, checking, reference."""

@@ -1,0 +1,102 @@
+"""Whether the networks of a recipe fit together, found out without memory, data or weights."""
+
+from collections.abc import Sequence
+
+import torch
+
+from fsframework.core.bases import PeopleGenerator
+from fsframework.core.components import IdentityEncoder, Network
+from fsframework.core.errors import UserError
+from fsframework.core.swapper import Swapper
+from fsframework.core.types import Batch, Faces
+from fsframework.recipe.build import blaming, build, build_swapper
+from fsframework.recipe.schema import Networks, Recipe
+
+
+def check(recipe: Recipe) -> str:
+    """Build all networks and losses of a recipe without memory (on the meta device) and run a batch of 2 through.
+
+    Returns
+    -------
+    A summary, a few lines. Identity encoders and losses are built and not run.
+
+    Raises
+    ------
+    UserError
+        A part does not fit: it names the part.
+    """
+    with torch.device("meta"), torch.no_grad():
+        swapper = build_swapper(recipe)
+        for number, stage in enumerate(recipe.stages):
+            for place, loss in enumerate(stage.losses):
+                build(f"stages.{number}.losses.{place}", loss)
+        if isinstance(swapper.generator, PeopleGenerator):
+            try:
+                swapper.identity.required_match_threshold()
+            except UserError as error:
+                raise UserError(f"networks.identity: {error}") from None
+        _run(recipe, swapper)
+    lines = [f"{recipe.name}: {recipe.size} px"]
+    for name in Networks.model_fields:
+        if (part := getattr(recipe.networks, name)) is not None:
+            millions = sum(p.numel() for p in getattr(swapper, name).parameters()) / 1e6
+            lines.append(f"  {name:<10}  {part.name:<20}  {millions:8.2f} M parameters")
+    lines += [
+        f"  stage {stage.name}: trains {', '.join(stage.train)}; {stage.steps} steps of "
+        f"{stage.batch_size * stage.accumulate} pairs; {', '.join(loss.name for loss in stage.losses)}"
+        for stage in recipe.stages
+    ]
+    return "\n".join(lines)
+
+
+def check_file(path_or_name: str, sets: Sequence[str] = ()) -> str:
+    """`check` of a recipe file or name, with overrides; UserError names the file."""
+    return loaded(path_or_name, sets)[1]
+
+
+def loaded(path_or_name: str, sets: Sequence[str] = ()) -> tuple[Recipe, str]:
+    """A recipe of a file or name, with overrides, and what `check` says of it; UserError names the file."""
+    recipe = Recipe.load(path_or_name, sets)
+    try:
+        return recipe, check(recipe)
+    except UserError as error:
+        raise UserError(f"{path_or_name}: {error}") from error
+
+
+class _AnyIdentity(IdentityEncoder):
+    """Embeddings of the right shape, for refiners that ask for a draft."""
+
+    def __init__(self, dim: int) -> None:
+        Network.__init__(self, self.Options())
+        self.dim = dim
+
+    def forward(self, faces: Faces) -> torch.Tensor:
+        return torch.empty(len(faces.image), self.dim)
+
+
+def _run(recipe: Recipe, built: Swapper) -> None:
+    """A batch of 2 through attribute encoder, generator and refiner; raises UserError naming the one that fails."""
+    networks, size = recipe.networks, recipe.size
+    if networks.attributes is None or networks.generator is None:
+        return
+    swapper = Swapper(_AnyIdentity(built.identity.dim), built.attributes, built.generator, built.refiner)
+    faces = Faces.of(torch.empty(2, 3, size, size))
+    batch = Batch.of(faces, faces)
+    with blaming("networks.attributes", networks.attributes):
+        maps = swapper.attributes(faces)
+        channels = [level.shape[1] for level in maps]
+        if channels != list(built.attributes.channels):
+            raise ValueError(f"it declares maps of {list(built.attributes.channels)} channels and returns {channels}")
+    with blaming("networks.generator", networks.generator):
+        painted = swapper.generator(swapper.identity(faces), maps)
+        _check_shape(painted, size, (3, 4))
+        draft = swapper.draft(batch, z_att=maps)
+    if swapper.refiner is not None and networks.refiner is not None:
+        with blaming("networks.refiner", networks.refiner):
+            _check_shape(swapper.refiner(draft, batch, swapper), size, (3,))
+
+
+def _check_shape(image: torch.Tensor, size: int, channels: tuple[int, ...]) -> None:
+    if image.shape not in [(2, count, size, size) for count in channels]:
+        wanted = f"(2, {' or '.join(map(str, channels))}, {size}, {size})"
+        raise ValueError(f"it returns {tuple(image.shape)} for a batch of 2, and must return {wanted}")

@@ -1,0 +1,77 @@
+"""Write report.html: what a run did, produced and measured, in one file that loads and runs nothing.
+
+Everything is optional: a run that has only begun gives a report of what exists.
+"""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from fsframework.core.errors import UserError
+from fsframework.evaluation.table import SEEN
+from fsframework.models.run import Run
+from fsframework.report.html import plain, render
+from fsframework.report.metrics import BOUNDS, benchmark_tables, mapping_in
+from fsframework.report.pictures import KINDS, explained, mean, pair_names, picture, sample_rows
+from fsframework.report.training import curves, progress_of, speeds
+from fsframework.utils.files import write_text
+
+
+def write_report(run: Run) -> Path:
+    """Write report.html into the directory of a run, in one step, and return its path.
+
+    Raises
+    ------
+    UserError
+        The run's files are damaged, or the report cannot be written.
+    """
+    manifest = run.manifest() if (run.path / "manifest.json").is_file() else {}
+    metrics = _metrics(run)
+    parts = run.recipe.networks
+    networks = [(kind, getattr(parts, kind)) for kind in type(parts).model_fields]
+    stages = progress_of(run)
+    rows = sample_rows(run.path / "samples")
+    masks = [sum(kind.startswith("map_") for kind in row) for row in rows if "map_0" in row]
+    text = render(
+        "report.html",
+        recipe=run.recipe,
+        recipe_file=str(run.path / "recipe.yaml"),
+        folder=str(run.path),
+        networks=[(kind, part.name) for kind, part in networks if part is not None],
+        manifest=manifest,
+        commit=plain(manifest.get("commit") or ""),
+        seconds=math.fsum(stage.seconds for stage in stages),
+        pairs=list(zip(pair_names(run.path / "pairs.csv", len(rows)), rows, strict=True)),
+        kinds=KINDS,
+        refined=any("draft" in row for row in rows),
+        levels=masks[0] if masks else 0,
+        picture=picture,
+        mean=mean,
+        explained=explained(run.path / "samples"),
+        metrics=metrics,
+        benchmarks=benchmark_tables(metrics),
+        baselines=list(mapping_in(metrics, "baselines")),
+        bounds=BOUNDS,
+        seen=SEEN,
+        stages=stages,
+        speeds=speeds,
+        curves=curves,
+    )
+    report = run.path / "report.html"
+    write_text(report, text)
+    return report
+
+
+def _metrics(run: Run) -> dict[str, Any]:
+    """Return the content of metrics.json, or nothing without that file. Raises UserError if it is damaged."""
+    file = run.path / "metrics.json"
+    if not file.is_file():
+        return {}
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{file}: cannot be read: {error}; measure again with `fsf run RECIPE --resume`") from error
+    if not isinstance(found, dict):
+        raise UserError(f"{file}: holds no figures; measure again with `fsf run RECIPE --resume`")
+    return found

@@ -1,1 +1,0 @@
-"""`fsf serve`: swaps in the browser and over HTTP."""

@@ -1,0 +1,94 @@
+"""What components are checked with: a photograph, six aligned crops made of it, and small networks that do their part.
+
+The photograph is Eileen Collins's official portrait, which scikit-image carries (NASA, public domain).
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fsframework.core.components import AttributeEncoder, ComponentOptions, Generator, IdentityEncoder, Network
+from fsframework.core.types import Batch, Faces
+from fsframework.data.collate import collate, paired
+from fsframework.data.samples import SIZE, FewFaces
+
+DIM = 128  # of the small embeddings
+
+
+PAIRS = ((0, 0), (2, 1), (4, 3))  # source and target in `FewFaces`: one picture twice, and two pairs of two people
+
+
+def batch_of(rows: Sequence[int], size: int = SIZE) -> Batch:
+    """Some of `PAIRS` as a batch of crops of that side, on the CPU."""
+    faces = FewFaces(size)
+    persons = faces.persons()
+
+    def side(places: list[int]) -> Faces:
+        return collate([faces[place] for place in places], places, persons)
+
+    sources, targets = ([PAIRS[row][number] for row in rows] for number in (0, 1))
+    return paired(side(sources), side(targets), [faces[place] for place in targets])
+
+
+class SmallIdentity(IdentityEncoder):
+    """Directions of a crop's grey levels, 8x8, without their mean."""
+
+    name = "small-identity"
+    dim = DIM
+    trainable = True
+    match_threshold = 0.5  # people of the checks have orthogonal embeddings
+
+    def __init__(self) -> None:
+        super().__init__(ComponentOptions())
+        self.linear = nn.Linear(64, DIM)
+
+    def forward(self, faces: Faces) -> Tensor:
+        """(B, 128), unit length."""
+        small = F.adaptive_avg_pool2d(faces.image.mean(dim=1, keepdim=True), 8).flatten(1)
+        return F.normalize(self.linear(small - small.mean(dim=1, keepdim=True)), dim=1)
+
+
+class SmallAttributes(AttributeEncoder):
+    """Maps of a half, a quarter and an eighth of the crop's side."""
+
+    name = "small-attributes"
+
+    def __init__(self, size: int) -> None:
+        super().__init__(ComponentOptions(), size)
+        self.channels = [16, 12, 8]
+        self.down = nn.ModuleList(nn.Conv2d(i, o, 4, 2, 1) for i, o in ((3, 8), (8, 12), (12, 16)))
+
+    def forward(self, faces: Faces) -> list[Tensor]:
+        """(B, 16, S/8, S/8), (B, 12, S/4, S/4), (B, 8, S/2, S/2)."""
+        h, maps = faces.image, []
+        for layer in self.down:
+            h = F.leaky_relu(layer(h), 0.1)
+            maps.append(h)
+        return maps[::-1]
+
+
+class SmallGenerator(Generator):
+    """The finest map and the embedding through one layer, with a mask."""
+
+    name = "small-generator"
+
+    def __init__(self, size: int, id_dim: int, att_channels: list[int]) -> None:
+        super().__init__(ComponentOptions(), size, id_dim, att_channels)
+        self.identity = nn.Linear(id_dim, att_channels[-1])
+        self.paint = nn.Conv2d(att_channels[-1], 4, 3, padding=1)
+
+    def forward(self, z_id: Tensor, z_att: list[Tensor]) -> Tensor:
+        """(B, 4, S, S)."""
+        h = self.paint(z_att[-1] + self.identity(z_id)[..., None, None])
+        h = F.interpolate(h, size=(self.size, self.size), mode="bilinear")
+        return torch.cat([h[:, :3].tanh(), h[:, 3:].sigmoid()], dim=1)
+
+
+def ready(network: Any) -> Any:
+    """A network with its files read, in eval mode."""
+    assert isinstance(network, Network)
+    network.load()
+    return network.eval()

@@ -1,0 +1,55 @@
+"""Steps in time: one that a device was told to take, and how long steps last."""
+
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from fsframework.core.types import Batch
+
+
+class Launched:
+    """A step that a device was told to take: when it is done, what the losses said."""
+
+    def __init__(self, step: int, group: list[Batch], names: list[str], values: Tensor) -> None:
+        self.step, self.group, self.names = step, group, names
+        # A later step may overwrite them.
+        self._values = torch.empty_like(values, device="cpu", pin_memory=values.is_cuda)
+        self._values.copy_(values, non_blocking=True)
+        self._done = torch.cuda.current_stream(values.device).record_event() if values.is_cuda else None
+
+    def losses(self) -> list[float]:
+        """The losses in the order of `names`. Waits for them."""
+        if self._done is not None:
+            self._done.synchronize()
+        found: list[float] = self._values.tolist()
+        return found
+
+
+class Clock:
+    """How long steps take, and how much of it is waiting for data."""
+
+    def __init__(self) -> None:
+        self.images, self.seconds, self.waiting = 0, 0.0, 0.0
+        self._now: Callable[[], float] = time.perf_counter
+
+    def start(self) -> None:
+        self._started = self._now()
+
+    def data_ready(self) -> None:
+        self._ready = self._now()
+
+    def stop(self, images: int) -> None:
+        self.images += images
+        self.seconds += self._now() - self._started
+        self.waiting += self._ready - self._started
+
+    def read(self) -> dict[str, float]:
+        """Figures since the last reading."""
+        figures = {
+            "images_per_s": round(self.images / self.seconds, 2),
+            "data_share": round(self.waiting / self.seconds, 4),
+        }
+        self.images, self.seconds, self.waiting = 0, 0.0, 0.0
+        return figures

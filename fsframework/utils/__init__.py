@@ -1,0 +1,1 @@
+"""Files, YAML, weights, progress, environment, devices, executors, job shards, prefetching."""

@@ -1,0 +1,165 @@
+"""Files that are never half-written, and files that other installed packages carry."""
+
+import hashlib
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib import metadata, resources
+from pathlib import Path
+
+import platformdirs
+
+from fsframework.core.errors import UserError
+
+
+@contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """Give a temporary path beside `path`; when the block ends well, it takes the place of `path` in one step.
+
+    The data reach the disk before the name does, so a crash or a full disk leaves the old file or the new one.
+
+    Raises
+    ------
+    UserError
+        The file cannot be written (no such folder, no permission, disk full).
+    """
+    path = Path(path)
+    temporary: Path | None = None
+    try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
+        os.close(handle)
+        temporary = Path(name)
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
+        temporary.replace(path)
+        temporary = None
+        sync_folder(path.parent)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written: {error.strerror or error}") from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def check_new(folder: Path) -> None:
+    """Raise UserError if there is something in a folder's place, other than an empty folder."""
+    try:
+        if folder.is_symlink() or (folder.exists() and (not folder.is_dir() or any(folder.iterdir()))):
+            raise UserError(f"{folder}: exists and holds something; choose another folder, or remove it")
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be used: {error.strerror or error}; choose another folder") from error
+
+
+@contextmanager
+def making(folder: Path) -> Iterator[Path]:
+    """Give a temporary folder beside `folder`; when the block ends well, it takes that name in one step.
+
+    Raises
+    ------
+    UserError
+        Something is there already (see `check_new`), or the folder cannot be made.
+    """
+    check_new(folder)
+    temporary = folder.parent / f".{folder.name}.{secrets.token_hex(4)}"
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        check_new(folder)
+        sync_folder(temporary)
+        if folder.exists():
+            folder.rmdir()
+        temporary.rename(folder)
+        sync_folder(folder.parent)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be made: {error.strerror or error}; choose another folder") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def cache_folder() -> Path:
+    """Return the folder of caches, such as $XDG_CACHE_HOME/fsframework or ~/.cache/fsframework."""
+    return platformdirs.user_cache_path("fsframework", appauthor=False)
+
+
+def data_folder() -> Path:
+    """Return the folder of what must last, such as $XDG_DATA_HOME/fsframework or ~/.local/share/fsframework."""
+    return platformdirs.user_data_path("fsframework", appauthor=False)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable, where the system can."""
+    if os.name == "posix":
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a UTF-8 file in one step. Raises UserError as `replacing` does."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def packed(package: str, suffix: str) -> dict[str, Path]:
+    """The files of a package that hold data, such as recipes, by name without the suffix."""
+    return {file.stem: file for file in sorted(Path(str(resources.files(package))).glob(f"*{suffix}"))}
+
+
+def named(where: str, known: Mapping[str, Path], what: str, kind: str) -> Path:
+    """The file that a path, or else a name, means. Raises UserError if there is neither."""
+    path = Path(where)
+    if path.is_file():
+        return path
+    if where in known:
+        return known[where]
+    raise UserError(f"{where}: no such {what}; name a {kind} file, or one of: {', '.join(known) or 'none'}")
+
+
+def package_file(distribution: str, ending: str) -> Path:
+    """The path of the one file of an installed distribution whose path ends so; nothing is imported.
+
+    Raises
+    ------
+    UserError
+        The distribution is not installed, or holds no such file.
+    """
+    try:
+        files = metadata.files(distribution) or []
+    except metadata.PackageNotFoundError:
+        raise UserError(f"{distribution}: is not installed; try: pip install {distribution}") from None
+    found = [file for file in files if str(file).endswith(ending)]
+    if not found:
+        again = f"try: pip install --force-reinstall {distribution}"
+        raise UserError(f"{distribution}: the installed package holds no {ending}; {again}")
+    return Path(str(found[0].locate()))
+
+
+def check_place(out: Path, *inputs: Path) -> None:
+    """Raise UserError if a file would replace an input, or lie in no folder."""
+    for path in inputs:
+        if _same_file(out, path):
+            raise UserError(f"{out}: is also an input, which is never overwritten; choose another name")
+    if not out.parent.is_dir():
+        raise UserError(f"{out}: there is no folder {out.parent}; make it, or choose another")
+
+
+def _same_file(first: Path, second: Path) -> bool:
+    try:
+        return first.samefile(second)
+    except (OSError, ValueError):  # one of them does not exist, or cannot
+        return False
+
+
+def sha256_of(file: Path) -> str:
+    """The SHA-256 of a file, 64 hexadecimal digits."""
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()

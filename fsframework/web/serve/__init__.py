@@ -1,0 +1,1 @@
+"""`fsf serve`: swaps on a page and by HTTP."""

@@ -1,0 +1,226 @@
+"""The work behind the answers, on files that were received. One thread does it, one request after the other."""
+
+import base64
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from fsframework.core.errors import UserError
+from fsframework.core.part import part
+from fsframework.core.types import Face, Faces
+from fsframework.faces.align import align
+from fsframework.faces.select import choose, largest
+from fsframework.inference.face_swapper import Converter, Source
+from fsframework.media.image_io import read_image, usual_suffix, write_image
+from fsframework.media.tensor import to_tensor
+from fsframework.provenance.options import Marking, mark_frame, write_swap
+from fsframework.provenance.record import Origin
+from fsframework.provenance.verify import MEANINGS, verify
+from fsframework.web.serve.queue import Limits
+from fsframework.web.serve.schemas import Details, FoundFace, FoundFaces, Info, SwappedFace, Verification, Wanted
+
+SIDE = 256  # pixels of the crops that are shown; a watermark fits
+SHOWN = 8  # faces at most
+SUFFIXES = {"png": ".png", "jpeg": ".jpg", "webp": ".webp"}
+Swap = tuple[Face, Source]
+
+
+@dataclass(frozen=True, eq=False)
+class Made:
+    """A swap: the marked file, and what it was made of."""
+
+    file: Path
+    origin: Origin
+    marking: Marking
+    source_frame: np.ndarray  # (H, W, 3) uint8, as the others
+    target_frame: np.ndarray
+    result: np.ndarray  # before it was marked
+    numbered: Sequence[tuple[int, Swap]]  # from left to right
+    seconds: float
+
+
+class Work:
+    """What a server can do with pictures.
+
+    Parameters
+    ----------
+    converter:
+        Swaps.
+    limits:
+        Pixels and faces beyond which pictures are refused.
+    """
+
+    def __init__(self, converter: Converter, limits: Limits) -> None:
+        self.converter = converter
+        self.limits = limits
+        self._pose = part("estimators", "pnp").build()
+        self._pose.load()
+        self._pose.to(converter.device).eval()
+
+    def info(self) -> Info:
+        """What this server is and takes."""
+        limits = self.limits
+        return Info(
+            model=self.converter.model,
+            size=self.converter.size,
+            version=metadata.version("fsframework"),
+            weights_sha256=self.converter.weights_sha256,
+            file_bytes=limits.file_bytes,
+            pixels=limits.pixels,
+            seconds=limits.seconds,
+            waiting=limits.waiting,
+            faces=limits.faces,
+        )
+
+    def faces(self, file: Path) -> FoundFaces:
+        """The faces of a picture. Raises UserError if it cannot be read or shows none."""
+        frame = self._read(file)
+        faces = self.converter.find(frame, file.name)
+        chosen = largest(faces)
+        return FoundFaces(
+            width=frame.shape[1],
+            height=frame.shape[0],
+            faces=[
+                FoundFace(
+                    number=number,
+                    box=_box(face),
+                    landmarks=[(round(float(x), 2), round(float(y), 2)) for x, y in face.landmarks],
+                    score=round(face.score, 4),
+                    largest=face is chosen,
+                )
+                for number, face in enumerate(_from_left(faces), start=1)
+            ],
+        )
+
+    def swap(self, folder: Path, wanted: Wanted) -> Made:
+        """Swap the pictures `source` and `target` of a folder into a file there, marked.
+
+        Raises UserError if one of them cannot be read or shows no such face, if the target has too many, or if the
+        result cannot be signed.
+        """
+        began = time.monotonic()
+        marking = Marking(label=wanted.label, consent=wanted.consent)
+        source_frame, target_frame = self._read(folder / "source"), self._read(folder / "target")
+        source = self.converter.source(source_frame, "source", wanted.source_face)
+        faces = _from_left(self.converter.find(target_frame, "target"))
+        chosen = choose(faces, wanted.face, "target")
+        if len(chosen) > self.limits.faces:
+            raise UserError(f"target: shows {len(chosen)} faces, more than {self.limits.faces}; choose one of them")
+        result = self.converter.paint(target_frame, [(face, source) for face in chosen])
+        origin = self.converter.origin(marking)
+        out = folder / f"swap{SUFFIXES[wanted.format]}"
+        write_swap(out, result, origin, marking, _named(folder / "target"), [_named(folder / "source")])
+        numbered = [(number, (face, source)) for number, face in enumerate(faces, start=1) if face in chosen]
+        seconds = time.monotonic() - began
+        return Made(out, origin, marking, source_frame, target_frame, result, numbered, seconds)
+
+    def details(self, folder: Path, wanted: Wanted) -> Details:
+        """The same, with what was seen on the way."""
+        made = self.swap(folder, wanted)
+        height, width = made.result.shape[:2]
+        shown = made.numbered[:SHOWN]
+        swaps = [swap for _, swap in shown]
+        faces = [face for face, _ in swaps]
+        source_face = choose(self.converter.find(made.source_frame, "source"), wanted.source_face, "source")[0]
+        before, after = self._crops(made.target_frame, faces), self._crops(made.result, faces)
+        z_source = swaps[0][1].z_id
+        z_after, z_before = (self.converter.embed(frame, faces) for frame in (made.result, made.target_frame))
+        poses = self._pose_distances(before, after)
+        pasted = self.converter.crops(made.target_frame, swaps)
+        return Details(
+            result=_encoded(made.file),
+            type=f"image/{wanted.format}",
+            file_name=made.file.name,
+            width=width,
+            height=height,
+            seconds=round(made.seconds, 3),
+            source=_png(folder, self._crops(made.source_frame, [source_face])[0]),
+            faces=[
+                SwappedFace(
+                    number=number,
+                    box=_box(face),
+                    cosine_to_source=_cosine(z_after[place], z_source[0]),
+                    cosine_to_target=_cosine(z_after[place], z_before[place]),
+                    pose_degrees=poses[place],
+                    target=_png(folder, before[place]),
+                    swap=_png(folder, mark_frame(after[place], made.marking, made.origin.watermark), synthetic=True),
+                    mask=_png(folder, _grey(pasted[place][2])),
+                    matrix=[(float(a), float(b), float(c)) for a, b, c in pasted[place][0].matrix],
+                )
+                for place, (number, (face, _)) in enumerate(shown)
+            ],
+        )
+
+    def verify(self, file: Path) -> Verification:
+        """What a picture says of itself. Raises UserError if it cannot be read as a picture."""
+        self._read(file)
+        report = verify(_named(file))
+        said = report.plain()
+        return Verification(
+            verdict=report.verdict,
+            meaning=MEANINGS[report.verdict],
+            manifest=said["manifest"],
+            xmp=report.xmp,
+            watermark=said["watermark"],
+            register_entries=[
+                {key: value for key, value in entry.items() if key != "file"} for entry in report.register
+            ],
+            notes=report.notes,
+        )
+
+    def _read(self, file: Path) -> np.ndarray:
+        return read_image(file, file.name, self.limits.pixels)
+
+    def _crops(self, frame: np.ndarray, faces: Sequence[Face]) -> np.ndarray:
+        """Aligned crops (n, SIDE, SIDE, 3) uint8."""
+        return np.stack([align(frame, face, SIDE).image for face in faces])
+
+    def _pose_distances(self, before: np.ndarray, after: np.ndarray) -> list[float | None]:
+        with torch.inference_mode():
+            poses = [self._pose(Faces.of(to_tensor(crops)).to(self.converter.device)) for crops in (before, after)]
+        distances = (poses[0] - poses[1]).norm(dim=1).tolist()
+        return [round(each, 2) if np.isfinite(each) else None for each in distances]
+
+
+def _from_left(faces: Sequence[Face]) -> list[Face]:
+    """As `conversion.choose` counts."""
+    return sorted(faces, key=lambda face: face.box[0] + face.box[2])
+
+
+def _box(face: Face) -> tuple[float, float, float, float]:
+    left, top, right, bottom = (round(float(edge), 2) for edge in face.box)
+    return left, top, right, bottom
+
+
+def _cosine(one: Tensor, other: Tensor) -> float:
+    return round(float(F.cosine_similarity(one.float(), other.float(), dim=0)), 4)
+
+
+def _grey(mask: np.ndarray) -> np.ndarray:
+    """A mask (S, S) 0..1 as a picture (S, S, 3) uint8."""
+    levels = np.rint(mask.clip(0, 1) * 255).astype(np.uint8)
+    return np.repeat(levels[..., None], 3, axis=2)
+
+
+def _named(file: Path) -> Path:
+    """A picture with the suffix of its format, by which C2PA's library knows what it reads."""
+    named = file.with_suffix(usual_suffix(file))
+    return file.replace(named)
+
+
+def _png(folder: Path, image: np.ndarray, synthetic: bool = False) -> str:
+    """A picture (H, W, 3) uint8 as PNG in base64."""
+    place = folder / "crop.png"
+    write_image(place, image, synthetic=synthetic)
+    return _encoded(place)
+
+
+def _encoded(file: Path) -> str:
+    return base64.b64encode(file.read_bytes()).decode()

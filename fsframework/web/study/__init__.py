@@ -1,0 +1,1 @@
+"""`fsf study`: blind ratings of swaps by people."""
