@@ -121,7 +121,7 @@ def _models() -> str:
 def values() -> str:
     """The values that travel between components, as tables of their fields."""
     parts = []
-    for cls in (types.Face, types.AlignedFace, types.Sample, types.Faces, types.Batch, types.SwapResult):
+    for cls in (types.Face, types.AlignedFace, types.Sample, types.FaceBatch, types.SwapBatch, types.SwapResult):
         meanings = dict(re.findall(r"^    (\w+): [^#\n]+?  # (.+)$", inspect.getsource(cls), re.MULTILINE))
         first = (cls.__doc__ or "").partition("\n")[0]
         parts += [f"**{cls.__name__}**: {first}", "", "| field | what it is |", "|---|---|"]

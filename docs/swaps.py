@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from skimage import data
 
-from fsframework.inference.face_swapper import Converter
+from fsframework.inference.face_swapper import FaceSwapper
 from fsframework.media.image_io import read_image, write_image
 from fsframework.utils.files import package_file
 
@@ -45,7 +45,7 @@ def picture(name: str) -> np.ndarray:
     return cv2.resize(smooth, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)
 
 
-def head(frame: np.ndarray, converter: Converter) -> tuple[int, int, int]:
+def head(frame: np.ndarray, converter: FaceSwapper) -> tuple[int, int, int]:
     """Left, top and side of a square around the first face."""
     left, top, right, bottom = converter.find(frame, "picture")[0].box
     side = int(min(2.0 * (bottom - top), *frame.shape[:2]))
@@ -61,7 +61,7 @@ def shown(frame: np.ndarray, square: tuple[int, int, int]) -> Image.Image:
 
 def main() -> None:
     """Swap and draw."""
-    converter = Converter()
+    converter = FaceSwapper()
     rows = -(-len(PAIRS) // COLUMNS)
     wide, tall = 3 * SIDE + 4 * GAP, SIDE + GAP
     sheet = Image.new("RGB", (COLUMNS * wide + GAP, rows * tall + 28), "white")

@@ -24,7 +24,7 @@ def main() -> None:
     faces = part("datasets", "rendered-heads").build(SIDE, None, "test")
     faces.load()
     (batch,) = EvaluationPairs(faces, draw_pairs(faces, COLUMNS, 0), COLUMNS)
-    rows = [to_images(images) for images in (batch.source.image, batch.target.image, batch.truth)]
+    rows = [to_images(images) for images in (batch.source.image, batch.target.image, batch.ground_truth)]
     framed = np.pad(np.stack(rows), ((0, 0), (0, 0), (GAP, GAP), (GAP, GAP), (0, 0)), constant_values=255)
     write_image(Path(__file__).with_suffix(".png"), np.concatenate(list(np.concatenate(list(framed), axis=1)), axis=1))
 

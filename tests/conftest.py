@@ -101,9 +101,9 @@ def set_threads() -> Iterator[Callable[[int], None]]:
 @pytest.fixture(scope="session")
 def converter() -> Any:
     """The default model's converter, on the CPU."""
-    from fsframework.inference.face_swapper import Converter
+    from fsframework.inference.face_swapper import FaceSwapper
 
-    return Converter(device="cpu")
+    return FaceSwapper(device="cpu")
 
 
 @pytest.fixture

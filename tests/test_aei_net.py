@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from fsframework.core.components import AttributeEncoder, Generator
 from fsframework.core.part import part
-from fsframework.core.types import Faces
+from fsframework.core.types import FaceBatch
 from fsframework.ops import conv, winograd
 from fsframework.ops.instance_norm import instance_norm
 
@@ -54,7 +54,7 @@ def test_layout_of_the_paper_at_256() -> None:
 @pytest.mark.parametrize("size", [32, 64, 128])
 def test_shapes(size: int) -> None:
     attributes, generator = build(size, 0.125)
-    z_att = attributes(Faces.of(torch.rand(2, 3, size, size)))
+    z_att = attributes(FaceBatch.of(torch.rand(2, 3, size, size)))
     assert [z.shape[1] for z in z_att] == attributes.channels
     assert [z.shape[-1] for z in z_att] == [*(2 ** (k + 1) for k in range(len(z_att) - 1)), size // 2]
     image = generator(torch.randn(2, 128), z_att)
@@ -76,7 +76,7 @@ def test_equals_the_equations(
     attributes, generator = (module.to(dtype) for module in build(size, 0.25))
     plain = PlainGenerator(generator).to(dtype)
     z_id = F.normalize(torch.randn(3, 128, dtype=dtype))
-    z_att = attributes(Faces.of(torch.rand(3, 3, size, size, dtype=dtype) * 2 - 1))
+    z_att = attributes(FaceBatch.of(torch.rand(3, 3, size, size, dtype=dtype) * 2 - 1))
     fast, slow = generator(z_id, z_att), plain(z_id, z_att)
     assert fast.std() > 0.01  # neither constant nor saturated
     assert (fast - slow).abs().max() < bound
@@ -93,14 +93,14 @@ def test_equals_the_equations_at_the_start_of_training(
     attributes = part("attribute-encoders", "aei-attributes", width=0.5).build(64)
     generator = part("generators", "aad-generator", width=0.5).build(64, 128, attributes.channels)
     plain = PlainGenerator(generator)
-    z_id, z_att = F.normalize(torch.randn(3, 128)), attributes(Faces.of(torch.rand(3, 3, 64, 64) * 2 - 1))
+    z_id, z_att = F.normalize(torch.randn(3, 128)), attributes(FaceBatch.of(torch.rand(3, 3, 64, 64) * 2 - 1))
     assert (generator(z_id, z_att) - plain(z_id, z_att)).abs().max() < bound
 
 
 def test_gradients_equal_the_equations() -> None:
     attributes, generator = build(32, 0.125)
     plain = PlainGenerator(generator)
-    z_att = [z.detach() for z in attributes(Faces.of(torch.rand(2, 3, 32, 32) * 2 - 1))]
+    z_att = [z.detach() for z in attributes(FaceBatch.of(torch.rand(2, 3, 32, 32) * 2 - 1))]
     gradients = []
     for network in (generator, plain):
         z_id = F.normalize(torch.randn(2, 128, generator=torch.Generator().manual_seed(1))).requires_grad_()
@@ -113,9 +113,11 @@ def test_gradients_equal_the_equations() -> None:
 
 def test_recomputed_blocks_have_the_same_gradients() -> None:
     attributes, generator = build(32, 0.125)
-    again = part("generators", "aad-generator", width=0.125, recompute=True).build(32, 128, attributes.channels)
+    again = part("generators", "aad-generator", width=0.125, activation_checkpointing=True).build(
+        32, 128, attributes.channels
+    )
     again.load_state_dict(generator.state_dict())
-    z_id, z_att = torch.randn(2, 128), [z.detach() for z in attributes(Faces.of(torch.rand(2, 3, 32, 32) * 2 - 1))]
+    z_id, z_att = torch.randn(2, 128), [z.detach() for z in attributes(FaceBatch.of(torch.rand(2, 3, 32, 32) * 2 - 1))]
     for network in (generator, again):
         network(z_id, z_att).square().mean().backward()
     for one, other in zip(generator.parameters(), again.parameters(), strict=True):
@@ -194,7 +196,7 @@ def test_bfloat16_is_near_float32(size: int, decibels: float) -> None:
     torch.manual_seed(0)
     attributes = part("attribute-encoders", "aei-attributes", width=0.25).build(size).eval()
     generator = part("generators", "aad-generator", width=0.25).build(size, 128, attributes.channels)
-    z_id, faces = F.normalize(torch.randn(4, 128)), Faces.of(torch.rand(4, 3, size, size) * 2 - 1)
+    z_id, faces = F.normalize(torch.randn(4, 128)), FaceBatch.of(torch.rand(4, 3, size, size) * 2 - 1)
     with torch.no_grad():
         exact = generator(z_id, attributes(faces))
         with torch.autocast("cpu", torch.bfloat16):
@@ -205,17 +207,17 @@ def test_bfloat16_is_near_float32(size: int, decibels: float) -> None:
 
 def test_maps_are_shares_at_every_level() -> None:
     attributes, generator = build(64, 0.125)
-    maps = generator.maps(torch.randn(2, 128), attributes(Faces.of(torch.rand(2, 3, 64, 64))))
+    maps = generator.maps(torch.randn(2, 128), attributes(FaceBatch.of(torch.rand(2, 3, 64, 64))))
     assert [tuple(m.shape) for m in maps] == [(2, 1, 2**k, 2**k) for k in range(1, 7)]
     assert all(m.min() >= 0 and m.max() <= 1 for m in maps)
 
 
 def test_full_attributes_reach_the_crops_own_side() -> None:
-    attributes = part("attribute-encoders", "aei-attributes", width=0.5, full=True).build(64).eval()
+    attributes = part("attribute-encoders", "aei-attributes", width=0.5, full_resolution=True).build(64).eval()
     plain = part("attribute-encoders", "aei-attributes", width=0.5).build(64)
     picture = torch.rand(1, 3, 64, 64)
     stripes = (picture + 0.1 * (-1) ** torch.arange(64)).requires_grad_(True)
-    z_att = attributes(Faces.of(stripes))
+    z_att = attributes(FaceBatch.of(stripes))
     assert [z.shape[-1] for z in z_att] == [2, 4, 8, 16, 32, 64]
     assert [z.shape[1] for z in z_att] == attributes.channels
     assert attributes.channels[:-1] == plain.channels[:-1]
@@ -229,7 +231,7 @@ def test_identity_branch_is_not_near_zero_at_the_start() -> None:
     torch.manual_seed(0)
     attributes = part("attribute-encoders", "aei-attributes", width=0.25).build(64)
     generator = part("generators", "aad-generator", width=0.25).build(64, 128, attributes.channels)
-    z_att = attributes(Faces.of(torch.rand(1, 3, 64, 64) * 2 - 1))
+    z_att = attributes(FaceBatch.of(torch.rand(1, 3, 64, 64) * 2 - 1))
     with torch.no_grad():
         one, other = (generator(F.normalize(torch.randn(1, 128)), z_att) for _ in range(2))
     assert (one - other).abs().mean() > 0.1 * one.std()
@@ -241,8 +243,8 @@ def test_coarse_levels_can_be_narrower_and_fine_ones_stay() -> None:
         return [block.conv_in.in_channels for block in generator.blocks]
 
     assert channels(width=0.5) == [512, 512, 256, 128, 64, 32]
-    assert channels(width=0.5, most=448) == [224, 224, 224, 128, 64, 32]
-    narrow = part("attribute-encoders", "aei-attributes", width=0.5, most=256).build(64)
+    assert channels(width=0.5, max_channels=448) == [224, 224, 224, 128, 64, 32]
+    narrow = part("attribute-encoders", "aei-attributes", width=0.5, max_channels=256).build(64)
     assert narrow.channels == [128, 256, 128, 64, 32, 32]  # two maps beside each other, but for the coarsest
 
 
@@ -267,7 +269,7 @@ def test_ghosts_numbers_of_layers(layers: int, millions: float) -> None:
 
 def test_added_skips_are_narrower() -> None:
     attributes = part("attribute-encoders", "aei-attributes", skips="add").build(64)
-    z_att = attributes(Faces.of(torch.rand(2, 3, 64, 64)))
+    z_att = attributes(FaceBatch.of(torch.rand(2, 3, 64, 64)))
     assert [z.shape[1] for z in z_att] == attributes.channels == [512, 256, 128, 64, 32, 32]
 
 
@@ -279,7 +281,7 @@ def test_every_integration_paints_and_learns(size: int, integration: str, layers
     made = part("generators", "aad-generator", width=0.125, integration=integration, layers=layers)
     generator = made.build(size, 16, attributes.channels)
     z_id = F.normalize(torch.randn(2, 16), dim=1).requires_grad_()
-    z_att = attributes(Faces.of(torch.rand(2, 3, size, size)))
+    z_att = attributes(FaceBatch.of(torch.rand(2, 3, size, size)))
     image = generator(z_id, z_att)
     assert image.shape == (2, 3, size, size)
     image.square().mean().backward()
@@ -302,7 +304,7 @@ def test_every_integration_paints_and_learns(size: int, integration: str, layers
 )
 def test_a_name_of_its_own_is_an_option_of_the_generator(name: str, option: dict[str, Any]) -> None:
     attributes = part("attribute-encoders", "aei-attributes", width=0.125).build(64)
-    z_id, z_att = F.normalize(torch.randn(2, 16), dim=1), attributes(Faces.of(torch.rand(2, 3, 64, 64)))
+    z_id, z_att = F.normalize(torch.randn(2, 16), dim=1), attributes(FaceBatch.of(torch.rand(2, 3, 64, 64)))
     swaps = []
     for each in (part("generators", name, width=0.125), part("generators", "aad-generator", width=0.125, **option)):
         torch.manual_seed(0)
@@ -338,7 +340,7 @@ def test_compressed_attributes_are_the_coarse_ones() -> None:
     attributes = part("attribute-encoders", "aei-attributes", width=0.125).build(64)
     made = part("generators", "aad-generator", width=0.125, att_levels=3)
     generator = made.build(64, 16, attributes.channels)
-    z_att = [z.detach().requires_grad_() for z in attributes(Faces.of(torch.rand(2, 3, 64, 64)))]
+    z_att = [z.detach().requires_grad_() for z in attributes(FaceBatch.of(torch.rand(2, 3, 64, 64)))]
     generator(F.normalize(torch.randn(2, 16), dim=1), z_att).sum().backward()
     assert [z.grad is not None for z in z_att] == [True, True, True, False, False, False]
 
@@ -347,7 +349,7 @@ def test_compressed_attributes_are_the_coarse_ones() -> None:
 def test_timms_networks_give_the_same_levels(size: int) -> None:
     attributes = part("attribute-encoders", "timm-attributes", backbone="resnet10t", width=0.125).build(size)
     generator = part("generators", "aad-generator", width=0.125).build(size, 16, attributes.channels)
-    z_att = attributes(Faces.of(torch.rand(2, 3, size, size)))
+    z_att = attributes(FaceBatch.of(torch.rand(2, 3, size, size)))
     assert [z.shape[1] for z in z_att] == attributes.channels
     assert [z.shape[-1] for z in z_att] == [*(2 ** (k + 1) for k in range(len(z_att) - 1)), size // 2]
     generator(F.normalize(torch.randn(2, 16), dim=1), z_att).square().mean().backward()

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from fsframework.core.components import ComponentOptions, Dataset
 from fsframework.core.part import Part, part
-from fsframework.core.types import Batch, Faces, Sample
+from fsframework.core.types import FaceBatch, Sample, SwapBatch
 from fsframework.data.collate import collate, paired
 from fsframework.data.train_pairs import mirrored
 from fsframework.faces.align import template
@@ -66,8 +66,8 @@ def warps(**options: float) -> RandomWarp:
 
 def test_the_truth_is_the_face_before_the_warp() -> None:
     sample = warps(turn=0, zoom=0, shift=0).target(0, np.random.default_rng(0))
-    assert sample.truth is not None
-    np.testing.assert_array_equal(sample.truth, HEAD)
+    assert sample.ground_truth is not None
+    np.testing.assert_array_equal(sample.ground_truth, HEAD)
     change = np.abs(sample.image.astype(int) - HEAD).mean()
     assert 2 < change < 30
     np.testing.assert_array_equal(sample.landmarks, template(SIZE))
@@ -96,12 +96,12 @@ def test_all_randomness_is_the_callers() -> None:
 def test_a_batch_holds_the_truth_and_mirrors_turn_it_too() -> None:
     sample = warps().target(0, np.random.default_rng(0))
     turned = mirrored(sample)
-    assert sample.truth is not None and turned.truth is not None
-    np.testing.assert_array_equal(turned.truth, sample.truth[:, ::-1])
+    assert sample.ground_truth is not None and turned.ground_truth is not None
+    np.testing.assert_array_equal(turned.ground_truth, sample.ground_truth[:, ::-1])
     faces = collate([sample, sample], [0, 0], np.zeros(1, np.int64))
     batch = paired(faces, faces, [sample, mirrored(sample)])
-    assert not torch.equal(batch.truth[0], batch.target.image[0])
-    torch.testing.assert_close(batch.truth[1], batch.truth[0].flip(-1))
+    assert not torch.equal(batch.ground_truth[0], batch.target.image[0])
+    torch.testing.assert_close(batch.ground_truth[1], batch.ground_truth[0].flip(-1))
 
 
 @pytest.mark.parametrize("size", [32, 64])
@@ -114,7 +114,7 @@ def test_encoder_and_decoders_fit_and_pass_gradients(size: int, variant: str) ->
     decoders = PersonDecoders(options, size, 8, encoder.channels)
     decoders.centres.copy_(torch.eye(8)[:3])
     images = torch.rand(4, 3, size, size, requires_grad=True)
-    painted = decoders(torch.eye(8)[[2, 0, 2, 1]], encoder(Faces.of(images)))
+    painted = decoders(torch.eye(8)[[2, 0, 2, 1]], encoder(FaceBatch.of(images)))
     assert painted.shape == (4, 4 if attention else 3, size, size)
     assert painted[:, :3].abs().max() <= 1
     if attention:
@@ -130,7 +130,7 @@ def test_layout_at_full_width() -> None:
     with torch.device("meta"):
         encoder = SharedEncoder(SharedEncoder.Options(), 64)
         decoders = PersonDecoders(PersonDecoders.Options(people=2), 64, 128, encoder.channels)
-        z_att = encoder(Faces.of(torch.empty(2, 3, 64, 64)))
+        z_att = encoder(FaceBatch.of(torch.empty(2, 3, 64, 64)))
         assert decoders(torch.empty(2, 128), z_att).shape == (2, 3, 64, 64)
     assert [tuple(level.shape) for level in z_att] == [(2, 512, 8, 8)]
     widths = [module.out_channels for module in encoder.down.modules() if isinstance(module, torch.nn.Conv2d)]
@@ -183,7 +183,7 @@ def test_deepfacelabs_structures_fit_and_pass_gradients(size: int, structure: st
     generator = part("generators", structure, people=3, width=0.125).build(size, 8, encoder.channels)
     generator.centres.copy_(torch.eye(8)[:3])
     images = torch.rand(4, 3, size, size, requires_grad=True)
-    painted = generator(torch.eye(8)[[2, 0, 2, 1]], encoder(Faces.of(images)))
+    painted = generator(torch.eye(8)[[2, 0, 2, 1]], encoder(FaceBatch.of(images)))
     assert painted.shape == (4, 4, size, size)
     assert painted[:, :3].abs().max() <= 1 and painted[:, 3:].min() >= 0
     painted.square().mean().backward()
@@ -194,7 +194,7 @@ def test_deepfacelabs_structures_fit_and_pass_gradients(size: int, structure: st
 def test_layout_of_deepfacelab_at_full_width() -> None:
     with torch.device("meta"):
         encoder = DflEncoder(DflEncoder.Options(), 128)
-        (code,) = encoder(Faces.of(torch.empty(2, 3, 128, 128)))
+        (code,) = encoder(FaceBatch.of(torch.empty(2, 3, 128, 128)))
         df = part("generators", "dfl-df", people=2).build(128, 128, encoder.channels)
         liae = part("generators", "dfl-liae", people=2).build(128, 128, encoder.channels)
     assert code.shape == (2, 512, 8, 8)
@@ -230,8 +230,8 @@ def test_recipes_train(name: str, tmp_path: Path) -> None:
     trained = load(tmp_path / "run", "cpu")
     assert trained.swapper.refiner is not None
     if name != "deepfakes":
-        faces = Faces.of(torch.zeros(1, 3, 32, 32))
-        assert trained.swapper(Batch.of(faces, faces)).mask is not None
+        faces = FaceBatch.of(torch.zeros(1, 3, 32, 32))
+        assert trained.swapper(SwapBatch.of(faces, faces)).mask is not None
 
 
 def small(**sets: str) -> Recipe:

@@ -14,9 +14,9 @@ from torch import Tensor
 from fsframework.core.components import ComponentOptions, Estimator
 from fsframework.core.part import Part, part
 from fsframework.core.swapper import Swapper
-from fsframework.core.types import Batch, Faces, SwapResult
+from fsframework.core.types import FaceBatch, SwapBatch, SwapResult
 from fsframework.faces.align import align
-from fsframework.faces.color_transfer import cloned, recoloured
+from fsframework.faces.color_transfer import poisson_blend, reinhard_transfer
 from fsframework.media.tensor import to_images, to_tensor
 
 SIZE = 64
@@ -45,14 +45,14 @@ def blend(mask: str | None = "hull-mask", **options: Any) -> Blend:
     return built
 
 
-def painted(image: Tensor, target: np.ndarray, mask: Tensor | None = None) -> tuple[SwapResult, Batch, Swapper]:
-    faces = Faces.of(to_tensor(target[None]))
+def painted(image: Tensor, target: np.ndarray, mask: Tensor | None = None) -> tuple[SwapResult, SwapBatch, Swapper]:
+    faces = FaceBatch.of(to_tensor(target[None]))
     result = SwapResult(image, image, torch.zeros(1, 8), mask=mask)
-    return result, Batch.of(faces, faces), None  # type: ignore[return-value]
+    return result, SwapBatch.of(faces, faces), None  # type: ignore[return-value]
 
 
 def test_the_hull_holds_the_face_and_some_forehead(hull: HullMask, head: np.ndarray) -> None:
-    faces = Faces.of(to_tensor(head[None]))
+    faces = FaceBatch.of(to_tensor(head[None]))
     points = hull.landmarks(faces)[0].numpy()
     mask = hull(faces)[0, 0].numpy()
     assert mask.shape == (SIZE, SIZE) and mask.min() >= 0 and mask.max() <= 1
@@ -71,7 +71,7 @@ def test_shrinking_cuts_the_border_off(head: np.ndarray) -> None:
     for shrink in (0.0, 0.05):
         built: HullMask = part("estimators", "hull-mask", shrink=shrink, soft=0).build()
         built.load()
-        areas.append(float(built(Faces.of(to_tensor(head[None]))).sum()))
+        areas.append(float(built(FaceBatch.of(to_tensor(head[None]))).sum()))
     assert 0.5 < areas[1] / areas[0] < 0.85
 
 
@@ -94,7 +94,7 @@ def test_only_landmarks_make_a_hull(expect_error: Callable[..., Any]) -> None:
 def test_the_target_stays_outside_the_mask(hull: HullMask, head: np.ndarray) -> None:
     target = to_tensor(head[None])
     image = blend()(*painted(-target, head))
-    mask = hull(Faces.of(target))
+    mask = hull(FaceBatch.of(target))
     torch.testing.assert_close(image, mask * -target + (1 - mask) * target)
     outside = (mask == 0).expand_as(image)
     assert torch.equal(image[outside], target[outside]) and outside.float().mean() > 0.3
@@ -114,7 +114,7 @@ def test_the_generators_own_mask_passes_gradients(head: np.ndarray) -> None:
 def test_both_masks_are_multiplied(hull: HullMask, head: np.ndarray) -> None:
     target, half = to_tensor(head[None]), torch.full((1, 1, SIZE, SIZE), 0.5)
     made = blend()(*painted(-target, head, half))
-    mask = 0.5 * hull(Faces.of(target))
+    mask = 0.5 * hull(FaceBatch.of(target))
     torch.testing.assert_close(made, mask * -target + (1 - mask) * target)
 
 
@@ -129,7 +129,7 @@ class Blind(Estimator):
     name = "blind"
     quantity = "mask"
 
-    def forward(self, faces: Faces) -> Tensor:
+    def forward(self, faces: FaceBatch) -> Tensor:
         return torch.full_like(faces.image[:, :1], torch.nan)
 
 
@@ -142,15 +142,15 @@ def test_where_no_face_is_found_the_target_is_returned(head: np.ndarray) -> None
 
 def test_colours_are_matched_inside_the_mask(hull: HullMask, head: np.ndarray) -> None:
     dark = (head * 0.4).astype(np.uint8)
-    mask = hull(Faces.of(to_tensor(head[None])))[0, 0].numpy()
-    matched = recoloured(dark, head, mask)
+    mask = hull(FaceBatch.of(to_tensor(head[None])))[0, 0].numpy()
+    matched = reinhard_transfer(dark, head, mask)
     inside = mask > 0.5
     for channel in range(3):
         assert abs(matched[inside][:, channel].mean() - head[inside][:, channel].mean()) < 3
     assert abs(dark[inside].mean() - head[inside].mean()) > 30
     made = to_images(blend(colour="mean-std")(*painted(to_tensor(dark[None]), head)))[0]
     assert np.abs(made.astype(int) - head)[inside].mean() < 6
-    np.testing.assert_array_equal(recoloured(dark, head, np.zeros_like(mask)), dark)
+    np.testing.assert_array_equal(reinhard_transfer(dark, head, np.zeros_like(mask)), dark)
 
 
 def test_poisson_takes_gradients_and_keeps_the_place(head: np.ndarray) -> None:
@@ -158,18 +158,18 @@ def test_poisson_takes_gradients_and_keeps_the_place(head: np.ndarray) -> None:
     mask[20:50, 17:48] = 1
     lighter = np.clip(head.astype(int) + 40, 0, 255).astype(np.uint8)
     shifted = np.clip(head.astype(int), 0, 215)
-    made = cloned((shifted + 40).astype(np.uint8), shifted.astype(np.uint8), mask)
+    made = poisson_blend((shifted + 40).astype(np.uint8), shifted.astype(np.uint8), mask)
     assert np.abs(made.astype(int) - shifted).max() <= 4  # the same gradients, so the same picture: nothing moved
     np.testing.assert_array_equal(made[mask == 0], shifted[mask == 0])
-    whole = cloned(lighter, head, np.ones((SIZE, SIZE), np.float32))
+    whole = poisson_blend(lighter, head, np.ones((SIZE, SIZE), np.float32))
     np.testing.assert_array_equal(whole[0], head[0])
-    np.testing.assert_array_equal(cloned(lighter, head, mask * 0), head)
+    np.testing.assert_array_equal(poisson_blend(lighter, head, mask * 0), head)
 
 
 def test_refiners_build_and_run_on_the_meta_device() -> None:
     with torch.device("meta"):
         built = Blend(Blend.Options(mask=Part("estimators", "hull-mask", HullMask.Options())), SIZE)
-        faces = Faces.of(torch.empty(2, 3, SIZE, SIZE))
+        faces = FaceBatch.of(torch.empty(2, 3, SIZE, SIZE))
         image = torch.empty(2, 3, SIZE, SIZE)
-        made = built(SwapResult(image, image, torch.empty(2, 8)), Batch.of(faces, faces), None)  # type: ignore[arg-type]
+        made = built(SwapResult(image, image, torch.empty(2, 8)), SwapBatch.of(faces, faces), None)  # type: ignore[arg-type]
     assert made.shape == image.shape and made.is_meta

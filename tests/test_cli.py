@@ -15,11 +15,11 @@ import pytest
 from fsframework.cli import main, plugins
 from fsframework.core.errors import UserError
 from fsframework.core.registry import KINDS, SINGULAR, registry
-from fsframework.faces.paste import DEFAULT_PASTING, Pasting
+from fsframework.faces.paste import DEFAULT_PASTE, PasteOptions
 from fsframework.models.store import DEFAULT
-from fsframework.provenance.options import Marking
+from fsframework.provenance.options import ProvenanceOptions
 from fsframework.recipe.schema import shipped
-from fsframework.utils.executors import PLAIN
+from fsframework.utils.executors import SERIAL
 from fsframework.utils.shards import WHOLE
 
 TOY = Path(__file__).parent / "toy_plugin"
@@ -148,7 +148,7 @@ def test_help_texts_are_whole_sentences() -> None:
 def test_usage_errors(
     fsf: Command, monkeypatch: pytest.MonkeyPatch, arguments: str, place: str, check_message: Callable[..., None]
 ) -> None:
-    monkeypatch.setattr("fsframework.inference.face_swapper.Converter", lambda *values: None)
+    monkeypatch.setattr("fsframework.inference.face_swapper.FaceSwapper", lambda *values: None)
     monkeypatch.setattr("fsframework.inference.jobs.check_places", lambda *values: None)  # no such files are there
     status, out, err = fsf(*arguments.split())
     usage, _, message = err.partition("Error: ")
@@ -362,32 +362,32 @@ def test_swap_passes_on_what_it_is_given(
         given.append(values)
         return next(results)
 
-    monkeypatch.setattr("fsframework.inference.face_swapper.Converter", lambda *values: ("converter", *values))
+    monkeypatch.setattr("fsframework.inference.face_swapper.FaceSwapper", lambda *values: ("converter", *values))
     monkeypatch.setattr("fsframework.inference.pairs_csv.swap_pairs", counted)
     monkeypatch.setattr("fsframework.inference.jobs.check_places", note)
     monkeypatch.setattr("fsframework.inference.jobs.swap_places", counted)
     a, b, c = map(Path, ("a.png", "b.png", "c.png"))
     assert fsf("swap", "a.png", "b.png", "c.png", "--model", "m", "--face", "all")[0] == 0
-    plain = Marking()
+    plain = ProvenanceOptions()
     assert given == [
         (b, c, [a], None, plain),
-        (("converter", "m", None, DEFAULT_PASTING, "fp32"), b, c, [a], "all", (), None, plain, WHOLE, PLAIN),
+        (("converter", "m", None, DEFAULT_PASTE, "fp32"), b, c, [a], "all", (), None, plain, WHOLE, SERIAL),
     ]
     given.clear()
     assert fsf("swap", "--who", "p=q", "b.png", "c.png", "--preview", "3", "--precision", "bf16")[0] == 1  # some failed
-    made = ("converter", DEFAULT, None, DEFAULT_PASTING, "bf16")
-    called: object = (made, b, c, [], "largest", ("p=q",), 3, plain, WHOLE, PLAIN)
+    made = ("converter", DEFAULT, None, DEFAULT_PASTE, "bf16")
+    called: object = (made, b, c, [], "largest", ("p=q",), 3, plain, WHOLE, SERIAL)
     assert given == [(b, c, ["p=q"], 3, plain), called]
     given.clear()
     ways = ("--mask", "landmarks", "--colour", "lab", "--blend", "poisson", "--keep", "occlusions")
     assert fsf("swap", "--pairs", "p.csv", "-o", "out", "--device", "cpu", "--precision", "auto", *ways)[0] == 0
-    pasting = Pasting("landmarks", "lab", "poisson", "occlusions")
+    pasting = PasteOptions("landmarks", "lab", "poisson", "occlusions")
     assert given == [(("converter", DEFAULT, "cpu", pasting, "auto"), Path("p.csv"), Path("out"), "largest", plain)]
     assert fsf("swap", "--model", "m", "--pairs", "p.csv", "-o", "out")[0] == 1
     given.clear()
     assert fsf("swap", "a.png", "b.png", "c.png", "--label", "--consent", "Ann agreed")[0] == 0
     assert fsf("swap", "a.png", "b.png", "c.png", "--no-provenance")[0] == 0
-    wanted = [Marking(label=True, consent="Ann agreed")] * 2 + [Marking(provenance=False)] * 2
+    wanted = [ProvenanceOptions(label=True, consent="Ann agreed")] * 2 + [ProvenanceOptions(provenance=False)] * 2
     places = (-1, -3, -1, -3)  # of the marking, in what is checked and in what is swapped
     assert [values[place] for values, place in zip(given, places, strict=True)] == wanted  # type: ignore[index]
     status, _, line = fsf("swap", "a.png", "b.png", "c.png", "--no-provenance", "--consent", "Ann agreed")

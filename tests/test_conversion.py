@@ -17,21 +17,21 @@ from torch import Tensor
 from fsframework.core.components import AttributeEncoder, ComponentOptions, Detector, Generator, IdentityEncoder
 from fsframework.core.part import part
 from fsframework.core.swapper import Swapper
-from fsframework.core.types import Face, Faces
+from fsframework.core.types import Face, FaceBatch
 from fsframework.faces.align import TEMPLATE, align, paste, soft_mask
-from fsframework.faces.color_transfer import match_edge
-from fsframework.inference.face_swapper import Converter
+from fsframework.faces.color_transfer import match_boundary_color
+from fsframework.inference.face_swapper import FaceSwapper
 from fsframework.inference.pairs_csv import swap_pairs
 from fsframework.media.image_io import is_marked, read_image, write_image
 from fsframework.models.run import Run
 from fsframework.ops.conv import Conv2d
-from fsframework.provenance.options import Marking
+from fsframework.provenance.options import ProvenanceOptions
 from fsframework.provenance.verify import verify
 from fsframework.utils.weights import digest
 
 SIZE = 32
 NONE = ComponentOptions()
-PLAIN = Marking(provenance=False)  # every pixel is what the swap made it
+PLAIN = ProvenanceOptions(provenance=False)  # every pixel is what the swap made it
 MIDDLE = np.array([0.504, 0.60])  # of the face, in units of the crop's side
 
 
@@ -60,7 +60,7 @@ class MeanColour(IdentityEncoder):
     dim = 3
     calls = 0
 
-    def forward(self, faces: Faces) -> Tensor:
+    def forward(self, faces: FaceBatch) -> Tensor:
         self.calls += len(faces.image)
         quarter = SIZE // 4
         return faces.image[:, :, 2 * quarter : -quarter, quarter + 4 : -quarter - 4].mean(dim=(2, 3))
@@ -74,7 +74,7 @@ class Pixels(AttributeEncoder):
         self.channels = [3]
         self.batches: list[int] = []
 
-    def forward(self, faces: Faces) -> list[Tensor]:
+    def forward(self, faces: FaceBatch) -> list[Tensor]:
         assert not torch.isnan(faces.landmarks).any()
         self.batches.append(len(faces.image))
         return [faces.image]
@@ -104,19 +104,19 @@ class Negative(Generator):
         return -z_att[0]
 
 
-def build(generator: type[Generator] = Painter) -> Converter:
+def build(generator: type[Generator] = Painter) -> FaceSwapper:
     swapper = Swapper(MeanColour(NONE), Pixels(), generator(NONE, SIZE, 3, [3]))
-    return Converter.of(swapper, Discs(NONE), SIZE)
+    return FaceSwapper.of(swapper, Discs(NONE), SIZE)
 
 
-def batches(converter: Converter) -> list[int]:
+def batches(converter: FaceSwapper) -> list[int]:
     """How many faces the networks were shown at once, each time."""
     assert isinstance(converter.swapper.attributes, Pixels)
     return converter.swapper.attributes.batches
 
 
 @pytest.fixture
-def converter() -> Converter:
+def converter() -> FaceSwapper:
     return build()
 
 
@@ -152,11 +152,11 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_what_convolutions_make_of_their_weights_is_kept() -> None:
-    layers = [each for each in Converter(device="cpu").swapper.modules() if isinstance(each, Conv2d)]
+    layers = [each for each in FaceSwapper(device="cpu").swapper.modules() if isinstance(each, Conv2d)]
     assert layers and all(layer.kept is not None for layer in layers)
 
 
-def test_swap_paints_the_source_into_the_face_alone(converter: Converter) -> None:
+def test_swap_paints_the_source_into_the_face_alone(converter: FaceSwapper) -> None:
     before = TARGET.copy()
     after = converter.swap(RED, TARGET)
     assert (before == TARGET).all()
@@ -167,7 +167,7 @@ def test_swap_paints_the_source_into_the_face_alone(converter: Converter) -> Non
     assert (after[away] == TARGET[away]).all()
 
 
-def test_swap_takes_the_largest_face_of_the_source(converter: Converter) -> None:
+def test_swap_takes_the_largest_face_of_the_source(converter: FaceSwapper) -> None:
     two = scene((150, 120, 60), colour=(255, 140, 10))
     cv2.circle(two, (290, 40), 15, (120, 200, 255), cv2.FILLED)
     assert reds(converter.swap(two, TARGET), 160, 120)
@@ -183,13 +183,13 @@ def test_swap_takes_the_largest_face_of_the_source(converter: Converter) -> None
         ("3", [False, False, True]),
     ],
 )
-def test_face_says_which_faces_change(converter: Converter, face: str, changed: list[bool]) -> None:
+def test_face_says_which_faces_change(converter: FaceSwapper, face: str, changed: list[bool]) -> None:
     after = converter.swap(RED, CROWD, face)
     assert [reds(after, x, y) for x, y in [(60, 60), (160, 180), (260, 70)]] == changed
 
 
 def test_a_number_too_large_says_how_many_there_are(
-    converter: Converter, folder: Path, expect_error: Callable[..., Any]
+    converter: FaceSwapper, folder: Path, expect_error: Callable[..., Any]
 ) -> None:
     with expect_error("crowd.png: face 4 ") as caught:
         converter.swap_file(folder / "red.png", folder / "crowd.png", folder / "out.png", "4")
@@ -198,19 +198,19 @@ def test_a_number_too_large_says_how_many_there_are(
 
 @pytest.mark.parametrize("face", ["0", "-1", "1.5", "biggest", ""])
 def test_a_face_that_means_nothing_is_refused_before_any_work(
-    converter: Converter, folder: Path, face: str, expect_error: Callable[..., Any]
+    converter: FaceSwapper, folder: Path, face: str, expect_error: Callable[..., Any]
 ) -> None:
     with expect_error(f"face: {face!r} "):
         converter.swap_file(folder / "red.png", folder / "target.png", folder / "out.png", face)
     assert converter.detector.calls == 0
 
 
-def test_several_faces_go_through_the_networks_together(converter: Converter) -> None:
+def test_several_faces_go_through_the_networks_together(converter: FaceSwapper) -> None:
     converter.swap(RED, CROWD, "all")
     assert converter.swapper.identity.calls == 1 and batches(converter) == [3]
 
 
-def test_a_crowd_is_swapped_in_bounded_batches(converter: Converter) -> None:
+def test_a_crowd_is_swapped_in_bounded_batches(converter: FaceSwapper) -> None:
     places = [(x, y, 8) for x in range(20, 310, 40) for y in range(20, 230, 50)]
     after = converter.swap(RED, scene(*places), "all")
     assert batches(converter) == [16, 16, 8] and len(places) == 40
@@ -227,13 +227,13 @@ def test_colours_are_matched_at_the_edge() -> None:
     for shift in ([0, 0, 0], [30, -20, 10]):
         shifted = np.clip(crop.image.astype(int) // 2 + 40 + shift, 0, 255).astype(np.uint8)
         if shift == [0, 0, 0]:
-            plain = match_edge(shifted, crop.image, soft_mask(SIZE))
+            plain = match_boundary_color(shifted, crop.image, soft_mask(SIZE))
         else:
-            assert np.abs(match_edge(shifted, crop.image, soft_mask(SIZE)).astype(int) - plain).max() <= 1
-    assert (match_edge(crop.image, crop.image, soft_mask(SIZE)) == crop.image).all()
+            assert np.abs(match_boundary_color(shifted, crop.image, soft_mask(SIZE)).astype(int) - plain).max() <= 1
+    assert (match_boundary_color(crop.image, crop.image, soft_mask(SIZE)) == crop.image).all()
 
 
-def test_no_face_names_the_picture(converter: Converter, folder: Path, expect_error: Callable[..., Any]) -> None:
+def test_no_face_names_the_picture(converter: FaceSwapper, folder: Path, expect_error: Callable[..., Any]) -> None:
     for source, target in [("nobody.png", "target.png"), ("red.png", "nobody.png")]:
         with expect_error("nobody.png: "):
             converter.swap_file(folder / source, folder / target, folder / "out.png")
@@ -246,15 +246,17 @@ def test_no_face_names_the_picture(converter: Converter, folder: Path, expect_er
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".JPEG", ".png", ".webp"])
-def test_the_result_says_that_it_is_synthetic(converter: Converter, folder: Path, suffix: str) -> None:
+def test_the_result_says_that_it_is_synthetic(converter: FaceSwapper, folder: Path, suffix: str) -> None:
     out = folder / f"out{suffix}"
     converter.swap_file(folder / "red.png", folder / "target.png", out)
     assert is_marked(out) and np.abs(read_image(out)[120, 160].astype(int) - [255, 140, 10]).max() < 12
 
 
-def test_the_result_says_what_made_it(converter: Converter, folder: Path) -> None:
+def test_the_result_says_what_made_it(converter: FaceSwapper, folder: Path) -> None:
     converter.model, converter.recipe_sha256 = "toy", "ab" * 32
-    converter.swap_file(folder / "red.png", folder / "target.png", folder / "one.png", marking=Marking(consent="yes"))
+    converter.swap_file(
+        folder / "red.png", folder / "target.png", folder / "one.png", marking=ProvenanceOptions(consent="yes")
+    )
     converter.swap_file(converter.read_source(folder / "red.png"), folder / "one.png", folder / "two.jpg")
     one, two = (verify(folder / name) for name in ("one.png", "two.jpg"))
     assert one.verdict == two.verdict == "intact" and one.manifest is not None and two.manifest is not None
@@ -263,21 +265,21 @@ def test_the_result_says_what_made_it(converter: Converter, folder: Path) -> Non
     assert one.watermark is not None and two.watermark is not None and one.watermark.payload != two.watermark.payload
     parent, component = two.manifest.ingredients
     assert parent["manifest"] == one.manifest.label and component["title"] == "source"
-    assert [report.register[0]["size"] for report in (one, two)] == [[320, 240]] * 2
+    assert [report.ledger[0]["size"] for report in (one, two)] == [[320, 240]] * 2
 
 
-def test_a_list_is_marked_as_one_picture_is(converter: Converter, folder: Path) -> None:
+def test_a_list_is_marked_as_one_picture_is(converter: FaceSwapper, folder: Path) -> None:
     table = listed(folder, "red.png,target.png,a.png", "red.png,crowd.png,b.jpg")
-    assert swap_pairs(converter, table, folder / "signed", marking=Marking(consent="yes")) == 0
+    assert swap_pairs(converter, table, folder / "signed", marking=ProvenanceOptions(consent="yes")) == 0
     assert swap_pairs(converter, table, folder / "plain", marking=PLAIN) == 0
     for name in ("a.png", "b.jpg"):
         signed, plain = verify(folder / "signed" / name), verify(folder / "plain" / name)
         assert signed.verdict == "intact" and signed.manifest is not None and signed.manifest.consent == "yes"
-        assert plain.verdict == "unsigned" and plain.register[0]["provenance"] is False
+        assert plain.verdict == "unsigned" and plain.ledger[0]["provenance"] is False
 
 
 def test_what_cannot_be_signed_is_said_before_any_work(
-    converter: Converter, folder: Path, monkeypatch: pytest.MonkeyPatch, expect_error: Callable[..., Any]
+    converter: FaceSwapper, folder: Path, monkeypatch: pytest.MonkeyPatch, expect_error: Callable[..., Any]
 ) -> None:
     monkeypatch.setenv("FSF_C2PA_CERT", str(folder / "none.pem"))
     monkeypatch.setenv("FSF_C2PA_KEY", str(folder / "none.key"))
@@ -308,7 +310,7 @@ def cmyk(path: Path) -> None:
     Image.fromarray(TARGET).convert("CMYK").save(path, format="TIFF")
 
 
-def test_a_swap_in_a_grey_picture_is_grey(converter: Converter, folder: Path) -> None:
+def test_a_swap_in_a_grey_picture_is_grey(converter: FaceSwapper, folder: Path) -> None:
     for name, save in (("grey.png", grey), ("grey.jpg", grey), ("deep.png", sixteen_bits)):
         save(folder / name)
         converter.swap_file(folder / "red.png", folder / name, folder / "out.png")
@@ -317,7 +319,7 @@ def test_a_swap_in_a_grey_picture_is_grey(converter: Converter, folder: Path) ->
 
 
 @pytest.mark.parametrize("save", [transparent, palette, cmyk])
-def test_every_kind_of_picture_works(converter: Converter, folder: Path, save: Callable[[Path], None]) -> None:
+def test_every_kind_of_picture_works(converter: FaceSwapper, folder: Path, save: Callable[[Path], None]) -> None:
     target = folder / ("odd.tif" if save is cmyk else "odd.png")
     save(target)
     converter.swap_file(folder / "red.png", target, folder / "out.png", marking=PLAIN)
@@ -325,7 +327,7 @@ def test_every_kind_of_picture_works(converter: Converter, folder: Path, save: C
     assert reds(after, 160, 120) and (after[:60] == read_image(target)[:60]).all()
 
 
-def test_a_turned_picture_comes_out_upright(converter: Converter, folder: Path) -> None:
+def test_a_turned_picture_comes_out_upright(converter: FaceSwapper, folder: Path) -> None:
     upright = scene((100, 60, 40))
     exif = Image.Exif()
     exif[0x0112] = 6  # turn by 90 degrees clockwise to see it upright
@@ -367,7 +369,7 @@ def missing(path: Path) -> None:
 @pytest.mark.parametrize("make", [no_picture, truncated, empty, missing, Path.mkdir])
 @pytest.mark.parametrize("role", ["source", "target"])
 def test_a_bad_file_is_named_and_nothing_is_written(
-    converter: Converter, folder: Path, make: Callable[[Path], None], role: str, expect_error: Callable[..., Any]
+    converter: FaceSwapper, folder: Path, make: Callable[[Path], None], role: str, expect_error: Callable[..., Any]
 ) -> None:
     bad = folder / "bad.jpg"
     make(bad)
@@ -385,7 +387,7 @@ def test_a_bad_file_is_named_and_nothing_is_written(
 @pytest.mark.parametrize("victim", ["red.png", "target.png"])
 @pytest.mark.parametrize("link", [None, os.symlink, os.link])
 def test_inputs_are_never_overwritten(
-    converter: Converter,
+    converter: FaceSwapper,
     folder: Path,
     victim: str,
     link: Callable[[Path, Path], None] | None,
@@ -402,7 +404,7 @@ def test_inputs_are_never_overwritten(
 
 @pytest.mark.parametrize("name", ["out.gif", "out", "out.txt", "nowhere/out.png"])
 def test_a_place_that_cannot_be_written_is_refused_before_any_work(
-    converter: Converter, folder: Path, name: str, expect_error: Callable[..., Any]
+    converter: FaceSwapper, folder: Path, name: str, expect_error: Callable[..., Any]
 ) -> None:
     with expect_error(f"{name}: "):
         converter.swap_file(folder / "red.png", folder / "target.png", folder / name)
@@ -419,7 +421,7 @@ def listed(folder: Path, *lines: str, header: str = "source,target,name") -> Pat
 
 
 def test_one_bad_line_does_not_stop_the_rest(
-    converter: Converter, folder: Path, capsys: pytest.CaptureFixture[str], check_message: Callable[..., None]
+    converter: FaceSwapper, folder: Path, capsys: pytest.CaptureFixture[str], check_message: Callable[..., None]
 ) -> None:
     truncated(folder / "half.jpg")
     table = listed(
@@ -443,13 +445,13 @@ def test_one_bad_line_does_not_stop_the_rest(
         check_message(line, reason_of(folder / "half.jpg"))
 
 
-def test_columns_may_stand_in_any_order(converter: Converter, folder: Path) -> None:
+def test_columns_may_stand_in_any_order(converter: FaceSwapper, folder: Path) -> None:
     table = listed(folder, "1,good.png,crowd.png,red.png", header="\ufeffnumber,name,target,source")
     assert swap_pairs(converter, table, folder / "results", "1") == 0
     assert reds(read_image(folder / "results/good.png"), 60, 60)
 
 
-def test_a_source_of_many_lines_is_computed_once(converter: Converter, folder: Path) -> None:
+def test_a_source_of_many_lines_is_computed_once(converter: FaceSwapper, folder: Path) -> None:
     shutil.copy(folder / "red.png", folder / "other.png")
     lines = [f"{source},target.png,{source}{number}" for number in range(3) for source in ("red.png", "other.png")]
     lines = [line + ".png" for line in lines]
@@ -460,7 +462,7 @@ def test_a_source_of_many_lines_is_computed_once(converter: Converter, folder: P
 
 @pytest.mark.parametrize("name", ["../out.png", "sub/../../out.png", "/out.png", "link/out.png", "..", ".", "sub/.."])
 def test_names_stay_inside_the_folder(
-    converter: Converter,
+    converter: FaceSwapper,
     folder: Path,
     name: str,
     capsys: pytest.CaptureFixture[str],
@@ -479,7 +481,7 @@ def test_names_stay_inside_the_folder(
 
 
 def test_a_name_too_long_for_the_system_is_one_bad_line(
-    converter: Converter, folder: Path, capsys: pytest.CaptureFixture[str]
+    converter: FaceSwapper, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     table = listed(folder, f"red.png,target.png,{'x' * 300}.png", f"red.png,target.png,{'y' * 300}/z.png")
     assert swap_pairs(converter, table, folder / "results") == 2
@@ -487,7 +489,7 @@ def test_a_name_too_long_for_the_system_is_one_bad_line(
 
 
 def test_no_result_replaces_an_input_or_another_result(
-    converter: Converter, folder: Path, capsys: pytest.CaptureFixture[str], check_message: Callable[..., None]
+    converter: FaceSwapper, folder: Path, capsys: pytest.CaptureFixture[str], check_message: Callable[..., None]
 ) -> None:
     before = (folder / "crowd.png").read_bytes()
     table = listed(
@@ -519,7 +521,7 @@ def test_no_result_replaces_an_input_or_another_result(
     ids=["empty", "no name", "no lines", "no UTF-8", "PNG", "zero", "missing"],
 )
 def test_a_list_that_is_none_is_refused(
-    converter: Converter, folder: Path, content: bytes | None, place: str, expect_error: Callable[..., Any]
+    converter: FaceSwapper, folder: Path, content: bytes | None, place: str, expect_error: Callable[..., Any]
 ) -> None:
     table = folder / "list.csv"
     if content is not None:
@@ -563,7 +565,7 @@ def test_no_box_is_seen(mtcnn: Detector, size: int) -> None:
     mask = soft_mask(size)
     edge = in_frame(mask, crop.matrix, frame.shape)
     own = step_across(frame, edge)
-    swapped = paste(frame, match_edge(darker, crop.image, mask), crop.matrix, mask)
+    swapped = paste(frame, match_boundary_color(darker, crop.image, mask), crop.matrix, mask)
     assert step_across(swapped, edge) < 1.05 * own
 
     box = np.zeros((size, size), np.float32)
@@ -575,7 +577,7 @@ def test_no_box_is_seen(mtcnn: Detector, size: int) -> None:
 def test_a_real_face_is_found_and_swapped(mtcnn: Detector) -> None:
     frame = data.astronaut()
     swapper = Swapper(MeanColour(NONE), Pixels(), Negative(NONE, SIZE, 3, [3]))
-    after = Converter.of(swapper, mtcnn, SIZE).swap(frame, frame)
+    after = FaceSwapper.of(swapper, mtcnn, SIZE).swap(frame, frame)
     left, top, right, bottom = mtcnn([frame])[0][0].box.astype(int)
     changed = np.abs(after.astype(int) - frame).max(axis=2) > 0
     assert changed[top:bottom, left:right].mean() > 0.8
@@ -589,25 +591,25 @@ def test_a_run_is_converted_with(tmp_path: Path, untrained_run: Callable[..., Ru
     run = untrained_run(tmp_path / "run")
     Image.fromarray(data.astronaut()).save(tmp_path / "astronaut.png")
 
-    converter = Converter(tmp_path / "run", "cpu")
+    converter = FaceSwapper(tmp_path / "run", "cpu")
     for name in ("one.png", "two.png"):
         converter.swap_file(tmp_path / "astronaut.png", tmp_path / "astronaut.png", tmp_path / name, marking=PLAIN)
     after = read_image(tmp_path / "one.png")
     assert (after != data.astronaut()).any() and (after == read_image(tmp_path / "two.png")).all()
     assert not converter.swapper.training and not converter.detector.training
-    says = converter.origin(Marking()).facts()
+    says = converter.origin(ProvenanceOptions()).facts()
     assert says["model"] == run.recipe.name and says["recipe_sha256"] == run.recipe.digest()
     assert says["weights_sha256"] == digest(converter.swapper)
 
 
 def test_what_is_no_run_is_refused(tmp_path: Path, expect_error: Callable[..., Any]) -> None:
     with expect_error(f"{tmp_path.name}: "):
-        Converter(tmp_path)
+        FaceSwapper(tmp_path)
 
 
 def test_a_source_whom_the_model_cannot_paint_is_refused(folder: Path, expect_error: Callable[..., Any]) -> None:
     class Selective(Painter):
-        def knows(self, z_id: Tensor, identity: IdentityEncoder) -> Tensor:
+        def supports(self, z_id: Tensor, identity: IdentityEncoder) -> Tensor:
             return z_id[:, 2] < 0
 
     converter = build(Selective)

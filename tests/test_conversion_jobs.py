@@ -19,20 +19,20 @@ import skimage.data
 import torch
 from synthetic_video import make_video, scene
 
-from fsframework.core.types import Faces
+from fsframework.core.types import FaceBatch
 from fsframework.data.samples import portrait, somebody
-from fsframework.faces.paste import DEFAULT_PASTING, Paster, Pasting
+from fsframework.faces.paste import DEFAULT_PASTE, Compositor, PasteOptions
 from fsframework.faces.track import Track
-from fsframework.inference.assignment import Person, Who, chosen_tracks
-from fsframework.inference.face_swapper import Converter, Source
+from fsframework.inference.assignment import FaceAssignment, IdentityMapping, chosen_tracks
+from fsframework.inference.face_swapper import FaceSwapper, SourceIdentity
 from fsframework.inference.folder import DONE, NOTE, place_of
 from fsframework.inference.jobs import check_places, named, swap_places
 from fsframework.inference.video import painted, plan
 from fsframework.media.image_io import is_marked, read_image, write_image
 from fsframework.media.video_io import probe, read
-from fsframework.provenance.options import Marking
+from fsframework.provenance.options import ProvenanceOptions
 from fsframework.provenance.verify import verify
-from fsframework.utils.shards import Shard
+from fsframework.utils.shards import JobShard
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def sounds_and_times(file: Path) -> tuple[list[bytes], list[Fraction]]:
         return sound, [Fraction(frame.pts or 0) * stream.time_base for frame in container.decode(stream)]
 
 
-def test_a_video_keeps_its_sound_and_times_and_every_frame_is_swapped(converter: Converter, place: Path) -> None:
+def test_a_video_keeps_its_sound_and_times_and_every_frame_is_swapped(converter: FaceSwapper, place: Path) -> None:
     out = place / "swapped.mp4"
     assert swap_places(converter, place / "one.mp4", out, [place / "source.png"], "largest", []) == 0
     assert sounds_and_times(out) == sounds_and_times(place / "one.mp4")
@@ -80,14 +80,14 @@ def test_a_video_keeps_its_sound_and_times_and_every_frame_is_swapped(converter:
 
 
 @pytest.mark.parametrize(("face", "sides"), [("all", [True, True]), ("1", [True, False]), ("2", [False, True])])
-def test_rules_choose_faces_of_videos(converter: Converter, place: Path, face: str, sides: list[bool]) -> None:
+def test_rules_choose_faces_of_videos(converter: FaceSwapper, place: Path, face: str, sides: list[bool]) -> None:
     out = place / f"face-{face}.mp4"
     swap_places(converter, place / "two.mp4", out, [place / "source.png"], face, [])
     assert (changed(place / "two.mp4", out) == sides).all()
 
 
 def test_a_face_that_is_not_there(
-    converter: Converter, place: Path, hide: dict[str, str], expect_error: Callable[..., Any]
+    converter: FaceSwapper, place: Path, hide: dict[str, str], expect_error: Callable[..., Any]
 ) -> None:
     with expect_error("two.mp4: ", hide=hide):
         swap_places(converter, place / "two.mp4", place / "none.mp4", [place / "source.png"], "3", [])
@@ -99,7 +99,7 @@ def test_a_face_that_is_not_there(
 
 def test_people_get_their_own_sources(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Faces in the left half of a frame are said to be one person, and those in the right half another."""
-    converter = Converter(device="cpu")
+    converter = FaceSwapper(device="cpu")
     one, other = torch.eye(2)[None, 0], torch.eye(2)[None, 1]
 
     def embed(frame: np.ndarray, faces: list[object]) -> torch.Tensor:
@@ -126,10 +126,10 @@ def test_people_get_their_own_sources(place: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_people_match_from_the_threshold_of_the_encoder() -> None:
-    source = Source(Faces.of(torch.zeros(1, 3, 8, 8)), torch.zeros(1, 2))
+    source = SourceIdentity(FaceBatch.of(torch.zeros(1, 3, 8, 8)), torch.zeros(1, 2))
     near = torch.tensor([[0.6, 0.8]])  # cosine 0.6 to the reference
     for threshold, expected in ((0.59, {0: source}), (0.61, {})):
-        who = Who(people=[Person(torch.tensor([[1.0, 0.0]]), source, threshold)])
+        who = FaceAssignment(people=[IdentityMapping(torch.tensor([[1.0, 0.0]]), source, threshold)])
         assert who.of_tracks([track_at(0, 2, 10)], {0: near}) == expected
 
 
@@ -154,16 +154,16 @@ def test_tracks_that_a_rule_means() -> None:
 
 
 def test_results_say_what_they_are(
-    converter: Converter, place: Path, hide: dict[str, str], expect_error: Callable[..., Any]
+    converter: FaceSwapper, place: Path, hide: dict[str, str], expect_error: Callable[..., Any]
 ) -> None:
-    marking = Marking(label=True, consent="The people shown agreed.")
+    marking = ProvenanceOptions(label=True, consent="The people shown agreed.")
     for name in ("signed.mp4", "signed.mov"):
         out = place / name
         sources = [place / "source.png"]
         assert swap_places(converter, place / "one.mp4", out, sources, "largest", [], marking=marking) == 0
         assert sounds_and_times(out) == sounds_and_times(place / "one.mp4")
         report = verify(out)
-        assert report.verdict == "intact" and report.xmp and report.watermark is not None and report.register
+        assert report.verdict == "intact" and report.xmp and report.watermark is not None and report.ledger
         assert "The people shown agreed." in json.dumps(report.plain())
     whole = bytearray((place / "signed.mp4").read_bytes())
     whole[whole.index(b"mdat") + 2000] ^= 1
@@ -171,13 +171,13 @@ def test_results_say_what_they_are(
     assert verify(place / "flipped.mp4").verdict == "altered"
     with expect_error("o.mkv: ", hide=hide):
         swap_places(converter, place / "one.mp4", place / "o.mkv", [place / "source.png"], "largest", [])
-    plain = Marking(provenance=False)
+    plain = ProvenanceOptions(provenance=False)
     out = place / "plain.mkv"
     assert swap_places(converter, place / "one.mp4", out, [place / "source.png"], "largest", [], marking=plain) == 0
     assert len(probe(out).times) == 12
 
 
-def test_preview_shows_frames_before_and_after(converter: Converter, place: Path) -> None:
+def test_preview_shows_frames_before_and_after(converter: FaceSwapper, place: Path) -> None:
     out = place / "preview.png"
     assert swap_places(converter, place / "one.mp4", out, [place / "source.png"], "largest", [], 3) == 0
     shown = read_image(out)
@@ -204,7 +204,7 @@ def pictures(tmp_path: Path) -> Path:
 
 
 def test_broken_files_of_a_folder_are_named_and_the_rest_is_done(
-    converter: Converter,
+    converter: FaceSwapper,
     pictures: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -232,7 +232,9 @@ def test_broken_files_of_a_folder_are_named_and_the_rest_is_done(
     with expect_error("out: "):
         swap_places(converter, pictures, out, [tmp_path / "source.png"], "all", [])
     with expect_error("out: "):
-        swap_places(Converter(device="cpu", precision="bf16"), pictures, out, [tmp_path / "source.png"], "largest", [])
+        swap_places(
+            FaceSwapper(device="cpu", precision="bf16"), pictures, out, [tmp_path / "source.png"], "largest", []
+        )
     with expect_error("pictures/out: "):
         swap_places(converter, pictures, pictures / "out", [tmp_path / "source.png"], "all", [])
     with expect_error("nothing: "):
@@ -313,7 +315,7 @@ def test_a_job_that_was_killed_goes_on(killed: Path) -> None:
     assert apart.max() < 0.2, apart  # matrix products may round differently in another process
 
 
-def test_another_job_does_not_go_on_with_these_pieces(converter: Converter, place: Path, tmp_path: Path) -> None:
+def test_another_job_does_not_go_on_with_these_pieces(converter: FaceSwapper, place: Path, tmp_path: Path) -> None:
     parts = tmp_path / ".out.mp4.parts"
     parts.mkdir()
     (parts / "job.json").write_text("{}")
@@ -324,7 +326,7 @@ def test_another_job_does_not_go_on_with_these_pieces(converter: Converter, plac
 
 
 def test_a_broken_video_in_a_folder_is_named(
-    converter: Converter,
+    converter: FaceSwapper,
     place: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -341,19 +343,19 @@ def test_a_broken_video_in_a_folder_is_named(
     assert [file.name for file in (tmp_path / "out").iterdir() if not file.name.startswith(".")] == ["whole.mp4"]
 
 
-@pytest.mark.parametrize("pasting", [DEFAULT_PASTING, Pasting("landmarks"), Pasting(keep="occlusions")])
+@pytest.mark.parametrize("pasting", [DEFAULT_PASTE, PasteOptions("landmarks"), PasteOptions(keep="occlusions")])
 def test_a_steady_picture_stays_steady(
-    converter: Converter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pasting: Pasting
+    converter: FaceSwapper, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pasting: PasteOptions
 ) -> None:
     """A video of one picture with a sensor's noise: the swap changes less from frame to frame than 1.2 times that."""
-    monkeypatch.setattr(converter, "paster", Paster(pasting, converter.size))
+    monkeypatch.setattr(converter, "paster", Compositor(pasting, converter.size))
     rng = np.random.default_rng(0)
     still = scene(0).astype(float)
     noisy = [np.clip(still + rng.normal(0, 5, still.shape), 0, 255).astype(np.uint8) for _ in range(40)]
     source = converter.source(somebody(), "source")
     make_video(tmp_path / "still.mp4", noisy)
     video = probe(tmp_path / "still.mp4")
-    tracks, sources = plan(converter, Who("largest", source), video, None)
+    tracks, sources = plan(converter, FaceAssignment("largest", source), video, None)
     before = np.stack(list(read(video))).astype(int)
     after = np.stack(list(painted(converter, video, tracks, sources, 0, 40))).astype(int)
     inside = (before != after).any(axis=(0, 3))
@@ -362,14 +364,14 @@ def test_a_steady_picture_stays_steady(
 
 
 def test_shares_of_a_folder_are_done_side_by_side(
-    converter: Converter,
+    converter: FaceSwapper,
     pictures: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     check_message: Callable[..., None],
 ) -> None:
     out, sources = tmp_path / "out", [tmp_path / "source.png"]
-    failed = [swap_places(converter, pictures, out, sources, "largest", [], shard=Shard(k, 3)) for k in (1, 2, 3)]
+    failed = [swap_places(converter, pictures, out, sources, "largest", [], shard=JobShard(k, 3)) for k in (1, 2, 3)]
     assert sum(failed) == 2
     names = ["0.jpg", "2.jpg", "more/1.jpg", "more/3.jpg"]
     made = sorted(str(file.relative_to(out)) for file in out.rglob("*") if file.is_file())
@@ -383,13 +385,13 @@ def test_shares_of_a_folder_are_done_side_by_side(
         file.unlink()
     (out / "more").rmdir()
     shutil.rmtree(out / DONE)
-    assert swap_places(converter, pictures, out, sources, "largest", [], shard=Shard(1, 6)) == 0
+    assert swap_places(converter, pictures, out, sources, "largest", [], shard=JobShard(1, 6)) == 0
 
 
 def test_shares(expect_error: Callable[..., Any]) -> None:
     files = [Path(str(number)) for number in range(7)]
-    shares = [Shard.parse(f"{number}/3").of(files) for number in (1, 2, 3)]
+    shares = [JobShard.parse(f"{number}/3").of(files) for number in (1, 2, 3)]
     assert [len(share) for share in shares] == [3, 2, 2] and sorted(file for share in shares for file in share) == files
     for wrong in ("0/3", "4/3", "1", "1/0", "a/b", "-1/2", "1/2/3"):
         with expect_error(f"--shard {wrong}: "):
-            Shard.parse(wrong)
+            JobShard.parse(wrong)

@@ -244,12 +244,12 @@ def test_patches_there_and_back(precision: torch.dtype) -> None:
     numbers[4, 16 * 5] = float("nan")
     if precision == torch.bfloat16:  # of all bits, which rounding upwards would turn into a zero
         numbers[5, 16 * 6] = torch.tensor([-1], dtype=torch.int16).view(torch.bfloat16)[0]
-    made, right = (back(numbers, shape, size, kernel, stride, padding) for back in (im2col.scatter, im2col._scatter))
+    made, right = (back(numbers, shape, size, kernel, stride, padding) for back in (im2col.col2im, im2col._col2im))
     assert torch.equal(made, right) or torch.equal(made.nan_to_num(nan=7.5), right.nan_to_num(nan=7.5))
     assert made.isnan().sum() == right.isnan().sum() > 0
-    there, found = im2col.gather(right, kernel, stride, padding)
+    there, found = im2col.im2col(right, kernel, stride, padding)
     assert found == size
-    assert torch.equal(there.nan_to_num(), im2col._gather(right, kernel, stride, padding).nan_to_num())
+    assert torch.equal(there.nan_to_num(), im2col._im2col(right, kernel, stride, padding).nan_to_num())
 
 
 def test_gradients_only_where_they_are_asked_for() -> None:
@@ -323,13 +323,13 @@ def test_kept_weights(case: tuple, precision: torch.dtype, monkeypatch: pytest.M
     layer, x = kind(shape[1], outputs, kernel, stride=stride, padding=padding).requires_grad_(False), torch.randn(shape)
     with torch.autocast("cpu", torch.bfloat16, enabled=precision == torch.bfloat16), torch.inference_mode():
         plain = layer(x)
-        conv.keep_weights(layer)
-        first, made = layer(x), dict(layer.kept)
+        conv.cache_weights(layer)
+        first, made = layer(x), dict(layer.cached)
         assert torch.equal(first, plain) and torch.equal(layer(x), plain)
-        assert layer.kept.keys() == made.keys() and all(layer.kept[key] is made[key] for key in made)
+        assert layer.cached.keys() == made.keys() and all(layer.cached[key] is made[key] for key in made)
         layer.weight.mul_(2)
-        conv.keep_weights(layer, False)
-        assert layer.kept is None and not torch.equal(layer(x), plain)
+        conv.cache_weights(layer, False)
+        assert layer.cached is None and not torch.equal(layer(x), plain)
 
 
 def test_a_network_keeps_its_weights_in_all_layers() -> None:
@@ -337,7 +337,7 @@ def test_a_network_keeps_its_weights_in_all_layers() -> None:
         pytest.skip("needs a C compiler")
     first, second = Conv2d(64, 64, 3, padding=1), Conv2d(64, 64, 3, padding=1)
     network = nn.Sequential(first, nn.Sequential(second))
-    conv.keep_weights(network)
+    conv.cache_weights(network)
     with torch.no_grad():
         network(torch.randn(1, 64, 32, 32))
-    assert first.kept and second.kept and first.kept.keys() == second.kept.keys() == {"winograd"}
+    assert first.cached and second.cached and first.cached.keys() == second.cached.keys() == {"winograd"}

@@ -17,7 +17,7 @@ import torch
 import yaml
 
 from fsframework.media.image_io import write_image
-from fsframework.training.distributed import Share, World
+from fsframework.training.distributed import DistributedBatchSampler, World
 from fsframework.utils.weights import load_state
 
 TOY = Path(__file__).parent / "toy_plugin"
@@ -189,7 +189,7 @@ def test_a_batch_that_cannot_be_shared_is_refused(expect_error: Callable[..., An
 
 
 def test_shares_are_every_batch_without_gaps() -> None:
-    shares = [list(Share(World(rank, 2), 4, 8, 16)) for rank in range(2)]
+    shares = [list(DistributedBatchSampler(World(rank, 2), 4, 8, 16)) for rank in range(2)]
     assert shares == [[8, 9, 12, 13], [10, 11, 14, 15]]
-    assert len(Share(World(0, 2), 4, 8, 16)) == 4
-    assert list(Share(World(), 4, 8, 16)) == list(range(8, 16))
+    assert len(DistributedBatchSampler(World(0, 2), 4, 8, 16)) == 4
+    assert list(DistributedBatchSampler(World(), 4, 8, 16)) == list(range(8, 16))

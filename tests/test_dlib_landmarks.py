@@ -12,7 +12,7 @@ from fsf_detectors import dlib_landmarks
 
 from fsframework.core.components import Estimator
 from fsframework.core.part import part
-from fsframework.core.types import Faces
+from fsframework.core.types import FaceBatch
 from fsframework.faces.align import align, transform
 from fsframework.media.tensor import to_tensor
 
@@ -31,7 +31,7 @@ def test_they_lie_where_mtcnn_finds_eyes_nose_and_mouth(landmarks: Estimator, si
     frame = skimage.data.astronaut()
     crop = align(frame, detector([frame])[0][0], size)
     five = transform(crop.face.landmarks, crop.matrix)
-    points = landmarks(Faces.of(to_tensor(crop.image[None])))[0].numpy()
+    points = landmarks(FaceBatch.of(to_tensor(crop.image[None])))[0].numpy()
     assert points.shape == (68, 2)
     own = np.array([points[36:42].mean(axis=0), points[42:48].mean(axis=0), points[30], points[48], points[54]])
     assert np.linalg.norm(own - five, axis=1).max() < 0.05 * size
@@ -40,7 +40,7 @@ def test_they_lie_where_mtcnn_finds_eyes_nose_and_mouth(landmarks: Estimator, si
 def test_a_picture_twice_as_large_has_them_at_twice_the_place(landmarks: Estimator) -> None:
     frame = skimage.data.astronaut()[10:202, 130:322]
     small, large = frame[::3, ::3], np.repeat(np.repeat(frame[::3, ::3], 4, axis=0), 4, axis=1)
-    one, other = (landmarks(Faces.of(to_tensor(image[None].copy())))[0].numpy() for image in (small, large))
+    one, other = (landmarks(FaceBatch.of(to_tensor(image[None].copy())))[0].numpy() for image in (small, large))
     assert np.abs((other + 0.5) / 4 - 0.5 - one).mean() < 1
 
 

@@ -15,7 +15,7 @@ from fsf_identity.fixed_crop import FixedCrop, box_to
 from fsf_identity.measure_centre import measure
 
 from fsframework.core.part import part
-from fsframework.core.types import Faces
+from fsframework.core.types import FaceBatch
 from fsframework.faces.align import align, crop_box, template
 from fsframework.media.image_io import read_image
 from fsframework.media.tensor import to_tensor
@@ -65,8 +65,8 @@ def test_equals_dlib_on_real_faces(encoder):
 
 def test_embeddings_have_unit_length_at_any_size(encoder, people):
     image = people[0][:4]
-    small = encoder(Faces.of(image))
-    large = encoder(Faces.of(torch.nn.functional.interpolate(image, scale_factor=3, mode="bilinear")))
+    small = encoder(FaceBatch.of(image))
+    large = encoder(FaceBatch.of(torch.nn.functional.interpolate(image, scale_factor=3, mode="bilinear")))
     for embeddings in (small, large):
         assert embeddings.shape == (4, encoder.dim)
         torch.testing.assert_close(embeddings.norm(dim=1), torch.ones(4))
@@ -75,7 +75,7 @@ def test_embeddings_have_unit_length_at_any_size(encoder, people):
 
 def test_same_person_is_nearer_than_strangers(encoder, people):
     image, person = people
-    embeddings = encoder(Faces.of(image))
+    embeddings = encoder(FaceBatch.of(image))
     cosines = embeddings @ embeddings.T
     same = person[:, None] == person
     others = ~torch.eye(len(person), dtype=torch.bool)
@@ -87,9 +87,9 @@ def test_same_person_is_nearer_than_strangers(encoder, people):
 
 def test_gradient_reaches_the_image_and_no_weight(encoder, people):
     with torch.inference_mode():
-        encoder(Faces.of(people[0][:1]))  # what it caches here must serve the next lines
+        encoder(FaceBatch.of(people[0][:1]))  # what it caches here must serve the next lines
     image = people[0][:2].clone().requires_grad_()
-    (encoder(Faces.of(image)) * torch.linspace(-1, 1, encoder.dim)).sum().backward()
+    (encoder(FaceBatch.of(image)) * torch.linspace(-1, 1, encoder.dim)).sum().backward()
     assert image.grad is not None and (image.grad.abs().amax(dim=(1, 2, 3)) > 1e-4).all()
     assert not any(parameter.requires_grad for parameter in encoder.parameters())
 
@@ -97,17 +97,17 @@ def test_gradient_reaches_the_image_and_no_weight(encoder, people):
 def test_gradient_is_the_slope(encoder, people):
     image = people[0][:1].clone().requires_grad_()
     direction = torch.linspace(-1, 1, encoder.dim)
-    slope = torch.autograd.grad((encoder(Faces.of(image)) * direction).sum(), image)[0]
+    slope = torch.autograd.grad((encoder(FaceBatch.of(image)) * direction).sum(), image)[0]
     step = 0.01 * slope / slope.norm()
     with torch.no_grad():
-        change = ((encoder(Faces.of(image + step)) - encoder(Faces.of(image - step))) * direction).sum() / 2
+        change = ((encoder(FaceBatch.of(image + step)) - encoder(FaceBatch.of(image - step))) * direction).sum() / 2
     assert change.item() == pytest.approx(0.01 * slope.norm().item(), rel=0.05)
 
 
 def test_images_of_a_batch_do_not_mix(encoder, people):
     image = people[0][:3]
-    alone = torch.cat([encoder(Faces.of(one)) for one in image.split(1)])
-    torch.testing.assert_close(encoder(Faces.of(image)), alone, atol=1e-5, rtol=0)
+    alone = torch.cat([encoder(FaceBatch.of(one)) for one in image.split(1)])
+    torch.testing.assert_close(encoder(FaceBatch.of(image)), alone, atol=1e-5, rtol=0)
 
 
 def test_stays_in_eval_mode(encoder):
@@ -116,7 +116,7 @@ def test_stays_in_eval_mode(encoder):
 
 
 def test_bfloat16_autocast_gives_float32_and_nearly_the_same(encoder, people):
-    faces = Faces.of(people[0][:4])
+    faces = FaceBatch.of(people[0][:4])
     with torch.autocast("cpu", torch.bfloat16):
         rough = encoder(faces)
     assert rough.dtype == torch.float32
@@ -127,7 +127,7 @@ def test_bfloat16_autocast_gives_float32_and_nearly_the_same(encoder, people):
 def test_builds_and_runs_on_the_meta_device():
     with torch.device("meta"):
         built = part("identity-encoders", "dlib-resnet").build()
-        assert built(Faces.of(torch.zeros(2, 3, 64, 64))).shape == (2, built.dim)
+        assert built(FaceBatch.of(torch.zeros(2, 3, 64, 64))).shape == (2, built.dim)
     assert all(parameter.is_meta for parameter in built.parameters())
 
 
@@ -202,7 +202,7 @@ def test_another_centre_can_be_given(tmp_path, encoder, people):
     path.write_text(json.dumps({"centre": [0] * 128}))
     plain = part("identity-encoders", "dlib-resnet", centre=path).build()
     plain.load()
-    faces = Faces.of(people[0])
+    faces = FaceBatch.of(people[0])
     cosines = plain(faces) @ plain(faces).T
     assert cosines.min() > 0.7
     assert (encoder(faces) @ encoder(faces).T).min() < 0.2

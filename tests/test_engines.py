@@ -17,23 +17,23 @@ import pytest
 from fsframework.core.errors import UserError
 from fsframework.core.part import part
 from fsframework.data.extract import extract
-from fsframework.data.extract_faces import Wanted
+from fsframework.data.extract_faces import ExtractOptions
 from fsframework.data.samples import portrait, somebody
-from fsframework.inference.assignment import Who
-from fsframework.inference.face_swapper import Converter
+from fsframework.inference.assignment import FaceAssignment
+from fsframework.inference.face_swapper import FaceSwapper
 from fsframework.inference.folder import FolderSwapper, swap_folder
 from fsframework.inference.jobs import swap_places
 from fsframework.media.image_io import read_image, write_image
-from fsframework.provenance.options import Marking
+from fsframework.provenance.options import ProvenanceOptions
 from fsframework.provenance.verify import verify
-from fsframework.utils.executors import ATTEMPTS, PLAIN, Cluster, Engine, Work, _check_address, _connected
-from fsframework.utils.shards import Shard
+from fsframework.utils.executors import ATTEMPTS, SERIAL, Executor, RayExecutor, Worker, _check_address, _connected
+from fsframework.utils.shards import JobShard
 
 WORKERS = 2
 
 
 @pytest.fixture(scope="module")
-def cluster(data_folder_of_tests: None) -> Iterator[Cluster]:
+def cluster(data_folder_of_tests: None) -> Iterator[RayExecutor]:
     """A cluster on this machine, which lasts as long as the tests of this file."""
     ray = pytest.importorskip("ray")
     pytest.importorskip("pyarrow")
@@ -42,10 +42,10 @@ def cluster(data_folder_of_tests: None) -> Iterator[Cluster]:
         patch.setenv("OMP_NUM_THREADS", "1")
         with _connected(WORKERS):
             assert ray.is_initialized()
-            yield Cluster(WORKERS, "cpu")
+            yield RayExecutor(WORKERS, "cpu")
 
 
-def words(folder: Path) -> Work:
+def words(folder: Path) -> Worker:
     """A worker: writes a file that is called as the item, unless the item is broken or kills its worker."""
 
     def work(item: str) -> str:
@@ -62,16 +62,16 @@ def words(folder: Path) -> Work:
     return work
 
 
-def both(cluster: Cluster) -> dict[str, Engine]:
-    return {"plain": PLAIN, "ray": cluster}
+def both(cluster: RayExecutor) -> dict[str, Executor]:
+    return {"plain": SERIAL, "ray": cluster}
 
 
-def outcomes(engine: Engine, folder: Path, items: list[str]) -> dict[str, str]:
+def outcomes(engine: Executor, folder: Path, items: list[str]) -> dict[str, str]:
     return {item: str(said) for item, said in engine.run(partial(words, folder), items)}
 
 
 def test_engines_say_the_same_and_what_kills_its_worker_is_given_up(
-    cluster: Cluster, tmp_path: Path, check_message: Callable[..., None]
+    cluster: RayExecutor, tmp_path: Path, check_message: Callable[..., None]
 ) -> None:
     items = ["a", "broken-1", "b", "broken-2", *map(str, range(20)), os.fsdecode(b"caf\xe9")]
     deadly = {"plain": [], "ray": ["once", "fatal"]}
@@ -92,7 +92,7 @@ def test_engines_say_the_same_and_what_kills_its_worker_is_given_up(
     assert outcomes(cluster, tmp_path, []) == {}
 
 
-def test_what_cannot_be_built_and_defects_end_the_work(cluster: Cluster, tmp_path: Path) -> None:
+def test_what_cannot_be_built_and_defects_end_the_work(cluster: RayExecutor, tmp_path: Path) -> None:
     for engine in both(cluster).values():
         with pytest.raises(UserError, match="no such model"):
             list(engine.run(refused, ["a", "b"]))
@@ -100,14 +100,14 @@ def test_what_cannot_be_built_and_defects_end_the_work(cluster: Cluster, tmp_pat
         outcomes(cluster, tmp_path, ["defect"])
 
 
-def refused() -> Work:
+def refused() -> Worker:
     raise UserError("no such model")
 
 
 def test_mistakes_are_one_line(expect_error: Callable[..., Any]) -> None:
     pytest.importorskip("ray")
     with expect_error("--device cuda:1: "):
-        Cluster(device="cuda:1")
+        RayExecutor(device="cuda:1")
     with expect_error("RAY_ADDRESS=127.0.0.1:1: ", hide={os.strerror(errno.ECONNREFUSED): "REASON"}):
         _check_address("127.0.0.1:1")
 
@@ -115,7 +115,7 @@ def test_mistakes_are_one_line(expect_error: Callable[..., Any]) -> None:
 def test_without_ray(monkeypatch: pytest.MonkeyPatch, expect_error: Callable[..., Any]) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with expect_error("--engine ray: "):
-        Cluster()
+        RayExecutor()
 
 
 @pytest.fixture
@@ -144,11 +144,13 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
 
 
-def swapper(folder: Path, out: Path, job: dict[str, Any], killed: Path) -> Work:
+def swapper(folder: Path, out: Path, job: dict[str, Any], killed: Path) -> Worker:
     """A worker that keeps a log, and is killed once, after a file."""
-    converter = Converter(device="cpu")
+    converter = FaceSwapper(device="cpu")
     source = converter.read_source(folder.parent / "source.png")
-    work = FolderSwapper(converter, Who("largest", source), folder, out, job, Marking(provenance=False))
+    work = FolderSwapper(
+        converter, FaceAssignment("largest", source), folder, out, job, ProvenanceOptions(provenance=False)
+    )
 
     def logged(name: str) -> str:
         said = work(name)
@@ -163,8 +165,8 @@ def swapper(folder: Path, out: Path, job: dict[str, Any], killed: Path) -> Work:
 
 
 def test_swaps_of_a_cluster_equal_those_of_one_process(
-    cluster: Cluster,
-    converter: Converter,
+    cluster: RayExecutor,
+    converter: FaceSwapper,
     pictures: Path,
     tmp_path: Path,
     one_thread: None,
@@ -172,7 +174,7 @@ def test_swaps_of_a_cluster_equal_those_of_one_process(
     errors: Callable[[], list[str]],
     check_message: Callable[..., None],
 ) -> None:
-    sources, plain = [tmp_path / "source.png"], Marking(provenance=False)
+    sources, plain = [tmp_path / "source.png"], ProvenanceOptions(provenance=False)
 
     def swap(out: str, **how: Any) -> int:
         return swap_places(converter, pictures, tmp_path / out, sources, "largest", [], None, plain, **how)
@@ -181,7 +183,7 @@ def test_swaps_of_a_cluster_equal_those_of_one_process(
     wrong = errors()
     assert [line.split(": ")[0] for line in wrong] == [str(pictures / "cut.png"), str(pictures / "noface.png")]
     made = contents(tmp_path / "plain")
-    assert len(made) == 9 and [swap("shares", shard=Shard(number, 2)) for number in (1, 2)] == [1, 1]
+    assert len(made) == 9 and [swap("shares", shard=JobShard(number, 2)) for number in (1, 2)] == [1, 1]
     assert contents(tmp_path / "shares") == made
     assert swap("ray", engine=cluster) == 2
     assert contents(tmp_path / "ray") == made and errors()[-2:] == wrong
@@ -195,7 +197,7 @@ def test_swaps_of_a_cluster_equal_those_of_one_process(
 
 
 def test_a_worker_that_is_killed_costs_nothing(
-    cluster: Cluster, converter: Converter, pictures: Path, tmp_path: Path, one_thread: None
+    cluster: RayExecutor, converter: FaceSwapper, pictures: Path, tmp_path: Path, one_thread: None
 ) -> None:
     failed = []
     (tmp_path / "plain").touch()  # where one is killed already
@@ -209,7 +211,7 @@ def test_a_worker_that_is_killed_costs_nothing(
 
 
 def test_crops_of_a_cluster_equal_those_of_one_process(
-    cluster: Cluster,
+    cluster: RayExecutor,
     pictures: Path,
     tmp_path: Path,
     one_thread: None,
@@ -223,7 +225,7 @@ def test_crops_of_a_cluster_equal_those_of_one_process(
     write_image(pictures / "other.png", somebody(), synthetic=False)
     (pictures / "same.png").write_bytes((pictures / "other.png").read_bytes())
     for out, engine in both(cluster).items():
-        made = extract([pictures], tmp_path / out, Wanted(smallest=30), detector, encoder, engine=engine)
+        made = extract([pictures], tmp_path / out, ExtractOptions(smallest=30), detector, encoder, engine=engine)
         assert made == (3, 2, 1)  # others are copies of these
         (said,) = errors()
         assert said.startswith(f"{pictures / 'cut.png'}: ")
@@ -232,14 +234,14 @@ def test_crops_of_a_cluster_equal_those_of_one_process(
 
 
 def test_swaps_of_a_cluster_are_signed(
-    cluster: Cluster, converter: Converter, pictures: Path, tmp_path: Path, one_thread: None
+    cluster: RayExecutor, converter: FaceSwapper, pictures: Path, tmp_path: Path, one_thread: None
 ) -> None:
     sources = [tmp_path / "source.png"]
     for out, engine in both(cluster).items():
         assert swap_places(converter, pictures, tmp_path / out, sources, "largest", [], engine=engine) == 2
     for name in ("0.jpg", "more/1.png", "2.webp", "more/3.bmp.png"):
         report = verify(tmp_path / "ray" / name)
-        assert report.verdict == "intact" and report.xmp and report.watermark is not None and report.register
+        assert report.verdict == "intact" and report.xmp and report.watermark is not None and report.ledger
         apart = read_image(tmp_path / "ray" / name).astype(int) - read_image(tmp_path / "plain" / name)
         assert np.abs(apart).mean() < 3  # two watermarks
 

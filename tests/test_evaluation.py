@@ -19,15 +19,15 @@ import yaml
 from rich.console import Console
 from torch import Tensor
 
-from fsframework.core.components import Benchmark, ComponentOptions, Dataset, Figure
+from fsframework.core.components import Benchmark, ComponentOptions, Dataset, MetricInfo
 from fsframework.core.errors import UserError
 from fsframework.core.part import Part, part
-from fsframework.core.types import Batch, Sample, SwapResult
+from fsframework.core.types import Sample, SwapBatch, SwapResult
 from fsframework.data.collate import collate
 from fsframework.data.eval_pairs import EvaluationPairs, draw_pairs, pairs_file, pairs_text, read_pairs
 from fsframework.evaluation.bootstrap import bootstrap, differences, failed, summarize
 from fsframework.evaluation.evaluate import bench, evaluate, table
-from fsframework.evaluation.interpolation import _between, neighbours
+from fsframework.evaluation.interpolation import _between, attribute_neighbours
 from fsframework.evaluation.judges import judges, own_identity
 from fsframework.media.image_io import is_marked, read_image, write_image
 from fsframework.media.tensor import to_tensor
@@ -84,9 +84,9 @@ def test_pairs_as_batches() -> None:
     assert len(pairs) == 2 and len(first.same) == 2 and len(second.same) == 1
     assert first.source.index.tolist() == [0, 2] and first.target.index.tolist() == [1, 2]
     assert first.same.tolist() == [False, True]
-    assert first.known.mean(dim=(1, 2, 3)).tolist() == [0, 1]
-    assert second.known[0, 0, :, :4].min() == 1 and second.known[0, 0, :, 4:].max() == 0
-    assert torch.equal(first.truth, first.target.image)
+    assert first.valid_mask.mean(dim=(1, 2, 3)).tolist() == [0, 1]
+    assert second.valid_mask[0, 0, :, :4].min() == 1 and second.valid_mask[0, 0, :, 4:].max() == 0
+    assert torch.equal(first.ground_truth, first.target.image)
     assert len(list(pairs)) == 2  # they can be walked again
 
 
@@ -240,28 +240,28 @@ class Brighter(torch.nn.Module):
         self.generator = SimpleNamespace(maps=self.maps)
         self.identity = SimpleNamespace(metric=False)
         self.attributes = SimpleNamespace(channels=[3])
-        self.seen: list[int] = []
+        self.is_closed_set: list[int] = []
 
     def maps(self, z_id: Tensor, z_att: list[Tensor]) -> list[Tensor]:
         return [torch.tensor([[0.0, 1.0], [0.5, 2.0]]).expand(len(z_id), 1, 2, 2), torch.ones(len(z_id), 1, 1, 1)]
 
-    def forward(self, batch: Batch) -> SwapResult:
+    def forward(self, batch: SwapBatch) -> SwapResult:
         assert not torch.is_grad_enabled()
-        self.seen += batch.source.index.tolist()
+        self.is_closed_set += batch.source.index.tolist()
         image = batch.target.image
-        draft = image + 20 / 127.5
-        swap = image + 50 / 127.5 if self.refiner else draft
-        return SwapResult(swap, draft, torch.ones(len(image), 2), [image])
+        coarse = image + 20 / 127.5
+        swap = image + 50 / 127.5 if self.refiner else coarse
+        return SwapResult(swap, coarse, torch.ones(len(image), 2), [image])
 
 
 class Level(Benchmark):
     """Grey levels between swap and target; fails where the swap is darker than 25."""
 
     name = "level"
-    figures: ClassVar = {
-        "distance": Figure("", "lower", "Grey levels."),
-        "share": Figure("%", "higher", "Of nothing."),
-        "pairs_seen": Figure("", "higher", "A number."),
+    metrics: ClassVar = {
+        "distance": MetricInfo("", "lower", "Grey levels."),
+        "share": MetricInfo("%", "higher", "Of nothing."),
+        "pairs_seen": MetricInfo("", "higher", "A number."),
     }
 
     class Options(ComponentOptions):
@@ -273,11 +273,11 @@ class Level(Benchmark):
     def load(self) -> None:
         self.loaded = True
 
-    def forward(self, swaps: Iterable[tuple[Batch, SwapResult]], faces: Dataset) -> dict[str, np.ndarray | float]:
+    def forward(self, swaps: Iterable[tuple[SwapBatch, SwapResult]], faces: Dataset) -> dict[str, np.ndarray | float]:
         assert self.loaded and not self.training
         distances = []
         for batch, swap in swaps:
-            assert torch.equal(swap.draft, swap.image) and swap.z_id.shape == (len(batch.same), 2)
+            assert torch.equal(swap.coarse, swap.image) and swap.z_id.shape == (len(batch.same), 2)
             level = (swap.image.mean(dim=(1, 2, 3)) + 1) * 127.5
             distance = level - (batch.target.image.mean(dim=(1, 2, 3)) + 1) * 127.5
             distances.append(distance.masked_fill(level < 25, torch.nan).numpy())
@@ -336,7 +336,7 @@ def listed(tmp_path: Path) -> str:
 def test_the_method_stands_beside_its_baselines(tmp_path: Path, listed: str) -> None:
     run = fake_run(tmp_path, listed, [level()])
     metrics = evaluate(run)
-    assert run.swapper.seen[:4] == [1, 2, 5, 4]  # each pair once for all measurements; samples come after
+    assert run.swapper.is_closed_set[:4] == [1, 2, 5, 4]  # each pair once for all measurements; samples come after
     assert metrics["method"] == "brighter" and metrics["pairs"] == 4
     # Copies of black, dark and source pictures fail: only the last pair is solved by all.
     label = "level (level-judge)"
@@ -357,7 +357,7 @@ def test_the_method_stands_beside_its_baselines(tmp_path: Path, listed: str) -> 
 def test_without_a_refiner_there_is_no_such_baseline(tmp_path: Path, listed: str) -> None:
     metrics = evaluate(fake_run(tmp_path, listed, [level()], refines=False))
     assert list(metrics["baselines"]) == ["copy-target", "copy-source"]
-    assert not list((tmp_path / "samples").glob("*_draft.png"))
+    assert not list((tmp_path / "samples").glob("*_coarse.png"))
 
 
 def test_benchmarks_are_told_apart_and_own_networks_named(tmp_path: Path, listed: str) -> None:
@@ -399,12 +399,12 @@ def test_what_is_written(tmp_path: Path, listed: str) -> None:
     metrics = evaluate(run)
     assert json.loads((tmp_path / "metrics.json").read_text()) == metrics
     assert read_pairs(tmp_path / "pairs.csv", Painted()) == read_pairs(listed, Painted())
-    kinds = ("source", "target", "draft", "swap", "map_0", "map_1")
+    kinds = ("source", "target", "coarse", "swap", "map_0", "map_1")
     found = {file.name for file in (tmp_path / "samples").iterdir()}
     assert found == {f"{row:03}_{kind}.png" for row in range(4) for kind in kinds}  # and the stale one is gone
     picture = {kind: read_image(tmp_path / f"samples/003_{kind}.png") for kind in kinds}
     assert {kind: int(picture[kind][0, 0, 0]) for kind in kinds[:4]} == {
-        "source": 40, "target": 50, "draft": 70, "swap": 100,
+        "source": 40, "target": 50, "coarse": 70, "swap": 100,
     }  # fmt: skip
     assert picture["map_0"].shape == (8, 8, 3)
     assert picture["map_0"][::4, ::4, 0].tolist() == [[0, 255], [128, 255]]  # nearest, clipped
@@ -605,9 +605,9 @@ def test_a_run_shows_what_is_between_people_and_who_is_shown_alike(
     assert between.shape == (22 + 3 * 132, (5 + 3) * 132, 3) and alike.shape == (22 + 3 * 132, (1 + 5) * 132, 3)
     assert is_marked(samples / "interpolation.png") and not is_marked(samples / "attributes.png")
     page = write_report(run).read_text()
-    found = re.findall(r'<h2 id="(interpolation|attributes)">(.*?)</h2><p>(.*?)</p>', page)
+    found = re.findall(r'<h2 id="(interpolation|attributes)">(.*?)</h2>\s*<p>(.*?)</p>', page, re.DOTALL)
     assert [kind for kind, *_ in found] == ["interpolation", "attributes"]
-    check_message("\n".join(text for _, *texts in found for text in texts))
+    check_message("\n".join(" ".join(text.split()) for _, *texts in found for text in texts))
 
 
 def test_the_nearest_attributes_are_those_of_the_likest_picture() -> None:
@@ -616,6 +616,7 @@ def test_the_nearest_attributes_are_those_of_the_likest_picture() -> None:
             return [faces.image.mean(dim=(1, 2, 3), keepdim=True), -faces.image]
 
     faces = Painted()
-    columns = neighbours(SimpleNamespace(attributes=Greys()), EvaluationPairs(faces, [(0, 6)], 1), torch.device("cpu"))  # type: ignore[arg-type]
+    swapper: Any = SimpleNamespace(attributes=Greys())
+    columns = attribute_neighbours(swapper, EvaluationPairs(faces, [(0, 6)], 1), torch.device("cpu"))
     middles = columns[22 + 66, [66, 132 + 66, 264 + 66], 0]
     assert middles.tolist() == [60, 50, 50]  # picture 6, and picture 5 at both levels

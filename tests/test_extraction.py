@@ -21,12 +21,12 @@ from fsframework.core.errors import UserError
 from fsframework.core.part import part
 from fsframework.data.extract import NOTE, Extracted, extract
 from fsframework.data.extract_assembly import TABLE, Looks, group, is_copy
-from fsframework.data.extract_faces import Wanted, sharpness, small
+from fsframework.data.extract_faces import ExtractOptions, sharpness, small
 from fsframework.data.samples import LANDMARKS, portrait
 from fsframework.faces.align import warp
 from fsframework.media.image_io import is_marked, read_image, write_image
 from fsframework.utils.files import package_file
-from fsframework.utils.shards import Shard
+from fsframework.utils.shards import JobShard
 
 Extract = Callable[..., Extracted]
 
@@ -39,7 +39,7 @@ def run() -> Extract:
         each.eval()
 
     def call(inputs: list[Path], out: Path, how: dict[str, Any] | None = None, **wanted: float) -> Extracted:
-        return extract(inputs, out, Wanted(**wanted), *parts, **(how or {}))  # type: ignore[arg-type]
+        return extract(inputs, out, ExtractOptions(**wanted), *parts, **(how or {}))  # type: ignore[arg-type]
 
     return call
 
@@ -178,7 +178,7 @@ def test_shares_make_what_one_process_makes(
     assert [line.split(": ")[0] for line in said] == [str(pictures / name) for name in ("cut.jpg", "same.jpg")]
 
     def share(number: int, out: str = "shares") -> Extracted:
-        return run([pictures], tmp_path / out, {"shard": Shard(number, 3)}, smallest=30)
+        return run([pictures], tmp_path / out, {"shard": JobShard(number, 3)}, smallest=30)
 
     made = [share(number) for number in (3, 1, 3, 2)]
     assert [each.faces for each in made] == [None, None, None, 10] and made[3].people == 4
@@ -194,10 +194,10 @@ def test_shares_make_what_one_process_makes(
 def test_shares_that_see_other_files_are_not_put_together(
     run: Extract, pictures: Path, tmp_path: Path, expect_error: Callable[..., Any]
 ) -> None:
-    run([pictures], tmp_path / "out", {"shard": Shard(1, 2)}, smallest=30)
+    run([pictures], tmp_path / "out", {"shard": JobShard(1, 2)}, smallest=30)
     (pictures / "new.png").write_bytes((pictures / "s2-1.png").read_bytes())
     with expect_error(tmp_path / ".out.parts"):
-        run([pictures], tmp_path / "out", {"shard": Shard(2, 2)}, smallest=30)
+        run([pictures], tmp_path / "out", {"shard": JobShard(2, 2)}, smallest=30)
     with expect_error(".out.parts: "):
         run([pictures], tmp_path / "out", smallest=31)
     assert run([pictures], tmp_path / "out", smallest=30) == (10, 4, 0)  # goes on with what was kept

@@ -547,9 +547,9 @@ def test_pictures_of_everybody_can_be_held_out(tmp_path: Path) -> None:
             save(tmp_path / "ours" / f"p{person}" / f"{number}.png", face())
     options: dict[str, Any] = {"hold_out": "pictures", "test_share": 0.3}
     train, test = (opened(tmp_path / "ours", split, **options) for split in ("train", "test"))
-    assert train.seen and set(train.people()) == set(test.people()) == {"p0", "p1", "p2"}
+    assert train.is_closed_set and set(train.people()) == set(test.people()) == {"p0", "p1", "p2"}
     assert not set(train.names()) & set(test.names()) and len(train) + len(test) == 36
-    assert not opened(tmp_path / "ours").seen
+    assert not opened(tmp_path / "ours").is_closed_set
     save(tmp_path / "others" / "p1" / "new.png", face())
     apart = opened(tmp_path / "ours", "test", test_root=tmp_path / "others", hold_out="pictures")
-    assert apart.names() == ["p1/new.png"] and apart.seen
+    assert apart.names() == ["p1/new.png"] and apart.is_closed_set

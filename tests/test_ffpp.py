@@ -77,7 +77,7 @@ def test_close_frames_come_from_the_middle(root: Path, tmp_path: Path) -> None:
     faces = loaded(root, tmp_path, frames=3, step=2)
     assert faces.chosen(9) == [2, 4, 6] and faces.chosen(5) == [0, 2, 4] and faces.chosen(4) == []
     names = faces.names()
-    assert [names[faces.neighbour(names.index(name)) or 0] for name in ("003/0", "003/1", "003/2")] == [
+    assert [names[faces.next_frame(names.index(name)) or 0] for name in ("003/0", "003/1", "003/2")] == [
         "003/1", "003/2", "003/1",
     ]  # fmt: skip
 
@@ -86,7 +86,7 @@ def test_wrapping_data_sets_pass_pairs_and_neighbours_on(root: Path, tmp_path: P
     inner = part("datasets", "ffpp", root=root, cache=tmp_path, frames=2)
     covered = part("datasets", "occluded", data=inner).build(64, part("detectors", "mtcnn"), "test")
     covered.load()
-    assert covered.pairs() == loaded(root, tmp_path, frames=2).pairs() and covered.neighbour(0) == 1
+    assert covered.pairs() == loaded(root, tmp_path, frames=2).pairs() and covered.next_frame(0) == 1
 
 
 def test_people_can_be_grouped(root: Path, tmp_path: Path, expect_error: Callable[..., Any]) -> None:
@@ -165,7 +165,7 @@ class Film(Dataset):
 
         return Sample(self.frames[index], str(index), "one", np.zeros((5, 2)))
 
-    def neighbour(self, index: int) -> int | None:
+    def next_frame(self, index: int) -> int | None:
         return index + 1 if index < 3 else index - 1
 
 

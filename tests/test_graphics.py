@@ -17,7 +17,7 @@ from fsf_graphics.mesh import facing, render, surface, triangles, with_forehead
 
 from fsframework.core.part import part
 from fsframework.core.swapper import Swapper
-from fsframework.core.types import Batch, Faces
+from fsframework.core.types import FaceBatch, SwapBatch
 from fsframework.evaluation.evaluate import evaluate
 from fsframework.media.tensor import to_images, to_tensor
 from fsframework.models.run import Run
@@ -142,11 +142,11 @@ def test_textures_are_pictures_and_landmarks() -> None:
     encoder: FaceTexture = part("identity-encoders", "face-texture", side=64).build()
     encoder.load()
     image = to_tensor(skimage.data.astronaut()[None, 20:212:3, 128:320:3].copy())
-    vectors = encoder(Faces.of(image))
+    vectors = encoder(FaceBatch.of(image))
     assert vectors.shape == (1, encoder.dim) and not encoder.metric and not encoder.differentiable
     picture, points = unpacked(vectors)
     torch.testing.assert_close(picture, image)
-    torch.testing.assert_close(points, encoder.landmarks(Faces.of(image)), atol=1e-3, rtol=0)
+    torch.testing.assert_close(points, encoder.landmarks(FaceBatch.of(image)), atol=1e-3, rtol=0)
 
 
 def test_a_swap_onto_itself_is_the_picture() -> None:
@@ -156,15 +156,15 @@ def test_a_swap_onto_itself_is_the_picture() -> None:
     picture = part("attribute-encoders", "picture").build(64)
     swapper = Swapper(encoder, picture, mesh, part("refiners", "blend").build(64))
     swapper.load()
-    faces = Faces.of(image)
-    result = swapper(Batch.of(faces, faces))
+    faces = FaceBatch.of(image)
+    result = swapper(SwapBatch.of(faces, faces))
     assert result.mask is not None and 0.05 < result.mask.mean() < 0.5
     assert np.abs(to_images(result.image)[0].astype(int) - to_images(image)[0]).mean() < 1
-    turned = Faces.of(image.flip(3))
-    other = swapper(Batch.of(faces, turned)).image
+    turned = FaceBatch.of(image.flip(3))
+    other = swapper(SwapBatch.of(faces, turned)).image
     assert (other - turned.image).abs().mean() > 0.01  # somebody was painted
-    nobody = Faces.of(image, torch.full((1, 5, 2), torch.nan))
-    assert swapper(Batch.of(nobody, turned)).image.isfinite().all()
+    nobody = FaceBatch.of(image, torch.full((1, 5, 2), torch.nan))
+    assert swapper(SwapBatch.of(nobody, turned)).image.isfinite().all()
 
 
 def test_faces_without_landmarks_stay_as_they_are() -> None:
@@ -213,7 +213,7 @@ def test_nirkins_segmentation_is_trained_and_kept(tmp_path: Path) -> None:
     assert trained is not None and any(True for _ in trained.parameters())
     segmenter = part("estimators", "face-segmenter", weights=str(run.weights_file(run.recipe.stages[0]))).build()
     segmenter.load()
-    faces = Faces.of(torch.rand(2, 3, 32, 32) * 2 - 1)
+    faces = FaceBatch.of(torch.rand(2, 3, 32, 32) * 2 - 1)
     torch.testing.assert_close(segmenter(faces), trained.mask(faces))  # type: ignore[operator]
     untouched = part("estimators", "face-segmenter").build()
     assert not torch.equal(untouched(faces), segmenter(faces))

@@ -14,7 +14,7 @@ from torch import Tensor
 from fsframework.core.components import ComponentOptions, Dataset, IdentityEncoder
 from fsframework.core.part import Part, part
 from fsframework.core.registry import component
-from fsframework.core.types import Batch, Faces, Sample, SwapResult
+from fsframework.core.types import FaceBatch, Sample, SwapBatch, SwapResult
 from fsframework.data.eval_pairs import EvaluationPairs
 from fsframework.faces.align import align
 from fsframework.media.image_io import read_image
@@ -32,10 +32,10 @@ class Colours(IdentityEncoder):
 
     def __init__(self, options: ComponentOptions) -> None:
         super().__init__(options)
-        self.seen = 0
+        self.is_closed_set = 0
 
-    def forward(self, faces: Faces) -> Tensor:
-        self.seen += len(faces.image)
+    def forward(self, faces: FaceBatch) -> Tensor:
+        self.is_closed_set += len(faces.image)
         colour = (faces.image.mean(dim=(2, 3)) + 1) / 2
         return colour / colour.norm(dim=1, keepdim=True)
 
@@ -75,7 +75,7 @@ def benchmark(judge: type[IdentityEncoder] = Colours, name: str = "colours") -> 
     return built
 
 
-def swapped(pairs: list[tuple[int, int]], colours: list[tuple[int, int, int]]) -> list[tuple[Batch, SwapResult]]:
+def swapped(pairs: list[tuple[int, int]], colours: list[tuple[int, int, int]]) -> list[tuple[SwapBatch, SwapResult]]:
     """Pairs of FACES, whose swaps are of these colours, in batches of 2."""
     values = torch.tensor(colours, dtype=torch.float32)[:, :, None, None].expand(-1, 3, 8, 8) / 127.5 - 1
     batches = EvaluationPairs(FACES, pairs, 2)
@@ -132,11 +132,11 @@ def test_the_gallery_is_embedded_once_for_its_pictures() -> None:
     swaps = swapped([(0, 2), (2, 0), (4, 0)], [RED, GREEN, BLUE])
     measure(iter(swaps), FACES)
     measure(iter(swaps), FACES)
-    assert measure.judge.seen == len(FACES) + 2 * 3  # type: ignore[attr-defined]
+    assert measure.judge.is_closed_set == len(FACES) + 2 * 3  # type: ignore[attr-defined]
     measure(iter(swaps), Painted(*FACES.faces))  # the same pictures
-    assert measure.judge.seen == len(FACES) + 3 * 3  # type: ignore[attr-defined]
+    assert measure.judge.is_closed_set == len(FACES) + 3 * 3  # type: ignore[attr-defined]
     measure(iter(swaps), Painted(*FACES.faces[:-1], ("n", RED)))
-    assert measure.judge.seen == 2 * len(FACES) + 4 * 3  # type: ignore[attr-defined]
+    assert measure.judge.is_closed_set == 2 * len(FACES) + 4 * 3  # type: ignore[attr-defined]
     assert benchmark()(iter(swaps), FACES)["cosine"] == pytest.approx(measure(iter(swaps), FACES)["cosine"])
 
 
@@ -233,7 +233,7 @@ def many(people: int = 20, pictures: int = 4) -> Painted:
     )
 
 
-def shown(faces: Painted, pairs: list[tuple[int, int]], images: list[np.ndarray]) -> list[tuple[Batch, SwapResult]]:
+def shown(faces: Painted, pairs: list[tuple[int, int]], images: list[np.ndarray]) -> list[tuple[SwapBatch, SwapResult]]:
     swaps = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 127.5 - 1
     batch = next(iter(EvaluationPairs(faces, pairs, len(pairs))))
     return [(batch, SwapResult(swaps, swaps, torch.zeros(len(pairs), 1)))]

@@ -11,7 +11,7 @@ from fsf_losses.margin import Margin
 from torch.nn import functional as F
 
 from fsframework.core.part import part
-from fsframework.core.types import Faces
+from fsframework.core.types import FaceBatch
 from fsframework.models.run import Run
 from fsframework.recipe.schema import Recipe
 from fsframework.training.trainer import train
@@ -29,7 +29,7 @@ def build(layers: int = 18, **options: object) -> IResNet:
 def test_names_and_sizes_are_insightfaces(layers: int) -> None:
     with torch.device("meta"):
         network = build(layers)
-        assert network(Faces.of(torch.empty(2, 3, 64, 64))).shape == (2, 512)
+        assert network(FaceBatch.of(torch.empty(2, 3, 64, 64))).shape == (2, 512)
     assert sum(value.numel() for value in network.parameters()) / 1e6 == pytest.approx(MILLIONS[layers], abs=0.02)
     names = {name: tuple(value.shape) for name, value in network.state_dict().items()}
     assert names["conv1.weight"] == (64, 3, 3, 3) and names["prelu.weight"] == (64,)
@@ -46,7 +46,7 @@ def test_a_published_file_is_read_by_name(tmp_path: Path, expect_error: Callable
         save_state(tmp_path / "r18.safetensors", {prefix + name: value for name, value in state.items()})
         read = build(weights=str(tmp_path / "r18.safetensors"))
         read.load()
-        faces = Faces.of(torch.rand(2, 3, 64, 64) * 2 - 1)
+        faces = FaceBatch.of(torch.rand(2, 3, 64, 64) * 2 - 1)
         assert torch.equal(read(faces), made(faces))
     torch.testing.assert_close(made(faces).norm(dim=1), torch.ones(2))
     with expect_error("r18.safetensors"):
@@ -56,7 +56,7 @@ def test_a_published_file_is_read_by_name(tmp_path: Path, expect_error: Callable
 def test_gradients_reach_image_and_weights() -> None:
     network = build().train()
     image = torch.rand(2, 3, 64, 64, requires_grad=True)
-    network(Faces.of(image))[:, 0].sum().backward()
+    network(FaceBatch.of(image))[:, 0].sum().backward()
     assert image.grad is not None and image.grad.abs().sum() > 0
     silent = [name for name, value in network.named_parameters() if value.grad is None]
     assert silent == ["features.weight"]
@@ -88,4 +88,4 @@ def test_the_recogniser_recipe_trains_it(tmp_path: Path) -> None:
     file = run.weights_file(run.recipe.stages[0])
     read = build(weights=str(file))
     read.load()
-    assert read(Faces.of(torch.zeros(1, 3, 32, 32))).shape == (1, 512)
+    assert read(FaceBatch.of(torch.zeros(1, 3, 32, 32))).shape == (1, 512)

@@ -12,7 +12,7 @@ from fsf_benchmarks.reconstruction import Reconstruction, signal_to_noise, simil
 from skimage.data import astronaut
 
 from fsframework.core.components import Dataset
-from fsframework.core.types import Batch, Faces, Sample, SwapResult
+from fsframework.core.types import FaceBatch, Sample, SwapBatch, SwapResult
 from fsframework.data.eval_pairs import EvaluationPairs
 from fsframework.evaluation.evaluate import evaluate
 from fsframework.media.image_io import write_image
@@ -50,7 +50,7 @@ def test_signal_to_noise() -> None:
 def test_reconstruction_measures_each_picture() -> None:
     truth = to_tensor(np.stack([CROP, CROP]))
     swapped = to_tensor(np.stack([CROP, 255 - CROP]))
-    batch = Batch.of(Faces.of(truth), Faces.of(truth))
+    batch = SwapBatch.of(FaceBatch.of(truth), FaceBatch.of(truth))
     found = Reconstruction(Reconstruction.Options()).forward([(batch, result(swapped))], None)  # type: ignore[arg-type]
     assert found["ssim"][0] == pytest.approx(1) and found["ssim"][1] < 0.3  # type: ignore[index]
     assert found["psnr"][0] == 60 and found["psnr"][1] < 12  # type: ignore[index]
@@ -58,8 +58,8 @@ def test_reconstruction_measures_each_picture() -> None:
 
 def test_occlusion_is_the_mean_difference_where_the_occluder_lies() -> None:
     target = to_tensor(np.full((3, 8, 8, 3), 100, np.uint8))
-    batch = Batch.of(Faces.of(target), Faces.of(target))
-    batch.known[:2, :, :4] = 1  # the upper half; the third has no occluder
+    batch = SwapBatch.of(FaceBatch.of(target), FaceBatch.of(target))
+    batch.valid_mask[:2, :, :4] = 1  # the upper half; the third has no occluder
     swapped = np.full((3, 8, 8, 3), 100, np.uint8)
     swapped[0, :4] += 10
     swapped[1, 4:] += 30
@@ -92,9 +92,9 @@ def test_targets_of_evaluations_are_altered_the_same_way_at_each_walk() -> None:
     pairs = EvaluationPairs(Covering(), [(0, 1), (2, 1), (2, 2)], 2)
     first, again = list(pairs), list(pairs)
     for one, other in zip(first, again, strict=True):
-        assert torch.equal(one.target.image, other.target.image) and torch.equal(one.known, other.known)
+        assert torch.equal(one.target.image, other.target.image) and torch.equal(one.valid_mask, other.valid_mask)
     assert first[0].source.image.max() < -0.8  # sources are not covered
-    assert first[0].target.image.max() == 1 and 0 < first[0].known.mean() < 1
+    assert first[0].target.image.max() == 1 and 0 < first[0].valid_mask.mean() < 1
     assert torch.equal(first[1].source.image, first[1].target.image)  # a picture with itself: the altered one
 
 
@@ -120,7 +120,7 @@ def test_a_real_run_is_measured_where_the_truth_is_known(untrained: Run) -> None
 
 def test_data_of_other_faces_are_refused(untrained: Run, expect_error: Callable[..., Any]) -> None:
     run = Run.load(
-        untrained.path, "cpu", ["evaluation.benchmarks=[{use: occlusion, data: {use: hardest, share: 0.1}}]"]
+        untrained.path, "cpu", ["evaluation.benchmarks=[{use: occlusion, data: {use: hard-examples, share: 0.1}}]"]
     )
     evaluate(run)  # without `prepare` it holds all faces
     few = "{use: face-folder, root: FOLDER, layout: aligned, test_share: 0.5, cache: FOLDER/cache}"

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from fsframework.core.components import AttributeEncoder, ComponentOptions, Generator, IdentityEncoder
 from fsframework.core.part import part
 from fsframework.core.swapper import Swapper
-from fsframework.core.types import Batch, Faces, SwapResult
+from fsframework.core.types import FaceBatch, SwapBatch, SwapResult
 from fsframework.faces.align import align, transform
 from fsframework.media.tensor import to_tensor
 
@@ -30,7 +30,7 @@ class ColourIdentity(IdentityEncoder):
 
     dim = 3
 
-    def forward(self, faces: Faces) -> Tensor:
+    def forward(self, faces: FaceBatch) -> Tensor:
         return F.normalize(faces.image.mean(dim=(2, 3)), dim=1)
 
 
@@ -42,7 +42,7 @@ class Halves(AttributeEncoder):
         self.channels = [3, 3]
         self.scale = nn.Parameter(torch.tensor(2.0))
 
-    def forward(self, faces: Faces) -> list[Tensor]:
+    def forward(self, faces: FaceBatch) -> list[Tensor]:
         return [self.scale * F.avg_pool2d(faces.image, 2), self.scale * faces.image]
 
 
@@ -60,14 +60,14 @@ def swapper() -> Swapper:
 
 
 @pytest.fixture
-def batch() -> Batch:
+def batch() -> SwapBatch:
     torch.manual_seed(0)
-    source, target = (Faces.of(torch.rand(4, 3, SIZE, SIZE) * 2 - 1) for _ in range(2))
+    source, target = (FaceBatch.of(torch.rand(4, 3, SIZE, SIZE) * 2 - 1) for _ in range(2))
     same = torch.tensor([True, False, True, False])
-    return Batch(source, target, same, truth=target.image, known=same[:, None, None, None].float())
+    return SwapBatch(source, target, same, ground_truth=target.image, valid_mask=same[:, None, None, None].float())
 
 
-def output(batch: Batch, swapper: Swapper, image: Tensor) -> SwapResult:
+def output(batch: SwapBatch, swapper: Swapper, image: Tensor) -> SwapResult:
     return SwapResult(image, image, swapper.identity(batch.source), swapper.attributes(batch.target))
 
 
@@ -86,31 +86,31 @@ def test_dssim_is_the_published_one() -> None:
     assert float(ssim(tensors[0], tensors[1], 1.5)) == pytest.approx(expected, abs=1e-6)
 
 
-def test_dssim_looks_at_same_pairs_drafts(batch: Batch, swapper: Swapper) -> None:
-    draft = batch.truth.clone().requires_grad_()
-    result = replace(output(batch, swapper, torch.zeros_like(draft)), draft=draft)
+def test_dssim_looks_at_same_pairs_coarse_swaps(batch: SwapBatch, swapper: Swapper) -> None:
+    coarse = batch.ground_truth.clone().requires_grad_()
+    result = replace(output(batch, swapper, torch.zeros_like(coarse)), coarse=coarse)
     assert loss("dssim")(batch, result, swapper).item() == pytest.approx(0, abs=1e-6)
-    other = torch.where(batch.same[:, None, None, None], batch.truth, -batch.truth)
-    assert float(loss("dssim")(batch, replace(result, draft=other), swapper)) == pytest.approx(0, abs=1e-6)
-    worse = loss("dssim")(batch, replace(result, draft=-draft), swapper)
+    other = torch.where(batch.same[:, None, None, None], batch.ground_truth, -batch.ground_truth)
+    assert float(loss("dssim")(batch, replace(result, coarse=other), swapper)) == pytest.approx(0, abs=1e-6)
+    worse = loss("dssim")(batch, replace(result, coarse=-coarse), swapper)
     assert 0.3 < worse.item() <= 1
     worse.backward()
-    assert draft.grad is not None and draft.grad[1].abs().sum() == 0 < draft.grad[0].abs().sum()
+    assert coarse.grad is not None and coarse.grad[1].abs().sum() == 0 < coarse.grad[0].abs().sum()
     nobody = replace(batch, same=torch.zeros_like(batch.same))
     assert loss("dssim")(nobody, result, swapper).item() == 0
 
 
-def test_reconstruction_can_be_absolute_and_of_the_draft(batch: Batch, swapper: Swapper) -> None:
-    result = replace(output(batch, swapper, batch.truth), draft=batch.truth + 0.5)
+def test_reconstruction_can_be_absolute_and_of_the_coarse_swap(batch: SwapBatch, swapper: Swapper) -> None:
+    result = replace(output(batch, swapper, batch.ground_truth), coarse=batch.ground_truth + 0.5)
     assert float(loss("reconstruction", distance="absolute")(batch, result, swapper)) == 0
-    found = loss("reconstruction", distance="absolute", of="draft")(batch, result, swapper)
+    found = loss("reconstruction", distance="absolute", target="coarse")(batch, result, swapper)
     assert float(found) == pytest.approx(0.5)
-    assert float(loss("reconstruction", of="draft")(batch, result, swapper)) == pytest.approx(0.125)
+    assert float(loss("reconstruction", target="coarse")(batch, result, swapper)) == pytest.approx(0.125)
 
 
-def test_real_faces_of_the_discriminator_are_not_warped(batch: Batch, swapper: Swapper) -> None:
+def test_real_faces_of_the_discriminator_are_not_warped(batch: SwapBatch, swapper: Swapper) -> None:
     gan = loss("hinge-gan", width=8, scales=1)
-    result = output(batch, swapper, torch.zeros_like(batch.truth))
+    result = output(batch, swapper, torch.zeros_like(batch.ground_truth))
     warped = replace(batch, target=replace(batch.target, image=batch.target.image.flip(2)))
     assert gan.critic(warped, result).item() == gan.critic(batch, result).item()
 
@@ -119,24 +119,24 @@ def test_masks_are_compared_with_the_truths(swapper: Swapper, expect_error: Call
     image = to_tensor(data.astronaut()[None, 20:212:3, 128:320:3].copy())
     hull = part("estimators", "hull-mask").build()
     hull.load()
-    faces = Faces.of(torch.zeros_like(image))
-    batch = replace(Batch.of(faces, faces), truth=image)
+    faces = FaceBatch.of(torch.zeros_like(image))
+    batch = replace(SwapBatch.of(faces, faces), ground_truth=image)
     mask = loss("mask")
     mask.load()
-    result = SwapResult(image, image, torch.zeros(1, 3), mask=hull(Faces.of(image)))
+    result = SwapResult(image, image, torch.zeros(1, 3), mask=hull(FaceBatch.of(image)))
     assert float(mask(batch, result, swapper)) < 1e-6
     empty = replace(result, mask=torch.zeros_like(image[:, :1]))
-    expected = float(hull(Faces.of(image)).square().mean())
+    expected = float(hull(FaceBatch.of(image)).square().mean())
     assert float(mask(batch, empty, swapper)) == pytest.approx(expected, rel=1e-4)
     with expect_error("the generator", kind=ValueError):
         mask(batch, replace(result, mask=None), swapper)
 
 
-def test_masks_must_not_vanish_or_fray(swapper: Swapper, batch: Batch) -> None:
+def test_masks_must_not_vanish_or_fray(swapper: Swapper, batch: SwapBatch) -> None:
     shape = loss("mask-shape", least=0.5, smooth=0.1)
 
     def cost(mask: Tensor) -> float:
-        return float(shape(batch, replace(output(batch, swapper, batch.truth), mask=mask), swapper))
+        return float(shape(batch, replace(output(batch, swapper, batch.ground_truth), mask=mask), swapper))
 
     full = torch.ones(4, 1, SIZE, SIZE)
     assert cost(full) == 0
@@ -146,7 +146,7 @@ def test_masks_must_not_vanish_or_fray(swapper: Swapper, batch: Batch) -> None:
     assert cost(striped) == pytest.approx(0.1 * 0.4)
 
 
-def test_attribute_is_half_the_squared_distance_over_levels(batch: Batch, swapper: Swapper) -> None:
+def test_attribute_is_half_the_squared_distance_over_levels(batch: SwapBatch, swapper: Swapper) -> None:
     image = torch.rand(4, 3, SIZE, SIZE)
     difference = 2 * (image - batch.target.image)
     expected = 0.5 * (F.avg_pool2d(difference, 2).square().mean() + difference.square().mean())
@@ -154,13 +154,13 @@ def test_attribute_is_half_the_squared_distance_over_levels(batch: Batch, swappe
 
 
 @pytest.mark.parametrize("detach", [False, True])
-def test_attribute_of_the_target_can_be_a_constant(batch: Batch, swapper: Swapper, detach: bool) -> None:
+def test_attribute_of_the_target_can_be_a_constant(batch: SwapBatch, swapper: Swapper, detach: bool) -> None:
     image = torch.zeros(4, 3, SIZE, SIZE)  # whose maps are 0 whatever the encoder's weight is
     loss("attribute", detach=detach)(batch, output(batch, swapper, image), swapper).backward()
     assert (swapper.attributes.scale.grad != 0) == (not detach)
 
 
-def test_identity_is_one_minus_cosine(batch: Batch, swapper: Swapper) -> None:
+def test_identity_is_one_minus_cosine(batch: SwapBatch, swapper: Swapper) -> None:
     identity = loss("identity")
     swap = output(batch, swapper, batch.source.image)
     assert identity(batch, swap, swapper).abs() < 1e-6
@@ -168,7 +168,7 @@ def test_identity_is_one_minus_cosine(batch: Batch, swapper: Swapper) -> None:
     torch.testing.assert_close(identity(batch, opposite, swapper), torch.tensor(2.0))
 
 
-def test_identity_reaches_the_image_through_the_jitter(batch: Batch, swapper: Swapper) -> None:
+def test_identity_reaches_the_image_through_the_jitter(batch: SwapBatch, swapper: Swapper) -> None:
     image = torch.rand(4, 3, SIZE, SIZE, requires_grad=True)
     loss("identity", shift=0.1, scale=0.1)(batch, output(batch, swapper, image), swapper).backward()
     assert image.grad is not None and image.grad.abs().sum() > 0
@@ -186,35 +186,37 @@ def test_jitter_moves_and_mirrors_within_bounds() -> None:
     torch.testing.assert_close(jitter(column, 0.0, 0.0).abs(), column.abs(), atol=1e-5, rtol=0)
 
 
-def test_reconstruction_counts_same_pairs_only(batch: Batch, swapper: Swapper) -> None:
+def test_reconstruction_counts_same_pairs_only(batch: SwapBatch, swapper: Swapper) -> None:
     image = batch.target.image + torch.tensor([0.2, 9.0, 0.4, 9.0])[:, None, None, None]
     swap = output(batch, swapper, image)
     expected = 0.5 * (0.2**2 + 0.4**2)
     assert loss("reconstruction")(batch, swap, swapper).item() == pytest.approx(expected / 2, rel=1e-4)
-    assert loss("reconstruction", over="batch")(batch, swap, swapper).item() == pytest.approx(expected / 4, rel=1e-4)
+    assert loss("reconstruction", region="all")(batch, swap, swapper).item() == pytest.approx(expected / 4, rel=1e-4)
 
 
-def test_reconstruction_looks_wherever_the_truth_is_known(batch: Batch, swapper: Swapper) -> None:
+def test_reconstruction_looks_wherever_the_truth_is_known(batch: SwapBatch, swapper: Swapper) -> None:
     known = torch.zeros(4, 1, SIZE, SIZE)
     known[0], known[1, :, :4] = 1, 1  # a same pair, an occluder of four rows; of the others nothing is known
     image = batch.target.image + torch.tensor([0.2, 0.6, 9.0, 9.0])[:, None, None, None]
     image[1, :, 4:] = 9.0
-    found = loss("reconstruction", over="known")(replace(batch, known=known), output(batch, swapper, image), swapper)
+    found = loss("reconstruction", region="valid")(
+        replace(batch, valid_mask=known), output(batch, swapper, image), swapper
+    )
     assert found.item() == pytest.approx(0.5 * (0.2**2 + 0.6**2) / 2, rel=1e-4)
 
 
-def test_reconstruction_without_same_pairs_is_zero(batch: Batch, swapper: Swapper) -> None:
-    other = Batch.of(batch.source, batch.target)
+def test_reconstruction_without_same_pairs_is_zero(batch: SwapBatch, swapper: Swapper) -> None:
+    other = SwapBatch.of(batch.source, batch.target)
     assert loss("reconstruction")(other, output(other, swapper, batch.source.image), swapper) == 0
 
 
-def test_change_is_the_mean_absolute_difference(batch: Batch, swapper: Swapper) -> None:
+def test_change_is_the_mean_absolute_difference(batch: SwapBatch, swapper: Swapper) -> None:
     swap = output(batch, swapper, batch.target.image)
-    refined = SwapResult(swap.image + 0.25, swap.draft, swap.z_id)
+    refined = SwapResult(swap.image + 0.25, swap.coarse, swap.z_id)
     assert loss("change")(batch, refined, swapper).item() == pytest.approx(0.25)
 
 
-def test_hinge_gan_equals_the_formula(batch: Batch, swapper: Swapper) -> None:
+def test_hinge_gan_equals_the_formula(batch: SwapBatch, swapper: Swapper) -> None:
     gan = loss("hinge-gan", width=8, layers=2, scales=2)
     swap = output(batch, swapper, batch.source.image)
     scales = [(swap.image, batch.target.image), tuple(F.avg_pool2d(x, 2) for x in (swap.image, batch.target.image))]
@@ -225,7 +227,7 @@ def test_hinge_gan_equals_the_formula(batch: Batch, swapper: Swapper) -> None:
     torch.testing.assert_close(gan(batch, swap, swapper), -sum(f.mean() for f in fake) / 2)
 
 
-def test_hinge_gan_learns_to_tell(batch: Batch, swapper: Swapper) -> None:
+def test_hinge_gan_learns_to_tell(batch: SwapBatch, swapper: Swapper) -> None:
     gan = loss("hinge-gan", width=8, layers=2, scales=2)
     swap = output(batch, swapper, batch.source.image * 0.1)
     optimizer = torch.optim.Adam(gan.parameters(), lr=1e-2)
@@ -237,8 +239,8 @@ def test_hinge_gan_learns_to_tell(batch: Batch, swapper: Swapper) -> None:
     assert gan.critic(batch, swap).item() < 0.2 * first
 
 
-def test_matching_compares_what_the_last_layer_is_shown(batch: Batch, swapper: Swapper) -> None:
-    plain, matching = (loss("hinge-gan", width=8, layers=2, scales=2, matching=m) for m in (0.0, 3.0))
+def test_matching_compares_what_the_last_layer_is_shown(batch: SwapBatch, swapper: Swapper) -> None:
+    plain, matching = (loss("hinge-gan", width=8, layers=2, scales=2, feature_matching_weight=m) for m in (0.0, 3.0))
     matching.load_state_dict(plain.state_dict())
     swap = output(batch, swapper, batch.source.image)
     distances = []
@@ -267,7 +269,7 @@ def test_landmarks_are_where_the_detector_sees_them_and_move_with_the_face(swapp
     known = (transform(detected.landmarks, face.matrix) + 0.5) / 64
     assert (found.double() - torch.from_numpy(known)).norm(dim=1).max() < 0.02  # of the crop's side
     moved = image.roll(3, dims=3).requires_grad_(True)
-    pair = Batch.of(Faces.of(image), Faces.of(image))
+    pair = SwapBatch.of(FaceBatch.of(image), FaceBatch.of(image))
     same = landmarks(pair, SwapResult(image, image, torch.zeros(1, 3)), swapper)
     apart = landmarks(pair, SwapResult(moved, moved, torch.zeros(1, 3)), swapper)
     assert same == 0
@@ -288,8 +290,8 @@ def test_the_eyes_network_learns_landmarks_and_then_asks(swapper: Swapper) -> No
     eyes = loss("eyes", learn=40)
     eyes.load()
     images = heads(32)
-    faces = Faces.of(images)
-    batch = Batch.of(faces, faces)
+    faces = FaceBatch.of(images)
+    batch = SwapBatch.of(faces, faces)
     turned = images.flip(3).requires_grad_()
     result = SwapResult(turned, turned, torch.zeros(32, 3))
     optimizer = torch.optim.Adam(eyes.net.parameters(), 2e-3)

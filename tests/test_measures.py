@@ -21,19 +21,19 @@ from skimage.data import astronaut
 
 from fsframework.core.components import Dataset
 from fsframework.core.part import part
-from fsframework.core.types import Batch, Faces, Sample, SwapResult
-from fsframework.data.eval_pairs import with_partners
+from fsframework.core.types import FaceBatch, Sample, SwapBatch, SwapResult
+from fsframework.data.eval_pairs import same_identity_pairs
 from fsframework.media.tensor import to_tensor
 
 CROP = np.ascontiguousarray(astronaut()[20:212, 128:320])  # 192 px: a whole head
 ONE = cv2.resize(CROP, (64, 64), interpolation=cv2.INTER_AREA)
 
 
-def shown(targets: np.ndarray, swaps: np.ndarray) -> Iterable[tuple[Batch, SwapResult]]:
+def shown(targets: np.ndarray, swaps: np.ndarray) -> Iterable[tuple[SwapBatch, SwapResult]]:
     """Swaps (B, S, S, 3) uint8 of targets, as a benchmark gets them."""
     goal, image = to_tensor(targets), to_tensor(swaps)
-    faces = Faces(goal, torch.arange(len(goal)), torch.arange(len(goal)), torch.zeros(len(goal), 5, 2))
-    return [(Batch.of(faces, faces), SwapResult(image, image, torch.zeros(len(goal), 1)))]
+    faces = FaceBatch(goal, torch.arange(len(goal)), torch.arange(len(goal)), torch.zeros(len(goal), 5, 2))
+    return [(SwapBatch.of(faces, faces), SwapResult(image, image, torch.zeros(len(goal), 1)))]
 
 
 # Gaze -------------------------------------------------------------------------------------------------------------
@@ -97,7 +97,7 @@ def test_expression_reads_the_last_ten_numbers(shared: Path) -> None:
     assert found["expression"][0] == 0  # type: ignore[index]
     assert found["expression"][1] == pytest.approx(found["noise"])  # type: ignore[index]
     built: Any = benchmark.estimator
-    faces = Faces.of(to_tensor(ONE[None]))
+    faces = FaceBatch.of(to_tensor(ONE[None]))
     assert torch.equal(built(faces), built.deviations(faces.image)[:, 52:].double())
 
 
@@ -131,7 +131,7 @@ def test_background_looks_outside_the_face_only() -> None:
     outside[:20, :20] //= 2
     found = benchmark(shown(np.stack([CROP] * 3), np.stack([CROP, inside, outside])), Shown(3))
     same, nose, corner = found["background"]  # type: ignore[misc]
-    mask = benchmark.mask(Faces.of(to_tensor(CROP[None])))[0, 0].double().numpy()
+    mask = benchmark.mask(FaceBatch.of(to_tensor(CROP[None])))[0, 0].double().numpy()
     levels = np.abs(outside.astype(float) - CROP).mean(axis=2)
     assert same == 0 and nose < 0.01
     assert corner == pytest.approx((levels * (1 - mask)).sum() / (1 - mask).sum(), rel=1e-3)
@@ -245,7 +245,7 @@ def test_partners_are_other_pictures_of_the_person() -> None:
         def people(self) -> list[str | None]:
             return ["a", "b", "a", None, "a", "b"]
 
-    assert with_partners(Named(6), [0, 1, 2, 3, 4, 5]) == [(2, 0), (5, 1), (4, 2), (3, 3), (0, 4), (1, 5)]
+    assert same_identity_pairs(Named(6), [0, 1, 2, 3, 4, 5]) == [(2, 0), (5, 1), (4, 2), (3, 3), (0, 4), (1, 5)]
 
 
 def test_same_person_wants_the_target_back() -> None:
@@ -254,10 +254,10 @@ def test_same_person_wants_the_target_back() -> None:
     targets = np.stack([CROP, CROP, CROP])
     goal = to_tensor(targets)
     places = torch.arange(3)
-    target = Faces(goal, torch.zeros(3, dtype=torch.int64), places, torch.zeros(3, 5, 2))
-    source = Faces(goal.flip(3), target.person, torch.tensor([1, 2, 2]), target.landmarks)  # the last one is alone
+    target = FaceBatch(goal, torch.zeros(3, dtype=torch.int64), places, torch.zeros(3, 5, 2))
+    source = FaceBatch(goal.flip(3), target.person, torch.tensor([1, 2, 2]), target.landmarks)  # the last one is alone
     swaps = to_tensor(np.stack([CROP, CROP // 2, CROP]))
-    pair = Batch.of(source, target), SwapResult(swaps, swaps, torch.zeros(3, 1))
+    pair = SwapBatch.of(source, target), SwapResult(swaps, swaps, torch.zeros(3, 1))
     found = benchmark([pair], Shown(3))
     assert found["error"][0] == 0 and found["ssim"][0] == pytest.approx(1)  # type: ignore[index]
     assert 20 < found["error"][1] < 127 and found["ssim"][1] < 0.9  # type: ignore[index]

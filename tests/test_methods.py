@@ -5,8 +5,8 @@ import skimage.data
 import torch
 from torch.nn import functional as F
 
-from fsframework.core.bases import PeopleGenerator
-from fsframework.core.types import Batch, Faces
+from fsframework.core.bases import ClosedSetGenerator
+from fsframework.core.types import FaceBatch, SwapBatch
 from fsframework.media.tensor import to_tensor
 from fsframework.recipe.build import build_swapper
 from fsframework.recipe.schema import Recipe, shipped
@@ -43,15 +43,15 @@ def test_a_method_paints_and_passes_gradients(name: str, size: int) -> None:
     swapper.eval()
     head = F.interpolate(to_tensor(skimage.data.astronaut()[None, 20:212, 128:320].copy()), size=(size, size))
     images = torch.cat([head, head.flip(2).clamp(-0.5, 1)])  # another face, or none: who it is does not matter
-    faces = Faces.of(images)
-    batch = Batch.of(faces, Faces.of(images.flip(0)))
+    faces = FaceBatch.of(images)
+    batch = SwapBatch.of(faces, FaceBatch.of(images.flip(0)))
     z_id = swapper.identity(faces)
-    if isinstance(swapper.generator, PeopleGenerator):
-        swapper.generator.enrol(z_id, torch.arange(2))
+    if isinstance(swapper.generator, ClosedSetGenerator):
+        swapper.generator.enroll(z_id, torch.arange(2))
     result = swapper(batch, z_id)
-    for image in (result.image, result.draft):
+    for image in (result.image, result.coarse):
         assert image.shape == (2, 3, size, size) and image.isfinite().all() and image.abs().max() <= 1.001
-    total = result.image.square().mean() + result.draft.square().mean()
+    total = result.image.square().mean() + result.coarse.square().mean()
     if result.mask is not None:
         total = total + result.mask.mean()
     trained = {part for stage in recipe.stages for part in stage.train}

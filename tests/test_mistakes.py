@@ -95,7 +95,7 @@ BENCHMARK = """
 class Mine(Benchmark):
     "Mine."
     name = "mine"
-    figures: ClassVar = {"mine": Figure("", "lower", "Mine.")}
+    metrics: ClassVar = {"mine": MetricInfo("", "lower", "Mine.")}
 """
 
 MISTAKES = {
@@ -334,7 +334,7 @@ MISTAKES = {
     "a refiner that returns a swap result": Mistake(
         "picture",
         "refiners",
-        LOSS.replace("Loss", "Refiner") + "    def forward(self, draft, batch, swapper): return draft.z_id",
+        LOSS.replace("Loss", "Refiner") + "    def forward(self, coarse, batch, swapper): return coarse.z_id",
         11,
     ),
     # Losses.
@@ -412,14 +412,14 @@ MISTAKES = {
     "a benchmark that declares nothing": Mistake(
         "declares",
         "benchmarks",
-        BENCHMARK.replace('    figures: ClassVar = {"mine": Figure("", "lower", "Mine.")}\n', ""),
+        BENCHMARK.replace('    metrics: ClassVar = {"mine": MetricInfo("", "lower", "Mine.")}\n', ""),
         11,
     ),
-    "figures that are not declared": Mistake(
-        "figures", "benchmarks", BENCHMARK + "    def forward(self, swaps, faces): return {'other': 1.0}", 11
+    "metrics that are not declared": Mistake(
+        "metrics", "benchmarks", BENCHMARK + "    def forward(self, swaps, faces): return {'other': 1.0}", 11
     ),
-    "figures that are infinite": Mistake(
-        "figures",
+    "metrics that are infinite": Mistake(
+        "metrics",
         "benchmarks",
         BENCHMARK + "    def forward(self, swaps, faces): return {'mine': np.full(3, np.inf)}",
         11,
@@ -435,7 +435,7 @@ MISTAKES = {
     "a benchmark alone that returns no rows": Mistake(
         "rows",
         "benchmarks",
-        LOSS.replace("Loss", "Benchmark") + "    alone = True\n    def measure(self, device): return []",
+        LOSS.replace("Loss", "Benchmark") + "    standalone = True\n    def measure(self, device): return []",
         11,
     ),
 }

@@ -15,7 +15,7 @@ from torch import nn
 
 from fsframework.core.errors import UserError
 from fsframework.core.part import part
-from fsframework.core.types import Faces
+from fsframework.core.types import FaceBatch
 from fsframework.faces.align import align, template
 from fsframework.media.image_io import read_image
 from fsframework.media.tensor import to_tensor
@@ -61,7 +61,7 @@ def image() -> torch.Tensor:
 
 def test_loaded_network_equals_the_one_with_batch_norms(untrained, encoder, image):
     assert not any(isinstance(module, nn.BatchNorm2d) for module in encoder.modules())
-    torch.testing.assert_close(encoder(Faces.of(image)), untrained(Faces.of(image)), atol=1e-5, rtol=0)
+    torch.testing.assert_close(encoder(FaceBatch.of(image)), untrained(FaceBatch.of(image)), atol=1e-5, rtol=0)
 
 
 def test_plain_and_safetensors_files_give_the_same(untrained, encoder, image, tmp_path):
@@ -69,30 +69,30 @@ def test_plain_and_safetensors_files_give_the_same(untrained, encoder, image, tm
     torch.save(state, tmp_path / "plain.pth")
     save_state(tmp_path / "plain.safetensors", state)
     for name in ("plain.pth", "plain.safetensors"):
-        assert torch.equal(loaded(tmp_path / name)(Faces.of(image)), encoder(Faces.of(image)))
+        assert torch.equal(loaded(tmp_path / name)(FaceBatch.of(image)), encoder(FaceBatch.of(image)))
 
 
 def test_embeddings_have_unit_length_and_ignore_mirroring(encoder, image):
-    embeddings = encoder(Faces.of(image))
+    embeddings = encoder(FaceBatch.of(image))
     assert embeddings.shape == (3, encoder.dim)
     torch.testing.assert_close(embeddings.norm(dim=1), torch.ones(3))
     crop = encoder.crop(image)
     encoder_of_crop = encoder.crop
     try:
         encoder.crop = lambda images: images.flip(3)
-        torch.testing.assert_close(encoder(Faces.of(crop)), embeddings, atol=1e-5, rtol=0)
+        torch.testing.assert_close(encoder(FaceBatch.of(crop)), embeddings, atol=1e-5, rtol=0)
     finally:
         encoder.crop = encoder_of_crop
 
 
 def test_images_of_a_batch_do_not_mix(encoder, image):
-    alone = torch.cat([encoder(Faces.of(one)) for one in image.split(1)])
-    torch.testing.assert_close(encoder(Faces.of(image)), alone, atol=1e-5, rtol=0)
+    alone = torch.cat([encoder(FaceBatch.of(one)) for one in image.split(1)])
+    torch.testing.assert_close(encoder(FaceBatch.of(image)), alone, atol=1e-5, rtol=0)
 
 
 def test_gradient_reaches_the_image_and_no_weight(encoder, image):
     image.requires_grad_()
-    (encoder(Faces.of(image)) * torch.linspace(-1, 1, encoder.dim)).sum().backward()
+    (encoder(FaceBatch.of(image)) * torch.linspace(-1, 1, encoder.dim)).sum().backward()
     assert (image.grad.abs().amax(dim=(1, 2, 3)) > 0).all()
     assert not any(parameter.requires_grad for parameter in encoder.parameters())
 
@@ -104,15 +104,15 @@ def test_stays_in_eval_mode(encoder):
 
 def test_bfloat16_autocast_gives_float32(encoder, image):
     with torch.autocast("cpu", torch.bfloat16):
-        rough = encoder(Faces.of(image))
+        rough = encoder(FaceBatch.of(image))
     assert rough.dtype == torch.float32
-    assert (rough * encoder(Faces.of(image))).sum(dim=1).min() > 0.99
+    assert (rough * encoder(FaceBatch.of(image))).sum(dim=1).min() > 0.99
 
 
 def test_builds_and_runs_on_the_meta_device():
     with torch.device("meta"):
         built = part("identity-encoders", "mobilefacenet", weights="nowhere.pt").build()
-        assert built(Faces.of(torch.zeros(2, 3, 64, 64))).shape == (2, built.dim)
+        assert built(FaceBatch.of(torch.zeros(2, 3, 64, 64))).shape == (2, built.dim)
 
 
 def test_crop_brings_the_landmarks_where_it_was_trained():
@@ -160,7 +160,7 @@ def test_published_weights_know_people(shared):
         names = [part for name in second for part in (name, name.replace("_0002.", "_0001."))]
         frames = [read_image(io.BytesIO(archive.read(name)), name) for name in names]
     crops = [align(frame, faces[0], 128).image for frame, faces in zip(frames, detector(frames), strict=True)]
-    embeddings = encoder(Faces.of(to_tensor(np.stack(crops))))
+    embeddings = encoder(FaceBatch.of(to_tensor(np.stack(crops))))
     cosines = embeddings @ embeddings.T
     person = torch.arange(len(names)) // 2
     same, others = person[:, None] == person, ~torch.eye(len(names), dtype=torch.bool)

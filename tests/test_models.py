@@ -14,7 +14,7 @@ from skimage import data
 from fsframework.core.errors import UserError
 from fsframework.core.registry import Model, Registry, registry
 from fsframework.evaluation.evaluate import bench
-from fsframework.inference.face_swapper import Converter
+from fsframework.inference.face_swapper import FaceSwapper
 from fsframework.media.image_io import write_image
 from fsframework.models import store
 from fsframework.models.run import Run
@@ -123,7 +123,9 @@ def test_a_model_is_measured_and_converted_with(file: Path, tmp_path: Path) -> N
     metrics = bench(file, [], ["data.use=orl"], "cpu")
     assert metrics["method"] == "small" and metrics["benchmarks"]["reconstruction"]["ssim"] < 1
     write_image(tmp_path / "a.png", data.astronaut(), synthetic=False)
-    out = Converter(file, "cpu").put(Converter(file, "cpu").read_source(tmp_path / "a.png"), data.astronaut(), "a")
+    out = FaceSwapper(file, "cpu").swap_into(
+        FaceSwapper(file, "cpu").read_source(tmp_path / "a.png"), data.astronaut(), "a"
+    )
     assert (out != data.astronaut()).any()
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from fsframework.ops.allocator import keep_memory
+from fsframework.ops.allocator import retain_freed_memory
 from fsframework.ops.csrc import build
 
 GOOD = "long twice(long x) { return 2 * x; }\n"
@@ -119,8 +119,8 @@ def test_blocked(source: Path, capsys: pytest.CaptureFixture[str], monkeypatch: 
 
 FAULTS = """
 import resource, torch
-from fsframework.ops.allocator import keep_memory
-kept = keep_memory()
+from fsframework.ops.allocator import retain_freed_memory
+kept = retain_freed_memory()
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     torch.ones(16_000_000)  # 64 MB
@@ -140,7 +140,7 @@ def test_memory_is_kept() -> None:
 
 def test_memory_is_left_alone_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "darwin")
-    assert keep_memory() is False
+    assert retain_freed_memory() is False
     assert torch.ones(1).item() == 1
 
 

@@ -1,4 +1,4 @@
-"""The data sets `occluded` and `hardest`."""
+"""The data sets `occluded` and `hard-examples`."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import skimage.data
 import torch
-from fsf_faceshifter.hard_examples import Hardest
+from fsf_faceshifter.hard_examples import HardExamples
 from fsf_occluders.composite import KINDS, LARGEST, face_region
 from fsf_occluders.dataset import Occluded
 from fsf_occluders.sources import Cutouts, Drawn
@@ -20,7 +20,7 @@ from torch import nn
 
 from fsframework.core.components import ComponentOptions, Dataset
 from fsframework.core.part import Part
-from fsframework.core.types import Batch, Sample, SwapResult
+from fsframework.core.types import Sample, SwapBatch, SwapResult
 from fsframework.faces.align import template
 
 SIZE = 64
@@ -72,21 +72,21 @@ def occluded(split: str = "train", **options: Any) -> Occluded:
     return dataset
 
 
-def hardest(**options: Any) -> Hardest:
-    dataset = Hardest(Hardest.Options(data=HeadsPart(), **options), SIZE, None, "train")
+def hardest(**options: Any) -> HardExamples:
+    dataset = HardExamples(HardExamples.Options(data=HeadsPart(), **options), SIZE, None, "train")
     dataset.load()
     return dataset
 
 
 def same(first: Sample, second: Sample) -> bool:
-    if first.known is None or second.known is None:
-        return first.known is second.known and np.array_equal(first.image, second.image)
-    return np.array_equal(first.image, second.image) and np.array_equal(first.known, second.known)
+    if first.valid_mask is None or second.valid_mask is None:
+        return first.valid_mask is second.valid_mask and np.array_equal(first.image, second.image)
+    return np.array_equal(first.image, second.image) and np.array_equal(first.valid_mask, second.valid_mask)
 
 
 def test_sources_stay_clean() -> None:
     dataset = occluded(share=1.0)
-    assert dataset[3].known is None
+    assert dataset[3].valid_mask is None
     assert np.array_equal(dataset[3].image, dataset.inner[3].image)
     assert len(dataset) == 70
     assert dataset.names() == dataset.inner.names()
@@ -111,17 +111,23 @@ def test_splits_draw_different_occluders() -> None:
 def test_the_share_of_covered_targets(share: float) -> None:
     dataset, rng = occluded(share=share, pool=40), np.random.default_rng(2)
     samples = [dataset.target(index % 70, rng) for index in range(150)]
-    assert np.mean([sample.known is not None for sample in samples]) == pytest.approx(share, abs=0.1 * (0 < share < 1))
+    assert np.mean([sample.valid_mask is not None for sample in samples]) == pytest.approx(
+        share, abs=0.1 * (0 < share < 1)
+    )
 
 
 def test_known_is_where_the_occluder_lies() -> None:
     dataset = occluded(share=1.0, both=0.0, pool=40)
     for index in range(30):
         sample, clean = dataset.target(index, np.random.default_rng(index)), dataset[index]
-        assert sample.known is not None and sample.known.dtype == bool and sample.known.shape == (SIZE, SIZE)
+        assert (
+            sample.valid_mask is not None
+            and sample.valid_mask.dtype == bool
+            and sample.valid_mask.shape == (SIZE, SIZE)
+        )
         change = np.abs(sample.image.astype(int) - clean.image).mean(axis=2)
-        assert 0.01 <= sample.known[face_region(SIZE)].mean() <= LARGEST
-        assert change[sample.known].mean() > 8 * change[~sample.known].mean()
+        assert 0.01 <= sample.valid_mask[face_region(SIZE)].mean() <= LARGEST
+        assert change[sample.valid_mask].mean() > 8 * change[~sample.valid_mask].mean()
         assert (sample.name, sample.person) == (clean.name, clean.person)
 
 
@@ -130,7 +136,9 @@ def test_two_occluders_leave_enough_of_the_face() -> None:
     covered = []
     for dataset in (one, two):
         samples = [dataset.target(index, np.random.default_rng(index)) for index in range(40)]
-        covered.append([sample.known[face_region(SIZE)].mean() for sample in samples if sample.known is not None])
+        covered.append(
+            [sample.valid_mask[face_region(SIZE)].mean() for sample in samples if sample.valid_mask is not None]
+        )
     assert np.mean(covered[1]) > 1.15 * np.mean(covered[0])
     assert max(covered[1]) <= LARGEST
 
@@ -175,8 +183,8 @@ def test_a_folder_of_cutouts(tmp_path: Path) -> None:
     assert [occluder.rgba.shape for occluder in dataset.source.kept] == [(34, 40, 4)] * 2
     for index in range(10):
         sample, clean = dataset.target(index, np.random.default_rng(index)), dataset[index]
-        assert sample.known is not None
-        more = (sample.image.astype(int) - clean.image)[sample.known].mean(axis=0)
+        assert sample.valid_mask is not None
+        more = (sample.image.astype(int) - clean.image)[sample.valid_mask].mean(axis=0)
         assert more[1] > more[0] + 20 and more[1] > more[2] + 20  # green
 
 
@@ -245,13 +253,13 @@ class Darkener(nn.Module):
         self.frozen = nn.Dropout()
         self.batches: list[int] = []
 
-    def draft(self, batch: Batch) -> SwapResult:
+    def coarse(self, batch: SwapBatch) -> SwapResult:
         assert not torch.is_grad_enabled() and not any(module.training for module in self.modules())
         assert batch.source.image is batch.target.image
         self.batches.append(len(batch.source.image))
         level = batch.target.image.mean(dim=(1, 2, 3), keepdim=True)
         image = batch.target.image + (level + 0.25).abs()
-        return SwapResult(image=image, draft=image, z_id=level)
+        return SwapResult(image=image, coarse=image, z_id=level)
 
 
 def errors(dataset: Dataset) -> np.ndarray:

@@ -22,10 +22,10 @@ from fsframework.core.components import IdentityEncoder
 from fsframework.core.errors import UserError
 from fsframework.core.registry import registry
 from fsframework.core.swapper import Swapper
-from fsframework.core.types import Batch, Faces
+from fsframework.core.types import FaceBatch, SwapBatch
 from fsframework.data.samples import SIZE
 from fsframework.evaluation.evaluate import bench
-from fsframework.inference.face_swapper import Converter
+from fsframework.inference.face_swapper import FaceSwapper
 from fsframework.media.image_io import SOURCE_TYPE, is_marked, read_image, write_image
 from fsframework.models import onnx_export, store
 from fsframework.models.run import Run
@@ -70,7 +70,7 @@ class Branching(Masked):
 class Choosy(Masked):
     """Paints only some people."""
 
-    def knows(self, z_id: Tensor, identity: IdentityEncoder) -> Tensor:
+    def supports(self, z_id: Tensor, identity: IdentityEncoder) -> Tensor:
         return z_id[:, 0] > 0
 
 
@@ -111,9 +111,9 @@ def small(made: dict[str, tuple[str | Path, Path]]) -> tuple[str | Path, Path]:
     return made["small"]
 
 
-def pairs(count: int, size: int, seed: int = 5) -> Batch:
+def pairs(count: int, size: int, seed: int = 5) -> SwapBatch:
     crops = torch.rand(2, count, 3, size, size, generator=torch.Generator().manual_seed(seed)) * 2 - 1
-    return Batch.of(Faces.of(crops[0]), Faces.of(crops[1]))
+    return SwapBatch.of(FaceBatch.of(crops[0]), FaceBatch.of(crops[1]))
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])
@@ -130,7 +130,7 @@ def test_equals_torch(made: dict[str, tuple[str | Path, Path]], name: str, count
     image, z_id = session.run(["swap", "z_id"], inputs)
     found = ours.swapper(batch)
     embedded = ours.swapper.identity(batch.source)
-    known = ours.swapper(Batch.of(batch.target, batch.target), embedded)
+    known = ours.swapper(SwapBatch.of(batch.target, batch.target), embedded)
     for one in (torch.from_numpy(image), found.image, known.image):
         torch.testing.assert_close(one, right.image, rtol=0, atol=1e-4)
     for one in (torch.from_numpy(z_id), found.z_id, embedded):
@@ -160,7 +160,7 @@ def test_the_file_says_what_it_is(made: dict[str, tuple[str | Path, Path]]) -> N
 def test_a_picture_is_swapped_as_by_torch(made: dict[str, tuple[str | Path, Path]]) -> None:
     where, file = made["shipped"]
     picture = data.astronaut()
-    by_torch, by_onnx = (Converter(each, "cpu").swap(picture[:, ::-1], picture) for each in (where, file))
+    by_torch, by_onnx = (FaceSwapper(each, "cpu").swap(picture[:, ::-1], picture) for each in (where, file))
     assert np.abs(by_torch.astype(int) - by_onnx).max() <= 1
     assert np.abs(by_onnx.astype(int) - picture).max() > 30
 
@@ -170,7 +170,7 @@ def test_a_generators_mask_is_an_output(small64: Recipe, tmp_path: Path) -> None
     swapper, file = small_swapper(Masked), tmp_path / "masked.onnx"
     onnx_export.write(small64, swapper, file)
     found, right = (each(batch_of([1, 2])) for each in (store.load(file).swapper, swapper))
-    assert found.mask is not None and found.image is found.draft  # by which the converter takes the mask
+    assert found.mask is not None and found.image is found.coarse  # by which the converter takes the mask
     torch.testing.assert_close(found.mask, right.mask, rtol=0, atol=1e-4)
     torch.testing.assert_close(found.image, right.image, rtol=0, atol=1e-4)
 
@@ -363,7 +363,7 @@ def test_foreign_files(
 ) -> None:
     file = changed(small[1], tmp_path / "x.onnx", change)
     with pytest.raises(UserError) as caught:
-        Converter(file)
+        FaceSwapper(file)
     message, *more = str(caught.value).splitlines()
     assert message.startswith(f"{file}: {place}")
     assert not more or (change is with_a_wrong_recipe and all(line.startswith(f"{file}: ") for line in more))
@@ -373,8 +373,8 @@ def test_foreign_files(
 def test_bfloat16_is_refused(small: tuple[str | Path, Path], expect_error: Callable[..., Any]) -> None:
     """onnxruntime computes as the file says, which is float32; auto means that there."""
     with expect_error("small.onnx: ", hide={str(small[1].parent): "ONNX"}):
-        Converter(small[1], precision="bf16")
-    assert not Converter(small[1], precision="auto").bf16
+        FaceSwapper(small[1], precision="bf16")
+    assert not FaceSwapper(small[1], precision="auto").bf16
 
 
 def test_damaged_files(small: tuple[str | Path, Path], tmp_path: Path, expect_error: Callable[..., Any]) -> None:

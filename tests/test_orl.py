@@ -139,7 +139,7 @@ def test_pictures_of_the_same_people_can_be_held_out(cache: Path, expect_error: 
     train, test = opened(cache, "train", **options), opened(cache, "test", **options)
     assert test.names() == ["s3/9", "s3/10", "s5/9", "s5/10"]
     assert len(train) == 16 and not set(train.names()) & set(test.names())
-    assert train.seen and not opened(cache).seen
+    assert train.is_closed_set and not opened(cache).is_closed_set
     assert len(opened(cache, "all", **options)) == 20
     with expect_error("orl"):
         opened(cache, "train", test_pictures=range(1, 11))

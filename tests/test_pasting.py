@@ -17,35 +17,35 @@ from fsframework.cli.main import fsf
 from fsframework.core.errors import UserError
 from fsframework.core.part import part
 from fsframework.core.registry import components
-from fsframework.core.types import AlignedFace, Batch, Face, Faces
+from fsframework.core.types import AlignedFace, Face, FaceBatch, SwapBatch
 from fsframework.data.samples import somebody
 from fsframework.faces.align import align, paste, soft_mask, transform
-from fsframework.faces.occlusion_mask import in_front
-from fsframework.faces.paste import BLENDS, COLOURS, DEFAULT_PASTING, KEEPS, LANDMARKS, Paster, Pasting, seam
+from fsframework.faces.occlusion_mask import occlusion_mask
+from fsframework.faces.paste import BLENDS, COLOURS, DEFAULT_PASTE, KEEPS, LANDMARKS, Compositor, PasteOptions, seam
 from fsframework.faces.select import largest
 from fsframework.inference import video
-from fsframework.inference.face_swapper import Converter, Source
+from fsframework.inference.face_swapper import FaceSwapper, SourceIdentity
 from fsframework.inference.jobs import swap_places
 from fsframework.media.image_io import write_image
 from fsframework.media.tensor import to_images, to_tensor
 from fsframework.media.video_io import probe
 from fsframework.models.onnx_runtime import OnnxSwapper
-from fsframework.provenance.options import Marking
+from fsframework.provenance.options import ProvenanceOptions
 from fsframework.provenance.verify import verify
 
 SIZE = 128
-PLAIN = Marking(provenance=False)
-WAYS = [Pasting(colour=colour) for colour in COLOURS] + [Pasting(blend="poisson")]
-WAYS += [Pasting(LANDMARKS), Pasting(LANDMARKS, "histogram", "poisson", "occlusions")]
+PLAIN = ProvenanceOptions(provenance=False)
+WAYS = [PasteOptions(colour=colour) for colour in COLOURS] + [PasteOptions(blend="poisson")]
+WAYS += [PasteOptions(LANDMARKS), PasteOptions(LANDMARKS, "histogram", "poisson", "occlusions")]
 
 
 @pytest.fixture(scope="module")
-def source(converter: Converter) -> Source:
+def source(converter: FaceSwapper) -> SourceIdentity:
     return converter.source(somebody(), "source")
 
 
 @pytest.fixture(scope="module")
-def face(converter: Converter) -> Face:
+def face(converter: FaceSwapper) -> Face:
     """Of astronaut."""
     return largest(converter.find(data.astronaut(), "astronaut"))
 
@@ -68,17 +68,19 @@ def covered(face: Face) -> tuple[np.ndarray, np.ndarray]:
     return frame, where > 0
 
 
-def painted(converter: Converter, pasting: Pasting, frame: np.ndarray, face: Face, source: Source) -> np.ndarray:
-    converter.paster = Paster(pasting, converter.size)
+def painted(
+    converter: FaceSwapper, pasting: PasteOptions, frame: np.ndarray, face: Face, source: SourceIdentity
+) -> np.ndarray:
+    converter.paster = Compositor(pasting, converter.size)
     try:
-        return converter.paint(frame, [(face, source)])
+        return converter.swap_faces(frame, [(face, source)])
     finally:
-        converter.paster = Paster(DEFAULT_PASTING, converter.size)
+        converter.paster = Compositor(DEFAULT_PASTE, converter.size)
 
 
-def prepared(pasting: Pasting, image: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def prepared(pasting: PasteOptions, image: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """One crop's image and mask."""
-    return Paster(pasting, len(image))(image[None], target[None], Faces.of(to_tensor(target[None])))[0]
+    return Compositor(pasting, len(image))(image[None], target[None], FaceBatch.of(to_tensor(target[None])))[0]
 
 
 def duller(image: np.ndarray) -> np.ndarray:
@@ -86,24 +88,24 @@ def duller(image: np.ndarray) -> np.ndarray:
     return np.clip(image * np.array([0.5, 0.6, 0.4]) + [70, 20, 60], 0, 255).astype(np.uint8)
 
 
-def test_by_default_one_shift_and_the_oval(converter: Converter, face: Face, source: Source) -> None:
+def test_by_default_one_shift_and_the_oval(converter: FaceSwapper, face: Face, source: SourceIdentity) -> None:
     """Every pixel is what it was before there were options."""
     frame = data.astronaut()
     crop = align(frame, face, converter.size)
     landmarks = torch.from_numpy(transform(face.landmarks, crop.matrix)).float()[None]
-    target = Faces.of(to_tensor(crop.image[None]), landmarks)
+    target = FaceBatch.of(to_tensor(crop.image[None]), landmarks)
     with torch.inference_mode():
-        (swap,) = to_images(converter.swapper(Batch.of(source.faces, target), source.z_id).image)
+        (swap,) = to_images(converter.swapper(SwapBatch.of(source.faces, target), source.z_id).image)
     mask = soft_mask(converter.size)
     edge = (mask > 0.05) & (mask < 0.95)
     shift = np.median(crop.image[edge].astype(np.float32) - swap[edge], axis=0)
     toned = np.rint(np.clip(swap + shift, 0, 255)).astype(np.uint8)
     expected = paste(frame, toned, crop.matrix, mask)
-    np.testing.assert_array_equal(converter.paint(frame, [(face, source)]), expected)
+    np.testing.assert_array_equal(converter.swap_faces(frame, [(face, source)]), expected)
 
 
 def test_lab_brings_the_targets_mean_and_spread(crop: AlignedFace) -> None:
-    made, mask = prepared(Pasting(colour="lab"), duller(crop.image), crop.image)
+    made, mask = prepared(PasteOptions(colour="lab"), duller(crop.image), crop.image)
     own, wanted, before = (
         cv2.cvtColor(each.astype(np.float32) / 255, cv2.COLOR_RGB2Lab)[mask > 0.5]
         for each in (made, crop.image, duller(crop.image))
@@ -114,7 +116,7 @@ def test_lab_brings_the_targets_mean_and_spread(crop: AlignedFace) -> None:
 
 
 def test_histogram_brings_the_targets_histogram(crop: AlignedFace) -> None:
-    made, mask = prepared(Pasting(colour="histogram"), duller(crop.image), crop.image)
+    made, mask = prepared(PasteOptions(colour="histogram"), duller(crop.image), crop.image)
     shares = [5, 25, 50, 75, 95]
     own, wanted = (np.percentile(each[mask > 0.5], shares, axis=0) for each in (made, crop.image))
     np.testing.assert_allclose(own, wanted, atol=4)
@@ -122,7 +124,7 @@ def test_histogram_brings_the_targets_histogram(crop: AlignedFace) -> None:
 
 def test_colours_may_stay_as_painted(crop: AlignedFace) -> None:
     image = duller(crop.image)
-    np.testing.assert_array_equal(prepared(Pasting(colour="none"), image, crop.image)[0], image)
+    np.testing.assert_array_equal(prepared(PasteOptions(colour="none"), image, crop.image)[0], image)
 
 
 def test_a_seam_is_seen_and_poisson_has_none(crop: AlignedFace) -> None:
@@ -133,7 +135,7 @@ def test_a_seam_is_seen_and_poisson_has_none(crop: AlignedFace) -> None:
     assert seam(target, target, edge) == 1
     assert seam(box, target, edge) > 1.5
     still = np.eye(2, 3)
-    results = {blend: prepared(Pasting(colour="none", blend=blend), image, target) for blend in BLENDS}
+    results = {blend: prepared(PasteOptions(colour="none", blend=blend), image, target) for blend in BLENDS}
     seams = {blend: seam(paste(target, *made[:1], still, made[1]), target, made[1]) for blend, made in results.items()}
     assert seams["poisson"] < 1.05 and seams["poisson"] < seams["alpha"]
     ring = np.abs(soft_mask(SIZE) - 0.2) < 0.15
@@ -150,8 +152,8 @@ def test_a_seam_needs_an_edge_and_a_target_that_changes(crop: AlignedFace) -> No
 def test_landmarks_leave_ears_and_hair(crop: AlignedFace) -> None:
     finder = part("estimators", "dlib-landmarks").build()
     finder.load()
-    points = finder(Faces.of(to_tensor(crop.image[None])))[0].numpy()
-    mask = prepared(Pasting(LANDMARKS), crop.image, crop.image)[1]
+    points = finder(FaceBatch.of(to_tensor(crop.image[None])))[0].numpy()
+    mask = prepared(PasteOptions(LANDMARKS), crop.image, crop.image)[1]
 
     def at(point: np.ndarray) -> float:
         x, y = point.round().astype(int)
@@ -167,10 +169,10 @@ def test_landmarks_leave_ears_and_hair(crop: AlignedFace) -> None:
 
 
 def test_where_no_mask_is_found_the_oval_serves(crop: AlignedFace) -> None:
-    paster = Paster(Pasting(LANDMARKS), SIZE)
-    assert paster.finder is not None
-    paster.finder.forward = lambda faces: torch.full((1, 1, SIZE, SIZE), torch.nan)  # type: ignore[method-assign]
-    ((_, mask),) = paster(crop.image[None], crop.image[None], Faces.of(to_tensor(crop.image[None])))
+    paster = Compositor(PasteOptions(LANDMARKS), SIZE)
+    assert paster.mask_estimator is not None
+    paster.mask_estimator.forward = lambda faces: torch.full((1, 1, SIZE, SIZE), torch.nan)  # type: ignore[method-assign]
+    ((_, mask),) = paster(crop.image[None], crop.image[None], FaceBatch.of(to_tensor(crop.image[None])))
     np.testing.assert_array_equal(mask, soft_mask(SIZE))
 
 
@@ -178,15 +180,15 @@ def test_poisson_leaves_what_is_too_small_to_alpha(crop: AlignedFace) -> None:
     image = duller(crop.image)
     dot = np.zeros((1, SIZE, SIZE), np.float32)
     dot[0, 64, 64] = 1
-    faces = Faces.of(to_tensor(crop.image[None]))
-    ((made, mask),) = Paster(Pasting(blend="poisson"), SIZE)(image[None], crop.image[None], faces, dot)
+    faces = FaceBatch.of(to_tensor(crop.image[None]))
+    ((made, mask),) = Compositor(PasteOptions(blend="poisson"), SIZE)(image[None], crop.image[None], faces, dot)
     assert mask[64, 64] > 0.9
     np.testing.assert_array_equal(made, image)
 
 
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: "-".join((way.mask, way.colour, way.blend, way.keep)))
 def test_every_way_swaps_whole_cut_and_tiny_faces_and_grey_ones(
-    converter: Converter, face: Face, source: Source, way: Pasting
+    converter: FaceSwapper, face: Face, source: SourceIdentity, way: PasteOptions
 ) -> None:
     astronaut = data.astronaut()
     middle = int(face.landmarks[2, 0]) - 10  # left of which the face is cut off
@@ -219,22 +221,22 @@ def test_what_lies_in_front_is_large_or_reaches_out_of_the_face() -> None:
     def kept(*region: slice) -> float:
         itself = target.copy()
         itself[region] = 200
-        return float(in_front(target, itself, face)[region].mean())
+        return float(occlusion_mask(target, itself, face)[region].mean())
 
     assert kept(slice(60, 70), slice(60, 70)) == 0  # a mouth
     assert kept(slice(60, 70), slice(95, 105)) > 0.9  # reaches out
     assert kept(slice(50, 80), slice(50, 80)) > 0.9  # large
     assert kept(slice(60, 62), slice(100, 102)) == 0  # noise
-    assert in_front(target, target, face).max() == 0
+    assert occlusion_mask(target, target, face).max() == 0
 
 
 def test_a_microphone_is_kept(
-    converter: Converter, face: Face, source: Source, covered: tuple[np.ndarray, np.ndarray]
+    converter: FaceSwapper, face: Face, source: SourceIdentity, covered: tuple[np.ndarray, np.ndarray]
 ) -> None:
     frame, where = covered
     errors = {}
     for keep in KEEPS:
-        after = painted(converter, Pasting(keep=keep), frame, face, source)
+        after = painted(converter, PasteOptions(keep=keep), frame, face, source)
         errors[keep] = np.abs(after.astype(int) - frame)[where].mean()
         nose = face.landmarks[:3].mean(axis=0).round().astype(int)
         assert np.abs(after.astype(int) - frame)[nose[1] - 5 : nose[1] + 5, nose[0] - 5 : nose[0] + 5].mean() > 4
@@ -260,7 +262,7 @@ def test_what_is_unknown_is_said_in_one_line(
     options: dict[str, str], place: str, request: pytest.FixtureRequest, check_message: Callable[..., None]
 ) -> None:
     with pytest.raises(UserError) as caught:
-        Pasting(**options)
+        PasteOptions(**options)
     message = str(caught.value)
     assert message.startswith(place) and "\n" not in message
     words = [word for key, value in options.items() for word in (f"--{key}", value)]
@@ -275,10 +277,10 @@ def test_what_is_unknown_is_said_in_one_line(
 
 def test_an_untrained_mask_is_refused(expect_error: Callable[..., Any]) -> None:
     with expect_error("mask: face-segmenter "):
-        Paster(Pasting("face-segmenter"), SIZE)
+        Compositor(PasteOptions("face-segmenter"), SIZE)
 
 
-def test_without_a_draft_occlusions_are_not_kept(
+def test_without_a_coarse_swap_occlusions_are_not_kept(
     monkeypatch: pytest.MonkeyPatch, expect_error: Callable[..., Any]
 ) -> None:
     """A graph in ONNX hands on what the refiner made, which has the occlusions already."""
@@ -286,34 +288,34 @@ def test_without_a_draft_occlusions_are_not_kept(
     trained = SimpleNamespace(recipe=SimpleNamespace(networks=networks), swapper=OnnxSwapper.__new__(OnnxSwapper))
     monkeypatch.setattr("fsframework.models.store.load", lambda *_: trained)
     with expect_error("swap.onnx: "):
-        Converter("swap.onnx", pasting=Pasting(keep="occlusions"))
+        FaceSwapper("swap.onnx", pasting=PasteOptions(keep="occlusions"))
 
 
-def test_results_say_how_they_were_pasted(converter: Converter, tmp_path: Path) -> None:
+def test_results_say_how_they_were_pasted(converter: FaceSwapper, tmp_path: Path) -> None:
     write_image(tmp_path / "source.png", somebody(), synthetic=False)
     write_image(tmp_path / "target.png", data.astronaut(), synthetic=False)
     said = {}
     for name, pasting in (
-        ("default", DEFAULT_PASTING),
-        ("other", Pasting("{use: hull-mask, forehead: 0.1}", "lab", "poisson")),
+        ("default", DEFAULT_PASTE),
+        ("other", PasteOptions("{use: hull-mask, forehead: 0.1}", "lab", "poisson")),
     ):
-        converter.paster = Paster(pasting, converter.size)
+        converter.paster = Compositor(pasting, converter.size)
         converter.swap_file(tmp_path / "source.png", tmp_path / "target.png", tmp_path / f"{name}.png")
         manifest = verify(tmp_path / f"{name}.png").manifest
         assert manifest is not None
         said[name] = manifest.facts.get("pasting")
-    converter.paster = Paster(DEFAULT_PASTING, converter.size)
+    converter.paster = Compositor(DEFAULT_PASTE, converter.size)
     assert said == {"default": None, "other": "mask hull-mask, colour lab, blend poisson, keep nothing"}
 
 
 def test_a_job_goes_on_only_with_equal_options(
-    converter: Converter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, expect_error: Callable[..., Any]
+    converter: FaceSwapper, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, expect_error: Callable[..., Any]
 ) -> None:
     write_image(tmp_path / "source.png", somebody(), synthetic=False)
     film, out = make_video(tmp_path / "film.mp4", [scene(number) for number in range(6)]), tmp_path / "out.mp4"
 
-    def swap(pasting: Pasting, target: Path = film, to: Path = out) -> int:
-        converter.paster = Paster(pasting, converter.size)
+    def swap(pasting: PasteOptions, target: Path = film, to: Path = out) -> int:
+        converter.paster = Compositor(pasting, converter.size)
         return swap_places(converter, target, to, [tmp_path / "source.png"], "largest", [], None, PLAIN)
 
     def interrupted(*_: object) -> None:
@@ -322,16 +324,16 @@ def test_a_job_goes_on_only_with_equal_options(
     try:
         with monkeypatch.context() as patch, pytest.raises(UserError, match="interrupted"):
             patch.setattr(video, "join", interrupted)
-            swap(DEFAULT_PASTING)
+            swap(DEFAULT_PASTE)
         (tmp_path / ".out.mp4.parts" / "0000.mp4").write_bytes(b"a piece that is there is not made again")
         with pytest.raises((UserError, ValueError, OSError)):
-            swap(DEFAULT_PASTING)
-        assert swap(Pasting(colour="lab")) == 0 and len(probe(out).times) == 6
+            swap(DEFAULT_PASTE)
+        assert swap(PasteOptions(colour="lab")) == 0 and len(probe(out).times) == 6
 
         (tmp_path / "in").mkdir()
         write_image(tmp_path / "in" / "one.png", data.astronaut(), synthetic=False)
-        assert swap(DEFAULT_PASTING, tmp_path / "in", tmp_path / "results") == 0
+        assert swap(DEFAULT_PASTE, tmp_path / "in", tmp_path / "results") == 0
         with expect_error("results: "):
-            swap(Pasting(LANDMARKS), tmp_path / "in", tmp_path / "results")
+            swap(PasteOptions(LANDMARKS), tmp_path / "in", tmp_path / "results")
     finally:
-        converter.paster = Paster(DEFAULT_PASTING, converter.size)
+        converter.paster = Compositor(DEFAULT_PASTE, converter.size)

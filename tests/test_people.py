@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fsframework.core.bases import PeopleGenerator
+from fsframework.core.bases import ClosedSetGenerator
 from fsframework.core.components import IdentityEncoder
 from fsframework.core.part import part
 from fsframework.recipe.check import check_file
@@ -27,9 +27,9 @@ def embeddings(people: int, each: int, noise: float = 0.1) -> tuple[Tensor, Tens
     ), persons
 
 
-def enrolled(people: int = 3) -> PeopleGenerator:
-    generator = PeopleGenerator(PeopleGenerator.Options(people=people), 32, DIM, [4])
-    generator.enrol(*embeddings(people, 5))
+def enrolled(people: int = 3) -> ClosedSetGenerator:
+    generator = ClosedSetGenerator(ClosedSetGenerator.Options(people=people), 32, DIM, [4])
+    generator.enroll(*embeddings(people, 5))
     return generator
 
 
@@ -60,13 +60,13 @@ def encoder(match_threshold: float) -> IdentityEncoder:
 def test_strangers_are_not_known() -> None:
     stranger = F.one_hot(torch.tensor([9]), DIM).float()
     known, _ = embeddings(3, 1)
-    assert enrolled().knows(torch.cat([known, stranger]), encoder(0.5)).tolist() == [True, True, True, False]
+    assert enrolled().supports(torch.cat([known, stranger]), encoder(0.5)).tolist() == [True, True, True, False]
 
 
 def test_the_encoder_says_who_is_a_stranger() -> None:
     between = F.normalize(torch.eye(DIM)[:1] + torch.eye(DIM)[9:10], dim=1)  # cosine 0.71 to the first person
-    assert enrolled().knows(between, encoder(0.6)).tolist() == [True]
-    assert enrolled().knows(between, encoder(0.8)).tolist() == [False]
+    assert enrolled().supports(between, encoder(0.6)).tolist() == [True]
+    assert enrolled().supports(between, encoder(0.8)).tolist() == [False]
 
 
 @pytest.mark.parametrize("name", ["face-texture", "timm-recogniser"])
@@ -74,7 +74,7 @@ def test_encoders_without_a_threshold_are_refused(
     name: str, expect_error: Callable[..., AbstractContextManager[Any]]
 ) -> None:
     with expect_error(f"{name}: has no match_threshold"):
-        enrolled().knows(torch.eye(DIM)[:1], part("identity-encoders", name).build())
+        enrolled().supports(torch.eye(DIM)[:1], part("identity-encoders", name).build())
 
 
 def test_a_trained_encoder_has_the_threshold_of_its_options() -> None:
@@ -87,9 +87,9 @@ def test_a_trained_encoder_has_the_threshold_of_its_options() -> None:
 
 @pytest.mark.parametrize("shown", [2, 4])
 def test_another_number_of_people_is_refused(shown: int, expect_error: Callable[..., Any]) -> None:
-    generator = PeopleGenerator(PeopleGenerator.Options(people=3), 32, DIM, [4])
+    generator = ClosedSetGenerator(ClosedSetGenerator.Options(people=3), 32, DIM, [4])
     with expect_error("people is 3"):
-        generator.enrol(*embeddings(shown, 2))
+        generator.enroll(*embeddings(shown, 2))
     assert not generator.centres.any()
 
 
@@ -97,11 +97,11 @@ def test_faces_of_nobody_in_particular_are_refused(expect_error: Callable[..., A
     z_id, persons = embeddings(3, 2)
     persons[2] = -1
     with expect_error():
-        enrolled().enrol(z_id, persons)
+        enrolled().enroll(z_id, persons)
 
 
 def test_people_come_with_the_weights() -> None:
-    other = PeopleGenerator(PeopleGenerator.Options(people=3), 32, DIM, [4])
+    other = ClosedSetGenerator(ClosedSetGenerator.Options(people=3), 32, DIM, [4])
     other.load_state_dict(enrolled().state_dict())
     assert torch.equal(other.centres, enrolled().centres)
 

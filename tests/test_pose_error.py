@@ -16,7 +16,7 @@ from torch import Tensor
 from fsframework.core.components import ComponentOptions, Dataset, Estimator
 from fsframework.core.part import Part, part
 from fsframework.core.registry import component
-from fsframework.core.types import Faces, Sample, SwapResult
+from fsframework.core.types import FaceBatch, Sample, SwapResult
 from fsframework.data.eval_pairs import EvaluationPairs
 from fsframework.faces.align import align, template
 from fsframework.media.tensor import to_tensor
@@ -90,7 +90,7 @@ def crop() -> np.ndarray:
 @pytest.mark.parametrize("size", [64, 128])
 def test_a_real_face_and_its_mirror(pnp: PnP, crop: np.ndarray, size: int) -> None:
     image = cv2.resize(crop, (size, size), interpolation=cv2.INTER_AREA)
-    poses = pnp(Faces.of(to_tensor(np.stack([image, image[:, ::-1]])))).numpy()
+    poses = pnp(FaceBatch.of(to_tensor(np.stack([image, image[:, ::-1]])))).numpy()
     assert np.isfinite(poses).all()
     assert np.abs(poses).max() < 40
     assert np.linalg.norm(poses[0] - poses[1] * [-1, 1, -1]) < 12  # ORL faces: 4 on average, 12 at most
@@ -99,7 +99,7 @@ def test_a_real_face_and_its_mirror(pnp: PnP, crop: np.ndarray, size: int) -> No
 def test_a_turned_picture_is_rolled(pnp: PnP, crop: np.ndarray) -> None:
     turn = cv2.getRotationMatrix2D((63.5, 75), -10, 1)  # OpenCV counts counter-clockwise
     turned = cv2.warpAffine(crop, turn, (128, 128), borderMode=cv2.BORDER_REPLICATE)
-    before, after = pnp(Faces.of(to_tensor(np.stack([crop, turned])))).numpy()
+    before, after = pnp(FaceBatch.of(to_tensor(np.stack([crop, turned])))).numpy()
     assert after[2] - before[2] == pytest.approx(10, abs=3)
 
 
@@ -107,7 +107,7 @@ def test_no_face_no_pose(pnp: PnP, crop: np.ndarray) -> None:
     empty = np.full_like(crop, 128)
     corner = empty.copy()
     corner[:64, :64] = cv2.resize(crop, (64, 64), interpolation=cv2.INTER_AREA)
-    poses = pnp(Faces.of(to_tensor(np.stack([empty, corner, crop]))))
+    poses = pnp(FaceBatch.of(to_tensor(np.stack([empty, corner, crop]))))
     assert poses.isnan().all(dim=1).tolist() == [True, True, False]
 
 
@@ -121,7 +121,7 @@ class Levels(Estimator):
         super().__init__(options)
         self.seen = 0
 
-    def forward(self, faces: Faces) -> Tensor:
+    def forward(self, faces: FaceBatch) -> Tensor:
         self.seen += len(faces.image)
         levels = (faces.image.mean(dim=(2, 3)) + 1) * 127.5
         return levels.masked_fill((levels == 0).all(dim=1, keepdim=True), torch.nan)

@@ -34,9 +34,9 @@ from fsframework.provenance import certificate as certificates
 from fsframework.provenance import ledger
 from fsframework.provenance import verify as verification
 from fsframework.provenance.c2pa import media_type, sign
-from fsframework.provenance.ledger import noted, register_file
-from fsframework.provenance.options import Marking, mark_frame, seal, write_swap
-from fsframework.provenance.record import Origin
+from fsframework.provenance.ledger import ledger_file, lookup
+from fsframework.provenance.options import ProvenanceOptions, attach_manifest, mark_frame, write_swap
+from fsframework.provenance.record import ProvenanceRecord
 from fsframework.provenance.verify import Manifest, Report, lines, verify
 from fsframework.provenance.watermark import read
 from fsframework.utils.files import replacing, sha256_of
@@ -62,8 +62,8 @@ def target(tmp_path: Path) -> Path:
     return tmp_path / "somebody.jpg"
 
 
-def origin(**changes: Any) -> Origin:
-    return Origin(**{"model": "toy", "weights_sha256": "ab" * 32, "recipe_sha256": "cd" * 32, **changes})
+def origin(**changes: Any) -> ProvenanceRecord:
+    return ProvenanceRecord(**{"model": "toy", "weights_sha256": "ab" * 32, "recipe_sha256": "cd" * 32, **changes})
 
 
 def film(path: Path, frames: list[np.ndarray]) -> None:
@@ -77,16 +77,21 @@ def film(path: Path, frames: list[np.ndarray]) -> None:
 
 
 def made(
-    folder: Path, suffix: str, target: Path, by: Origin | None = None, sources: Sequence[Path] = (), **marks: Any
+    folder: Path,
+    suffix: str,
+    target: Path,
+    by: ProvenanceRecord | None = None,
+    sources: Sequence[Path] = (),
+    **marks: Any,
 ) -> Path:
     """A result, as swaps of pictures and of videos write it."""
-    out, by, marking = folder / f"out{suffix}", by or origin(), Marking(**marks)
+    out, by, marking = folder / f"out{suffix}", by or origin(), ProvenanceOptions(**marks)
     if suffix not in VIDEOS:
         write_swap(out, PICTURE, by, marking, target, sources)
         return out
     with replacing(out) as temporary:
         film(temporary, [mark_frame(np.roll(PICTURE, 3 * step, axis=1), marking, by.watermark) for step in range(12)])
-        seal(temporary, out, by, marking, target, sources)
+        attach_manifest(temporary, out, by, marking, target, sources)
     return out
 
 
@@ -115,7 +120,7 @@ def test_every_format_is_intact(tmp_path: Path, target: Path, suffix: str) -> No
     assert manifest.facts == {**by.facts(), "watermark": f"{by.watermark:08x}"}
     assert [each["relationship"] for each in manifest.ingredients] == ["parentOf"]
     assert report.xmp and report.watermark is not None and report.watermark.payload == f"{by.watermark:08x}"
-    (entry,) = report.register
+    (entry,) = report.ledger
     assert entry["file"] == str(out) and entry["model"] == "toy" and entry["manifest"] == manifest.label
     assert sorted(path.name for path in tmp_path.iterdir()) == ["home", out.name, "somebody.jpg"]  # nothing is left
     if suffix == ".mp4":
@@ -139,10 +144,10 @@ def test_a_mov_is_intact(tmp_path: Path, target: Path) -> None:
 def test_kinds_of_files_without_room_for_a_manifest_are_refused_in_time(
     tmp_path: Path, expect_error: Callable[..., Any]
 ) -> None:
-    Marking().check(*(tmp_path / f"a{suffix}" for suffix in (".JPG", ".png", ".webp", ".mp4", ".mov")))
+    ProvenanceOptions().check(*(tmp_path / f"a{suffix}" for suffix in (".JPG", ".png", ".webp", ".mp4", ".mov")))
     with expect_error("a.mkv: "):
-        Marking().check(tmp_path / "a.mkv")
-    Marking(provenance=False).check(tmp_path / "a.mkv")
+        ProvenanceOptions().check(tmp_path / "a.mkv")
+    ProvenanceOptions(provenance=False).check(tmp_path / "a.mkv")
 
 
 def psnr(one: np.ndarray, other: np.ndarray) -> float:
@@ -215,7 +220,7 @@ def test_a_stripped_and_compressed_picture_leads_to_its_run(tmp_path: Path, targ
     report = verify(stripped)
     assert report.verdict == "unsigned" and report.manifest is None and not report.xmp
     assert report.watermark is not None and report.watermark.payload == f"{by.watermark:08x}"
-    (entry,) = report.register
+    (entry,) = report.ledger
     assert entry["model"] == "toy" and entry["recipe_sha256"] == "cd" * 32 and entry["consent"] == "Ann agreed"
     assert entry["manifest"] == known(verify(out)).label
 
@@ -223,23 +228,23 @@ def test_a_stripped_and_compressed_picture_leads_to_its_run(tmp_path: Path, targ
 def test_a_part_of_a_picture_leads_to_its_run(tmp_path: Path, target: Path) -> None:
     out = made(tmp_path, ".png", target)
     Image.fromarray(read_image(out)[21:221, 43:263]).save(tmp_path / "part.jpg", quality=85)
-    assert len(verify(tmp_path / "part.jpg").register) == 1
+    assert len(verify(tmp_path / "part.jpg").ledger) == 1
 
 
 @pytest.mark.parametrize("scale", [0.5, 0.75, 1.5])
 def test_a_smaller_or_larger_copy_leads_to_its_run(tmp_path: Path, target: Path, scale: float) -> None:
     """The register knows what sizes were made."""
     large = cv2.resize(data.astronaut(), (901, 703))
-    write_swap(tmp_path / "out.png", large, origin(), Marking(), target)
+    write_swap(tmp_path / "out.png", large, origin(), ProvenanceOptions(), target)
     size = (round(901 * scale), round(703 * scale))
     Image.fromarray(read_image(tmp_path / "out.png")).resize(size).save(tmp_path / "copy.jpg", quality=85)
     report = verify(tmp_path / "copy.jpg")
-    assert report.verdict == "unsigned" and [entry["size"] for entry in report.register] == [[901, 703]]
+    assert report.verdict == "unsigned" and [entry["size"] for entry in report.ledger] == [[901, 703]]
 
 
 def test_sizes_that_a_copy_cannot_have_are_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     for size in ([400, 300], [300, 400], [4000, 3000], [201, 150], [100, 75], "400x300", [200, 150], [401, 300]):
-        ledger.note({"size": size})
+        ledger.append({"size": size})
     assert verification._sizes(200, 150) == [(401, 300), (100, 75), (201, 150), (400, 300)]
 
 
@@ -250,7 +255,7 @@ def test_a_stripped_video_leads_to_its_run(tmp_path: Path, target: Path) -> None
         frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
     film(tmp_path / "again.mp4", frames)
     report = verify(tmp_path / "again.mp4")
-    assert report.verdict == "unsigned" and not report.xmp and report.register[0]["file"] == str(out)
+    assert report.verdict == "unsigned" and not report.xmp and report.ledger[0]["file"] == str(out)
     assert report.watermark is not None and report.watermark.looked == 10
 
 
@@ -260,7 +265,7 @@ def test_a_watermark_of_another_machine_is_shown_but_not_known(
     out = made(tmp_path, ".png", target)
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "elsewhere"))
     report = verify(out)
-    assert report.verdict == "intact" and report.register == [] and not known(report).made_here
+    assert report.verdict == "intact" and report.ledger == [] and not known(report).made_here
     assert report.watermark is not None
     starts = ("  signed by: ", f"  watermark: {report.watermark.payload}, ")
     for line, start in zip([line for line in lines(report) if line.startswith(starts)], starts, strict=True):
@@ -272,7 +277,7 @@ def test_a_watermark_of_another_machine_is_shown_but_not_known(
 def test_a_watermark_that_contradicts_the_manifest_is_noted(
     tmp_path: Path, target: Path, check_message: Callable[..., None]
 ) -> None:
-    write_image(tmp_path / "other.png", mark_frame(PICTURE, Marking(), 1))
+    write_image(tmp_path / "other.png", mark_frame(PICTURE, ProvenanceOptions(), 1))
     sign(tmp_path / "other.png", tmp_path / "out.png", target, origin(watermark=2))
     report = verify(tmp_path / "out.png")
     (note,) = report.notes
@@ -343,7 +348,7 @@ def test_the_actions_are_those_of_an_edit(tmp_path: Path, target: Path) -> None:
 
 def test_it_costs_few_bytes_and_gives_no_names_away(tmp_path: Path, target: Path) -> None:
     plain = tmp_path / "plain.png"
-    write_image(plain, mark_frame(PICTURE, Marking(), 5))
+    write_image(plain, mark_frame(PICTURE, ProvenanceOptions(), 5))
     out = made(tmp_path, ".png", target, origin(watermark=5), sources=[target])
     assert out.stat().st_size - plain.stat().st_size < 8000
     content = out.read_bytes()
@@ -353,7 +358,7 @@ def test_it_costs_few_bytes_and_gives_no_names_away(tmp_path: Path, target: Path
 def test_consent_is_stored(tmp_path: Path, target: Path) -> None:
     words = 'Ann, in writing: "yes" — 2026\nfor this film'
     report = verify(made(tmp_path, ".jpg", target, origin(consent=words), consent=words))
-    assert known(report).consent == words and report.register[0]["consent"] == words
+    assert known(report).consent == words and report.ledger[0]["consent"] == words
     assert any('consent: Ann, in writing: "yes" — 2026 for this film' in line for line in lines(report))
     assert known(verify(made(tmp_path, ".png", target))).consent is None
 
@@ -361,7 +366,7 @@ def test_consent_is_stored(tmp_path: Path, target: Path) -> None:
 @pytest.mark.parametrize("words", ["", "  \n", "x" * 10_001], ids=["empty", "blank", "long"])
 def test_consent_that_says_nothing_is_refused(words: str, expect_error: Callable[..., Any]) -> None:
     with expect_error("consent: "):
-        Marking(consent=words)
+        ProvenanceOptions(consent=words)
 
 
 def test_a_broken_parent_is_told(tmp_path: Path, target: Path, check_message: Callable[..., None]) -> None:
@@ -413,7 +418,7 @@ def test_the_key_is_for_its_owner_alone(
     for path, mode in [
         (home / "signing", 0o700),
         (certificates.made_file(), 0o600),
-        (register_file(), 0o600),
+        (ledger_file(), 0o600),
     ]:
         assert stat.S_IMODE(path.stat().st_mode) == mode, path
     assert [path.name for path in (home / "signing").iterdir()] == ["certificate.pem"]
@@ -562,14 +567,14 @@ def test_a_bad_certificate_is_one_clear_line_and_no_file(
     assert message.startswith(f"{tmp_path}/out.jpg: " if spoil is for_servers else f"{certificate}, {key}: ")
     assert "\n" not in message and "; " in message
     check_message(re.sub(r"\d{4}-\d\d-\d\d", "DATE", message), reason=spoil is for_servers)
-    assert not list(tmp_path.glob("*out*")) and noted() == []
+    assert not list(tmp_path.glob("*out*")) and lookup() == []
 
 
 def test_one_of_two_settings_is_a_mistake(monkeypatch: pytest.MonkeyPatch, expect_error: Callable[..., Any]) -> None:
     monkeypatch.setenv("FSF_C2PA_CERT", "a.pem")
     with expect_error("FSF_C2PA_CERT, FSF_C2PA_KEY: "):
-        Marking().check()
-    Marking(provenance=False).check()
+        ProvenanceOptions().check()
+    ProvenanceOptions(provenance=False).check()
 
 
 def test_a_damaged_made_certificate_says_what_to_do(
@@ -618,7 +623,7 @@ def test_nothing_is_written_unless_it_is_signed_and_registered(
         raise UserError("register: cannot be written; mend it")
 
     with monkeypatch.context() as patch:
-        patch.setattr(provenance, "note", refuse)
+        patch.setattr(provenance, "append", refuse)
         for provided in (True, False):
             with pytest.raises(UserError, match="register"):
                 made(tmp_path, ".jpg", target, provenance=provided)
@@ -651,16 +656,17 @@ def test_a_full_disk_leaves_no_file(tmp_path: Path, target: Path, check_message:
     """A child process may write less than the result takes."""
     code = (
         "import resource, signal, sys; from pathlib import Path; import numpy as np\n"
-        "from fsframework.core.errors import UserError; from fsframework.provenance.c2pa import *\n"
+        "from fsframework.core.errors import UserError; from fsframework.provenance.options import *\n"
+        "from fsframework.provenance.record import *\n"
         "image = np.random.default_rng(0).integers(0, 256, (300, 300, 3), np.uint8)\n"
-        "origin, marking = Origin('toy', None, None), Marking(); marking.check()\n"
+        "origin, marking = ProvenanceRecord('toy', None, None), ProvenanceOptions(); marking.check()\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]), resource.RLIM_INFINITY))\n"
         "try: write_swap(Path(sys.argv[1]), image, origin, marking, Path(sys.argv[2]))\n"
         "except UserError as error: print(error)\n"
     )
     noise = np.random.default_rng(0).integers(0, 256, (300, 300, 3), np.uint8)
-    write_swap(tmp_path / "whole.png", noise, origin(), Marking(), target)
+    write_swap(tmp_path / "whole.png", noise, origin(), ProvenanceOptions(), target)
     for limit in (1000, (tmp_path / "whole.png").stat().st_size - 2000):  # the picture; the picture with its manifest
         words = [sys.executable, "-c", code, tmp_path / "out.png", target, limit]
         result = subprocess.run([str(word) for word in words], capture_output=True, text=True, timeout=60)
@@ -693,7 +699,7 @@ def test_opting_out_is_recorded(
     report = verify(out)
     assert report.manifest is None and report.watermark is None
     assert report.verdict == "unsigned" and report.xmp  # XMP stays
-    (entry,) = report.register
+    (entry,) = report.ledger
     assert entry["provenance"] is False and entry["sha256"] == sha256_of(out) and "watermark" not in entry
     assert datetime.datetime.fromisoformat(entry["time"]).tzinfo is not None and entry["model"] == "toy"
     (line,) = [line for line in lines(report) if line.startswith("  register: ")]
@@ -704,18 +710,18 @@ def test_opting_out_is_recorded(
 
 
 def test_a_damaged_register_serves_what_it_still_holds() -> None:
-    ledger.note({"watermark": "00000001"})
-    with register_file().open("ab") as file:
+    ledger.append({"watermark": "00000001"})
+    with ledger_file().open("ab") as file:
         file.write(b'{"watermark": "000000\xff02\n[1, 2]\n{"cut": ')
-    ledger.note({"watermark": "00000003"})
-    assert [entry["watermark"] for entry in noted()] == ["00000003", "00000001"]
-    assert noted(watermark="00000002") == [] and len(noted(watermark="00000003")) == 1
+    ledger.append({"watermark": "00000003"})
+    assert [entry["watermark"] for entry in lookup()] == ["00000003", "00000001"]
+    assert lookup(watermark="00000002") == [] and len(lookup(watermark="00000003")) == 1
 
 
 def test_lines_of_many_writers_stay_whole() -> None:
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda number: ledger.note({"number": str(number), "fill": "x" * 3000}), range(64)))
-    assert sorted(int(entry["number"]) for entry in noted()) == list(range(64))
+        list(pool.map(lambda number: ledger.append({"number": str(number), "fill": "x" * 3000}), range(64)))
+    assert sorted(int(entry["number"]) for entry in lookup()) == list(range(64))
 
 
 # The visible mark
@@ -756,7 +762,7 @@ def test_verify_tells_and_exits(fsf: Fsf, tmp_path: Path, target: Path, check_me
     status, out, err = fsf("verify", good)
     assert status == 0 and err == "" and out.splitlines()[0].startswith(f"{good}: intact: ")
     report = verify(good)
-    assert report.watermark is not None and report.register
+    assert report.watermark is not None and report.ledger
     for words in ("model: toy", f"weights sha256: {'ab' * 32}", "consent: Ann agreed", report.watermark.payload):
         assert words in out, words
     for key in ("signed by", "parent: target", "XMP", "watermark", "register"):

@@ -13,7 +13,7 @@ from fsframework.core.errors import UserError
 from fsframework.core.part import Part, part
 from fsframework.core.registry import registry
 from fsframework.core.swapper import Swapper
-from fsframework.core.types import Batch, Faces
+from fsframework.core.types import FaceBatch, SwapBatch
 from fsframework.recipe.build import build_swapper
 from fsframework.recipe.check import check, check_file
 from fsframework.recipe.reference import MARKER, rows, schema, tables, write_tables
@@ -148,7 +148,7 @@ def test_errors_come_all_at_once_with_their_lines(tmp_path: Path, check_message:
         (["stages.0.train=[]"], "stages.0.train"),
         (["stages.0.train=[painter]"], "stages.0.train.0"),
         (["stages.0.train=[generator, generator]"], "stages.0.train"),
-        (["stages.0.clip=1", "stages.0.free_gradients=true"], "stages.0: free_gradients"),
+        (["stages.0.clip=1", "stages.0.optimizer_in_backward=true"], "stages.0: optimizer_in_backward"),
         (["stages.0.losses=[]"], "stages.0.losses"),
         (["stages.0.losses.0=3"], "stages.0.losses.0"),
         (["stages.0.optimizer=3"], "stages.0.optimizer"),
@@ -299,8 +299,8 @@ def test_build_swapper_hands_sizes_on(file: Path) -> None:
 
 def test_built_swapper_runs(file: Path) -> None:
     swapper = build_swapper(Recipe.load(str(file), ["size=32"]))
-    faces = Faces.of(torch.zeros(2, 3, 32, 32))
-    assert swapper.draft(Batch.of(faces, faces), z_id=torch.zeros(2, 6)).image.shape == (2, 3, 32, 32)
+    faces = FaceBatch.of(torch.zeros(2, 3, 32, 32))
+    assert swapper.coarse(SwapBatch.of(faces, faces), z_id=torch.zeros(2, 6)).image.shape == (2, 3, 32, 32)
 
 
 def test_check_sums_up(file: Path, check_message: Callable[..., None]) -> None:

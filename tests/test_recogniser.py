@@ -19,9 +19,9 @@ from fsframework.core.components import ComponentOptions, IdentityEncoder
 from fsframework.core.errors import UserError
 from fsframework.core.part import part
 from fsframework.core.swapper import Swapper
-from fsframework.core.types import Batch, Faces, SwapResult
+from fsframework.core.types import FaceBatch, SwapBatch, SwapResult
 from fsframework.evaluation.standalone import measure
-from fsframework.inference.face_swapper import Converter
+from fsframework.inference.face_swapper import FaceSwapper
 from fsframework.media.image_io import write_image
 from fsframework.models import store
 from fsframework.models.run import Run
@@ -51,13 +51,13 @@ class Means(IdentityEncoder):
     def __init__(self) -> None:
         super().__init__(ComponentOptions())
 
-    def forward(self, faces: Faces) -> Tensor:
+    def forward(self, faces: FaceBatch) -> Tensor:
         return F.normalize(faces.image.mean(dim=(2, 3)), dim=1)
 
 
-def faces(colours: list[list[float]], people: list[int]) -> Faces:
+def faces(colours: list[list[float]], people: list[int]) -> FaceBatch:
     image = torch.tensor(colours, dtype=torch.float32)[:, :, None, None].expand(-1, -1, 8, 8).contiguous()
-    made = Faces.of(image)
+    made = FaceBatch.of(image)
     return replace(made, person=torch.tensor(people), index=torch.arange(len(people)))
 
 
@@ -70,9 +70,9 @@ def directed(directions: list[list[float]], **options: float) -> Margin:
     return loss
 
 
-def look(loss: Margin, target: Faces) -> Tensor:
+def look(loss: Margin, target: FaceBatch) -> Tensor:
     swapped = SwapResult(target.image, target.image, torch.zeros(len(target.image), 0))
-    term: Tensor = loss(Batch.of(target, target), swapped, Swapper(Means()))
+    term: Tensor = loss(SwapBatch.of(target, target), swapped, Swapper(Means()))
     return term.detach()
 
 
@@ -90,7 +90,7 @@ def test_directions_are_learned_from_what_was_seen() -> None:
     batches = [faces([[1, 0, 0]], [0]), faces([[0, 1, 0]], [1])]
     terms = [float(look(loss, seen)) for seen in batches]
     for seen, term in zip(batches, terms, strict=True):  # as a step of two accumulated batches does
-        critic = loss.critic(Batch.of(seen, seen), SwapResult(seen.image, seen.image, torch.zeros(1, 0)))
+        critic = loss.critic(SwapBatch.of(seen, seen), SwapResult(seen.image, seen.image, torch.zeros(1, 0)))
         assert float(critic.detach()) == pytest.approx(term)
         critic.backward()
     assert loss.directions.grad is not None
@@ -189,7 +189,7 @@ def test_it_judges_as_a_file(
     judge = part("identity-encoders", "timm-recogniser", backbone="lcnet_035", weights=out).build()
     judge.load()
     judge.train()
-    crops = Faces.of(torch.rand(3, 3, 32, 32) * 2 - 1)
+    crops = FaceBatch.of(torch.rand(3, 3, 32, 32) * 2 - 1)
     judge.eval()
     torch.testing.assert_close(judge(crops), run.load_swapper().identity(crops), rtol=1e-2, atol=1e-2)
     assert not any(parameter.requires_grad for parameter in judge.parameters())
@@ -203,7 +203,7 @@ def test_it_judges_as_a_file(
     assert row["pairs_different"] == 10 * 4 * 4 and row["far"] == pytest.approx(10 / 160, rel=1e-2)
     assert -1 < row["threshold"] <= 1 and 0 <= row["tar_percent"] <= 100
     with expect_error("judge.safetensors", hide={str(file.parent): "TMP"}):
-        Converter(out, "cpu")
+        FaceSwapper(out, "cpu")
     with pytest.raises(UserError, match=r"size mismatch for network\.classifier\.weight") as caught:
         part("identity-encoders", "timm-recogniser", weights=out).build().load()
     message, _, _ = str(caught.value).partition(": size mismatch for ")  # torch's own words follow

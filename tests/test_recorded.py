@@ -80,7 +80,7 @@ def recipe() -> Recipe:
     """The first stage of `smoke`, with everything that a step may have."""
     settings = {
         "pairs": "{same: 0.25, mirror: true}",
-        "losses.0.matching": "2",
+        "losses.0.feature_matching_weight": "2",
         "losses.2": f"{{use: identity, weight: 5, shift: 0.05, start: {LATE}}}",
         "schedule": "{kind: cosine, warmup: 2}",
         "steps": STEPS,
@@ -89,7 +89,7 @@ def recipe() -> Recipe:
         "clip": 30,
         "log_every": 5,
         "checkpoint_every": 8,
-        "record": "true",
+        "cuda_graph": "true",
     }
     smoke = Recipe.load("smoke", [f"stages.0.{key}={value}" for key, value in settings.items()])
     return smoke.model_copy(update={"stages": smoke.stages[:1]})
@@ -149,13 +149,13 @@ def test_several_processes_record_nothing(
     trainer.run = Run(recipe, tmp_path, torch.device("cuda"))
     assert not trainer._wants_recording()
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("note: aei-net: record: ")
+    assert line.startswith("note: aei-net: cuda_graph: ")
     check_message(line)
 
 
 @GPU
 def test_a_recorded_step_on_a_gpu(recipe: Recipe, tmp_path: Path) -> None:
-    plain = trained(recipe.model_copy(update={"stages": [recipe.stages[0].model_copy(update={"record": False})]}),
+    plain = trained(recipe.model_copy(update={"stages": [recipe.stages[0].model_copy(update={"cuda_graph": False})]}),
                     tmp_path / "plain", "cuda")  # fmt: skip
     assert_same(trained(recipe, tmp_path / "recorded", "cuda"), plain)
 

@@ -18,7 +18,7 @@ from fsf_graphics.scene import FACE, five, placed, render, shape_of
 from fsf_graphics.skin_model import MOST, SIDE, draw, face, skin
 
 from fsframework.core.part import part
-from fsframework.core.types import Faces
+from fsframework.core.types import FaceBatch
 from fsframework.faces.align import template
 from fsframework.media.image_io import write_image
 from fsframework.media.tensor import to_tensor
@@ -153,7 +153,7 @@ def test_landmarks_lie_where_they_are_painted(few: RenderedHeads) -> None:
     finder = part("estimators", "dlib-landmarks").build()
     finder.load()
     known = np.stack([known_of(few, "landmarks68", place, place) for place in range(len(few))])
-    found = finder(Faces.of(to_tensor(np.stack([few[place].image for place in range(len(few))])))).numpy()
+    found = finder(FaceBatch.of(to_tensor(np.stack([few[place].image for place in range(len(few))])))).numpy()
     away = np.linalg.norm(found - known, axis=2)[:, FACE]
     assert np.median(away) < 2 and away.mean() < 3  # pixels of 64
 
@@ -168,13 +168,13 @@ def test_the_detector_finds_them(few: RenderedHeads) -> None:
 
 
 def test_the_swap_of_a_picture_and_itself_is_the_picture(few: RenderedHeads) -> None:
-    assert few.swapped(4, 4).image.tobytes() == few[4].image.tobytes()
-    assert few.swapped(3, 4).image.tobytes() == few[4].image.tobytes()  # another picture of the same person
-    assert np.abs(few.swapped(0, 4).image.astype(int) - few[4].image).mean() > 2
+    assert few.ground_truth_swap(4, 4).image.tobytes() == few[4].image.tobytes()
+    assert few.ground_truth_swap(3, 4).image.tobytes() == few[4].image.tobytes()  # another picture of the same person
+    assert np.abs(few.ground_truth_swap(0, 4).image.astype(int) - few[4].image).mean() > 2
 
 
 def test_swaps_keep_everything_but_the_person(few: RenderedHeads) -> None:
-    swap, target = few.swapped(0, 4), few[4]
+    swap, target = few.ground_truth_swap(0, 4), few[4]
     np.testing.assert_array_equal(few.expected("pose_deg", 0, 4), few.expected("pose_deg", 4, 4))
     assert swap.name == target.name and swap.person == "p0"
     both = np.maximum(*(known_of(few, "mask", source, 4)[0] for source in (0, 4))) > 0

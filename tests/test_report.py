@@ -119,7 +119,7 @@ class Page(HTMLParser):
 
     def sentences(self, section: str, look: str | None = None, element: str = "p") -> list[str]:
         """List the texts of the paragraphs of a class in a section."""
-        return [text for *place, text in self.paragraphs if place == [section, element, look]]
+        return [" ".join(text.split()) for *place, text in self.paragraphs if place == [section, element, look]]
 
     def all(self, name: str) -> list[dict[str, str | None]]:
         """The attributes of all elements of a name."""
@@ -148,7 +148,7 @@ def run(tmp_path: Path) -> Run:
     (folder / "pairs.csv").write_text("source,target\n" + "".join(f"who{n},how{n}\n" for n in range(15)))
     log(folder, [entry("first", step, 10.0 / step) for step in range(1, 41)])
     for row in range(8):
-        for kind in ("source", "target", "draft", "swap", "map_0", "map_1"):
+        for kind in ("source", "target", "coarse", "swap", "map_0", "map_1"):
             (folder / "samples" / f"{row:03}_{kind}.png").write_bytes(png(51 if kind == "map_1" else 0))
     return Run(Recipe.load(str(folder / "recipe.yaml")), folder, torch.device("cpu"))
 
@@ -216,8 +216,8 @@ def test_pictures_are_there_with_words_for_those_who_cannot_see_them(
     (about,) = page.sentences("pictures")
     check_message(about)
     alternatives = [image["alt"] for image in page.all("img")]
-    assert len(alternatives) == 8 * 4 + 8 * 4  # source, target, draft, swap; target, swap and two maps
-    assert alternatives[:4] == [f"{kind} of who0 → how0" for kind in ("source", "target", "draft", "swap")]
+    assert len(alternatives) == 8 * 4 + 8 * 4  # source, target, coarse, swap; target, swap and two maps
+    assert alternatives[:4] == [f"{kind} of who0 → how0" for kind in ("source", "target", "coarse", "swap")]
     assert alternatives[31] == "swap of who14 → how14"
     assert alternatives[34] == "mask of level 1 of who0 → how0"
     assert "2 · 0.20" in page.text  # the mean of the second map, 51 of 255
@@ -327,7 +327,7 @@ def test_a_run_that_has_only_begun(tmp_path: Path, check_message: Callable[..., 
 
 
 def test_without_refiner_and_maps_there_are_three_pictures_a_pair(run: Run, check_message: Callable[..., None]) -> None:
-    for file in run.path.glob("samples/*_draft.png"):
+    for file in run.path.glob("samples/*_coarse.png"):
         file.unlink()
     for file in run.path.glob("samples/*_map_*.png"):
         file.unlink()

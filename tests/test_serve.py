@@ -28,7 +28,7 @@ from fsframework.cli.main import fsf
 from fsframework.core.errors import UserError
 from fsframework.core.registry import registry
 from fsframework.faces.select import choose
-from fsframework.inference.face_swapper import Converter
+from fsframework.inference.face_swapper import FaceSwapper
 from fsframework.media.image_io import read_image
 from fsframework.provenance.verify import verify
 from fsframework.provenance.watermark import embed, read
@@ -93,8 +93,8 @@ def empty_png(side: int) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def converter() -> Converter:
-    return Converter(device="cpu")
+def converter() -> FaceSwapper:
+    return FaceSwapper(device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +137,7 @@ def test_page_and_headers(place: str) -> None:
         assert "set-cookie" not in reply.headers and "server" not in reply.headers
 
 
-def test_what_it_is(place: str, converter: Converter) -> None:
+def test_what_it_is(place: str, converter: FaceSwapper) -> None:
     said = ask(place, "GET", "/api/info").said
     assert said["model"] == converter.model and said["weights_sha256"] == converter.weights_sha256
     assert (said["file_bytes"], said["pixels"]) == (LIMITS.file_bytes, LIMITS.pixels)
@@ -159,7 +159,7 @@ def test_interface_is_described(place: str) -> None:
 
 
 @pytest.mark.parametrize("as_form", [False, True])
-def test_faces(place: str, converter: Converter, target: np.ndarray, as_form: bool) -> None:
+def test_faces(place: str, converter: FaceSwapper, target: np.ndarray, as_form: bool) -> None:
     body, headers = form({"picture": encoded(target)}, {}) if as_form else (encoded(target), {})
     said = ask(place, "POST", "/api/faces", body, headers).said
     assert (said["width"], said["height"]) == (500, 280)
@@ -174,7 +174,7 @@ def test_faces(place: str, converter: Converter, target: np.ndarray, as_form: bo
 
 @pytest.mark.parametrize("face", ["", "1", "all"])
 def test_swap_is_the_converters(
-    place: str, converter: Converter, source: np.ndarray, target: np.ndarray, pair: dict[str, bytes], face: str
+    place: str, converter: FaceSwapper, source: np.ndarray, target: np.ndarray, pair: dict[str, bytes], face: str
 ) -> None:
     reply = ask(place, "POST", "/api/swap", *form(pair, {"face": face}))
     assert reply.status == 200 and reply.headers["content-type"] == "image/png"
@@ -203,7 +203,9 @@ def test_results_are_marked(place: str, pair: dict[str, bytes], tmp_path: Path, 
     assert np.abs(decoded(reply.body)[corner].astype(int) - plain[corner]).mean() > 20  # the word
 
 
-def test_details(place: str, converter: Converter, target: np.ndarray, pair: dict[str, bytes], tmp_path: Path) -> None:
+def test_details(
+    place: str, converter: FaceSwapper, target: np.ndarray, pair: dict[str, bytes], tmp_path: Path
+) -> None:
     said = ask(place, "POST", "/api/swap/details", *form(pair, {"face": "all", "consent": "Yes."})).said
     assert (said["type"], said["file_name"], said["width"], said["height"]) == ("image/png", "swap.png", 500, 280)
     made = decoded(base64.b64decode(said["result"]))
@@ -223,13 +225,15 @@ def test_details(place: str, converter: Converter, target: np.ndarray, pair: dic
         assert decoded(base64.b64decode(face["target"])).shape == (256, 256, 3)
 
 
-def test_another_face_of_the_source(place: str, converter: Converter, source: np.ndarray, target: np.ndarray) -> None:
+def test_another_face_of_the_source(place: str, converter: FaceSwapper, source: np.ndarray, target: np.ndarray) -> None:
     files = {"source": encoded(target), "target": encoded(source)}
     made = decoded(ask(place, "POST", "/api/swap", *form(files, {"source_face": "1"})).body)
     who = converter.source(target, "x", "1")
     mark = read(made)
     assert mark is not None
-    expected = embed(converter.paint(source, [(choose(converter.find(source, "x"), "1", "x")[0], who)]), mark.payload)
+    expected = embed(
+        converter.swap_faces(source, [(choose(converter.find(source, "x"), "1", "x")[0], who)]), mark.payload
+    )
     assert np.mean(made != expected) < 1e-3
 
 
@@ -237,7 +241,7 @@ def test_verify(place: str, pair: dict[str, bytes], source: np.ndarray, tmp_path
     made = ask(place, "POST", "/api/swap", *form(pair, {})).body
     said = ask(place, "POST", "/api/verify", made).said
     assert said["verdict"] == "intact" and said["manifest"]["made_here"] and said["xmp"]
-    assert said["register_entries"] and not any("file" in entry for entry in said["register_entries"])
+    assert said["ledger_entries"] and not any("file" in entry for entry in said["ledger_entries"])
     assert "fsf-serve" not in json.dumps(said)  # no folders of this machine
     plain = ask(place, "POST", "/api/verify", *form({"picture": encoded(source)}, {})).said
     assert (plain["verdict"], plain["manifest"], plain["watermark"]) == ("unmarked", None, None)
@@ -537,11 +541,11 @@ def test_many_at_once(
 
 
 SHORT = """
-from fsframework.inference.face_swapper import Converter
+from fsframework.inference.face_swapper import FaceSwapper
 from fsframework.web.serve.app import serve
 from fsframework.web.serve.queue import Limits
 import time
-class Slow(Converter):
+class Slow(FaceSwapper):
     def find(self, frame, name):
         time.sleep(3 if frame.shape[0] == 200 else 0)
         if frame.shape[0] == 100:

@@ -22,7 +22,7 @@ from fsf_data.face_folder import FaceFolder
 from PIL import Image
 
 from fsframework.core.errors import UserError
-from fsframework.core.types import Batch
+from fsframework.core.types import SwapBatch
 from fsframework.data.webdataset import write_shards
 from fsframework.models.run import Run
 from fsframework.recipe.schema import Recipe
@@ -392,7 +392,7 @@ def test_sources_are_embedded_alike_once_and_in_every_step(
 ) -> None:
     identities, found = StageTrainer._identities, []
 
-    def noted(self: StageTrainer, batch: Batch, z_ids: torch.Tensor | None) -> torch.Tensor:
+    def noted(self: StageTrainer, batch: SwapBatch, z_ids: torch.Tensor | None) -> torch.Tensor:
         found.append(identities(self, batch, z_ids))
         return found[-1]
 
@@ -409,7 +409,7 @@ def test_sources_are_embedded_alike_once_and_in_every_step(
 def test_people_must_be_learned_by_embedding_once(
     tmp_path: Path, folder: Path, expect_error: Callable[..., Any]
 ) -> None:
-    file = recipe(tmp_path, folder, embeddings="every-step")
+    file = recipe(tmp_path, folder, precompute_embeddings=False)
     content = yaml.safe_load(file.read_text())
     content["networks"] |= {
         "attributes": {"use": "shared-encoder", "width": 0.25},
@@ -443,7 +443,7 @@ def test_resume_after_kill_is_bit_exact(tmp_path: Path, sharded: Path, workers: 
 def test_a_run_stops_or_goes_on_as_on_error_says(
     tmp_path: Path, broken: Path, workers: str, check_message: Callable[..., None]
 ) -> None:
-    file = recipe(tmp_path, broken, workers=int(workers), embeddings="every-step")
+    file = recipe(tmp_path, broken, workers=int(workers), precompute_embeddings=False)
 
     def run(*options: str) -> subprocess.CompletedProcess[str]:
         out = str(tmp_path / f"run{len(options)}")

@@ -18,11 +18,11 @@ from fsframework.core.part import part
 from fsframework.core.registry import registry
 from fsframework.evaluation.evaluate import bench
 from fsframework.evaluation.standalone import measure
-from fsframework.inference.face_swapper import Converter
+from fsframework.inference.face_swapper import FaceSwapper
 from fsframework.media.image_io import is_marked, read_image, write_image
 from fsframework.models import store
 from fsframework.provenance import verify as verification
-from fsframework.provenance.options import Marking
+from fsframework.provenance.options import ProvenanceOptions
 from fsframework.recipe.check import check_file
 from fsframework.recipe.schema import Recipe
 from fsframework.utils.weights import verify
@@ -60,11 +60,11 @@ def test_the_fine_tuning_recipe_fits_the_weights(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module", params=HASHES)
-def converter(request: pytest.FixtureRequest) -> Converter:
-    return Converter(request.param, device="cpu")
+def converter(request: pytest.FixtureRequest) -> FaceSwapper:
+    return FaceSwapper(request.param, device="cpu")
 
 
-def test_a_swap_without_any_training(converter: Converter, tmp_path: Path) -> None:
+def test_a_swap_without_any_training(converter: FaceSwapper, tmp_path: Path) -> None:
     write_image(tmp_path / "a.png", data.astronaut(), synthetic=False)
     converter.swap_file(tmp_path / "a.png", tmp_path / "a.png", tmp_path / "out.png")
     out = read_image(tmp_path / "out.png")
@@ -75,12 +75,12 @@ def test_a_swap_without_any_training(converter: Converter, tmp_path: Path) -> No
 
 
 def test_bfloat16_changes_a_swap_by_a_grey_level_or_two() -> None:
-    exact, close = (Converter(device="cpu", precision=precision) for precision in ("fp32", "bf16"))
+    exact, close = (FaceSwapper(device="cpu", precision=precision) for precision in ("fp32", "bf16"))
     frame = data.astronaut()
     face, source = exact.find(frame, "frame")[0], exact.source(frame[:, ::-1], "source")
     one, other = (each.crops(frame, [(face, source)])[0][1].astype(int) for each in (exact, close))
     assert 0 < np.abs(one - other).max() <= 4
-    assert "precision" not in exact.origin(Marking()).facts()
+    assert "precision" not in exact.origin(ProvenanceOptions()).facts()
 
 
 def test_bfloat16_can_be_asked_for_and_the_manifest_says_so(tmp_path: Path) -> None:

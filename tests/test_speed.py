@@ -43,7 +43,7 @@ def test_rows(tmp_path: Path) -> None:
 
 def test_one_after_the_other() -> None:
     """As on GPUs."""
-    sets = ("tasks=[step,swap,alignment]", "turns=false", "recompute=true", "free_gradients=true")
+    sets = ("tasks=[step,swap,alignment]", "turns=false", "recompute=true", "optimizer_in_backward=true")
     done = bench(*(word for each in sets for word in ("--set", each)), "--json")
     assert done.returncode == 0, done.stderr
     rows = {(row["task"], row["implementation"]): row for row in json.loads(done.stdout)["rows"]}
@@ -51,7 +51,7 @@ def test_one_after_the_other() -> None:
     assert rows["swap", "ours fp32"]["difference"] == rows["swap", "ours fp32 recompute"]["difference"] < 1e-4
     assert rows["step", "ours fp32 recompute"]["gflop"] > rows["step", "ours fp32"]["gflop"]
     for name in ("", " recompute"):
-        freeing = rows["step", f"ours fp32 free_gradients{name}"]
+        freeing = rows["step", f"ours fp32 optimizer_in_backward{name}"]
         assert freeing["gflop"] == rows["step", f"ours fp32{name}"]["gflop"]
 
 

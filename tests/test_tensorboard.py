@@ -13,7 +13,7 @@ from fsframework.cli import main
 from fsframework.core.errors import UserError
 from fsframework.models.run import Run
 from fsframework.recipe.schema import Recipe
-from fsframework.training.tensorboard import FOLDER, Board
+from fsframework.training.tensorboard import FOLDER, TensorBoardLogger
 from fsframework.training.trainer import train
 
 
@@ -50,7 +50,7 @@ def test_curves_say_what_the_log_says(small_recipe: Any, tmp_path: Path) -> None
     stage = recipe.stages[0]
     for step in (1, 2):  # as if an earlier process had gone further than its checkpoint
         run.log(stage=stage.name, step=step, losses={"identity": 9.0}, images_per_s=1.0, data_share=0.0)
-    with Board(run, stage) as board:
+    with TensorBoardLogger(run, stage) as board:
         board.add({"step": 7, "losses": {"identity": 9.0}, "images_per_s": 1.0, "data_share": 0.0})
     assert [step for step, _ in curves(run, stage.name)["loss/identity"]] == [1, 2, 7]
     train(run, board=True)

@@ -15,7 +15,7 @@ from skimage.data import astronaut
 
 from fsframework.core.errors import UserError
 from fsframework.core.part import part
-from fsframework.core.types import Faces
+from fsframework.core.types import FaceBatch
 from fsframework.faces.align import align
 from fsframework.media.tensor import to_tensor
 
@@ -44,7 +44,7 @@ def files(tmp_path: Path) -> tuple[Path, Path]:
 def test_published_names_are_read(files: tuple[Path, Path]) -> None:
     estimator = part("estimators", "3ddfa", weights=files[0], statistics=files[1]).build()
     estimator.load()
-    poses = estimator(Faces.of(torch.rand(2, 3, 64, 64) * 2 - 1))
+    poses = estimator(FaceBatch.of(torch.rand(2, 3, 64, 64) * 2 - 1))
     assert poses.shape == (2, 3) and poses.isfinite().all() and poses.abs().max() < 90
     assert not any(parameter.requires_grad for parameter in estimator.parameters())
 
@@ -98,14 +98,14 @@ def test_real_faces(shared: Path) -> None:
     turned = cv2.warpAffine(
         crop, cv2.getRotationMatrix2D((63.5, 75), -10, 1), (128, 128), borderMode=cv2.BORDER_REPLICATE
     )
-    pose, mirror, roll = estimator(Faces.of(to_tensor(np.stack([crop, crop[:, ::-1], turned])))).numpy()
+    pose, mirror, roll = estimator(FaceBatch.of(to_tensor(np.stack([crop, crop[:, ::-1], turned])))).numpy()
     assert np.linalg.norm(mirror * [-1, 1, -1] - pose) < 6
     assert roll[2] - pose[2] == pytest.approx(10, abs=3)
     pnp = PnP(PnP.Options())
     pnp.load()
     faces = part("datasets", "orl").build(64, part("detectors", "mtcnn"), "test")
     faces.load()
-    some = Faces.of(to_tensor(np.stack([faces[place].image for place in range(0, len(faces), 4)])))
+    some = FaceBatch.of(to_tensor(np.stack([faces[place].image for place in range(0, len(faces), 4)])))
     one, other = estimator(some), pnp(some)
     both = other.isfinite().all(dim=1)
     for axis, least in ((0, 0.9), (1, 0.5)):  # yaw and pitch have the same signs

@@ -209,7 +209,7 @@ def test_gradients_that_are_freed_at_once_train_the_same(
 
     for frees in (False, True):
         content = recipe_dict(faces)
-        content["stages"][0] |= {"batch_size": 2, "accumulate": 2, "free_gradients": frees}
+        content["stages"][0] |= {"batch_size": 2, "accumulate": 2, "optimizer_in_backward": frees}
         folder = tmp_path / str(frees)
         folder.mkdir()
         monkeypatch.setattr(optim, "LARGE", 1000)
@@ -230,12 +230,12 @@ def test_several_processes_keep_their_gradients(
 ) -> None:
     trainer = StageTrainer.__new__(StageTrainer)
     content = recipe_dict(faces)
-    content["stages"][0]["free_gradients"] = True
+    content["stages"][0]["optimizer_in_backward"] = True
     trainer.stage = Recipe.load(str(write_recipe(tmp_path, content))).stages[0]
     for world, wanted, said in ((World(), True, 0), (World(size=2), False, 1), (World(size=2, rank=1), False, 0)):
         trainer.world = world
-        assert trainer._wants("free_gradients", "why") == wanted
-        assert capsys.readouterr().err == said * "note: aei-net: free_gradients: why\n"
+        assert trainer._wants("optimizer_in_backward", "why") == wanted
+        assert capsys.readouterr().err == said * "note: aei-net: optimizer_in_backward: why\n"
 
 
 def test_frozen_parts_do_not_change(tmp_path: Path, faces: Path) -> None:

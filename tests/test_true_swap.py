@@ -12,7 +12,7 @@ from fsf_benchmarks.true_swap import TrueSwap, mean, toned
 
 from fsframework.core.components import Dataset
 from fsframework.core.part import part
-from fsframework.core.types import Batch, SwapResult
+from fsframework.core.types import SwapBatch, SwapResult
 from fsframework.data.eval_pairs import EvaluationPairs, draw_pairs
 from fsframework.evaluation.evaluate import bench, evaluate
 from fsframework.media.tensor import to_images, to_tensor
@@ -33,39 +33,39 @@ def few() -> Dataset:
 def test_the_true_swap_reaches_the_batch(few: Dataset) -> None:
     pairs = [(0, 3), (2, 2), (2, 3), (5, 0), (1, 6)]
     batches = list(EvaluationPairs(few, pairs, 3))
-    truth = np.concatenate([to_images(batch.truth) for batch in batches])
+    truth = np.concatenate([to_images(batch.ground_truth) for batch in batches])
     for row, pair in enumerate(pairs):
-        swap = few.swapped(*pair)
+        swap = few.ground_truth_swap(*pair)
         assert swap is not None
         np.testing.assert_array_equal(truth[row], swap.image)
-    assert all((batch.known == 1).all() for batch in batches)
+    assert all((batch.valid_mask == 1).all() for batch in batches)
     first = batches[0]
     np.testing.assert_array_equal(to_images(first.target.image)[0], few[3].image)  # the target is as it was
-    assert torch.equal(first.truth[1:], first.target.image[1:])  # the same picture, the same person
-    assert not torch.equal(first.truth[0], first.target.image[0])
+    assert torch.equal(first.ground_truth[1:], first.target.image[1:])  # the same picture, the same person
+    assert not torch.equal(first.ground_truth[0], first.target.image[0])
 
 
 def test_photographs_know_no_swaps() -> None:
     orl: Dataset = part("datasets", "orl").build(64, part("detectors", "mtcnn"), "test")
-    assert orl.swapped(0, 1) is None and orl.expected("pose_deg", 0, 0) is None
+    assert orl.ground_truth_swap(0, 1) is None and orl.expected("pose_deg", 0, 0) is None
 
 
 def test_data_sets_in_front_pass_it_on_unless_they_cover_targets(few: Dataset) -> None:
     inner = {"use": "rendered-heads", "people": 4, "pictures": 2}
-    hardest, occluded = heads(name="hardest", data=inner), heads(name="occluded", data=inner, pool=4, share=1.0)
-    swap = few.swapped(0, 3)
-    passed = hardest.swapped(0, 3)
+    hardest, occluded = heads(name="hard-examples", data=inner), heads(name="occluded", data=inner, pool=4, share=1.0)
+    swap = few.ground_truth_swap(0, 3)
+    passed = hardest.ground_truth_swap(0, 3)
     assert swap is not None and passed is not None and passed.image.tobytes() == swap.image.tobytes()
     assert hardest.expected("pose_deg", 0, 3) is not None
-    assert occluded.swapped(0, 3) is None
+    assert occluded.ground_truth_swap(0, 3) is None
     (batch,) = EvaluationPairs(occluded, [(0, 3)], 1)
-    assert 0 < batch.known.mean() < 1  # the occluder, as ever
+    assert 0 < batch.valid_mask.mean() < 1  # the occluder, as ever
 
 
-Swaps = Iterator[tuple[Batch, SwapResult]]
+Swaps = Iterator[tuple[SwapBatch, SwapResult]]
 
 
-def swaps(pairs: EvaluationPairs, picture: Callable[[Batch], torch.Tensor]) -> Swaps:
+def swaps(pairs: EvaluationPairs, picture: Callable[[SwapBatch], torch.Tensor]) -> Swaps:
     for batch in pairs:
         image = picture(batch)
         yield batch, SwapResult(image, image, torch.zeros(len(image), 1))
@@ -80,10 +80,10 @@ def measure() -> TrueSwap:
 
 def test_a_perfect_method_has_no_error_and_copies_have(few: Dataset, measure: TrueSwap) -> None:
     pairs = EvaluationPairs(few, draw_pairs(few, 6, 0), 4)
-    perfect = measure(swaps(pairs, lambda batch: batch.truth), few)
+    perfect = measure(swaps(pairs, lambda batch: batch.ground_truth), few)
     target = measure(swaps(pairs, lambda batch: batch.target.image), few)
     source = measure(swaps(pairs, lambda batch: batch.source.image), few)
-    assert perfect.keys() == target.keys() == measure.figures.keys()
+    assert perfect.keys() == target.keys() == measure.metrics.keys()
     for key, value in (("error", 0), ("error_toned", 0), ("error_rest", 0), ("psnr", 60), ("ssim", 1)):
         np.testing.assert_allclose(perfect[key], value, atol=1e-4)
     for own in ("pose{}_deg", "landmarks{}"):
@@ -98,13 +98,15 @@ def test_a_perfect_method_has_no_error_and_copies_have(few: Dataset, measure: Tr
 
 def test_another_tone_is_no_error_once_toned(few: Dataset, measure: TrueSwap) -> None:
     pairs = EvaluationPairs(few, [(0, 3), (1, 6)], 2)
-    darker = measure(swaps(pairs, lambda batch: 0.6 * batch.truth - 0.3), few)
+    darker = measure(swaps(pairs, lambda batch: 0.6 * batch.ground_truth - 0.3), few)
     assert np.min(darker["error"]) > 10 and np.max(darker["error_toned"]) < 0.01
     target = measure(swaps(pairs, lambda batch: batch.target.image), few)
     assert np.min(target["error_toned"]) > 2
     (batch,) = pairs
-    flat = toned(torch.zeros_like(batch.truth), batch.truth, batch.known)
-    torch.testing.assert_close(flat, batch.truth.mean(dim=(2, 3), keepdim=True).expand_as(flat), atol=1e-4, rtol=0)
+    flat = toned(torch.zeros_like(batch.ground_truth), batch.ground_truth, batch.valid_mask)
+    torch.testing.assert_close(
+        flat, batch.ground_truth.mean(dim=(2, 3), keepdim=True).expand_as(flat), atol=1e-4, rtol=0
+    )
 
 
 def test_means_are_of_what_a_mask_holds() -> None:
@@ -115,14 +117,14 @@ def test_means_are_of_what_a_mask_holds() -> None:
 
 
 def test_differences_are_split_by_the_face(few: Dataset, measure: TrueSwap) -> None:
-    def grey(batch: Batch) -> torch.Tensor:
-        return to_tensor(np.full_like(to_images(batch.truth), 100))
+    def grey(batch: SwapBatch) -> torch.Tensor:
+        return to_tensor(np.full_like(to_images(batch.ground_truth), 100))
 
     pairs = EvaluationPairs(few, [(0, 3)], 1)
     (batch,) = pairs
     mask = few.expected("mask", 0, 3)
     assert mask is not None
-    levels = np.abs(to_images(batch.truth)[0].astype(float) - 100).mean(axis=2)
+    levels = np.abs(to_images(batch.ground_truth)[0].astype(float) - 100).mean(axis=2)
     found = measure(swaps(pairs, grey), few)
     assert found["error"] == pytest.approx(levels[mask[0] > 0].mean(), abs=1e-3)
     assert found["error_rest"] == pytest.approx(levels[mask[0] == 0].mean(), abs=1e-3)

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from fsframework.ops.instance_norm import EPSILON
 from fsframework.ops.triton import instance_norm, launch, upsample
-from fsframework.ops.upsample import doubled
+from fsframework.ops.upsample import upsample2x
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 AAD = [  # channels, side, layers, whether attributes have half the side, batch
@@ -69,8 +69,8 @@ def test_instance_norm_of_one_number_in_all_pixels() -> None:
 @pytest.mark.parametrize(("height", "width"), [(6, 8), (1, 1), (3, 5)])
 def test_doubling(height: int, width: int) -> None:
     (maps,) = drawn((2, 24, height, width))
-    ours = upsample.doubled
-    right = gradients(lambda maps: [doubled(maps)], [maps], torch.float64)
+    ours = upsample.upsample2x
+    right = gradients(lambda maps: [upsample2x(maps)], [maps], torch.float64)
     agree(gradients(lambda maps: [ours(maps)], [maps], torch.float32), right, 1e-6)
 
 
@@ -140,7 +140,7 @@ def test_sums_are_made_in_a_fixed_order() -> None:
 def test_the_generator_paints_the_same_with_them(full: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     channels = [16, 16, 16, 8, 8]
     torch.manual_seed(0)
-    generator = AadGenerator(AadGenerator.Options(width=0.0625, most=128), 32, 8, channels).to(DEVICE)
+    generator = AadGenerator(AadGenerator.Options(width=0.0625, max_channels=128), 32, 8, channels).to(DEVICE)
     sides = [2, 4, 8, 16, 32 if full else 16]
     z_id, *z_att = drawn((2, 8), *((2, c, s, s) for c, s in zip(channels, sides, strict=True)))
 
@@ -185,7 +185,7 @@ def test_the_generator_is_traced_with_them(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(launch, "usable", lambda *tensors: True)
     sides = counted(monkeypatch)
     torch.manual_seed(0)
-    generator = AadGenerator(AadGenerator.Options(width=0.0625, most=128), 16, 8, [16, 16, 8, 8]).to(DEVICE)
+    generator = AadGenerator(AadGenerator.Options(width=0.0625, max_channels=128), 16, 8, [16, 16, 8, 8]).to(DEVICE)
     z_id, *z_att = drawn((2, 8), (2, 16, 2, 2), (2, 16, 4, 4), (2, 8, 8, 8), (2, 8, 8, 8))
     compiled = torch.compile(generator, backend="aot_eager", fullgraph=True)
     found = []
@@ -211,5 +211,5 @@ def test_the_compiler_is_told_the_truth(layers: int) -> None:
     inputs = tuple(value if value is None else value.requires_grad_() for value in values)
     tests = ("test_schema", "test_autograd_registration", "test_faketensor")
     torch.library.opcheck(aad_triton._forward, inputs, test_utils=tests)
-    torch.library.opcheck(upsample.doubled, (inputs[0],), test_utils=tests)
+    torch.library.opcheck(upsample.upsample2x, (inputs[0],), test_utils=tests)
     torch.library.opcheck(instance_norm._normalised, (inputs[0], EPSILON), test_utils=tests)

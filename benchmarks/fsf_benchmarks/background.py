@@ -7,8 +7,8 @@ import numpy as np
 import torch
 
 from fsf_benchmarks.masked import MaskedBenchmark, mean_where
-from fsframework.core.components import Dataset, Figure
-from fsframework.core.types import Batch, SwapResult
+from fsframework.core.components import Dataset, MetricInfo
+from fsframework.core.types import SwapBatch, SwapResult
 
 
 class Background(MaskedBenchmark):
@@ -20,12 +20,14 @@ class Background(MaskedBenchmark):
 
     name = "background"
     fails = "No face was found in the target, or the mask covers the whole crop."
-    figures: ClassVar = {
-        "background": Figure("", "lower", "Mean absolute difference of swap and target outside the face (0 to 255)."),
+    metrics: ClassVar = {
+        "background": MetricInfo(
+            "", "lower", "Mean absolute difference of swap and target outside the face (0 to 255)."
+        ),
     }
 
     @torch.no_grad()
-    def forward(self, swaps: Iterable[tuple[Batch, SwapResult]], faces: Dataset) -> dict[str, np.ndarray | float]:
+    def forward(self, swaps: Iterable[tuple[SwapBatch, SwapResult]], faces: Dataset) -> dict[str, np.ndarray | float]:
         found = []
         for batch, swap in swaps:
             outside = 1 - self.mask(batch.target).double()  # (B, 1, S, S)

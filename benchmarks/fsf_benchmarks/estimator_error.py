@@ -11,7 +11,7 @@ from torch import Tensor
 from fsframework.core.components import Benchmark, ComponentOptions, Dataset, Estimator
 from fsframework.core.errors import UserError
 from fsframework.core.part import Part, use
-from fsframework.core.types import Batch, Faces, SwapResult
+from fsframework.core.types import FaceBatch, SwapBatch, SwapResult
 from fsframework.faces.align import crop_box
 
 CROP = 0.96  # of the side: the smaller crop, around the centre, of which the estimator should read the same
@@ -55,7 +55,7 @@ class EstimatorError(Benchmark):
         return f"{self.name} (own network)" if trained_against in inner else self.name
 
     @torch.no_grad()
-    def forward(self, swaps: Iterable[tuple[Batch, SwapResult]], faces: Dataset) -> dict[str, np.ndarray | float]:
+    def forward(self, swaps: Iterable[tuple[SwapBatch, SwapResult]], faces: Dataset) -> dict[str, np.ndarray | float]:
         if faces is not self._faces:
             self._faces, self._known = faces, {}
         errors, noises = [], []
@@ -66,7 +66,7 @@ class EstimatorError(Benchmark):
         mirror, crop = torch.cat(noises, dim=1).nanmean(dim=1).tolist()
         return {self.quantity: torch.cat(errors).numpy(), self.noises[0]: mirror, self.noises[1]: crop}
 
-    def _targets(self, targets: Faces) -> Tensor:
+    def _targets(self, targets: FaceBatch) -> Tensor:
         """What is read from targets, their mirror images and smaller crops, (B, VIEWS, D); from each target once."""
         places = targets.index.tolist()
         new = {place: row for row, place in enumerate(places) if place not in self._known}
@@ -82,7 +82,7 @@ class EstimatorError(Benchmark):
         return torch.stack([self._known[place] for place in places])
 
     def _read(self, images: Tensor) -> Tensor:
-        return self.estimator(Faces.of(images)).double().cpu()  # (B, D)
+        return self.estimator(FaceBatch.of(images)).double().cpu()  # (B, D)
 
 
 def _distance(rows: Tensor, others: Tensor) -> Tensor:

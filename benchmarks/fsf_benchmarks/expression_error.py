@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from fsf_benchmarks.estimator_error import EstimatorError
-from fsframework.core.components import Figure
+from fsframework.core.components import MetricInfo
 from fsframework.core.part import Part, use
 
 
@@ -19,10 +19,10 @@ class ExpressionError(EstimatorError):
     quantity = "expression"
     noises = ("noise", "noise_crop")
     mirrored = (1.0,)
-    figures: ClassVar = {
-        "expression": Figure("", "lower", "L2 distance of the expression coefficients of swap and target."),
-        "noise": Figure("", "lower", "The estimator's own: distance of a target and its mirror image."),
-        "noise_crop": Figure("", "lower", "The same of a target and a crop of 96 % of its side."),
+    metrics: ClassVar = {
+        "expression": MetricInfo("", "lower", "L2 distance of the expression coefficients of swap and target."),
+        "noise": MetricInfo("", "lower", "The estimator's own: distance of a target and its mirror image."),
+        "noise_crop": MetricInfo("", "lower", "The same of a target and a crop of 96 % of its side."),
     }
 
     class Options(EstimatorError.Options):

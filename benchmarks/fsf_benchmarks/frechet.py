@@ -8,9 +8,9 @@ import torch
 from pydantic import Field
 
 from fsf_benchmarks.gallery import Gallery
-from fsframework.core.components import Benchmark, ComponentOptions, Dataset, Figure, IdentityEncoder
+from fsframework.core.components import Benchmark, ComponentOptions, Dataset, IdentityEncoder, MetricInfo
 from fsframework.core.part import Part, use
-from fsframework.core.types import Batch, Faces, SwapResult
+from fsframework.core.types import FaceBatch, SwapBatch, SwapResult
 
 
 class Frechet(Benchmark):
@@ -22,7 +22,9 @@ class Frechet(Benchmark):
     """
 
     name = "frechet"
-    figures: ClassVar = {"frechet": Figure("", "lower", "Fréchet distance of the vectors of swaps and real pictures.")}
+    metrics: ClassVar = {
+        "frechet": MetricInfo("", "lower", "Fréchet distance of the vectors of swaps and real pictures.")
+    }
 
     class Options(ComponentOptions):
         extractor: Annotated[Part, use("identity-encoders")] = Field(
@@ -45,8 +47,8 @@ class Frechet(Benchmark):
         return f"{self.name} (own network)" if own else self.name
 
     @torch.no_grad()
-    def forward(self, swaps: Iterable[tuple[Batch, SwapResult]], faces: Dataset) -> dict[str, np.ndarray | float]:
-        made = torch.cat([self.extractor(Faces.of(swap.image)).double().cpu() for _, swap in swaps]).numpy()
+    def forward(self, swaps: Iterable[tuple[SwapBatch, SwapResult]], faces: Dataset) -> dict[str, np.ndarray | float]:
+        made = torch.cat([self.extractor(FaceBatch.of(swap.image)).double().cpu() for _, swap in swaps]).numpy()
         real = self.gallery.vectors(faces, next(self.extractor.parameters()).device).double().cpu().numpy()
         return {"frechet": distance(made[np.isfinite(made).all(axis=1)], real[np.isfinite(real).all(axis=1)])}
 

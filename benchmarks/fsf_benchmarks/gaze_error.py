@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from fsf_benchmarks.estimator_error import EstimatorError
-from fsframework.core.components import Figure
+from fsframework.core.components import MetricInfo
 from fsframework.core.part import Part, use
 
 
@@ -20,10 +20,10 @@ class GazeError(EstimatorError):
     quantity = "gaze"
     noises = ("noise", "noise_crop")
     mirrored = (-1.0, 1.0)
-    figures: ClassVar = {
-        "gaze": Figure("", "lower", "Distance of the pupils' places in swap and target, in eye widths."),
-        "noise": Figure("", "lower", "The estimator's own: distance of a target and its mirror image."),
-        "noise_crop": Figure("", "lower", "The same of a target and a crop of 96 % of its side."),
+    metrics: ClassVar = {
+        "gaze": MetricInfo("", "lower", "Distance of the pupils' places in swap and target, in eye widths."),
+        "noise": MetricInfo("", "lower", "The estimator's own: distance of a target and its mirror image."),
+        "noise_crop": MetricInfo("", "lower", "The same of a target and a crop of 96 % of its side."),
     }
 
     class Options(EstimatorError.Options):

@@ -13,10 +13,10 @@ from pydantic import Field
 from torch import Tensor
 
 from fsf_benchmarks.gallery import Gallery
-from fsframework.core.components import Benchmark, ComponentOptions, Dataset, Figure, IdentityEncoder
+from fsframework.core.components import Benchmark, ComponentOptions, Dataset, IdentityEncoder, MetricInfo
 from fsframework.core.errors import UserError
 from fsframework.core.part import Part, use
-from fsframework.core.types import Batch, Faces, SwapResult
+from fsframework.core.types import FaceBatch, SwapBatch, SwapResult
 
 NEAREST = 5
 
@@ -31,11 +31,11 @@ class IdentityRetrieval(Benchmark):
 
     name = "id-retrieval"
     fails = "The judge could not embed the swap, which counts as a miss, or an original picture."
-    figures: ClassVar = {
-        "top1": Figure("%", "higher", "Swaps whose nearest original picture shows the source's person."),
-        "top5": Figure("%", "higher", "Swaps with the source's person among the five nearest original pictures."),
-        "cosine": Figure("", "higher", "Cosine of the judge's embeddings of swap and source picture."),
-        "cosine_target": Figure("", "lower", "Cosine of the judge's embeddings of swap and target picture."),
+    metrics: ClassVar = {
+        "top1": MetricInfo("%", "higher", "Swaps whose nearest original picture shows the source's person."),
+        "top5": MetricInfo("%", "higher", "Swaps with the source's person among the five nearest original pictures."),
+        "cosine": MetricInfo("", "higher", "Cosine of the judge's embeddings of swap and source picture."),
+        "cosine_target": MetricInfo("", "lower", "Cosine of the judge's embeddings of swap and target picture."),
     }
 
     class Options(ComponentOptions):
@@ -63,15 +63,15 @@ class IdentityRetrieval(Benchmark):
         return f"{self.name} (own network)" if judge == trained_against else f"{self.name} (judge: {judge})"
 
     @torch.no_grad()
-    def forward(self, swaps: Iterable[tuple[Batch, SwapResult]], faces: Dataset) -> dict[str, np.ndarray | float]:
+    def forward(self, swaps: Iterable[tuple[SwapBatch, SwapResult]], faces: Dataset) -> dict[str, np.ndarray | float]:
         people = self._people(faces)
         found = [self._judge(batch, swap, faces, people) for batch, swap in swaps]
-        return {key: torch.cat([part[key] for part in found]).double().cpu().numpy() for key in self.figures}
+        return {key: torch.cat([part[key] for part in found]).double().cpu().numpy() for key in self.metrics}
 
-    def _judge(self, batch: Batch, swap: SwapResult, faces: Dataset, people: Tensor) -> dict[str, Tensor]:
+    def _judge(self, batch: SwapBatch, swap: SwapResult, faces: Dataset, people: Tensor) -> dict[str, Tensor]:
         device = swap.image.device
         gallery, people = self.gallery.vectors(faces, device), people.to(device)
-        vectors = self.judge(Faces.of(swap.image)).float()  # (B, D)
+        vectors = self.judge(FaceBatch.of(swap.image)).float()  # (B, D)
         cosines = vectors @ gallery.T  # (B, N)
         nearest = cosines.nan_to_num(-torch.inf).topk(min(NEAREST, len(gallery)), dim=1).indices
         hits = people[nearest] == people[batch.source.index][:, None]  # (B, 5)

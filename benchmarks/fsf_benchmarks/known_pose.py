@@ -8,10 +8,10 @@ import torch
 from pydantic import Field
 
 from fsf_benchmarks.pose_error import QUANTITY
-from fsframework.core.components import Benchmark, ComponentOptions, Dataset, Estimator, Figure
+from fsframework.core.components import Benchmark, ComponentOptions, Dataset, Estimator, MetricInfo
 from fsframework.core.errors import UserError
 from fsframework.core.part import Part, use
-from fsframework.core.types import Faces
+from fsframework.core.types import FaceBatch
 from fsframework.media.tensor import to_tensor
 from fsframework.utils.environment import environment
 from fsframework.utils.progress import progress
@@ -29,8 +29,8 @@ class KnownPose(Benchmark):
     """
 
     name = "known-pose"
-    alone = True
-    figures: ClassVar[dict[str, Figure]] = {}
+    standalone = True
+    metrics: ClassVar[dict[str, MetricInfo]] = {}
 
     class Options(ComponentOptions):
         estimators: tuple[Annotated[Part, use("estimators")], ...] = Field(
@@ -77,7 +77,7 @@ def estimates(estimator: Estimator, faces: Dataset, device: torch.device) -> np.
         for start in range(0, len(faces), BATCH):
             places = range(start, min(start + BATCH, len(faces)))
             images = to_tensor(np.stack([faces[place].image for place in places]))
-            found.append(estimator(Faces.of(images.to(device))).double().cpu().numpy())
+            found.append(estimator(FaceBatch.of(images.to(device))).double().cpu().numpy())
             ticker.advance(len(places))
     return np.concatenate(found)
 

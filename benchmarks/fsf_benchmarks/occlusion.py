@@ -12,9 +12,9 @@ import torch
 from pydantic import Field
 
 from fsf_benchmarks.masked import mean_where
-from fsframework.core.components import Benchmark, ComponentOptions, Dataset, Figure
+from fsframework.core.components import Benchmark, ComponentOptions, Dataset, MetricInfo
 from fsframework.core.part import Part, use
-from fsframework.core.types import Batch, SwapResult
+from fsframework.core.types import SwapBatch, SwapResult
 
 
 class Occlusion(Benchmark):
@@ -26,9 +26,11 @@ class Occlusion(Benchmark):
 
     name = "occlusion"
     fails = "No occluder fits onto the target."
-    figures: ClassVar = {
-        "error": Figure("", "lower", "Mean absolute difference in the occluders' pixels, in grey levels (0 to 255)."),
-        "error_rest": Figure("", "lower", "The same everywhere else: much of it is the new face, as it should be."),
+    metrics: ClassVar = {
+        "error": MetricInfo(
+            "", "lower", "Mean absolute difference in the occluders' pixels, in grey levels (0 to 255)."
+        ),
+        "error_rest": MetricInfo("", "lower", "The same everywhere else: much of it is the new face, as it should be."),
     }
 
     class Options(ComponentOptions):
@@ -40,10 +42,10 @@ class Occlusion(Benchmark):
 
     options: Options
 
-    def forward(self, swaps: Iterable[tuple[Batch, SwapResult]], faces: Dataset) -> dict[str, np.ndarray | float]:
+    def forward(self, swaps: Iterable[tuple[SwapBatch, SwapResult]], faces: Dataset) -> dict[str, np.ndarray | float]:
         inside, outside = [], []
         for batch, swap in swaps:
             levels = (swap.image - batch.target.image).abs().mean(dim=1, keepdim=True) * 127.5  # (B, 1, S, S)
-            inside.append(mean_where(levels, batch.known))
-            outside.append(mean_where(levels, 1 - batch.known))
+            inside.append(mean_where(levels, batch.valid_mask))
+            outside.append(mean_where(levels, 1 - batch.valid_mask))
         return {"error": torch.cat(inside).cpu().numpy(), "error_rest": torch.cat(outside).cpu().numpy()}

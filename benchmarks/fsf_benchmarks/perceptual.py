@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from fsframework.core.components import Benchmark, ComponentOptions, Dataset, Figure
-from fsframework.core.types import Batch, SwapResult
+from fsframework.core.components import Benchmark, ComponentOptions, Dataset, MetricInfo
+from fsframework.core.types import SwapBatch, SwapResult
 from fsframework.utils.weights import below, fill_published, load_state
 
 
@@ -22,8 +22,8 @@ class Perceptual(Benchmark):
     """
 
     name = "lpips"
-    itself = True
-    figures: ClassVar = {"lpips": Figure("", "lower", "LPIPS of a picture and itself after the swap; 0 is equal.")}
+    pairing = "self"
+    metrics: ClassVar = {"lpips": MetricInfo("", "lower", "LPIPS of a picture and itself after the swap; 0 is equal.")}
 
     class Options(ComponentOptions):
         weights: Path = Field(description="State dict of torchvision's network, .pth or .safetensors.")
@@ -55,6 +55,6 @@ class Perceptual(Benchmark):
         return [name.partition(".") for name in self.net.net.state_dict()]
 
     @torch.no_grad()
-    def forward(self, swaps: Iterable[tuple[Batch, SwapResult]], faces: Dataset) -> dict[str, np.ndarray | float]:
-        found = [self.net(swap.image, batch.truth).flatten() for batch, swap in swaps]
+    def forward(self, swaps: Iterable[tuple[SwapBatch, SwapResult]], faces: Dataset) -> dict[str, np.ndarray | float]:
+        found = [self.net(swap.image, batch.ground_truth).flatten() for batch, swap in swaps]
         return {"lpips": torch.cat(found).double().cpu().numpy()}

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from fsframework.core.components import ComponentOptions, Detector, Estimator
 from fsframework.core.part import Part, use
-from fsframework.core.types import Face, Faces
+from fsframework.core.types import Face, FaceBatch
 from fsframework.faces.align import TEMPLATE, template
 from fsframework.media.tensor import to_images
 
@@ -93,7 +93,7 @@ class PnP(Estimator):
         found = [nearest([_reduced(face, factor) for face in faces], goal, size) for faces in self.detector(frames)]
         return np.stack(found)
 
-    def forward(self, faces: Faces) -> Tensor:
+    def forward(self, faces: FaceBatch) -> Tensor:
         """Poses (B, 3) in degrees, float64 on the images' device; NaN where no face was found."""
         size = faces.image.shape[-1]
         points = self.landmarks(to_images(faces.image))

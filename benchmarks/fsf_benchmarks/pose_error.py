@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from fsf_benchmarks.estimator_error import EstimatorError
-from fsframework.core.components import Figure
+from fsframework.core.components import MetricInfo
 from fsframework.core.part import Part, use
 
 QUANTITY = "pose_deg"
@@ -24,10 +24,12 @@ class PoseError(EstimatorError):
     quantity = QUANTITY
     noises = ("noise_deg", "noise_crop_deg")
     mirrored = (-1.0, 1.0, -1.0)
-    figures: ClassVar = {
-        QUANTITY: Figure("deg", "lower", "L2 distance of the head poses (yaw, pitch, roll) of swap and target."),
-        "noise_deg": Figure("deg", "lower", "The estimator's own: distance of the poses of a target and its mirror."),
-        "noise_crop_deg": Figure("deg", "lower", "The same of a target and a crop of 96 % of its side."),
+    metrics: ClassVar = {
+        QUANTITY: MetricInfo("deg", "lower", "L2 distance of the head poses (yaw, pitch, roll) of swap and target."),
+        "noise_deg": MetricInfo(
+            "deg", "lower", "The estimator's own: distance of the poses of a target and its mirror."
+        ),
+        "noise_crop_deg": MetricInfo("deg", "lower", "The same of a target and a crop of 96 % of its side."),
     }
 
     class Options(EstimatorError.Options):

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fsframework.core.bases import FromLandmarks
-from fsframework.core.types import Faces
+from fsframework.core.bases import LandmarkEstimator
+from fsframework.core.types import FaceBatch
 from fsframework.media.tensor import to_images
 
 EYES = (slice(36, 42), slice(42, 48))  # of the 68 landmarks: contours that begin at the corner on the viewer's left
@@ -17,7 +17,7 @@ WIDE, TALL = 36, 18  # pixels of the upright patch in which a pupil is looked fo
 SPAN = 1.2  # its width in units of the eye's
 
 
-class Pupils(FromLandmarks):
+class Pupils(LandmarkEstimator):
     """Both pupils' mean place between the corners of their eyes, (B, 2) in eye widths, right and down; 0 is halfway.
 
     From 68 landmarks and the picture, without weights of its own. The paper weighs the edges' directions by darkness;
@@ -27,7 +27,7 @@ class Pupils(FromLandmarks):
     name = "pupils"
     quantity = "gaze"
 
-    def forward(self, faces: Faces) -> Tensor:
+    def forward(self, faces: FaceBatch) -> Tensor:
         """Places (B, 2), float64 on the images' device; NaN where there are no landmarks."""
         pictures = zip(to_images(faces.image), self.points(faces), strict=True)
         rows = [gaze(image, points) for image, points in pictures]

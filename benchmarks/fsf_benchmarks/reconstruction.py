@@ -5,8 +5,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from fsframework.core.components import Benchmark, Dataset, Figure
-from fsframework.core.types import Batch, SwapResult
+from fsframework.core.components import Benchmark, Dataset, MetricInfo
+from fsframework.core.types import SwapBatch, SwapResult
 from fsframework.media.tensor import to_images
 
 
@@ -19,16 +19,16 @@ class Reconstruction(Benchmark):
     """
 
     name = "reconstruction"
-    itself = True
-    figures: ClassVar = {
-        "ssim": Figure("", "higher", "Structural similarity of a picture and itself after the swap; at most 1."),
-        "psnr": Figure("dB", "higher", "Peak signal-to-noise ratio of the same; 60 where nothing changed."),
+    pairing = "self"
+    metrics: ClassVar = {
+        "ssim": MetricInfo("", "higher", "Structural similarity of a picture and itself after the swap; at most 1."),
+        "psnr": MetricInfo("dB", "higher", "Peak signal-to-noise ratio of the same; 60 where nothing changed."),
     }
 
-    def forward(self, swaps: Iterable[tuple[Batch, SwapResult]], faces: Dataset) -> dict[str, np.ndarray | float]:
+    def forward(self, swaps: Iterable[tuple[SwapBatch, SwapResult]], faces: Dataset) -> dict[str, np.ndarray | float]:
         ssim, psnr = [], []
         for batch, swap in swaps:
-            for image, truth in zip(to_images(swap.image), to_images(batch.truth), strict=True):
+            for image, truth in zip(to_images(swap.image), to_images(batch.ground_truth), strict=True):
                 ssim.append(similarity(image, truth))
                 psnr.append(signal_to_noise(image, truth))
         return {"ssim": np.array(ssim), "psnr": np.array(psnr)}

@@ -8,8 +8,8 @@ import torch
 
 from fsf_benchmarks.masked import MaskedBenchmark, mean_where
 from fsf_benchmarks.reconstruction import similarity
-from fsframework.core.components import Dataset, Figure
-from fsframework.core.types import Batch, SwapResult
+from fsframework.core.components import Dataset, MetricInfo
+from fsframework.core.types import SwapBatch, SwapResult
 from fsframework.media.tensor import to_images
 
 
@@ -23,15 +23,15 @@ class SamePerson(MaskedBenchmark):
     """
 
     name = "same-person"
-    partners = True
+    pairing = "same_identity"
     fails = "The target's person has no other picture, or no face was found in the target."
-    figures: ClassVar = {
-        "error": Figure("", "lower", "Mean absolute difference of swap and target in the face (0 to 255)."),
-        "ssim": Figure("", "higher", "Structural similarity of swap and target, whole crops; at most 1."),
+    metrics: ClassVar = {
+        "error": MetricInfo("", "lower", "Mean absolute difference of swap and target in the face (0 to 255)."),
+        "ssim": MetricInfo("", "higher", "Structural similarity of swap and target, whole crops; at most 1."),
     }
 
     @torch.no_grad()
-    def forward(self, swaps: Iterable[tuple[Batch, SwapResult]], faces: Dataset) -> dict[str, np.ndarray | float]:
+    def forward(self, swaps: Iterable[tuple[SwapBatch, SwapResult]], faces: Dataset) -> dict[str, np.ndarray | float]:
         errors, ssim = [], []
         for batch, swap in swaps:
             alone = (batch.source.index == batch.target.index).cpu().numpy()  # nobody else to swap with

@@ -6,8 +6,8 @@ from typing import ClassVar
 import cv2
 import numpy as np
 
-from fsframework.core.components import Benchmark, Dataset, Figure
-from fsframework.core.types import Batch, SwapResult
+from fsframework.core.components import Benchmark, Dataset, MetricInfo
+from fsframework.core.types import SwapBatch, SwapResult
 from fsframework.media.tensor import to_images
 
 INSIDE = (0.25, 0.85)  # of the crop's side: the part of an aligned crop that is face
@@ -23,11 +23,11 @@ class Sharpness(Benchmark):
 
     name = "sharpness"
     fails = "The target has no edges."
-    figures: ClassVar = {
-        "sharpness": Figure("", "higher", "Mean absolute Laplacian of the swap's face over that of the target's."),
+    metrics: ClassVar = {
+        "sharpness": MetricInfo("", "higher", "Mean absolute Laplacian of the swap's face over that of the target's."),
     }
 
-    def forward(self, swaps: Iterable[tuple[Batch, SwapResult]], faces: Dataset) -> dict[str, np.ndarray | float]:
+    def forward(self, swaps: Iterable[tuple[SwapBatch, SwapResult]], faces: Dataset) -> dict[str, np.ndarray | float]:
         shares = []
         for batch, swap in swaps:
             for image, target in zip(to_images(swap.image), to_images(batch.target.image), strict=True):

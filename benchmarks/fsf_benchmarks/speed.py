@@ -41,8 +41,8 @@ class Speed(Benchmark):
     """
 
     name = "speed"
-    alone = True
-    figures = {}  # noqa: RUF012
+    standalone = True
+    metrics = {}  # noqa: RUF012
 
     class Options(ComponentOptions):
         size: int = Field(64, description="Side of the crops in pixels.")
@@ -58,16 +58,18 @@ class Speed(Benchmark):
             ("step", "swap", "detection", "alignment", "pasting", "data", "start"), description="What is timed."
         )
         bf16: bool | None = Field(None, description="Also under bfloat16; null: where the device has it.")
-        recompute: bool = Field(False, description="Also with the generator's option `recompute`.")
-        free_gradients: bool = Field(
+        activation_checkpointing: bool = Field(
+            False, description="Also with the generator's option `activation_checkpointing`."
+        )
+        optimizer_in_backward: bool = Field(
             False,
-            description="Also with a stage's option `free_gradients`, under bfloat16 where it is; beside `recompute`, "
-            "with both, too.",
+            description="Also with a stage's option `optimizer_in_backward`, under bfloat16 where it is; beside "
+            "`activation_checkpointing`, with both, too.",
         )
         compiled: bool = Field(
             False, description="Also with all networks compiled by torch.compile, under bfloat16 where it is."
         )
-        recorded: bool = Field(
+        cuda_graph: bool = Field(
             False, description="On GPUs, also with a step's work recorded and replayed, under bfloat16 where it is."
         )
         without: tuple[
@@ -125,8 +127,13 @@ class Speed(Benchmark):
         """The implementations by name, first the one that ratios refer to."""
         options = self.options
         settings = {key: getattr(options, key) for key in ("size", "width", "batch")}
-        settings |= {"device": str(device), "threads": torch.get_num_threads(), "bf16": False, "recompute": False}
-        settings |= {"free_gradients": False, "compiled": False, "recorded": False, "without": ""}
+        settings |= {
+            "device": str(device),
+            "threads": torch.get_num_threads(),
+            "bf16": False,
+            "activation_checkpointing": False,
+        }
+        settings |= {"optimizer_in_backward": False, "compiled": False, "cuda_graph": False, "without": ""}
         bf16 = has_bf16(device) if options.bf16 is None else options.bf16
         found: dict[str, Implementation] = {}
         if options.against is None:
@@ -136,20 +143,22 @@ class Speed(Benchmark):
             found[f"{options.against} fp32"] = Implementation({**settings, "way": "ours"}, code)
         ours = {**settings, "way": "ours"}
         found[OURS] = Implementation(ours)
-        if options.recompute:
-            found[f"{OURS} recompute"] = Implementation({**ours, "recompute": True})
+        if options.activation_checkpointing:
+            found[f"{OURS} recompute"] = Implementation({**ours, "activation_checkpointing": True})
         if bf16:
             if options.against is None:
                 found["plain bf16"] = Implementation({**settings, "way": "plain", "bf16": True})
             found["ours bf16"] = Implementation({**ours, "bf16": True})
         fastest = "ours bf16" if bf16 else OURS
-        if options.free_gradients:
-            freeing = {**ours, "bf16": bf16, "free_gradients": True}
-            found[f"{fastest} free_gradients"] = Implementation(freeing)
-            if options.recompute:
-                found[f"{fastest} free_gradients recompute"] = Implementation({**freeing, "recompute": True})
-        if options.recorded:
-            found[f"{fastest} recorded"] = Implementation({**ours, "bf16": bf16, "recorded": True})
+        if options.optimizer_in_backward:
+            freeing = {**ours, "bf16": bf16, "optimizer_in_backward": True}
+            found[f"{fastest} optimizer_in_backward"] = Implementation(freeing)
+            if options.activation_checkpointing:
+                found[f"{fastest} optimizer_in_backward recompute"] = Implementation(
+                    {**freeing, "activation_checkpointing": True}
+                )
+        if options.cuda_graph:
+            found[f"{fastest} cuda_graph"] = Implementation({**ours, "bf16": bf16, "cuda_graph": True})
         if options.compiled:
             found[f"{fastest} compiled"] = Implementation({**ours, "bf16": bf16, "compiled": True})
         for measure in options.without:
@@ -234,7 +243,15 @@ class Implementation:
     def does(self, tasks: Iterable[str]) -> list[str]:
         """Those of some tasks that are its own: variants differ in what networks do."""
         special = any(
-            self.settings[key] for key in ("bf16", "recompute", "free_gradients", "compiled", "recorded", "without")
+            self.settings[key]
+            for key in (
+                "bf16",
+                "activation_checkpointing",
+                "optimizer_in_backward",
+                "compiled",
+                "cuda_graph",
+                "without",
+            )
         )
         only_networks = self.settings["way"] == "plain" or special
         return [task for task in tasks if task in OF_NETWORKS or not only_networks]

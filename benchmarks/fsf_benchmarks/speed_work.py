@@ -31,7 +31,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from fsframework.core.part import part
 from fsframework.core.swapper import Swapper
-from fsframework.core.types import Batch, Faces, SwapResult
+from fsframework.core.types import FaceBatch, SwapBatch, SwapResult
 from fsframework.data.collate import collate
 from fsframework.faces.align import align, paste, soft_mask
 
@@ -51,13 +51,13 @@ class Work:
         Side of the crops, factor of the channels, pairs at once.
     bf16:
         Whether networks run under bfloat16 autocast.
-    recompute:
+    activation_checkpointing:
         Whether the generator's blocks are computed again in the backward pass.
-    free_gradients:
+    optimizer_in_backward:
         Whether weights are updated in the backward pass.
     compiled:
         Whether both networks are compiled by torch.compile.
-    recorded:
+    cuda_graph:
         Whether a step's work is recorded once and replayed, on GPUs.
     without:
         What to leave out of "ours"; "" nothing. `Speed.Options` lists what can be.
@@ -72,10 +72,10 @@ class Work:
         width: float,
         batch: int,
         bf16: bool,
-        recompute: bool,
-        free_gradients: bool,
+        activation_checkpointing: bool,
+        optimizer_in_backward: bool,
         compiled: bool,
-        recorded: bool,
+        cuda_graph: bool,
         without: str,
         device: str,
         threads: int,
@@ -83,8 +83,8 @@ class Work:
         torch.set_num_threads(threads)
         self.keeps = False  # whether weights stay as they are
         self.way, self.size, self.width, self.batch_size, self.device = way, size, width, batch, torch.device(device)
-        self.recompute, self.free_gradients = recompute, free_gradients
-        self.compiled, self.recorded, self.without = compiled, recorded, without
+        self.activation_checkpointing, self.optimizer_in_backward = activation_checkpointing, optimizer_in_backward
+        self.compiled, self.cuda_graph, self.without = compiled, cuda_graph, without
         self.precision = torch.autocast(self.device.type, torch.bfloat16) if bf16 else nullcontext()
         torch.backends.cudnn.allow_tf32 = way != "plain"  # torch's default; the plain reference is what it says, fp32
         if without in ("winograd", "aad", "instance_norm", "triton"):
@@ -101,10 +101,10 @@ class Work:
     @staticmethod
     def _keep_memory() -> None:
         try:
-            from fsframework.ops.allocator import keep_memory
+            from fsframework.ops.allocator import retain_freed_memory
         except ImportError:  # an older commit
             return
-        keep_memory()
+        retain_freed_memory()
 
     @cached_property
     def networks(self) -> tuple[Swapper, list[Any], list[torch.optim.Adam]]:
@@ -113,7 +113,7 @@ class Work:
         identity = part("identity-encoders", "dlib-resnet").build()
         identity.load()
         attributes = part("attribute-encoders", "aei-attributes", width=self.width).build(self.size)
-        more = {"recompute": True} if self.recompute else {}
+        more = {"activation_checkpointing": True} if self.activation_checkpointing else {}
         options = part("generators", "aad-generator", width=self.width, **more)
         generator = options.build(self.size, identity.dim, attributes.channels)
         if self.way == "plain":
@@ -149,15 +149,15 @@ class Work:
         return torch.contiguous_format if self.way == "plain" else torch.channels_last
 
     @cached_property
-    def pairs(self) -> tuple[Batch, Tensor]:
+    def pairs(self) -> tuple[SwapBatch, Tensor]:
         """Pairs of random pictures, and embeddings for them."""
         numbers = torch.Generator().manual_seed(0)
         image = torch.rand(self.batch_size, 3, self.size, self.size, generator=numbers) * 2 - 1
         source, target = (
-            Faces.of(each.to(self.device).contiguous(memory_format=self._order)) for each in (image, image.flip(0))
+            FaceBatch.of(each.to(self.device).contiguous(memory_format=self._order)) for each in (image, image.flip(0))
         )
         z_id = F.normalize(torch.randn(self.batch_size, 128, generator=numbers)).to(self.device)
-        return Batch.of(source, target), z_id
+        return SwapBatch.of(source, target), z_id
 
     def step(self) -> int:
         """A training step: both networks against four losses, and the discriminator's turn."""
@@ -167,7 +167,7 @@ class Work:
     @cached_property
     def work(self) -> Callable[[], Tensor]:
         """What a step does, perhaps by a recording of it."""
-        if not self.recorded:
+        if not self.cuda_graph:
             return self._step
         from fsframework.training.cuda_graph import Recorded, recordable
 
@@ -200,13 +200,13 @@ class Work:
             return
         self.keeps = keep
         try:
-            from fsframework.ops.conv import keep_weights
+            from fsframework.ops.conv import cache_weights
         except ImportError:  # an older commit
             return
-        keep_weights(self.networks[0], keep)
+        cache_weights(self.networks[0], keep)
 
     def _descend(self, optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
-        if self.free_gradients:
+        if self.optimizer_in_backward:
             from fsframework.training.optim import stepping
 
             with stepping(optimizer):

@@ -6,8 +6,8 @@ from typing import Any, ClassVar
 import cv2
 import numpy as np
 
-from fsframework.core.components import Benchmark, Dataset, Figure
-from fsframework.core.types import Batch, SwapResult
+from fsframework.core.components import Benchmark, Dataset, MetricInfo
+from fsframework.core.types import SwapBatch, SwapResult
 from fsframework.media.tensor import to_images
 
 
@@ -22,11 +22,13 @@ class Stability(Benchmark):
 
     name = "stability"
     fails = "The target is no frame of a video, or no neighbouring frame of it is swapped with the same person."
-    figures: ClassVar = {
-        "flicker": Figure("", "lower", "Warping error of two frames of the swap less that of the target's (0 to 255)."),
+    metrics: ClassVar = {
+        "flicker": MetricInfo(
+            "", "lower", "Warping error of two frames of the swap less that of the target's (0 to 255)."
+        ),
     }
 
-    def forward(self, swaps: Iterable[tuple[Batch, SwapResult]], faces: Dataset) -> dict[str, np.ndarray | float]:
+    def forward(self, swaps: Iterable[tuple[SwapBatch, SwapResult]], faces: Dataset) -> dict[str, np.ndarray | float]:
         frames: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]] = {}  # by person and target's place
         order: list[tuple[int, int]] = []
         for batch, swap in swaps:
@@ -38,7 +40,7 @@ class Stability(Benchmark):
 
     def _flicker(self, frames: dict[Any, tuple[np.ndarray, np.ndarray]], key: tuple[int, int], faces: Dataset) -> float:
         person, place = key
-        following = faces.neighbour(place)
+        following = faces.next_frame(place)
         if following is None or (person, following) not in frames:
             return float("nan")
         (swap, target), (next_swap, next_target) = frames[key], frames[person, following]

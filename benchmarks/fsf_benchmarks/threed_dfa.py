@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from fsframework.core.components import ComponentOptions, Estimator
 from fsframework.core.errors import UserError
-from fsframework.core.types import Faces
+from fsframework.core.types import FaceBatch
 from fsframework.faces.align import crop_box
 from fsframework.utils.weights import fill, load_state
 
@@ -112,7 +112,7 @@ class ThreeDDFA(Estimator):
             x = layer(x)  # at last (B, 512, 4, 4)
         return self.fc_param(x.mean(dim=(2, 3)))
 
-    def forward(self, faces: Faces) -> Tensor:
+    def forward(self, faces: FaceBatch) -> Tensor:
         """Poses (B, 3) in degrees, float64 on the images' device."""
         numbers = self.deviations(faces.image) * self.std + self.mean
         return angles(numbers[:, :POSE].double().reshape(-1, 3, 4)[:, :, :3])
@@ -127,7 +127,7 @@ class ThreeDDFAExpression(ThreeDDFA):
     name = "3ddfa-expression"
     quantity = "expression"
 
-    def forward(self, faces: Faces) -> Tensor:
+    def forward(self, faces: FaceBatch) -> Tensor:
         """Coefficients (B, 10), float64 on the images' device."""
         return self.deviations(faces.image)[:, -EXPRESSION:].double()
 

@@ -12,10 +12,10 @@ from fsf_benchmarks.masked import mean_where
 from fsf_benchmarks.pnp import PnP
 from fsf_benchmarks.pose_error import QUANTITY
 from fsf_benchmarks.reconstruction import similarity
-from fsframework.core.components import Benchmark, ComponentOptions, Dataset, Estimator, Figure
+from fsframework.core.components import Benchmark, ComponentOptions, Dataset, Estimator, MetricInfo
 from fsframework.core.errors import UserError
 from fsframework.core.part import Part, use
-from fsframework.core.types import Batch, Faces, SwapResult
+from fsframework.core.types import FaceBatch, SwapBatch, SwapResult
 from fsframework.media.tensor import to_images
 
 
@@ -29,20 +29,20 @@ class TrueSwap(Benchmark):
     """
 
     name = "true-swap"
-    figures: ClassVar = {
-        "error": Figure("", "lower", "Mean absolute difference to the true swap in its face, in grey levels."),
-        "error_toned": Figure(
+    metrics: ClassVar = {
+        "error": MetricInfo("", "lower", "Mean absolute difference to the true swap in its face, in grey levels."),
+        "error_toned": MetricInfo(
             "", "lower", "The same once the swap's face has the true one's mean and deviation in each colour."
         ),
-        "error_rest": Figure("", "lower", "The same everywhere else: hair, neck, background."),
-        "psnr": Figure("dB", "higher", "Peak signal-to-noise ratio in the face; 60 where it is the true swap's."),
-        "ssim": Figure("", "higher", "Structural similarity to the true swap, of the whole crop; at most 1."),
-        QUANTITY: Figure("deg", "lower", "L2 distance of the swap's estimated pose and the known one."),
-        "pose_own_deg": Figure("deg", "lower", "The same of the true swap: the estimator's own error."),
-        "landmarks": Figure(
+        "error_rest": MetricInfo("", "lower", "The same everywhere else: hair, neck, background."),
+        "psnr": MetricInfo("dB", "higher", "Peak signal-to-noise ratio in the face; 60 where it is the true swap's."),
+        "ssim": MetricInfo("", "higher", "Structural similarity to the true swap, of the whole crop; at most 1."),
+        QUANTITY: MetricInfo("deg", "lower", "L2 distance of the swap's estimated pose and the known one."),
+        "pose_own_deg": MetricInfo("deg", "lower", "The same of the true swap: the estimator's own error."),
+        "landmarks": MetricInfo(
             "", "lower", "Mean distance of the swap's five landmarks and those known, in % of the side."
         ),
-        "landmarks_own": Figure("", "lower", "The same of the true swap: the detector's own error."),
+        "landmarks_own": MetricInfo("", "lower", "The same of the true swap: the detector's own error."),
     }
 
     class Options(ComponentOptions):
@@ -71,26 +71,28 @@ class TrueSwap(Benchmark):
         self.finder.load()
 
     @torch.no_grad()
-    def forward(self, swaps: Iterable[tuple[Batch, SwapResult]], faces: Dataset) -> dict[str, np.ndarray | float]:
+    def forward(self, swaps: Iterable[tuple[SwapBatch, SwapResult]], faces: Dataset) -> dict[str, np.ndarray | float]:
         if faces is not self._faces:
             self._faces, self._own = faces, {}
-        found: dict[str, list[np.ndarray]] = {key: [] for key in self.figures}
+        found: dict[str, list[np.ndarray]] = {key: [] for key in self.metrics}
         for batch, swap in swaps:
             pairs = list(zip(batch.source.index.tolist(), batch.target.index.tolist(), strict=True))
-            inside = torch.from_numpy(np.stack([self._known(faces, "mask", *pair) for pair in pairs])).to(batch.known)
-            difference = (swap.image - batch.truth) * 127.5  # (B, 3, S, S)
+            inside = torch.from_numpy(np.stack([self._known(faces, "mask", *pair) for pair in pairs])).to(
+                batch.valid_mask
+            )
+            difference = (swap.image - batch.ground_truth) * 127.5  # (B, 3, S, S)
             found["error"].append(mean(difference.abs(), inside))
             found["error_toned"].append(
-                mean((toned(swap.image, batch.truth, inside) - batch.truth).abs() * 127.5, inside)
+                mean((toned(swap.image, batch.ground_truth, inside) - batch.ground_truth).abs() * 127.5, inside)
             )
             found["error_rest"].append(mean(difference.abs(), 1 - inside))
             squares = mean(difference.square(), inside)
             found["psnr"].append(np.minimum(60, 10 * np.log10(255**2 / squares.clip(min=1e-9))))
-            images, truths = to_images(swap.image), to_images(batch.truth)
+            images, truths = to_images(swap.image), to_images(batch.ground_truth)
             found["ssim"].append(np.array([similarity(*both) for both in zip(images, truths, strict=True)]))
             if new := [row for row, pair in enumerate(pairs) if pair not in self._own]:
                 some = [pairs[row] for row in new]
-                self._own |= zip(some, self._errors(batch.truth[new], some, faces), strict=True)
+                self._own |= zip(some, self._errors(batch.ground_truth[new], some, faces), strict=True)
             own = np.array([self._own[pair] for pair in pairs])
             for kind, errors in (("", self._errors(swap.image, pairs, faces)), ("_own", own)):
                 found[f"pose{kind}_deg"].append(errors[:, 0])
@@ -100,15 +102,15 @@ class TrueSwap(Benchmark):
     def _errors(self, images: Tensor, pairs: list[tuple[int, int]], faces: Dataset) -> np.ndarray:
         """What the estimators make (B, 2) of pictures of the pairs' swaps: degrees, and % of the side."""
         poses = np.stack([self._known(faces, QUANTITY, *pair) for pair in pairs])
-        points = np.stack([sample.landmarks for pair in pairs if (sample := faces.swapped(*pair))])
-        turned = self.estimator(Faces.of(images)).double().cpu().numpy() - poses
+        points = np.stack([sample.landmarks for pair in pairs if (sample := faces.ground_truth_swap(*pair))])
+        turned = self.estimator(FaceBatch.of(images)).double().cpu().numpy() - poses
         moved = (self.finder.landmarks(to_images(images)) - points) / images.shape[-1]
         return np.stack([np.linalg.norm(turned, axis=1), 100 * np.linalg.norm(moved, axis=2).mean(axis=1)], axis=1)
 
     def _known(self, faces: Dataset, quantity: str, source: int, target: int) -> np.ndarray:
         """What is known of a true swap. Raises UserError if nothing is."""
         value = faces.expected(quantity, source, target)
-        if value is None or faces.swapped(source, target) is None:
+        if value is None or faces.ground_truth_swap(source, target) is None:
             remedy = "evaluate with --set 'evaluation.data={use: rendered-heads}' --set evaluation.pairs=200"
             raise UserError(f"{self.name}: these data know no true swaps; {remedy}")
         return value

@@ -31,8 +31,8 @@ class Verification(Benchmark):
     """
 
     name = "verification"
-    alone = True
-    figures: ClassVar = {}
+    standalone = True
+    metrics: ClassVar = {}
 
     class Options(ComponentOptions):
         judge: Annotated[Part, use("identity-encoders")] = Field(description="The recogniser that is measured.")

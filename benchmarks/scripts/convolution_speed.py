@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from fsframework.ops import conv
-from fsframework.ops.allocator import keep_memory
+from fsframework.ops.allocator import retain_freed_memory
 from fsframework.ops.conv import Conv2d
 from fsframework.utils.environment import of_script
 from fsframework.utils.files import write_text
@@ -42,7 +42,7 @@ WAYS = {  # the thresholds that force a way
 @click.option("--rounds", default=7, show_default=True, help="Timed rounds, after two that are not.")
 @click.option("--save", is_flag=True, help="Write the figures to benchmarks/results.")
 def main(rounds: int, save: bool) -> None:
-    keep_memory()
+    retain_freed_memory()
     rows = [measure(layer, rounds) for layer in LAYERS]
     if save:
         result = {

@@ -19,7 +19,7 @@ import torch
 from skimage.color import rgb2lab
 
 from fsframework.core.components import Dataset
-from fsframework.core.types import Faces
+from fsframework.core.types import FaceBatch
 from fsframework.evaluation.protocol import Protocol
 from fsframework.media.tensor import to_tensor
 from fsframework.models import store
@@ -88,7 +88,9 @@ def yaws(recipe: Recipe, faces: Dataset, places: list[int]) -> np.ndarray:
     once = sorted(set(places))
     batches = [once[start : start + BATCH] for start in range(0, len(once), BATCH)]
     with torch.no_grad():
-        found = [estimator(Faces.of(to_tensor(np.stack([faces[p].image for p in batch]))))[:, 0] for batch in batches]
+        found = [
+            estimator(FaceBatch.of(to_tensor(np.stack([faces[p].image for p in batch]))))[:, 0] for batch in batches
+        ]
     of_place = dict(zip(once, torch.cat(found).tolist(), strict=True))
     return np.array([of_place[place] for place in places])
 

@@ -96,7 +96,7 @@ def recipe(folder: Path) -> Path:
                 "pairs": {"same": 0.2, "same_person": 0.3},
                 "losses": [{"use": "attribute"}, {"use": "identity"}, {"use": "reconstruction"}],
                 "optimizer": {"lr": 1e-4},
-                "embeddings": "every-step",
+                "precompute_embeddings": False,
                 "steps": 1,
                 "batch_size": 32,
             }

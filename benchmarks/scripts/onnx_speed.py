@@ -20,10 +20,10 @@ import torch
 from torch import Tensor
 
 from fsframework.core.swapper import Swapper
-from fsframework.core.types import Batch, Faces
+from fsframework.core.types import FaceBatch, SwapBatch
 from fsframework.models import store
 from fsframework.models.onnx_runtime import run, session
-from fsframework.ops.allocator import keep_memory
+from fsframework.ops.allocator import retain_freed_memory
 from fsframework.utils.environment import of_script
 from fsframework.utils.files import write_text
 
@@ -37,7 +37,7 @@ RESULT = Path(__file__).parent / "results" / "onnx_speed.json"
 @click.option("--rounds", default=9, show_default=True, help="Timed rounds, after two that are not.")
 @click.option("--save", is_flag=True, help="Write the figures to benchmarks/results.")
 def main(model: str, threads: tuple[int, ...], batches: tuple[int, ...], rounds: int, save: bool) -> None:
-    keep_memory()
+    retain_freed_memory()
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "swap.onnx"
         store.export(model, file)
@@ -83,8 +83,8 @@ def measure(model: str, file: Path, threads: int, batches: tuple[int, ...], roun
 def ways_of(by_torch: Swapper, by_onnx: Swapper, whole: Any, size: int, count: int) -> dict[str, Callable[[], Tensor]]:
     """What is timed, by name."""
     crops = torch.rand(2, count, 3, size, size, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    source, target = Faces.of(crops[0]), Faces.of(crops[1])
-    batch, z_id = Batch.of(source, target), by_torch.identity(source)
+    source, target = FaceBatch.of(crops[0]), FaceBatch.of(crops[1])
+    batch, z_id = SwapBatch.of(source, target), by_torch.identity(source)
     return {
         "torch_swap": lambda: by_torch(batch, z_id).image,
         "onnx_swap": lambda: by_onnx(batch, z_id).image,

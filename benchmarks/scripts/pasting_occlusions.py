@@ -26,8 +26,8 @@ from torch.nn import functional as F
 from fsframework.core.components import IdentityEncoder
 from fsframework.core.errors import UserError
 from fsframework.core.part import part
-from fsframework.core.types import Batch, Faces, Sample
-from fsframework.faces.paste import LANDMARKS, OCCLUSIONS, OVAL, Paster, Pasting
+from fsframework.core.types import FaceBatch, Sample, SwapBatch
+from fsframework.faces.paste import LANDMARKS, OCCLUSIONS, OVAL, Compositor, PasteOptions
 from fsframework.media.tensor import to_images, to_tensor
 from fsframework.models import store
 from fsframework.utils.environment import of_script
@@ -48,12 +48,12 @@ def samples(place: Path | None, split: str, count: int, size: int) -> list[tuple
         (covered[int(s)], covered.inner[int(t)], covered.target(int(t), np.random.default_rng(int(t))))
         for s, t in zip(sources, targets, strict=True)
     ]
-    return [each for each in found if each[2].known is not None]
+    return [each for each in found if each[2].valid_mask is not None]
 
 
-def as_faces(found: list[Sample]) -> Faces:
+def as_faces(found: list[Sample]) -> FaceBatch:
     landmarks = np.stack([each.landmarks for each in found])
-    return Faces.of(to_tensor(np.stack([each.image for each in found])), torch.from_numpy(landmarks).float())
+    return FaceBatch.of(to_tensor(np.stack([each.image for each in found])), torch.from_numpy(landmarks).float())
 
 
 def pasted(swaps: np.ndarray, targets: np.ndarray, masks: np.ndarray) -> np.ndarray:
@@ -72,17 +72,17 @@ def measure(place: Path | None, split: str, count: int, more: list[str]) -> list
     judge.load()
     found = samples(place, split, count, trained.recipe.size)
     source = as_faces([each[0] for each in found])
-    known = np.stack([each[2].known for each in found if each[2].known is not None])
-    pastings = [Pasting(mask, "none", keep=keep) for mask in (OVAL, LANDMARKS) for keep in ("nothing", OCCLUSIONS)]
-    pasters = {f"{each.mask}, {each.keep}": Paster(each, trained.recipe.size) for each in pastings}
-    for pasting in (Pasting(mask, "none") for mask in more):
-        named = pasting.finder()
-        pasters[f"{named.name if named else OVAL}, nothing"] = Paster(pasting, trained.recipe.size)
+    known = np.stack([each[2].valid_mask for each in found if each[2].valid_mask is not None])
+    pastings = [PasteOptions(mask, "none", keep=keep) for mask in (OVAL, LANDMARKS) for keep in ("nothing", OCCLUSIONS)]
+    pasters = {f"{each.mask}, {each.keep}": Compositor(each, trained.recipe.size) for each in pastings}
+    for pasting in (PasteOptions(mask, "none") for mask in more):
+        named = pasting.mask_estimator()
+        pasters[f"{named.name if named else OVAL}, nothing"] = Compositor(pasting, trained.recipe.size)
     rows: dict[str, dict[str, Any]] = {name: {"way": name} for name in [*pasters, TRUTH]}
     for covered in (True, False):
         target = as_faces([each[2 if covered else 1] for each in found])
-        result = swapper(Batch.of(source, target))
-        itself = to_images(swapper.draft(Batch.of(target, target), z_att=result.z_att).image)
+        result = swapper(SwapBatch.of(source, target))
+        itself = to_images(swapper.coarse(SwapBatch.of(target, target), z_att=result.z_att).image)
         swaps, shown = to_images(result.image), to_images(target.image)
         masks = {
             name: np.stack([mask for _, mask in paster(swaps, shown, target, None, itself if paster.hull else None)])
@@ -92,7 +92,7 @@ def measure(place: Path | None, split: str, count: int, more: list[str]) -> list
         masks[TRUTH] = masks["oval, nothing"] * (1 - hidden if covered else 1)
         for name, row in rows.items():
             made = pasted(swaps, shown, masks[name])
-            faces = Faces.of(to_tensor(made), target.landmarks)
+            faces = FaceBatch.of(to_tensor(made), target.landmarks)
             row["cosine_covered" if covered else "cosine_clear"] = likeness(swapper.identity, faces, source)
             if covered:
                 error = np.abs(made.astype(float) - shown).mean(axis=3)
@@ -102,7 +102,7 @@ def measure(place: Path | None, split: str, count: int, more: list[str]) -> list
     return [row | {"pairs": len(found)} for row in rows.values()]
 
 
-def likeness(encoder: IdentityEncoder, ones: Faces, others: Faces) -> float:
+def likeness(encoder: IdentityEncoder, ones: FaceBatch, others: FaceBatch) -> float:
     """Mean cosine of embeddings."""
     first, second = encoder(ones), encoder(others)
     cosine: Tensor = F.cosine_similarity(first, second)

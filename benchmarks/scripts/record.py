@@ -85,9 +85,9 @@ def result(run: Path, command: str, note: str) -> dict[str, Any]:
 
 
 def grid(samples: Path) -> np.ndarray:
-    """A run's samples as one picture: source, target, draft and swap below each other, each twice as large."""
+    """A run's samples as one picture: source, target, coarse and final swap below each other, each twice as large."""
     rows = []
-    for kind in ("source", "target", "draft", "swap"):
+    for kind in ("source", "target", "coarse", "swap"):
         images = [read_image(file) for file in sorted(samples.glob(f"*_{kind}.png"))]
         if images:
             row = np.hstack([np.pad(image, ((2, 2), (2, 2), (0, 0)), constant_values=255) for image in images])

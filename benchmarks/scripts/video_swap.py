@@ -21,11 +21,11 @@ import torch
 from synthetic_video import RATE, make_video, scene
 
 from fsframework.data.samples import somebody
-from fsframework.inference.assignment import Who
-from fsframework.inference.face_swapper import Converter, Source
+from fsframework.inference.assignment import FaceAssignment
+from fsframework.inference.face_swapper import FaceSwapper, SourceIdentity
 from fsframework.inference.video import painted, plan, swap_video
 from fsframework.media.video_io import probe, read, write
-from fsframework.provenance.options import Marking
+from fsframework.provenance.options import ProvenanceOptions
 from fsframework.provenance.verify import verify
 from fsframework.provenance.watermark import read as read_watermark
 from fsframework.utils.environment import environment
@@ -33,7 +33,7 @@ from fsframework.utils.files import write_text
 
 SIZE = (640, 480)
 ROUNDS = 3
-PLAIN = Marking(provenance=False)
+PLAIN = ProvenanceOptions(provenance=False)
 
 
 def large(number: int) -> np.ndarray:
@@ -41,10 +41,10 @@ def large(number: int) -> np.ndarray:
     return cv2.resize(scene(number), SIZE, interpolation=cv2.INTER_CUBIC)
 
 
-def one_by_one(converter: Converter, source: Source, film: Path, out: Path) -> None:
+def one_by_one(converter: FaceSwapper, source: SourceIdentity, film: Path, out: Path) -> None:
     """Every frame by itself."""
     video = probe(film)
-    write(out, video, (converter.put(source, frame, "frame") for frame in read(video)))
+    write(out, video, (converter.swap_into(source, frame, "frame") for frame in read(video)))
 
 
 def packets(file: Path) -> list[bytes]:
@@ -53,13 +53,13 @@ def packets(file: Path) -> list[bytes]:
         return [bytes(packet) for packet in container.demux(audio=0) if packet.size]
 
 
-def steadiness(converter: Converter, source: Source, folder: Path) -> float:
+def steadiness(converter: FaceSwapper, source: SourceIdentity, folder: Path) -> float:
     """Mean change of the pasted region from frame to frame, in units of the still film's own."""
     rng = np.random.default_rng(0)
     still = large(0).astype(float)
     frames = [np.clip(still + rng.normal(0, 5, still.shape), 0, 255).astype(np.uint8) for _ in range(4 * RATE)]
     video = probe(make_video(folder / "still.mp4", frames, sound=False))
-    tracks, sources = plan(converter, Who("largest", source), video, None)
+    tracks, sources = plan(converter, FaceAssignment("largest", source), video, None)
     before = np.stack(list(read(video)))
     after = np.stack(list(painted(converter, video, tracks, sources, 0, len(frames))))
     inside = (before != after).any(axis=(0, 3))
@@ -71,10 +71,10 @@ def steadiness(converter: Converter, source: Source, folder: Path) -> float:
 
 def measure(seconds: int, folder: Path) -> dict[str, Any]:
     """All figures."""
-    converter = Converter(device="cpu")
+    converter = FaceSwapper(device="cpu")
     source = converter.source(somebody(), "source")
     film = make_video(folder / "film.mp4", [large(number) for number in range(seconds * RATE)])
-    who, count = Who("largest", source), seconds * RATE
+    who, count = FaceAssignment("largest", source), seconds * RATE
     times: dict[str, list[float]] = {"fsf swap": [], "frame by frame": []}
     for turn in range(ROUNDS):
         start = time.perf_counter()
@@ -84,7 +84,7 @@ def measure(seconds: int, folder: Path) -> dict[str, Any]:
         times["fsf swap"].append(between - start)
         times["frame by frame"].append(time.perf_counter() - between)
     start = time.perf_counter()
-    swap_video(converter, who, film, folder / "marked.mp4", {}, Marking())
+    swap_video(converter, who, film, folder / "marked.mp4", {}, ProvenanceOptions())
     marked = time.perf_counter() - start
     report = verify(folder / "marked.mp4")
     frames = list(read(probe(folder / "marked.mp4")))

@@ -43,11 +43,11 @@ def run(
     """
     if resume and overwrite:
         raise click.UsageError("--resume and --overwrite exclude each other.")
-    from fsframework.evaluation.evaluate import evaluate, rehearse, table
+    from fsframework.evaluation.evaluate import evaluate, preflight, table
     from fsframework.models.run import Run
     from fsframework.recipe.check import loaded as checked
     from fsframework.report.run_report import write_report
-    from fsframework.training.distributed import joined, leave
+    from fsframework.training.distributed import leave, process_group
     from fsframework.training.tensorboard import check_installed
     from fsframework.training.trainer import train
     from fsframework.utils.device import pick_device
@@ -58,14 +58,14 @@ def run(
     sets = (*sets, f"data.on_error={on_error}") if on_error else sets
     loaded, _ = checked(recipe, sets)  # networks that do not fit are found before anything is trained
     out, found = out or Path("runs") / loaded.name, pick_device(device)
-    with joined(found) as world:
+    with process_group(found) as world:
         if world.first:
             Run(loaded, out, found).check_place(resume, overwrite)
             if loaded.evaluation is not None:
-                rehearse(loaded)  # what would stop it after the training stops it now
+                preflight(loaded)  # what would stop it after the training stops it now
             opened = Run.open(loaded, out, resume=resume, overwrite=overwrite, device=str(found))
             click.echo(f"components from {_providers(loaded)}")
-        world.wait()  # the others find a folder that is ready
+        world.barrier()  # the others find a folder that is ready
         if not world.first:
             opened = Run(loaded, out, found)
         train(opened, world, tensorboard)

@@ -44,12 +44,12 @@ def serve_swaps(model: str | None, host: str, port: int, token: str | None, devi
     the address that is printed. Results are marked as those of `fsf swap` are.
     """
     _check_web("fsf serve", "serve")
-    from fsframework.inference.face_swapper import Converter
+    from fsframework.inference.face_swapper import FaceSwapper
     from fsframework.models.store import for_runtime
     from fsframework.web.serve.app import serve
 
     warn_of_broken_plugins()
-    serve(lambda: Converter(for_runtime(model, None), device), host, port, token, click.echo)
+    serve(lambda: FaceSwapper(for_runtime(model, None), device), host, port, token, click.echo)
 
 
 @click.group()

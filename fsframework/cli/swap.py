@@ -10,8 +10,8 @@ from fsframework.cli.options import DEVICE, FILE, MODEL, warn_of_broken_plugins
 from fsframework.core.errors import UserError
 
 if TYPE_CHECKING:
-    from fsframework.utils.executors import Engine
-    from fsframework.utils.shards import Shard
+    from fsframework.utils.executors import Executor
+    from fsframework.utils.shards import JobShard
 
 ENGINE = click.option(
     "--engine",
@@ -138,20 +138,20 @@ def swap(
             raise click.UsageError("With --pairs FILE.csv give -o DIR, and no pictures.")
     elif folder is not None or len(places) != (2 if who else 3):
         raise click.UsageError("Give SOURCE TARGET OUT; --who FILE=SOURCE, TARGET OUT; or --pairs FILE.csv, -o DIR.")
-    from fsframework.faces.paste import Pasting
+    from fsframework.faces.paste import PasteOptions
     from fsframework.faces.select import check_face
-    from fsframework.inference.face_swapper import Converter
+    from fsframework.inference.face_swapper import FaceSwapper
     from fsframework.inference.jobs import check_places, swap_places
     from fsframework.inference.pairs_csv import swap_pairs
     from fsframework.models.store import for_runtime
-    from fsframework.provenance.options import Marking
+    from fsframework.provenance.options import ProvenanceOptions
 
-    pasting = Pasting(mask, colour, blend, keep)
-    marking = Marking(not no_provenance, label, consent)
+    pasting = PasteOptions(mask, colour, blend, keep)
+    marking = ProvenanceOptions(not no_provenance, label, consent)
     marking.check()  # before the networks are loaded, which takes seconds
     check_face(face)
     if pairs is not None and folder is not None:
-        converter = Converter(for_runtime(model, runtime), device, pasting, precision)
+        converter = FaceSwapper(for_runtime(model, runtime), device, pasting, precision)
         context.exit(1 if swap_pairs(converter, pairs, folder, face, marking) else 0)
     *sources, at, to = places
     check_places(at, to, [*sources, *who], preview, marking)
@@ -159,7 +159,7 @@ def swap(
         raise UserError(f"--shard shares out a folder, and {at} is none; leave it out")
     if engine == "ray" and not at.is_dir():
         raise click.UsageError("--engine ray goes with a folder of targets.")
-    converter = Converter(for_runtime(model, runtime), here, pasting, precision)
+    converter = FaceSwapper(for_runtime(model, runtime), here, pasting, precision)
     context.exit(1 if swap_places(converter, at, to, sources, face, who, preview, marking, share, crew) else 0)
 
 
@@ -220,7 +220,7 @@ def extract_faces(
     crew, share, here = _shared_out(engine, workers, shard, device)
     from fsframework.core.part import part
     from fsframework.data.extract import extract
-    from fsframework.data.extract_faces import Wanted
+    from fsframework.data.extract_faces import ExtractOptions
     from fsframework.data.webdataset import load_webdataset
     from fsframework.utils.device import pick_device
 
@@ -232,7 +232,7 @@ def extract_faces(
     for each in (finder, recogniser):
         each.load()
         each.to(place).eval()
-    wanted = Wanted(size, smallest, score, sharpness, every, shards)
+    wanted = ExtractOptions(size, smallest, score, sharpness, every, shards)
     made = extract(inputs, out, wanted, finder, recogniser, place, share, crew)
     if made.faces is None:
         click.echo(f"share {shard} is done; {out} is made by the last of all")
@@ -243,7 +243,7 @@ def extract_faces(
 
 def _shared_out(
     engine: str, workers: int | None, shard: str | None, device: str | None
-) -> "tuple[Engine, Shard, str | None]":
+) -> "tuple[Executor, JobShard, str | None]":
     """Who does many files, which of them, and what device this process needs.
 
     Raises click.UsageError if the options do not go together, UserError if Ray is missing or the share is none.
@@ -252,11 +252,11 @@ def _shared_out(
         raise click.UsageError("--workers goes with --engine ray.")
     if engine == "ray" and shard is not None:
         raise click.UsageError("--shard and --engine ray exclude each other: Ray shares out the files by itself.")
-    from fsframework.utils.executors import PLAIN, Cluster
-    from fsframework.utils.shards import WHOLE, Shard
+    from fsframework.utils.executors import SERIAL, RayExecutor
+    from fsframework.utils.shards import WHOLE, JobShard
 
-    share = WHOLE if shard is None else Shard.parse(shard)
-    return (Cluster(workers, device), share, "cpu") if engine == "ray" else (PLAIN, share, device)
+    share = WHOLE if shard is None else JobShard.parse(shard)
+    return (RayExecutor(workers, device), share, "cpu") if engine == "ray" else (SERIAL, share, device)
 
 
 @click.command()

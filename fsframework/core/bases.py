@@ -13,10 +13,10 @@ from fsframework.core.components import ComponentOptions, Dataset, Estimator, Ge
 from fsframework.core.errors import UserError
 from fsframework.core.part import Part, use
 from fsframework.core.swapper import Swapper
-from fsframework.core.types import Faces, Sample
+from fsframework.core.types import FaceBatch, Sample
 
 
-class PeopleGenerator(Generator):
+class ClosedSetGenerator(Generator):
     """Keeps the mean embedding of each person of the training data, and takes a source for the nearest of them."""
 
     class Options(ComponentOptions):
@@ -29,7 +29,7 @@ class PeopleGenerator(Generator):
         super().__init__(options, size, id_dim, att_channels)
         self.register_buffer("centres", torch.zeros(options.people, id_dim))
 
-    def enrol(self, z_id: Tensor, persons: Tensor) -> None:
+    def enroll(self, z_id: Tensor, persons: Tensor) -> None:
         """Keep who is who. Raises UserError if the data show another number of people, or do not say whom."""
         if bool((persons < 0).any()):
             raise UserError("the data do not say who is who; use data with a folder for each person")
@@ -43,7 +43,7 @@ class PeopleGenerator(Generator):
         """Cosine (B, people) of each embedding (B, D) to each person's mean."""
         return F.normalize(z_id.float(), dim=1) @ F.normalize(self.centres.float(), dim=1).T
 
-    def knows(self, z_id: Tensor, identity: IdentityEncoder) -> Tensor:
+    def supports(self, z_id: Tensor, identity: IdentityEncoder) -> Tensor:
         """Return which embeddings (B, D) match a person's mean: (B,) bool. Raises UserError without a threshold."""
         return self.likeness(z_id).amax(dim=1) >= identity.required_match_threshold()
 
@@ -65,7 +65,7 @@ class PeopleGenerator(Generator):
         return [(person, rows[nearest == person]) for person in nearest.unique().tolist()]
 
 
-class Wrapping(Dataset):
+class DatasetWrapper(Dataset):
     """Passes everything on to the data set `inner`; derived classes change what they are for."""
 
     class Options(ComponentOptions):
@@ -93,9 +93,9 @@ class Wrapping(Dataset):
         return self.inner[index]
 
     @property
-    def seen(self) -> bool:
+    def is_closed_set(self) -> bool:
         """The inner data set's."""
-        return self.inner.seen
+        return self.inner.is_closed_set
 
     def names(self) -> list[str]:
         """The inner data set's."""
@@ -107,19 +107,19 @@ class Wrapping(Dataset):
 
     def persons(self) -> np.ndarray:
         """The inner data set's, unless `people` are others."""
-        return self.inner.persons() if type(self).people is Wrapping.people else super().persons()
+        return self.inner.persons() if type(self).people is DatasetWrapper.people else super().persons()
 
     def pairs(self) -> list[tuple[int, int]]:
         """The inner data set's."""
         return self.inner.pairs()
 
-    def neighbour(self, index: int) -> int | None:
+    def next_frame(self, index: int) -> int | None:
         """The inner data set's."""
-        return self.inner.neighbour(index)
+        return self.inner.next_frame(index)
 
-    def swapped(self, source: int, target: int) -> Sample | None:
+    def ground_truth_swap(self, source: int, target: int) -> Sample | None:
         """The inner data set's."""
-        return self.inner.swapped(source, target)
+        return self.inner.ground_truth_swap(source, target)
 
     def expected(self, quantity: str, source: int, target: int) -> np.ndarray | None:
         """The inner data set's."""
@@ -134,7 +134,7 @@ class Wrapping(Dataset):
         self.inner.restore(state)
 
 
-class FromLandmarks(Estimator):
+class LandmarkEstimator(Estimator):
     """Has another estimator find the landmarks; derived classes say what follows from them."""
 
     class Options(ComponentOptions):
@@ -152,7 +152,7 @@ class FromLandmarks(Estimator):
         """Load the landmarks' estimator."""
         self.landmarks.load()
 
-    def points(self, faces: Faces) -> np.ndarray:
+    def points(self, faces: FaceBatch) -> np.ndarray:
         """The landmarks (B, 68, 2) float64 in crop pixels; NaN where none were found."""
         found: np.ndarray = self.landmarks(faces).double().cpu().numpy()
         return found

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from fsframework.core.errors import UserError
-from fsframework.core.types import Batch, Face, Faces, Sample, SwapResult
+from fsframework.core.types import Face, FaceBatch, Sample, SwapBatch, SwapResult
 
 if TYPE_CHECKING:
     from fsframework.core.swapper import Swapper
@@ -78,7 +78,7 @@ class IdentityEncoder(Network):
         """Stays in eval mode whatever is asked for, unless it is trainable."""
         return super().train(mode and self.trainable)
 
-    def forward(self, faces: Faces) -> Tensor:
+    def forward(self, faces: FaceBatch) -> Tensor:
         """Embeddings (B, dim). Crops and resizes the aligned crops by itself."""
         raise NotImplementedError
 
@@ -109,7 +109,7 @@ class AttributeEncoder(Network):
         super().__init__(options)
         self.size = size
 
-    def forward(self, faces: Faces) -> list[Tensor]:
+    def forward(self, faces: FaceBatch) -> list[Tensor]:
         """Maps (B, C_k, H_k, W_k), coarse to fine."""
         raise NotImplementedError
 
@@ -139,7 +139,7 @@ class Generator(Network):
         """Attention maps (B, 1, H_k, W_k) in [0, 1], coarse to fine; none where the method has none."""
         return []
 
-    def enrol(self, z_id: Tensor, persons: Tensor) -> None:
+    def enroll(self, z_id: Tensor, persons: Tensor) -> None:
         """Meet the people of the training data, before the first step. By default there is nothing to keep.
 
         Parameters
@@ -150,7 +150,7 @@ class Generator(Network):
             (N,) int64, who each shows, numbered from 0; -1 where nobody knows.
         """
 
-    def knows(self, z_id: Tensor, identity: IdentityEncoder) -> Tensor:
+    def supports(self, z_id: Tensor, identity: IdentityEncoder) -> Tensor:
         """Return which embeddings (B, D) show a person that it can paint: (B,) bool. By default every person.
 
         Parameters
@@ -164,7 +164,7 @@ class Generator(Network):
 
 
 class Refiner(Network):
-    """Improves a draft swap.
+    """Improves a coarse swap.
 
     Parameters
     ----------
@@ -178,8 +178,8 @@ class Refiner(Network):
         super().__init__(options)
         self.size = size
 
-    def forward(self, draft: SwapResult, batch: Batch, swapper: "Swapper") -> Tensor:
-        """The better image (B, 3, S, S). May call `swapper.draft`."""
+    def forward(self, coarse: SwapResult, batch: SwapBatch, swapper: "Swapper") -> Tensor:
+        """The better image (B, 3, S, S). May call `swapper.coarse`."""
         raise NotImplementedError
 
 
@@ -199,11 +199,11 @@ class Loss(Network):
 
     options: Options
 
-    def forward(self, batch: Batch, output: SwapResult, swapper: "Swapper") -> Tensor:
+    def forward(self, batch: SwapBatch, output: SwapResult, swapper: "Swapper") -> Tensor:
         """The unweighted loss, a scalar."""
         raise NotImplementedError
 
-    def critic(self, batch: Batch, output: SwapResult) -> Tensor:
+    def critic(self, batch: SwapBatch, output: SwapResult) -> Tensor:
         """The loss of the loss's own parameters, a scalar; `output` is detached. Called if there are any."""
         raise NotImplementedError
 
@@ -237,7 +237,7 @@ class Dataset(Component):
         raise NotImplementedError
 
     @property
-    def seen(self) -> bool:
+    def is_closed_set(self) -> bool:
         """Whether its test pictures show the people of its training pictures, so that figures must say so."""
         return False
 
@@ -264,7 +264,7 @@ class Dataset(Component):
         """The data set's own pairs, places of source and target, for `evaluation.pairs: data`; none by default."""
         return []
 
-    def neighbour(self, index: int) -> int | None:
+    def next_frame(self, index: int) -> int | None:
         """The frame of the same video that follows a frame, or precedes the last one; None for a picture."""
         return None
 
@@ -272,7 +272,7 @@ class Dataset(Component):
         """The face as a training target. Data sets that alter targets (occluders) override this."""
         return self[index]
 
-    def swapped(self, source: int, target: int) -> Sample | None:
+    def ground_truth_swap(self, source: int, target: int) -> Sample | None:
         """The right swap: the target's picture with the source's face; None where nobody knows, as with photographs.
 
         Of a picture and itself it is the picture.
@@ -303,12 +303,12 @@ class Estimator(Network):
 
     quantity: ClassVar[str]
 
-    def forward(self, faces: Faces) -> Tensor:
+    def forward(self, faces: FaceBatch) -> Tensor:
         """The quantity, a row for each face."""
         raise NotImplementedError
 
 
-class Figure(NamedTuple):
+class MetricInfo(NamedTuple):
     """What a benchmark's number is: read by tables, reports and people."""
 
     unit: str  # "%", "deg", "" for plain numbers
@@ -323,13 +323,13 @@ class Benchmark(Network):
     targets. A data set there that wraps another one and names none wraps the recipe's.
     """
 
-    figures: ClassVar[dict[str, Figure]]  # by the keys of what a call returns
-    alone: ClassVar[bool] = False  # it measures the code or the machine by `measure`, not a run's swaps
+    metrics: ClassVar[dict[str, MetricInfo]]  # by the keys of what a call returns
+    standalone: ClassVar[bool] = False  # it measures the code or the machine by `measure`, not a run's swaps
     fails: ClassVar[str] = "A figure of the pair is no finite number."  # what it means that a pair failed
-    itself: ClassVar[bool] = False  # it is shown each target swapped onto itself, instead of the recipe's pairs
-    partners: ClassVar[bool] = False  # it is shown each target with another picture of its person, or itself if alone
+    # Pairs that it measures: the recipe's, each target with itself, or with another image of the same identity.
+    pairing: ClassVar[Literal["recipe", "self", "same_identity"]] = "recipe"
 
-    def forward(self, swaps: Iterable[tuple[Batch, SwapResult]], faces: Dataset) -> dict[str, np.ndarray | float]:
+    def forward(self, swaps: Iterable[tuple[SwapBatch, SwapResult]], faces: Dataset) -> dict[str, np.ndarray | float]:
         """Figures by name: arrays (n,), one value for each pair in order, NaN where a pair failed; or numbers.
 
         Parameters

@@ -52,7 +52,7 @@ def register_generators() -> list[type[Generator]]:
 
 @hookspec
 def register_refiners() -> list[type[Refiner]]:
-    """Return `Refiner` classes: a draft swap to a better one."""
+    """Return `Refiner` classes: a coarse swap to a better one."""
 
 
 @hookspec

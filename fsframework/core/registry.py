@@ -3,6 +3,7 @@
 import difflib
 import inspect
 import os
+import re
 import traceback
 from collections import Counter
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from fsframework.core import components as bases
 from fsframework.core import hookspecs
 from fsframework.core.components import Model as Model  # what `register_models` returns
 from fsframework.core.errors import UserError
+from fsframework.core.renamed import ATTRIBUTES, COMPONENTS, NAMES, present_module
 
 GROUP = "fsframework"  # of the entry points
 BLOCK = "FSF_BLOCK_PLUGINS"  # environment variable: plugins that are left out, by commas
@@ -151,6 +153,9 @@ def _check_class(cls: Any, base: type[bases.Component], loaded: Any, hook: str) 
             f"{place_of(cls)}: {cls.__name__} is no {base.__name__}, which {hook} must return; derive it from "
             f"fsframework.core.components.{base.__name__}"
         )
+    for kind in (kind.__name__ for kind in cls.__mro__ if kind.__name__ in ATTRIBUTES):
+        for old in ATTRIBUTES[kind].keys() & vars(cls).keys():
+            raise _Refused(f"{place_of(cls)}: {cls.__name__}.{old} is called {ATTRIBUTES[kind][old]} now; rename it")
     if not isinstance(getattr(cls, "name", None), str):
         raise _Refused(f'{place_of(cls)}: {cls.__name__} has no name; give it one, such as name = "my-component"')
     wanted = bases.Loss.Options if base is bases.Loss else bases.ComponentOptions
@@ -193,8 +198,12 @@ def _reason(entry: metadata.EntryPoint, error: Exception) -> str:
     remedy = f"mend it, or leave it out: {BLOCK}={entry.name}"
     if isinstance(error, ModuleNotFoundError):
         remedy = "install it, and name it among the plugin's dependencies"
+        if new := present_module(str(error.name)):
+            remedy = f"it is called {new} now; import from there"
         if error.name == entry.module:
             remedy = "the entry point names a module that is not packed; mend the plugin's pyproject.toml"
+    elif (found := re.match(r"cannot import name '(\w+)'", str(error))) and (name := found[1]) in NAMES:
+        remedy = f"{name} is called {NAMES[name]} now; use that name"
     if isinstance(error, SyntaxError):
         return f"{Path(error.filename or entry.module).name}:{error.lineno}: SyntaxError: {error.msg}; {remedy}"
     root = entry.module.partition(".")[0]
@@ -231,6 +240,8 @@ def unknown(kind: str, name: str) -> str:
     names = list(components(kind))
     close = difflib.get_close_matches(name, names, n=1)
     hint = f"did you mean {close[0]}?" if close else f"installed: {', '.join(names) or 'none'}"
+    if new := COMPONENTS.get(name):
+        hint = f"it is called {new} now"
     broken = "".join(f"; {problem}" for problem in registry().problems)
     if blocked := os.environ.get(BLOCK):
         broken += f"; {BLOCK} leaves out {blocked}"

@@ -6,7 +6,7 @@ from typing import Any, cast
 from torch import Tensor, nn
 
 from fsframework.core.components import AttributeEncoder, Generator, IdentityEncoder, Network, Refiner
-from fsframework.core.types import Batch, SwapResult
+from fsframework.core.types import SwapBatch, SwapResult
 
 
 class _Missing(nn.Module):
@@ -38,7 +38,7 @@ class Swapper(nn.Module):
         self.generator = cast(Generator, _Missing() if generator is None else generator)
         self.refiner = refiner
 
-    def draft(self, batch: Batch, z_id: Tensor | None = None, z_att: list[Tensor] | None = None) -> SwapResult:
+    def coarse(self, batch: SwapBatch, z_id: Tensor | None = None, z_att: list[Tensor] | None = None) -> SwapResult:
         """The swap before the refiner.
 
         Parameters
@@ -56,15 +56,15 @@ class Swapper(nn.Module):
             z_att = self.attributes(batch.target)
         painted = self.generator(z_id, z_att)  # (B, 3 or 4, S, S)
         image, mask = painted[:, :3], painted[:, 3:] if painted.shape[1] > 3 else None
-        return SwapResult(image=image, draft=image, z_id=z_id, z_att=z_att, mask=mask)
+        return SwapResult(image=image, coarse=image, z_id=z_id, z_att=z_att, mask=mask)
 
-    def forward(self, batch: Batch, z_id: Tensor | None = None) -> SwapResult:
-        """The swap; `z_id` as in `draft`."""
-        result = self.draft(batch, z_id)
+    def forward(self, batch: SwapBatch, z_id: Tensor | None = None) -> SwapResult:
+        """The swap; `z_id` as in `coarse`."""
+        result = self.coarse(batch, z_id)
         if self.refiner is None:
             return result
         image = self.refiner(result, batch, self)
-        return SwapResult(image=image, draft=result.draft, z_id=result.z_id, z_att=result.z_att, mask=result.mask)
+        return SwapResult(image=image, coarse=result.coarse, z_id=result.z_id, z_att=result.z_att, mask=result.mask)
 
     def load(self) -> None:
         """Let every part read its files."""

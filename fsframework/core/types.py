@@ -41,8 +41,10 @@ class Sample:
     name: str  # unique in the dataset, and the same whenever the dataset is opened
     person: str | None  # None where the dataset does not know who it is
     landmarks: np.ndarray  # (5, 2) crop pixels
-    known: np.ndarray | None = None  # (S, S) bool: pixels that every right swap keeps, such as an occluder's
-    truth: np.ndarray | None = None  # (S, S, 3) uint8: what a network should make of the image, if that is another
+    valid_mask: np.ndarray | None = None  # (S, S) bool: pixels that every right swap keeps, such as an occluder's
+    ground_truth: np.ndarray | None = (
+        None  # (S, S, 3) uint8: what a network should make of the image, if that is another
+    )
 
 
 class _Tensors:
@@ -71,7 +73,7 @@ class _Tensors:
 
 
 @dataclass(frozen=True, eq=False)
-class Faces(_Tensors):
+class FaceBatch(_Tensors):
     """A batch of samples, as networks take them."""
 
     image: Tensor  # (B, 3, S, S)
@@ -90,21 +92,23 @@ class Faces(_Tensors):
 
 
 @dataclass(frozen=True, eq=False)
-class Batch(_Tensors):
+class SwapBatch(_Tensors):
     """Pairs of who (source) and how (target), with the right answer where it is known."""
 
-    source: Faces
-    target: Faces
+    source: FaceBatch
+    target: FaceBatch
     same: Tensor  # (B,) bool, the source is the target's own picture
-    truth: Tensor  # (B, 3, S, S) the right answer: the target's image unless a dataset knows better
-    known: Tensor  # (B, 1, S, S) 0..1, where the right answer is known: everywhere on same pairs
+    ground_truth: Tensor  # (B, 3, S, S) the right answer: the target's image unless a dataset knows better
+    valid_mask: Tensor  # (B, 1, S, S) 0..1, where the right answer is known: everywhere on same pairs
 
     @classmethod
-    def of(cls, source: Faces, target: Faces) -> Self:
+    def of(cls, source: FaceBatch, target: FaceBatch) -> Self:
         """Pairs whose right answer is unknown, as in conversion."""
         image = target.image
         same = torch.zeros(len(image), dtype=torch.bool, device=image.device)
-        return cls(source=source, target=target, same=same, truth=image, known=torch.zeros_like(image[:, :1]))
+        return cls(
+            source=source, target=target, same=same, ground_truth=image, valid_mask=torch.zeros_like(image[:, :1])
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,7 +116,7 @@ class SwapResult:
     """What a swapper makes of a batch, with what the losses need."""
 
     image: Tensor  # (B, 3, S, S) the swap
-    draft: Tensor  # (B, 3, S, S) the swap before the refiner; the same tensor where there is no refiner
+    coarse: Tensor  # (B, 3, S, S) the swap before the refiner; the same tensor where there is no refiner
     z_id: Tensor  # (B, D) the sources' embeddings
     z_att: list[Tensor] = field(default_factory=list)  # of the targets, (B, C_k, H_k, W_k), coarse to fine
     mask: Tensor | None = None  # (B, 1, S, S) 0..1, where a generator says how much of its image to use
@@ -121,4 +125,4 @@ class SwapResult:
         """The same values on another device."""
         mask = None if self.mask is None else self.mask.to(device)
         z_att = [level.to(device) for level in self.z_att]
-        return SwapResult(self.image.to(device), self.draft.to(device), self.z_id.to(device), z_att, mask)
+        return SwapResult(self.image.to(device), self.coarse.to(device), self.z_id.to(device), z_att, mask)

@@ -11,7 +11,7 @@ import numpy as np
 
 from fsframework.core.components import Dataset
 from fsframework.core.errors import UserError
-from fsframework.core.types import Batch, Sample
+from fsframework.core.types import Sample, SwapBatch
 from fsframework.data.collate import collate, paired
 from fsframework.utils.files import named, packed
 
@@ -34,7 +34,7 @@ class EvaluationPairs:
         """Batches, the last of which may be smaller."""
         return -(-len(self.pairs) // self.batch_size)
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[SwapBatch]:
         persons = self.dataset.persons()
         for start in range(0, len(self.pairs), self.batch_size):
             sources, targets = zip(*self.pairs[start : start + self.batch_size], strict=True)
@@ -50,10 +50,10 @@ class EvaluationPairs:
 
     def _target(self, source: int, target: int, rng: np.random.Generator) -> Sample:
         """A target as it is shown, with the right swap where the data set knows it."""
-        sample, right = self.dataset.target(target, rng), self.dataset.swapped(source, target)
+        sample, right = self.dataset.target(target, rng), self.dataset.ground_truth_swap(source, target)
         if right is None:
             return sample
-        return replace(sample, truth=right.image, known=np.ones(right.image.shape[:2], bool))
+        return replace(sample, ground_truth=right.image, valid_mask=np.ones(right.image.shape[:2], bool))
 
 
 def pairs_file(where: str) -> Path:
@@ -163,7 +163,7 @@ def draw_pairs(dataset: Dataset, count: int, seed: int) -> list[tuple[int, int]]
     return pairs[:count]
 
 
-def with_partners(dataset: Dataset, targets: Sequence[int]) -> list[tuple[int, int]]:
+def same_identity_pairs(dataset: Dataset, targets: Sequence[int]) -> list[tuple[int, int]]:
     """Pairs of each target and another picture of its person, the next one in turn; with itself where there is none."""
     persons = dataset.persons()
     pairs = []

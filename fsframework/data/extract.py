@@ -22,13 +22,13 @@ from fsframework.core.components import Detector, IdentityEncoder
 from fsframework.core.errors import UserError
 from fsframework.core.part import Part
 from fsframework.data.extract_assembly import Found, assemble
-from fsframework.data.extract_faces import FaceFinder, Record, Wanted, folder_of
+from fsframework.data.extract_faces import ExtractOptions, FaceFinder, Record, folder_of
 from fsframework.media.image_io import media_in
 from fsframework.utils.device import pick_device
-from fsframework.utils.executors import PLAIN, Cluster, Engine, Work
+from fsframework.utils.executors import SERIAL, Executor, RayExecutor, Worker
 from fsframework.utils.files import check_new, making, write_text
 from fsframework.utils.progress import progress
-from fsframework.utils.shards import WHOLE, Shard
+from fsframework.utils.shards import WHOLE, JobShard
 from fsframework.utils.weights import digest
 
 NOTE = ".fsf-extract.json"  # in the result, and in what is kept meanwhile: what the job is
@@ -48,12 +48,12 @@ class Extracted(NamedTuple):
 def extract(
     inputs: Sequence[Path],
     out: Path,
-    wanted: Wanted,
+    wanted: ExtractOptions,
     detector: Detector,
     encoder: IdentityEncoder,
     device: Any = "cpu",
-    shard: Shard = WHOLE,
-    engine: Engine = PLAIN,
+    shard: JobShard = WHOLE,
+    engine: Executor = SERIAL,
 ) -> Extracted:
     """Write the faces of pictures, folders and videos to a new folder, in one step or not at all.
 
@@ -90,12 +90,12 @@ def extract(
         return Extracted(None, None, 0)
     check_new(out)
     _open(parts, job)
-    if isinstance(engine, Cluster):
+    if isinstance(engine, RayExecutor):
         networks = (
             Part("detectors", detector.name, detector.options),
             Part("identity-encoders", encoder.name, encoder.options),
         )
-        make: Callable[[], Work] = partial(_away, *networks, engine.device, wanted, parts, job)
+        make: Callable[[], Worker] = partial(_away, *networks, engine.device, wanted, parts, job)
     else:
         make = partial(FaceFinder, detector, encoder, device, wanted, parts)
     lists = [parts / "shares" / f"{number + 1}-of-{shard.count}.json" for number in range(shard.count)]
@@ -117,7 +117,7 @@ def _files(place: Path) -> list[Path]:
     return [place] if place.is_file() else media_in(place)
 
 
-def _job(wanted: Wanted, detector: Detector, encoder: IdentityEncoder) -> dict[str, Any]:
+def _job(wanted: ExtractOptions, detector: Detector, encoder: IdentityEncoder) -> dict[str, Any]:
     """What the faces of a file depend on, besides its content."""
     networks = {
         kind: [network.name, network.options.model_dump(mode="json"), digest(network)]
@@ -151,7 +151,7 @@ def _open(parts: Path, job: dict[str, Any]) -> None:
 
 
 def _away(
-    detector: Part, encoder: Part, device: str | None, wanted: Wanted, parts: Path, job: dict[str, Any]
+    detector: Part, encoder: Part, device: str | None, wanted: ExtractOptions, parts: Path, job: dict[str, Any]
 ) -> FaceFinder:
     """What a worker in another process does. Raises UserError if it would do something else there."""
     networks, place = (detector.build(), encoder.build()), pick_device(device)
@@ -166,7 +166,7 @@ def _away(
 
 
 def _find(
-    files: Sequence[Path], make: Callable[[], Work], engine: Engine, parts: Path
+    files: Sequence[Path], make: Callable[[], Worker], engine: Executor, parts: Path
 ) -> tuple[list[tuple[Path, str | None]], int]:
     """Find the faces of files: each with its SHA-256 if they are kept, and how many files are broken, which is said."""
     said: dict[str, str | UserError] = {}
@@ -191,7 +191,7 @@ def _put_together(
     found: Sequence[Found],
     parts: Path,
     out: Path,
-    wanted: Wanted,
+    wanted: ExtractOptions,
     match_threshold: float,
     job: dict[str, Any],
     nothing: UserError,

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from fsframework.data.extract_faces import Record, Wanted, folder_of
+from fsframework.data.extract_faces import ExtractOptions, Record, folder_of
 from fsframework.data.webdataset import write_shards
 from fsframework.utils.progress import tracked
 
@@ -27,7 +27,7 @@ Found = tuple[Path, str]  # a file, and the SHA-256 of its content
 
 
 def assemble(
-    folder: Path, found: Sequence[Found], parts: Path, wanted: Wanted, match_threshold: float
+    folder: Path, found: Sequence[Found], parts: Path, wanted: ExtractOptions, match_threshold: float
 ) -> tuple[int, int]:
     """Write the faces of files that are kept in `parts` to a folder, as `wanted` says; `group` has the threshold.
 

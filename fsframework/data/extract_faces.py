@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from fsframework.core.components import Detector, IdentityEncoder
 from fsframework.core.errors import UserError
-from fsframework.core.types import AlignedFace, Faces
+from fsframework.core.types import AlignedFace, FaceBatch
 from fsframework.faces.align import align, transform
 from fsframework.media.image_io import read_image, write_image
 from fsframework.media.tensor import to_tensor
@@ -28,7 +28,7 @@ MEASURED = ("frames", "scores", "sharpness", "boxes", "landmarks", "matrices", "
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ExtractOptions:
     """Which faces are taken, and how."""
 
     size: int = 256  # side of the crops, in pixels
@@ -86,7 +86,7 @@ class FaceFinder:
     detector: Detector
     encoder: IdentityEncoder
     device: Any
-    wanted: Wanted
+    wanted: ExtractOptions
     parts: Path
 
     def __call__(self, name: str) -> str:
@@ -145,7 +145,7 @@ class FaceFinder:
         image = to_tensor(np.stack([crop.image for crop in crops]))
         points = torch.from_numpy(np.stack([transform(crop.face.landmarks, crop.matrix) for crop in crops])).float()
         with torch.inference_mode():
-            z_id = F.normalize(self.encoder(Faces.of(image, points).to(self.device)).float(), dim=1)
+            z_id = F.normalize(self.encoder(FaceBatch.of(image, points).to(self.device)).float(), dim=1)
         return z_id.cpu().numpy()
 
 

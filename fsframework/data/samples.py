@@ -60,11 +60,11 @@ class FewFaces(Dataset):
     def __getitem__(self, index: int) -> Sample:
         return self.samples[index]
 
-    def neighbour(self, index: int) -> int:
+    def next_frame(self, index: int) -> int:
         """The person's other picture."""
         return index ^ 1
 
-    def swapped(self, source: int, target: int) -> Sample:
+    def ground_truth_swap(self, source: int, target: int) -> Sample:
         """The target, since all three are the same woman."""
         return self.samples[target]
 

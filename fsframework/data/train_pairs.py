@@ -13,7 +13,7 @@ from torch.utils.data import Dataset as TorchDataset
 
 from fsframework.core.components import Dataset
 from fsframework.core.errors import UserError
-from fsframework.core.types import Batch, Faces, Sample
+from fsframework.core.types import FaceBatch, Sample, SwapBatch
 from fsframework.data.collate import collate, paired
 from fsframework.media.tensor import grey, to_float, to_planes
 from fsframework.recipe.schema import Pairs
@@ -70,8 +70,8 @@ class TrainingPairs(TorchDataset[Pair]):
         if self.pairs.mirror and rng.random() < 0.5:
             target = mirrored(target)
         if self.pairs.grey > 0 and rng.random() < self.pairs.grey:
-            truth = None if target.truth is None else grey(target.truth)
-            target = replace(target, image=grey(target.image), truth=truth)
+            truth = None if target.ground_truth is None else grey(target.ground_truth)
+            target = replace(target, image=grey(target.image), ground_truth=truth)
         own = source_index == target_index and not self.plain
         source = target if own else self.dataset[source_index]
         return Pair(source, source_index, target, target_index)
@@ -93,7 +93,7 @@ class TrainingPairs(TorchDataset[Pair]):
                 break
         return source
 
-    def batch(self, pairs: list[Pair]) -> Batch:
+    def batch(self, pairs: list[Pair]) -> SwapBatch:
         """Pairs as a batch whose images are uint8; `floats` makes it what networks take, best on their device."""
         source, target = (
             collate(samples, indices, self.persons, to_planes)
@@ -118,24 +118,24 @@ class NumberedFaces(TorchDataset[tuple[int, Sample]]):
     def __getitem__(self, number: int) -> tuple[int, Sample]:
         return number, self.dataset[number]
 
-    def batch(self, faces: list[tuple[int, Sample]]) -> Faces:
+    def batch(self, faces: list[tuple[int, Sample]]) -> FaceBatch:
         """Faces as networks take them."""
         numbers, samples = zip(*faces, strict=True)
         return collate(samples, numbers, self.persons)
 
 
-def floats(batch: Batch) -> Batch:
+def floats(batch: SwapBatch) -> SwapBatch:
     """A batch of `TrainingPairs.batch` with images in [-1, 1]."""
     source, target = (replace(faces, image=to_float(faces.image)) for faces in (batch.source, batch.target))
-    return replace(batch, source=source, target=target, truth=to_float(batch.truth))
+    return replace(batch, source=source, target=target, ground_truth=to_float(batch.ground_truth))
 
 
 def mirrored(sample: Sample) -> Sample:
     """The sample seen in a mirror. Left and right landmarks change places, so that viewer's left stays first."""
     landmarks = sample.landmarks[[1, 0, 2, 4, 3]].copy()
     landmarks[:, 0] = sample.image.shape[1] - 1 - landmarks[:, 0]
-    known = None if sample.known is None else sample.known[:, ::-1].copy()
-    truth = None if sample.truth is None else sample.truth[:, ::-1].copy()
+    known = None if sample.valid_mask is None else sample.valid_mask[:, ::-1].copy()
+    truth = None if sample.ground_truth is None else sample.ground_truth[:, ::-1].copy()
     return Sample(sample.image[:, ::-1].copy(), sample.name, sample.person, landmarks, known, truth)
 
 

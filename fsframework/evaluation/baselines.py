@@ -14,14 +14,14 @@ import torch
 from torch import Tensor
 
 from fsframework.core.swapper import Swapper
-from fsframework.core.types import Batch, SwapResult
+from fsframework.core.types import SwapBatch, SwapResult
 from fsframework.data.eval_pairs import EvaluationPairs
 from fsframework.media.tensor import to_images, to_tensor
 from fsframework.utils.progress import progress
 
 METHOD, COPY = "method", "copy-target"
 
-Way = Callable[[Batch, int], Tensor]  # from a batch and its number to images (B, 3, S, S)
+Baseline = Callable[[SwapBatch, int], Tensor]  # from a batch and its number to images (B, 3, S, S)
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Swapped:
     pairs: EvaluationPairs
     device: torch.device  # on which benchmarks get them
     images: list[np.ndarray]  # by batch, (B, S, S, 3) uint8
-    drafts: list[np.ndarray] | None  # None where there is no refiner
+    coarse_swaps: list[np.ndarray] | None  # None where there is no refiner
     results: list[SwapResult]  # by batch; no images, no z_att
     seconds: float  # that it took, without reading faces
 
@@ -41,21 +41,21 @@ class Swapped:
         seconds = self.seconds / len(self.pairs.pairs)
         return {"seconds_a_swap": seconds, "peak_memory_gb": None if held is None else held / 1e9}
 
-    def ways(self) -> dict[str, Way]:
+    def baselines(self) -> dict[str, Baseline]:
         """What is measured, the method first."""
-        drafts = self.drafts
-        ways: dict[str, Way] = {METHOD: lambda batch, number: to_tensor(self.images[number])}
-        if drafts is not None:
-            ways["without-refiner"] = lambda batch, number: to_tensor(drafts[number])
+        coarse_swaps = self.coarse_swaps
+        ways: dict[str, Baseline] = {METHOD: lambda batch, number: to_tensor(self.images[number])}
+        if coarse_swaps is not None:
+            ways["without-refiner"] = lambda batch, number: to_tensor(coarse_swaps[number])
         ways[COPY] = lambda batch, number: batch.target.image
         ways["copy-source"] = lambda batch, number: batch.source.image
         return ways
 
-    def walk(self, way: Way, done: Callable[[], None]) -> Iterator[tuple[Batch, SwapResult]]:
+    def iter_batches(self, way: Baseline, done: Callable[[], None]) -> Iterator[tuple[SwapBatch, SwapResult]]:
         """The swaps of one way, batch by batch; `done` is called after each."""
         for number, batch in enumerate(self.pairs):
             image = way(batch, number)
-            yield batch.to(self.device), replace(self.results[number], image=image, draft=image).to(self.device)
+            yield batch.to(self.device), replace(self.results[number], image=image, coarse=image).to(self.device)
             done()
 
 
@@ -73,7 +73,7 @@ def _most_held(device: torch.device) -> int | None:
 @torch.no_grad()
 def swap_all(pairs: EvaluationPairs, swapper: Swapper, device: torch.device) -> Swapped:
     """Swap every pair, once, on the device where the swapper is."""
-    images, drafts, results = [], [], []
+    images, coarse_swaps, results = [], [], []
     none, seconds = torch.empty(0), 0.0
     with progress("swapping", len(pairs.pairs), "pairs") as ticker:
         for batch in pairs:
@@ -82,7 +82,7 @@ def swap_all(pairs: EvaluationPairs, swapper: Swapper, device: torch.device) -> 
             images.append(to_images(result.image))  # waits for the device
             seconds += time.perf_counter() - start
             if swapper.refiner is not None:
-                drafts.append(to_images(result.draft))
-            results.append(replace(result, image=none, draft=none, z_att=[]).to("cpu"))
+                coarse_swaps.append(to_images(result.coarse))
+            results.append(replace(result, image=none, coarse=none, z_att=[]).to("cpu"))
             ticker.advance(len(batch.same))
-    return Swapped(pairs, device, images, None if swapper.refiner is None else drafts, results, seconds)
+    return Swapped(pairs, device, images, None if swapper.refiner is None else coarse_swaps, results, seconds)

@@ -18,7 +18,7 @@ from fsframework.data.eval_pairs import EvaluationPairs
 from fsframework.evaluation.baselines import METHOD
 from fsframework.evaluation.bootstrap import differences
 from fsframework.evaluation.evaluate import Measured, dataset_of, measure, pairs_of, plan_of
-from fsframework.evaluation.interpolation import INTERPOLATION, explain
+from fsframework.evaluation.interpolation import INTERPOLATION, visualize
 from fsframework.evaluation.protocol import Protocol
 from fsframework.evaluation.samples import clear, few
 from fsframework.media.draw import grid
@@ -96,7 +96,7 @@ def compare(
             }
         )
         explained |= {
-            f"{name}_{kind}": image for kind, image in explain(trained.swapper, pairs, trained.device).items()
+            f"{name}_{kind}": image for kind, image in visualize(trained.swapper, pairs, trained.device).items()
         }
     _write(folder, pictures)
     for kind, image in explained.items():

@@ -18,10 +18,17 @@ from fsframework.core.components import Benchmark, Dataset
 from fsframework.core.errors import UserError
 from fsframework.core.part import Part
 from fsframework.core.registry import component
-from fsframework.data.eval_pairs import EvaluationPairs, draw_pairs, pairs_file, pairs_text, read_pairs, with_partners
+from fsframework.data.eval_pairs import (
+    EvaluationPairs,
+    draw_pairs,
+    pairs_file,
+    pairs_text,
+    read_pairs,
+    same_identity_pairs,
+)
 from fsframework.evaluation.baselines import COPY, METHOD, Swapped, swap_all
 from fsframework.evaluation.bootstrap import Values, failed, summarize
-from fsframework.evaluation.interpolation import INTERPOLATION, explain
+from fsframework.evaluation.interpolation import INTERPOLATION, visualize
 from fsframework.evaluation.judges import loaded
 from fsframework.evaluation.protocol import Protocol
 from fsframework.evaluation.samples import write_samples
@@ -37,7 +44,7 @@ from fsframework.utils.files import write_text
 from fsframework.utils.progress import progress
 from fsframework.utils.weights import digest
 
-__all__ = ["bench", "dataset_of", "described", "evaluate", "measure", "pairs_of", "plan_of", "rehearse", "table"]
+__all__ = ["bench", "dataset_of", "described", "evaluate", "measure", "pairs_of", "plan_of", "preflight", "table"]
 
 
 def evaluate(run: Run) -> dict[str, Any]:
@@ -58,14 +65,14 @@ def evaluate(run: Run) -> dict[str, Any]:
     swapper = run.load_swapper()
     metrics = measure(Trained(run.recipe, swapper, run.device), plan, pairs, run.recipe).metrics
     write_samples(run.path / "samples", pairs, swapper, run.device)
-    for kind, image in explain(swapper, pairs, run.device).items():
+    for kind, image in visualize(swapper, pairs, run.device).items():
         write_image(run.path / "samples" / f"{kind}.png", image, synthetic=kind == INTERPOLATION)
     write_text(run.path / "pairs.csv", pairs_text(pairs.pairs, dataset))
     write_text(run.path / "metrics.json", json.dumps(metrics, indent=2, allow_nan=False) + "\n")
     return metrics
 
 
-def rehearse(recipe: Recipe) -> None:
+def preflight(recipe: Recipe) -> None:
     """Open all that an evaluation will read, before a training that may take days.
 
     Raises
@@ -193,9 +200,9 @@ def measure(trained: Trained, plan: Evaluation, pairs: EvaluationPairs, shown: R
     metrics: dict[str, Any] = {
         "method": recipe.name,
         "benchmarks": {},
-        "baselines": {way: {} for way in made[0][1].ways() if way != METHOD},
+        "baselines": {way: {} for way in made[0][1].baselines() if way != METHOD},
         "pairs": len(pairs.pairs),
-        "seen_people": recipe.data.build(recipe.size, recipe.detector, "test").seen,
+        "seen_people": recipe.data.build(recipe.size, recipe.detector, "test").is_closed_set,
         "failures": {},
         "why": {},
         "compared": {},
@@ -219,7 +226,7 @@ def measure(trained: Trained, plan: Evaluation, pairs: EvaluationPairs, shown: R
         both = int((losers[METHOD] & losers[COPY]).sum())
         metrics["why"][label] = {"what": benchmark.fails, "target_fails_too": both}
         metrics["compared"][label] = int((~np.logical_or.reduce(list(losers.values()))).sum())
-        metrics["figures"][label] = {key: figure._asdict() for key, figure in benchmark.figures.items()}
+        metrics["figures"][label] = {key: figure._asdict() for key, figure in benchmark.metrics.items()}
         metrics["weights"][label] = digest(benchmark)
     return Measured(metrics, everything, people)
 
@@ -255,10 +262,10 @@ def _view(
         if altered.names() != pairs.dataset.names():
             raise UserError(f"{label}: data: holds other faces than the evaluation; wrap those: {{use: {data.name}}}")
         pairs = replace(pairs, dataset=altered)
-    if benchmark.itself:
+    if benchmark.pairing == "self":
         return replace(pairs, pairs=[(target, target) for _, target in pairs.pairs])
-    if benchmark.partners:
-        return replace(pairs, pairs=with_partners(pairs.dataset, [target for _, target in pairs.pairs]))
+    if benchmark.pairing == "same_identity":
+        return replace(pairs, pairs=same_identity_pairs(pairs.dataset, [target for _, target in pairs.pairs]))
     return pairs
 
 
@@ -275,15 +282,15 @@ def _different(views: list[EvaluationPairs]) -> list[EvaluationPairs]:
 
 def _values(label: str, benchmark: Benchmark, swapped: Swapped) -> dict[str, Values]:
     """What a benchmark says of every way. Raises UserError if it is not what it promised."""
-    ways, dataset = swapped.ways(), swapped.pairs.dataset
+    ways, dataset = swapped.baselines(), swapped.pairs.dataset
     count = len(swapped.pairs.pairs)
     values: dict[str, Values] = {}
     with progress(label, len(ways) * len(swapped.pairs), "batches") as ticker, torch.no_grad():
         for way, picture in ways.items():
-            found = benchmark(swapped.walk(picture, ticker.advance), dataset)
-            if found.keys() != benchmark.figures.keys():
+            found = benchmark(swapped.iter_batches(picture, ticker.advance), dataset)
+            if found.keys() != benchmark.metrics.keys():
                 raise UserError(
-                    f"{label}: returns {sorted(found)}, its figures are {sorted(benchmark.figures)}; mend it"
+                    f"{label}: returns {sorted(found)}, its figures are {sorted(benchmark.metrics)}; mend it"
                 )
             for key, value in found.items():
                 if np.ndim(value) > 0 and np.shape(value) != (count,):

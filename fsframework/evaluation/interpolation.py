@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fsframework.core.bases import PeopleGenerator
+from fsframework.core.bases import ClosedSetGenerator
 from fsframework.core.swapper import Swapper
-from fsframework.core.types import Batch, Faces
+from fsframework.core.types import FaceBatch, SwapBatch
 from fsframework.data.collate import collate
 from fsframework.data.eval_pairs import EvaluationPairs
 from fsframework.evaluation.samples import few, spread
@@ -24,7 +24,7 @@ BATCH = 32
 
 
 @torch.no_grad()
-def explain(swapper: Swapper, pairs: EvaluationPairs, device: torch.device) -> dict[str, np.ndarray]:
+def visualize(swapper: Swapper, pairs: EvaluationPairs, device: torch.device) -> dict[str, np.ndarray]:
     """The pictures that a method allows, (H, W, 3) uint8 by kind; those of INTERPOLATION are synthetic.
 
     Identities are interpolated where their embeddings have a meaning between them (`IdentityEncoder.metric`) and the
@@ -32,18 +32,18 @@ def explain(swapper: Swapper, pairs: EvaluationPairs, device: torch.device) -> d
     """
     found = {}
     batch = few(pairs).to(device)
-    if swapper.identity.metric and not isinstance(swapper.generator, PeopleGenerator):
-        found[INTERPOLATION] = interpolation(swapper, batch)
+    if swapper.identity.metric and not isinstance(swapper.generator, ClosedSetGenerator):
+        found[INTERPOLATION] = identity_interpolation(swapper, batch)
     if len(swapper.attributes.channels) > 1:
-        found[ATTRIBUTES] = neighbours(swapper, pairs, device)
+        found[ATTRIBUTES] = attribute_neighbours(swapper, pairs, device)
     return found
 
 
-def interpolation(swapper: Swapper, batch: Batch) -> np.ndarray:
+def identity_interpolation(swapper: Swapper, batch: SwapBatch) -> np.ndarray:
     """Targets swapped with people between two sources: each row's own, and the next row's."""
     z_id = swapper.identity(batch.source)
     count = min(ROWS, len(z_id))
-    part = Batch.of(Faces.of(batch.source.image[:count]), Faces.of(batch.target.image[:count]))
+    part = SwapBatch.of(FaceBatch.of(batch.source.image[:count]), FaceBatch.of(batch.target.image[:count]))
     own, other = z_id[:count], z_id.roll(-1, 0)[:count]
     columns = {"source": list(to_images(batch.source.image[:count]))}
     for share in np.linspace(0, 1, STEPS):
@@ -54,7 +54,7 @@ def interpolation(swapper: Swapper, batch: Batch) -> np.ndarray:
     return grid(columns)
 
 
-def neighbours(swapper: Swapper, pairs: EvaluationPairs, device: torch.device) -> np.ndarray:
+def attribute_neighbours(swapper: Swapper, pairs: EvaluationPairs, device: torch.device) -> np.ndarray:
     """Targets, and for every level the other face whose attribute map is nearest (L2)."""
     faces, persons = pairs.dataset, pairs.dataset.persons()
     asked = [target for _, target in (pairs.pairs[place] for place in spread(len(pairs.pairs)))][:ROWS]

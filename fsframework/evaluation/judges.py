@@ -1,6 +1,6 @@
 """The benchmarks of an evaluation, and whether a method was trained against what they measure with."""
 
-from fsframework.core.bases import PeopleGenerator
+from fsframework.core.bases import ClosedSetGenerator
 from fsframework.core.components import Benchmark
 from fsframework.core.part import Part
 from fsframework.core.registry import component
@@ -32,7 +32,7 @@ def loaded(plan: Evaluation, trained: Trained) -> dict[str, tuple[Benchmark, boo
 def own_identity(recipe: Recipe) -> list[str]:
     """The identity encoder that swaps are made from or trained by; none where it only says whose decoder paints."""
     generator = recipe.networks.generator
-    only_chooses = generator is not None and issubclass(component(generator.kind, generator.name), PeopleGenerator)
+    only_chooses = generator is not None and issubclass(component(generator.kind, generator.name), ClosedSetGenerator)
     losses = [component(part.kind, part.name) for stage in recipe.stages for part in stage.losses]
     asked = any(loss.asks_identity for loss in losses)  # type: ignore[attr-defined]
     return [] if only_chooses and not asked else [recipe.networks.identity.name]

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import Field, ValidationError
 
-from fsframework.recipe.overrides import Source
+from fsframework.recipe.overrides import ConfigSource
 from fsframework.recipe.schema import Evaluation, Keys, Name
 from fsframework.utils import yaml
 from fsframework.utils.files import named, packed
@@ -37,7 +37,7 @@ class Protocol(Keys):
             There is none, or it is wrong: one line for each mistake.
         """
         path = named(path_or_name, shipped(), "protocol", "YAML")
-        source = Source(yaml.load_yaml(path), str(path), {})
+        source = ConfigSource(yaml.load_yaml(path), str(path), {})
         try:
             return cls.model_validate(source.data)
         except ValidationError as error:

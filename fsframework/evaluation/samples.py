@@ -10,7 +10,7 @@ import torch
 
 from fsframework.core.errors import UserError
 from fsframework.core.swapper import Swapper
-from fsframework.core.types import Batch
+from fsframework.core.types import SwapBatch
 from fsframework.data.eval_pairs import EvaluationPairs
 from fsframework.media.image_io import write_image
 from fsframework.media.tensor import to_images
@@ -21,8 +21,8 @@ ROWS = 8
 def write_samples(folder: Path, pairs: EvaluationPairs, swapper: Swapper, device: torch.device) -> None:
     """Write up to 8 pairs, spread over the list, and remove what an earlier evaluation left.
 
-    Files are 000_source.png, 000_target.png, 000_swap.png, with a refiner 000_draft.png, and 000_map_0.png (grey, black
-    0, white 1) for every attention map of the generator, coarse to fine.
+    Files are 000_source.png, 000_target.png, 000_swap.png, with a refiner 000_coarse.png, and 000_map_0.png (grey,
+    black 0, white 1) for every attention map of the generator, coarse to fine.
 
     Raises
     ------
@@ -36,7 +36,7 @@ def write_samples(folder: Path, pairs: EvaluationPairs, swapper: Swapper, device
         maps = swapper.generator.maps(result.z_id, result.z_att)
     made = {"swap": to_images(result.image)}
     if swapper.refiner is not None:
-        made["draft"] = to_images(result.draft)
+        made["coarse"] = to_images(result.coarse)
     given = {"source": to_images(batch.source.image), "target": to_images(batch.target.image)}
     size = batch.target.image.shape[-1]
     given |= {f"map_{level}": _grey(values.float().cpu().numpy(), size) for level, values in enumerate(maps)}
@@ -55,7 +55,7 @@ def clear(folder: Path, remedy: str) -> None:
         raise UserError(f"{folder}: cannot be used: {error.strerror or error}; {remedy}") from error
 
 
-def few(pairs: EvaluationPairs) -> Batch:
+def few(pairs: EvaluationPairs) -> SwapBatch:
     """Up to 8 pairs, spread over the list, as one batch."""
     places = spread(len(pairs.pairs))
     (batch,) = replace(pairs, pairs=[pairs.pairs[place] for place in places], batch_size=len(places))

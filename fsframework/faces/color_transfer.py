@@ -7,21 +7,21 @@ import cv2
 import numpy as np
 
 INSIDE = 0.5
-FADING = (0.05, 0.95)  # between these a mask fades
+MASK_EDGE = (0.05, 0.95)  # between these a mask fades
 
 
-def fading(mask: np.ndarray) -> np.ndarray:
+def mask_edge(mask: np.ndarray) -> np.ndarray:
     """Where a mask's edge is: (S, S) bool."""
-    edge: np.ndarray = (mask > FADING[0]) & (mask < FADING[1])
+    edge: np.ndarray = (mask > MASK_EDGE[0]) & (mask < MASK_EDGE[1])
     return edge
 
 
-def match_edge(image: np.ndarray, target: np.ndarray, mask: np.ndarray) -> np.ndarray:
+def match_boundary_color(image: np.ndarray, target: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """The image, shifted by one colour to agree with the target where the mask fades.
 
     The shift is the median difference there, so that a strand of hair on the edge does not colour the face.
     """
-    edge = fading(mask)
+    edge = mask_edge(mask)
     if not edge.any():
         return image
     shift = np.median(target[edge].astype(np.float32) - image[edge], axis=0)
@@ -29,7 +29,7 @@ def match_edge(image: np.ndarray, target: np.ndarray, mask: np.ndarray) -> np.nd
     return toned
 
 
-def recoloured(image: np.ndarray, target: np.ndarray, mask: np.ndarray) -> np.ndarray:
+def reinhard_transfer(image: np.ndarray, target: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """The image with the target's mean and standard deviation of each Lab channel inside the mask.
 
     Reinhard et al., IEEE Computer Graphics and Applications 2001; they take the decorrelated space l-alpha-beta.
@@ -46,7 +46,7 @@ def recoloured(image: np.ndarray, target: np.ndarray, mask: np.ndarray) -> np.nd
     return toned
 
 
-def equalised(image: np.ndarray, target: np.ndarray, mask: np.ndarray) -> np.ndarray:
+def match_histogram(image: np.ndarray, target: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """The image with the target's histogram of each channel inside the mask.
 
     What is learned inside is done to the whole image, so that no line shows where the inside ends.
@@ -69,7 +69,7 @@ def _ranks(values: np.ndarray) -> np.ndarray:
     return ranks
 
 
-def cloned(image: np.ndarray, target: np.ndarray, mask: np.ndarray) -> np.ndarray:
+def poisson_blend(image: np.ndarray, target: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """The image's gradients inside the mask, fitted into the target (Perez et al., SIGGRAPH 2003).
 
     A mask that reaches the crop's border ends before it, where the solution is held to the target. A mask of fewer than

@@ -16,7 +16,7 @@ SOFT = 0.015  # standard deviation of the edge's blur, in units of the crop's si
 OUTSIDE = 0.1  # of the face's mask, below which a pixel lies outside of the face
 
 
-def in_front(target: np.ndarray, itself: np.ndarray, face: np.ndarray) -> np.ndarray:
+def occlusion_mask(target: np.ndarray, itself: np.ndarray, face: np.ndarray) -> np.ndarray:
     """How much of the target to keep, (S, S) float32 in 0..1.
 
     Parameters

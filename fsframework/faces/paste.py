@@ -17,10 +17,17 @@ from fsframework.core.components import Estimator
 from fsframework.core.errors import UserError
 from fsframework.core.part import Part, use
 from fsframework.core.registry import component, components
-from fsframework.core.types import Faces
+from fsframework.core.types import FaceBatch
 from fsframework.faces.align import soft_mask
-from fsframework.faces.color_transfer import FADING, cloned, equalised, fading, match_edge, recoloured
-from fsframework.faces.occlusion_mask import in_front
+from fsframework.faces.color_transfer import (
+    MASK_EDGE,
+    mask_edge,
+    match_boundary_color,
+    match_histogram,
+    poisson_blend,
+    reinhard_transfer,
+)
+from fsframework.faces.occlusion_mask import occlusion_mask
 from fsframework.utils import yaml
 from fsframework.utils.weights import digest
 
@@ -29,13 +36,18 @@ HULL = {"use": "hull-mask", "forehead": 0.3, "shrink": 0.03, "soft": 0.025}  # w
 BORDER = 1 / 16  # of the crop's side: there a mask that was found fades to 0
 
 Matching = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
-COLOURS: dict[str, Matching | None] = {"edge": match_edge, "none": None, "lab": recoloured, "histogram": equalised}
+COLOURS: dict[str, Matching | None] = {
+    "edge": match_boundary_color,
+    "none": None,
+    "lab": reinhard_transfer,
+    "histogram": match_histogram,
+}
 BLENDS = ("alpha", "poisson")
 NOTHING, OCCLUSIONS = KEEPS = ("nothing", "occlusions")
 
 
 @dataclass(frozen=True)
-class Pasting:
+class PasteOptions:
     """What `fsf swap` can be told about pasting.
 
     Parameters
@@ -68,9 +80,9 @@ class Pasting:
         for option, known in (("colour", COLOURS), ("blend", BLENDS), ("keep", KEEPS)):
             if (value := getattr(self, option)) not in known:
                 raise UserError(f"{option}: {value!r} is unknown; choose from {', '.join(known)}")
-        self.finder()
+        self.mask_estimator()
 
-    def finder(self) -> Part | None:
+    def mask_estimator(self) -> Part | None:
         """The estimator of masks that is named; None for the oval. Raises UserError if there is none."""
         if self.mask == OVAL:
             return None
@@ -91,9 +103,9 @@ class Pasting:
 
     def facts(self) -> str | None:
         """In words, for a manifest, without names of files; None if everything is as by default."""
-        if self == DEFAULT_PASTING:
+        if self == DEFAULT_PASTE:
             return None
-        part = self.finder()
+        part = self.mask_estimator()
         words = {"mask": self.mask if part is None or self.mask == LANDMARKS else part.name}
         return ", ".join(f"{each.name} {words.get(each.name, getattr(self, each.name))}" for each in fields(self))
 
@@ -106,11 +118,11 @@ def _masks() -> list[str]:
     return [name for name, cls in components("estimators").items() if _quantity(cls) == "mask"]
 
 
-DEFAULT_PASTING = Pasting()
+DEFAULT_PASTE = PasteOptions()
 
 
-class Paster:
-    """Prepares swapped crops as a `Pasting` says; made once, used for any number of them.
+class Compositor:
+    """Prepares swapped crops as a `PasteOptions` says; made once, used for any number of them.
 
     Parameters
     ----------
@@ -127,24 +139,24 @@ class Paster:
         The mask's estimator cannot be loaded, or was never trained.
     """
 
-    def __init__(self, pasting: Pasting, size: int, device: str | torch.device = "cpu") -> None:
+    def __init__(self, pasting: PasteOptions, size: int, device: str | torch.device = "cpu") -> None:
         self.pasting = pasting
         self.oval, self.border = soft_mask(size), _border(size)
-        self.finder = _loaded(pasting.finder(), device)
+        self.mask_estimator = _loaded(pasting.mask_estimator(), device)
         self.hull = None
         if pasting.keep == OCCLUSIONS:
             shared = pasting.mask == LANDMARKS
-            self.hull = self.finder if shared else _loaded(Pasting(LANDMARKS).finder(), device)
+            self.hull = self.mask_estimator if shared else _loaded(PasteOptions(LANDMARKS).mask_estimator(), device)
 
     def sha256(self) -> str | None:
         """Of the tensors that find masks, if any do."""
-        return None if self.finder is None else digest(self.finder)
+        return None if self.mask_estimator is None else digest(self.mask_estimator)
 
     def __call__(
         self,
         images: np.ndarray,
         targets: np.ndarray,
-        faces: Faces,
+        faces: FaceBatch,
         painted: np.ndarray | None = None,
         itself: np.ndarray | None = None,
     ) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -169,7 +181,7 @@ class Paster:
         # Generators that paint a mask say where the target shows, so the mask's edge is no place to compare colours.
         as_painted = painted is not None and self.pasting.colour == "edge"
         match = None if as_painted else COLOURS[self.pasting.colour]
-        masks, hulls = self._masks(faces, self.finder), self._masks(faces, self.hull)
+        masks, hulls = self._masks(faces, self.mask_estimator), self._masks(faces, self.hull)
         made = []
         for number, (image, target, mask) in enumerate(zip(images, targets, masks, strict=True)):
             if painted is not None:
@@ -179,11 +191,11 @@ class Paster:
             if self.pasting.blend == "poisson":
                 image = _fitted(image, target, mask)
             if itself is not None:
-                mask = mask * (1 - in_front(target, itself[number], hulls[number]))
+                mask = mask * (1 - occlusion_mask(target, itself[number], hulls[number]))
             made.append((image, mask))
         return made
 
-    def _masks(self, faces: Faces, finder: Estimator | None) -> Sequence[np.ndarray]:
+    def _masks(self, faces: FaceBatch, finder: Estimator | None) -> Sequence[np.ndarray]:
         """(S, S) float32 for each face; the oval where there is no estimator, or it fails."""
         if finder is None:
             return [self.oval] * len(faces.image)
@@ -214,8 +226,8 @@ def _border(size: int) -> np.ndarray:
 
 def _fitted(image: np.ndarray, target: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """`cloned` wherever the mask takes anything, so that the two already agree where it fades; or else the image."""
-    taken = (mask > FADING[0]).astype(np.float32)
-    made = cloned(image, target, taken)
+    taken = (mask > MASK_EDGE[0]).astype(np.float32)
+    made = poisson_blend(image, target, taken)
     return image if (made == target).all() else made
 
 
@@ -238,7 +250,7 @@ def seam(result: np.ndarray, target: np.ndarray, mask: np.ndarray) -> float:
     """
     slope = np.array(np.gradient(mask.astype(np.float64)))  # (2, H, W)
     length = np.linalg.norm(slope, axis=0)
-    edge = fading(mask) & (length > 0)
+    edge = mask_edge(mask) & (length > 0)
     if not edge.any():
         return float("nan")
     normal = slope[:, edge] / length[edge]  # (2, n)

@@ -22,7 +22,7 @@ def check_face(face: str) -> None:
 
 
 def choose(faces: list[Face], face: str, name: str) -> list[Face]:
-    """The faces that `face` means (see `Converter`). Raises UserError, with `name`, if there is no such face."""
+    """The faces that `face` means (see `FaceSwapper`). Raises UserError, with `name`, if there is no such face."""
     check_face(face)
     if face == "largest":
         return [largest(faces)]

@@ -13,25 +13,25 @@ from fsframework.core.errors import UserError
 from fsframework.core.types import Face
 from fsframework.faces.select import check_face, choose
 from fsframework.faces.track import Track
-from fsframework.inference.face_swapper import Converter, Source
+from fsframework.inference.face_swapper import FaceSwapper, SourceIdentity
 
 
 @dataclass(frozen=True, eq=False)
-class Person:
+class IdentityMapping:
     """Somebody in the pictures, by a reference, and who takes that place."""
 
     reference: Tensor  # (1, D) embedding
-    source: Source
+    source: SourceIdentity
     match_threshold: float  # cosine to the reference from which a face is this person's, a property of the encoder
 
 
 @dataclass(frozen=True, eq=False)
-class Who:
+class FaceAssignment:
     """A rule (`largest`, `all`, a number from the left) with one source; or people with a source each."""
 
     face: str = "largest"
-    source: Source | None = None
-    people: Sequence[Person] = field(default=())
+    source: SourceIdentity | None = None
+    people: Sequence[IdentityMapping] = field(default=())
 
     @property
     def source_paths(self) -> list[Path]:
@@ -40,8 +40,8 @@ class Who:
         return list(dict.fromkeys(source.path for source in sources if source.path is not None))
 
     def of_faces(
-        self, converter: Converter, frame: np.ndarray, faces: list[Face], name: str
-    ) -> list[tuple[Face, Source]]:
+        self, converter: FaceSwapper, frame: np.ndarray, faces: list[Face], name: str
+    ) -> list[tuple[Face, SourceIdentity]]:
         """The faces of a frame that are swapped, the one that comes on top last.
 
         Raises UserError, with `name`, if there is no such face.
@@ -55,7 +55,7 @@ class Who:
             raise UserError(f"{name}: shows none of the people of --who; use another picture of them")
         return found
 
-    def of_tracks(self, tracks: list[Track], embeddings: dict[int, Tensor]) -> dict[int, Source]:
+    def of_tracks(self, tracks: list[Track], embeddings: dict[int, Tensor]) -> dict[int, SourceIdentity]:
         """The source of each track that is swapped, by its place.
 
         `embeddings` are the tracks' (n, D), by place; they are asked for with people only.
@@ -70,7 +70,7 @@ class Who:
         references = F.normalize(torch.cat([person.reference for person in self.people]).float(), dim=1)
         return F.normalize(z_id.float(), dim=1) @ references.T
 
-    def _source(self, likeness: Tensor) -> Source | None:
+    def _source(self, likeness: Tensor) -> SourceIdentity | None:
         """The source for likenesses (people,) of one face; None if it is nobody's."""
         best = int(likeness.argmax())
         person = self.people[best]

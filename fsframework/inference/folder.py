@@ -14,16 +14,16 @@ from typing import Any
 import click
 
 from fsframework.core.errors import UserError
-from fsframework.inference.assignment import Who
-from fsframework.inference.face_swapper import DEFAULT_MARKING, Converter, check_output
+from fsframework.inference.assignment import FaceAssignment
+from fsframework.inference.face_swapper import DEFAULT_PROVENANCE, FaceSwapper, check_output
 from fsframework.inference.video import swap_video
 from fsframework.media.image_io import media_in, read_image, writable_format
 from fsframework.media.video_io import is_video
-from fsframework.provenance.options import Marking, write_swap
-from fsframework.utils.executors import PLAIN, Engine, Work
+from fsframework.provenance.options import ProvenanceOptions, write_swap
+from fsframework.utils.executors import SERIAL, Executor, Worker
 from fsframework.utils.files import sha256_of, write_text
 from fsframework.utils.progress import progress
-from fsframework.utils.shards import WHOLE, Shard
+from fsframework.utils.shards import WHOLE, JobShard
 
 NOTE = ".fsf-swap.json"  # in a results' folder: what the job is
 DONE = ".fsf-done"  # beside it: a marker for each result
@@ -38,12 +38,12 @@ class FolderSwapper:
     are there and the target is the same.
     """
 
-    converter: Converter
-    who: Who
+    converter: FaceSwapper
+    who: FaceAssignment
     folder: Path
     out: Path
     job: dict[str, Any]
-    marking: Marking = DEFAULT_MARKING
+    marking: ProvenanceOptions = DEFAULT_PROVENANCE
 
     def __call__(self, name: str) -> str:
         """Swap a file, by its name in the folder, unless it is done, which is then said. Raises UserError."""
@@ -67,7 +67,12 @@ class FolderSwapper:
 
 
 def swap_folder(
-    make: Callable[[], Work], folder: Path, out: Path, job: dict[str, Any], shard: Shard = WHOLE, engine: Engine = PLAIN
+    make: Callable[[], Worker],
+    folder: Path,
+    out: Path,
+    job: dict[str, Any],
+    shard: JobShard = WHOLE,
+    engine: Executor = SERIAL,
 ) -> int:
     """Swap the faces of all pictures and videos in a folder, at any depth, into files of the same names in another.
 
@@ -120,7 +125,12 @@ def swap_folder(
 
 
 def swap_one(
-    converter: Converter, who: Who, target: Path, out: Path, job: dict[str, Any], marking: Marking = DEFAULT_MARKING
+    converter: FaceSwapper,
+    who: FaceAssignment,
+    target: Path,
+    out: Path,
+    job: dict[str, Any],
+    marking: ProvenanceOptions = DEFAULT_PROVENANCE,
 ) -> None:
     """Swap the faces of one picture or video; parameters and errors as of `swap_video`."""
     if is_video(target):
@@ -128,7 +138,7 @@ def swap_one(
         return
     check_output(out, target)
     frame = read_image(target)
-    made = converter.paint(frame, who.of_faces(converter, frame, converter.find(frame, str(target)), str(target)))
+    made = converter.swap_faces(frame, who.of_faces(converter, frame, converter.find(frame, str(target)), str(target)))
     write_swap(out, made, converter.origin(marking), marking, target, who.source_paths)
 
 

@@ -9,21 +9,25 @@ from typing import Any
 
 from fsframework.core.errors import UserError
 from fsframework.faces.select import largest
-from fsframework.inference.assignment import Person, Who
-from fsframework.inference.face_swapper import DEFAULT_MARKING, Converter, check_output
+from fsframework.inference.assignment import FaceAssignment, IdentityMapping
+from fsframework.inference.face_swapper import DEFAULT_PROVENANCE, FaceSwapper, check_output
 from fsframework.inference.folder import FolderSwapper, swap_folder, swap_one
 from fsframework.inference.video import check_video_output, preview
 from fsframework.media.image_io import read_image
 from fsframework.media.video_io import is_video
 from fsframework.ops.precision import Precision
-from fsframework.provenance.options import Marking
-from fsframework.utils.executors import PLAIN, Cluster, Engine
+from fsframework.provenance.options import ProvenanceOptions
+from fsframework.utils.executors import SERIAL, Executor, RayExecutor
 from fsframework.utils.files import sha256_of
-from fsframework.utils.shards import WHOLE, Shard
+from fsframework.utils.shards import WHOLE, JobShard
 
 
 def check_places(
-    target: Path, out: Path, inputs: Sequence[str | Path], frames: int | None, marking: Marking = DEFAULT_MARKING
+    target: Path,
+    out: Path,
+    inputs: Sequence[str | Path],
+    frames: int | None,
+    marking: ProvenanceOptions = DEFAULT_PROVENANCE,
 ) -> None:
     """Raise UserError, before networks are loaded, if the target or the result's place cannot be right."""
     files = [Path(part) for each in inputs for part in (named(each) if isinstance(each, str) else [each])]
@@ -48,16 +52,16 @@ def named(text: str) -> tuple[str, str]:
 
 
 def swap_places(
-    converter: Converter,
+    converter: FaceSwapper,
     target: Path,
     out: Path,
     sources: Sequence[Path],
     face: str,
     people: Sequence[str],
     frames: int | None = None,
-    marking: Marking = DEFAULT_MARKING,
-    shard: Shard = WHOLE,
-    engine: Engine = PLAIN,
+    marking: ProvenanceOptions = DEFAULT_PROVENANCE,
+    shard: JobShard = WHOLE,
+    engine: Executor = SERIAL,
 ) -> int:
     """Swap what `fsf swap` names.
 
@@ -95,11 +99,11 @@ def swap_places(
         preview(converter, who, target, out, frames, marking)
     elif target.is_dir():
         make = partial(FolderSwapper, converter, who, target, out, job, marking)
-        if isinstance(engine, Cluster):
+        if isinstance(engine, RayExecutor):
             if converter.loaded_from is None:
                 raise ValueError("a converter of parts cannot be made again by workers")
             precision: Precision = "bf16" if converter.bf16 else "fp32"
-            load = partial(Converter, converter.loaded_from, engine.device, converter.paster.pasting, precision)
+            load = partial(FaceSwapper, converter.loaded_from, engine.device, converter.paster.pasting, precision)
             make = partial(_away, load, sources, face, people, marking, target, out, job)
         return swap_folder(make, target, out, job, shard, engine)
     else:
@@ -107,25 +111,25 @@ def swap_places(
     return 0
 
 
-def _who(converter: Converter, sources: Sequence[Path], face: str, people: Sequence[str]) -> Who:
+def _who(converter: FaceSwapper, sources: Sequence[Path], face: str, people: Sequence[str]) -> FaceAssignment:
     if sources:
-        return Who(face, converter.read_source(sources[0]))
+        return FaceAssignment(face, converter.read_source(sources[0]))
     if not converter.swapper.identity.metric:
         raise UserError("--who: this model's identity encoder does not compare faces; choose faces by --face")
     threshold = converter.swapper.identity.required_match_threshold()
     made = []
     for text in people:
         reference, source = map(Path, named(text))
-        made.append(Person(_reference(converter, reference), converter.read_source(source), threshold))
-    return Who(people=made)
+        made.append(IdentityMapping(_reference(converter, reference), converter.read_source(source), threshold))
+    return FaceAssignment(people=made)
 
 
 def _away(
-    load: Callable[[], Converter],
+    load: Callable[[], FaceSwapper],
     sources: Sequence[Path],
     face: str,
     people: Sequence[str],
-    marking: Marking,
+    marking: ProvenanceOptions,
     folder: Path,
     out: Path,
     job: dict[str, Any],
@@ -138,14 +142,14 @@ def _away(
     return FolderSwapper(converter, _who(converter, sources, face, people), folder, out, job, marking)
 
 
-def _reference(converter: Converter, file: Path) -> Any:
+def _reference(converter: FaceSwapper, file: Path) -> Any:
     """The embedding (1, D) of the largest face of a picture."""
     frame = read_image(file)
     return converter.embed(frame, [largest(converter.find(frame, str(file)))])
 
 
 def _job(
-    converter: Converter, sources: Sequence[Path], face: str, people: Sequence[str], marking: Marking
+    converter: FaceSwapper, sources: Sequence[Path], face: str, people: Sequence[str], marking: ProvenanceOptions
 ) -> dict[str, Any]:
     """What results depend on, besides their targets."""
     return {

@@ -12,9 +12,9 @@ import click
 
 from fsframework.core.errors import UserError
 from fsframework.faces.select import check_face
-from fsframework.inference.face_swapper import DEFAULT_MARKING, Converter
+from fsframework.inference.face_swapper import DEFAULT_PROVENANCE, FaceSwapper
 from fsframework.media.image_io import writable_format
-from fsframework.provenance.options import Marking
+from fsframework.provenance.options import ProvenanceOptions
 from fsframework.utils.progress import progress
 
 COLUMNS = ("source", "target", "name")  # of a list of pictures to swap
@@ -93,7 +93,11 @@ def place_inside(folder: Path, name: str) -> Path:
 
 
 def swap_pairs(
-    converter: Converter, csv: Path, folder: Path, face: str = "largest", marking: Marking = DEFAULT_MARKING
+    converter: FaceSwapper,
+    csv: Path,
+    folder: Path,
+    face: str = "largest",
+    marking: ProvenanceOptions = DEFAULT_PROVENANCE,
 ) -> int:
     """Swap many pictures; one that fails does not stop the rest.
 
@@ -107,7 +111,7 @@ def swap_pairs(
     folder:
         Where results go; it is made.
     face:
-        Which faces of each target (see `Converter`).
+        Which faces of each target (see `FaceSwapper`).
     marking:
         How results are marked.
 

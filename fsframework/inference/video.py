@@ -22,10 +22,10 @@ from fsframework.core.types import Face
 from fsframework.faces.detect_video import find_faces
 from fsframework.faces.select import area
 from fsframework.faces.track import CUT, Track, smooth, track
-from fsframework.inference.assignment import Who
-from fsframework.inference.face_swapper import DEFAULT_MARKING, Converter, Source, check_output
+from fsframework.inference.assignment import FaceAssignment
+from fsframework.inference.face_swapper import DEFAULT_PROVENANCE, FaceSwapper, SourceIdentity, check_output
 from fsframework.media.video_io import WRITTEN, Video, join, probe, read, write
-from fsframework.provenance.options import Marking, mark_frame, seal, write_swap
+from fsframework.provenance.options import ProvenanceOptions, attach_manifest, mark_frame, write_swap
 from fsframework.provenance.record import new_payload
 from fsframework.utils.files import check_place, replacing, write_text
 from fsframework.utils.prefetch import ahead
@@ -37,7 +37,12 @@ SEEN = 8  # frames of a track by which its person is known
 
 
 def swap_video(
-    converter: Converter, who: Who, target: Path, out: Path, job: dict[str, Any], marking: Marking = DEFAULT_MARKING
+    converter: FaceSwapper,
+    who: FaceAssignment,
+    target: Path,
+    out: Path,
+    job: dict[str, Any],
+    marking: ProvenanceOptions = DEFAULT_PROVENANCE,
 ) -> None:
     """Write the video `target` with swapped faces to `out`, in one step or not at all.
 
@@ -83,11 +88,11 @@ def swap_video(
             finished = (mark_frame(frame, marking, origin.watermark) for frame in frames)
             write(piece, video, _counted(ahead(finished, 8), ticker.advance), start)
     size = (video.width, video.height)
-    join(pieces, video, out, lambda place: seal(place, out, origin, marking, target, who.source_paths, size))
+    join(pieces, video, out, lambda place: attach_manifest(place, out, origin, marking, target, who.source_paths, size))
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def check_video_output(out: Path, marking: Marking, *inputs: Path) -> None:
+def check_video_output(out: Path, marking: ProvenanceOptions, *inputs: Path) -> None:
     """Raise UserError, before any work, if a video cannot be written there or would replace an input."""
     if out.suffix.lower() not in WRITTEN:
         raise UserError(f"{out}: videos are written as {', '.join(WRITTEN)}; choose such a name")
@@ -117,7 +122,9 @@ def _payload(folder: Path) -> int:
     return int(file.read_text(encoding="utf-8"), 16)
 
 
-def plan(converter: Converter, who: Who, video: Video, folder: Path | None) -> tuple[list[Track], dict[int, Source]]:
+def plan(
+    converter: FaceSwapper, who: FaceAssignment, video: Video, folder: Path | None
+) -> tuple[list[Track], dict[int, SourceIdentity]]:
     """The video's tracks with steady landmarks, and the source of each that is swapped, by its place.
 
     What was found is kept in `folder`, and taken from there. Raises UserError if there is no such face.
@@ -134,7 +141,7 @@ def plan(converter: Converter, who: Who, video: Video, folder: Path | None) -> t
     return tracks, sources
 
 
-def _found(converter: Converter, video: Video, kept: Path | None) -> tuple[list[list[Face]], list[bool]]:
+def _found(converter: FaceSwapper, video: Video, kept: Path | None) -> tuple[list[list[Face]], list[bool]]:
     """The faces of every frame, and whether a new shot begins with it."""
     if kept is not None and kept.is_file():
         return _read_faces(kept)
@@ -179,7 +186,7 @@ def _read_faces(file: Path) -> tuple[list[list[Face]], list[bool]]:
     return found, cuts
 
 
-def _embeddings(converter: Converter, video: Video, tracks: list[Track]) -> dict[int, Tensor]:
+def _embeddings(converter: FaceSwapper, video: Video, tracks: list[Track]) -> dict[int, Tensor]:
     """Embeddings (n, D) of some frames of each track, by its place."""
     asked: dict[int, list[int]] = {}
     for place, one in enumerate(tracks):
@@ -196,7 +203,12 @@ def _embeddings(converter: Converter, video: Video, tracks: list[Track]) -> dict
 
 
 def painted(
-    converter: Converter, video: Video, tracks: Sequence[Track], sources: dict[int, Source], start: int, stop: int
+    converter: FaceSwapper,
+    video: Video,
+    tracks: Sequence[Track],
+    sources: dict[int, SourceIdentity],
+    start: int,
+    stop: int,
 ) -> Iterator[np.ndarray]:
     """Frames (H, W, 3) uint8 from `start` on, before `stop`, their tracks' faces swapped, small ones first."""
     together = max(1, min(16, BYTES // (video.width * video.height * 3)))
@@ -204,10 +216,12 @@ def painted(
     for first in range(start, stop, together):
         group = list(islice(frames, together))
         wanted = [_wanted(tracks, sources, first + number) for number in range(len(group))]
-        yield from converter.paint_frames(group, wanted)
+        yield from converter.swap_frames(group, wanted)
 
 
-def _wanted(tracks: Sequence[Track], sources: dict[int, Source], frame: int) -> list[tuple[Face, Source]]:
+def _wanted(
+    tracks: Sequence[Track], sources: dict[int, SourceIdentity], frame: int
+) -> list[tuple[Face, SourceIdentity]]:
     seen = [
         (tracks[place].face(frame), source)
         for place, source in sources.items()
@@ -223,7 +237,12 @@ def _counted(frames: Iterable[np.ndarray], advance: Callable[[], None]) -> Itera
 
 
 def preview(
-    converter: Converter, who: Who, target: Path, out: Path, count: int, marking: Marking = DEFAULT_MARKING
+    converter: FaceSwapper,
+    who: FaceAssignment,
+    target: Path,
+    out: Path,
+    count: int,
+    marking: ProvenanceOptions = DEFAULT_PROVENANCE,
 ) -> None:
     """Write a picture of evenly spaced frames of a video, above each other: as they are, and swapped.
 
@@ -238,5 +257,5 @@ def preview(
         with torch.inference_mode():
             faces = converter.detector([frame])[0]
         swaps = who.of_faces(converter, frame, faces, f"{target}: frame {place + 1}") if faces else []
-        rows.append(np.hstack([frame, converter.paint(frame, swaps)]))
+        rows.append(np.hstack([frame, converter.swap_faces(frame, swaps)]))
     write_swap(out, np.vstack(rows), converter.origin(marking), marking, target, who.source_paths)

@@ -30,7 +30,7 @@ from fsframework.core.components import Generator
 from fsframework.core.errors import UserError
 from fsframework.core.part import providers
 from fsframework.core.swapper import Swapper
-from fsframework.core.types import Batch, Faces
+from fsframework.core.types import FaceBatch, SwapBatch
 from fsframework.data.samples import FewFaces
 from fsframework.media.image_io import SOURCE_TYPE
 from fsframework.media.tensor import to_tensor
@@ -116,7 +116,7 @@ class _Swap(nn.Module):
         self.swapper = swapper
 
     def forward(self, source: Tensor, target: Tensor) -> tuple[Tensor, ...]:
-        result = self.swapper(Batch.of(Faces.of(source), Faces.of(target)))
+        result = self.swapper(SwapBatch.of(FaceBatch.of(source), FaceBatch.of(target)))
         if result.mask is None or self.swapper.refiner is not None:
             return result.image, result.z_id
         return result.image, result.z_id, result.mask
@@ -131,7 +131,7 @@ def _check_parts(recipe: Recipe, swapper: Swapper) -> None:
         if part is not None and not part.traceable:
             what = f"{place} {part.name} is not made of torch operations alone (its class does not say traceable)"
             raise UserError(f"{recipe.name}: cannot be exported to ONNX: the {what}; use the model with torch")
-    if type(swapper.generator).knows is not Generator.knows:
+    if type(swapper.generator).supports is not Generator.supports:
         what = f"generator {swapper.generator.name} knows only some people, which a file cannot say"
         raise UserError(f"{recipe.name}: cannot be exported to ONNX: the {what}; use the model with torch")
     held = sum(value.nbytes for value in swapper.state_dict().values())

@@ -17,7 +17,7 @@ from torch import Tensor
 from fsframework.core.components import AttributeEncoder, ComponentOptions, Generator, IdentityEncoder
 from fsframework.core.errors import UserError
 from fsframework.core.swapper import Swapper
-from fsframework.core.types import Batch, Faces, SwapResult
+from fsframework.core.types import FaceBatch, SwapBatch, SwapResult
 from fsframework.recipe.schema import Recipe
 from fsframework.utils.weights import read
 
@@ -45,7 +45,7 @@ class OnnxSwapper(Swapper):
     """A method that onnxruntime runs on the CPU, with as many threads as torch has.
 
     It swaps and embeds as the `Swapper` that it was exported from. What a swap does not need is not there: attribute
-    maps, the draft before a refiner, and the mask of a generator that a refiner follows.
+    maps, the coarse swap before a refiner, and the mask of a generator that a refiner follows.
 
     Parameters
     ----------
@@ -83,12 +83,12 @@ class OnnxSwapper(Swapper):
         self.paint = paint
         self.weights_sha256 = _about(model).get("sha256")  # see `fsframework.utils.weights.digest`
 
-    def draft(self, batch: Batch, z_id: Tensor | None = None, z_att: list[Tensor] | None = None) -> SwapResult:
+    def coarse(self, batch: SwapBatch, z_id: Tensor | None = None, z_att: list[Tensor] | None = None) -> SwapResult:
         """The swap itself: the graph does not hand on what was there before the refiner."""
         if z_id is None:
             z_id = self.identity(batch.source)
         image, *mask = self.paint(z_id=z_id, target=batch.target.image)
-        return SwapResult(image=image, draft=image, z_id=z_id, mask=mask[0] if mask else None)
+        return SwapResult(image=image, coarse=image, z_id=z_id, mask=mask[0] if mask else None)
 
 
 class _Graph:
@@ -110,7 +110,7 @@ class _Embedding(IdentityEncoder):
         self.graph, self.dim = graph, dim
         self.name, self.match_threshold = exported.name, exported.match_threshold  # type: ignore[misc]
 
-    def forward(self, faces: Faces) -> Tensor:
+    def forward(self, faces: FaceBatch) -> Tensor:
         return self.graph(source=faces.image, target=faces.image)[0]  # of the target only the number of rows matters
 
 

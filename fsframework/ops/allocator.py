@@ -7,7 +7,7 @@ _MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1  # of glibc's <malloc.h>
 _ALL = 2**31 - 1  # the largest that glibc takes
 
 
-def keep_memory() -> bool:
+def retain_freed_memory() -> bool:
     """Keep freed memory for the next tensor instead of giving it back. Returns whether the system could be told.
 
     glibc returns blocks of 32 MB and more at once and asks for fresh ones, whose every page the kernel clears: on two

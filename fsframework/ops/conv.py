@@ -16,8 +16,8 @@ from torch.nn import functional as F
 from torch.nn.grad import conv2d_input
 
 from fsframework.ops import winograd
-from fsframework.ops.im2col import gather, pixels_of, scatter
-from fsframework.ops.matmul import product
+from fsframework.ops.im2col import col2im, im2col, pixels_of
+from fsframework.ops.matmul import matmul
 from fsframework.ops.precision import has_bf16, without_autocast
 
 # Where each way is the fastest, in pixels of all images together, as measured on two cores.
@@ -43,7 +43,7 @@ class Conv2d(nn.Conv2d):
     all pixels of a channel, is nothing to it, and GPUs spare the visit to memory that it would cost.
     """
 
-    kept: dict[Any, Tensor] | None = None  # what is made of the weight, if `keep_weights` says that it stays
+    cached: dict[Any, Tensor] | None = None  # what is made of the weight, if `cache_weights` says that it stays
 
     def __init__(
         self,
@@ -63,13 +63,13 @@ class Conv2d(nn.Conv2d):
         if self.normed and input.is_cuda:
             return F.conv2d(input, self.weight, None, self.stride, self.padding)
         padding = cast(tuple[int, int], self.padding)[0]
-        return convolve(input, self.weight, self.bias, self.stride[0], padding, self.kept)
+        return convolve(input, self.weight, self.bias, self.stride[0], padding, self.cached)
 
 
 class ConvTranspose2d(nn.ConvTranspose2d):
     """`nn.ConvTranspose2d` with a square kernel."""
 
-    kept: dict[Any, Tensor] | None = None  # as in `Conv2d`
+    cached: dict[Any, Tensor] | None = None  # as in `Conv2d`
 
     def __init__(
         self, inputs: int, outputs: int, kernel: int, stride: int = 1, padding: int = 0, bias: bool = True
@@ -81,12 +81,12 @@ class ConvTranspose2d(nn.ConvTranspose2d):
         arithmetic = _arithmetic(input, self.weight)
         if output_size is None and _suits_patches(input, self.weight, 1, arithmetic):
             padding = cast(tuple[int, int], self.padding)[0]
-            how = _How(self.stride[0], padding, self.kept)
+            how = _How(self.stride[0], padding, self.cached)
             return _by_product(_Spread, input, self.weight, self.bias, how, arithmetic)
         return super().forward(input, output_size)
 
 
-def keep_weights(network: nn.Module, keep: bool = True) -> None:
+def cache_weights(network: nn.Module, keep: bool = True) -> None:
     """Say that a network's weights stay as they are, so that its convolutions make what they need of them once.
 
     Winograd's way needs them transformed, four times as many numbers, and products in bfloat16 need them so. Whoever
@@ -94,7 +94,7 @@ def keep_weights(network: nn.Module, keep: bool = True) -> None:
     """
     for module in network.modules():
         if isinstance(module, Conv2d | ConvTranspose2d):
-            module.kept = {} if keep else None
+            module.cached = {} if keep else None
 
 
 def convolve(
@@ -103,18 +103,18 @@ def convolve(
     bias: Tensor | None = None,
     stride: int = 1,
     padding: int = 0,
-    kept: dict[Any, Tensor] | None = None,
+    cached: dict[Any, Tensor] | None = None,
 ) -> Tensor:
     """`F.conv2d` of images (B, C, H, W) by the fastest way: (B, O, H', W').
 
-    `kept` has what was made of the weight before, and gets it; None: nothing is kept.
+    `cached` has what was made of the weight before, and gets it; None: nothing is kept.
     """
     arithmetic = _arithmetic(images, weight)
     if _suits_winograd(images, weight, stride, padding, arithmetic):
         with without_autocast(images.device):
-            return cast(Tensor, _Winograd.apply(images.to(arithmetic), weight, bias, kept))
+            return cast(Tensor, _Winograd.apply(images.to(arithmetic), weight, bias, cached))
     if _suits_patches(images, weight, stride, arithmetic):
-        return _by_product(_Patches, images, weight, bias, _How(stride, padding, kept), arithmetic)
+        return _by_product(_Patches, images, weight, bias, _How(stride, padding, cached), arithmetic)
     return F.conv2d(images, weight, bias, stride, padding)
 
 
@@ -138,7 +138,7 @@ def _suits_winograd(images: Tensor, weight: Tensor, stride: int, padding: int, a
     if min(images.shape[2:]) < 4:  # a tile's side
         return False
     outputs, inputs = weight.shape[:2]
-    wide = outputs * inputs > winograd.LIGHT
+    wide = outputs * inputs > winograd.MAX_FUSED_WEIGHTS
     fewest = WINOGRAD_WIDE if wide else WINOGRAD
     if arithmetic == torch.bfloat16:
         if _bf16_is_fastest() or outputs * inputs < NARROW_BF16:
@@ -170,7 +170,7 @@ class _How(NamedTuple):
 
     stride: int
     padding: int
-    kept: dict[Any, Tensor] | None
+    cached: dict[Any, Tensor] | None
 
 
 def _by_product(
@@ -190,13 +190,13 @@ def _by_product(
 class _Winograd(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, images: Tensor, weight: Tensor, bias: Tensor | None, kept: dict[Any, Tensor] | None
+        ctx: Any, images: Tensor, weight: Tensor, bias: Tensor | None, cached: dict[Any, Tensor] | None
     ) -> Tensor:
         images = images.contiguous(memory_format=torch.channels_last)
         ctx.save_for_backward(images, weight)
         if weight.shape[0] * weight.shape[1] < NARROW:
             return F.conv2d(images, weight, bias, padding=1)
-        return winograd.convolve(images, weight, bias, kept)
+        return winograd.convolve(images, weight, bias, cached)
 
     @staticmethod
     @once_differentiable
@@ -219,11 +219,11 @@ class _Patches(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, images: Tensor, weight: Tensor, bias: Tensor | None, how: _How) -> Tensor:
-        stride, padding, kept = how
-        patches, (height, width) = gather(images, weight.shape[2], stride, padding)
+        stride, padding, cached = how
+        patches, (height, width) = im2col(images, weight.shape[2], stride, padding)
         ctx.save_for_backward(images, weight)
         ctx.how = how
-        made = product(patches, _matrix(weight, images, kept).T, bias)
+        made = matmul(patches, _matrix(weight, images, cached).T, bias)
         return _as_images(made, (len(images), weight.shape[0], height, width))
 
     @staticmethod
@@ -235,12 +235,12 @@ class _Patches(torch.autograd.Function):
         to_images = to_weight = to_bias = None
         if ctx.needs_input_grad[0]:
             size = gradient.shape[2], gradient.shape[3]
-            to_images = scatter(
-                product(rows, _matrix(weight, rows)), images.shape, size, weight.shape[2], stride, padding
+            to_images = col2im(
+                matmul(rows, _matrix(weight, rows)), images.shape, size, weight.shape[2], stride, padding
             )
         if ctx.needs_input_grad[1]:
-            patches, _ = gather(images, weight.shape[2], stride, padding)  # again: they are many times larger
-            to_weight = _of_matrix(product(rows.T, patches), weight.shape)
+            patches, _ = im2col(images, weight.shape[2], stride, padding)  # again: they are many times larger
+            to_weight = _of_matrix(matmul(rows.T, patches), weight.shape)
         if ctx.needs_input_grad[2]:
             to_bias = rows.sum(dim=0)
         return to_images, to_weight, to_bias, None
@@ -251,7 +251,7 @@ class _Spread(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, images: Tensor, weight: Tensor, bias: Tensor | None, how: _How) -> Tensor:
-        stride, padding, kept = how
+        stride, padding, cached = how
         count, _, height, width = images.shape
         kernel = weight.shape[2]
         rows = pixels_of(images)
@@ -259,7 +259,7 @@ class _Spread(torch.autograd.Function):
         ctx.how = how
         tall, wide = ((side - 1) * stride + kernel - 2 * padding for side in (height, width))
         shape = torch.Size([count, weight.shape[1], tall, wide])
-        result = scatter(product(rows, _matrix(weight, rows, kept)), shape, (height, width), kernel, stride, padding)
+        result = col2im(matmul(rows, _matrix(weight, rows, cached)), shape, (height, width), kernel, stride, padding)
         return result if bias is None else result.add_(bias[:, None, None])
 
     @staticmethod
@@ -267,29 +267,29 @@ class _Spread(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         rows, weight = ctx.saved_tensors
         stride, padding, _ = ctx.how
-        patches, (height, width) = gather(gradient, weight.shape[2], stride, padding)
+        patches, (height, width) = im2col(gradient, weight.shape[2], stride, padding)
         to_images = to_weight = to_bias = None
         if ctx.needs_input_grad[0]:
             shape = (len(gradient), weight.shape[0], height, width)
-            to_images = _as_images(product(patches, _matrix(weight, patches).T), shape)
+            to_images = _as_images(matmul(patches, _matrix(weight, patches).T), shape)
         if ctx.needs_input_grad[1]:
-            to_weight = _of_matrix(product(rows.T, patches), weight.shape)
+            to_weight = _of_matrix(matmul(rows.T, patches), weight.shape)
         if ctx.needs_input_grad[2]:
             to_bias = gradient.sum(dim=(0, 2, 3))
         return to_images, to_weight, to_bias, None
 
 
-def _matrix(weight: Tensor, like: Tensor, kept: dict[Any, Tensor] | None = None) -> Tensor:
+def _matrix(weight: Tensor, like: Tensor, cached: dict[Any, Tensor] | None = None) -> Tensor:
     """(O, kernel * kernel * C) of (O, C, kernel, kernel) in the precision of another tensor, in channels-last order.
 
     A view where that is the weight's own. Elsewhere trainings keep nothing, and the pass back makes it again: weights
     in bfloat16 would stay from one pass to the other, beside the maps, a fifth of what a step has there.
     """
-    if kept is None or weight.dtype == like.dtype:
+    if cached is None or weight.dtype == like.dtype:
         return weight.to(like.dtype).permute(0, 2, 3, 1).flatten(1)
-    if like.dtype not in kept:
-        kept[like.dtype] = _matrix(weight, like)
-    return kept[like.dtype]
+    if like.dtype not in cached:
+        cached[like.dtype] = _matrix(weight, like)
+    return cached[like.dtype]
 
 
 def _of_matrix(matrix: Tensor, shape: torch.Size) -> Tensor:

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from fsframework.ops.csrc import build
 from fsframework.ops.csrc.build import SOURCES
 
-KERNELS = build.Kernels(SOURCES / "im2col.c", gather=(2, 10), scatter=(2, 10))
+KERNELS = build.Kernels(SOURCES / "im2col.c", im2col=(2, 10), col2im=(2, 10))
 
 
 def pixels_of(images: Tensor) -> Tensor:
@@ -19,24 +19,22 @@ def pixels_of(images: Tensor) -> Tensor:
     return images.permute(0, 2, 3, 1).flatten(0, 2)
 
 
-def gather(images: Tensor, kernel: int, stride: int, padding: int) -> tuple[Tensor, tuple[int, int]]:
+def im2col(images: Tensor, kernel: int, stride: int, padding: int) -> tuple[Tensor, tuple[int, int]]:
     """All patches (B * H' * W', K * K * C) of images, and their size."""
     count, channels, height, width = images.shape
     size = ((height + 2 * padding - kernel) // stride + 1, (width + 2 * padding - kernel) // stride + 1)
     if kernel == stride == 1 and padding == 0:
         return pixels_of(images), size
     if not KERNELS.suit():
-        return _gather(images, kernel, stride, padding), size
+        return _im2col(images, kernel, stride, padding), size
     images = images.contiguous(memory_format=torch.channels_last)
     patches = images.new_empty(count * size[0] * size[1], kernel * kernel * channels)
     numbers = (count, height, width, channels, *size, kernel, stride, padding, build.is_half(images))
-    KERNELS.of().gather(images.data_ptr(), patches.data_ptr(), *numbers)
+    KERNELS.of().im2col(images.data_ptr(), patches.data_ptr(), *numbers)
     return patches, size
 
 
-def scatter(
-    patches: Tensor, shape: torch.Size, size: tuple[int, int], kernel: int, stride: int, padding: int
-) -> Tensor:
+def col2im(patches: Tensor, shape: torch.Size, size: tuple[int, int], kernel: int, stride: int, padding: int) -> Tensor:
     """Images of a shape (B, C, H, W), each pixel the sum of what the patches (B * H' * W', K * K * C) say of it.
 
     Sums are float32.
@@ -45,21 +43,21 @@ def scatter(
     if kernel == stride == 1 and padding == 0:
         return patches.view(count, height, width, channels).permute(0, 3, 1, 2).clone()  # no view, as below
     if not KERNELS.suit(channels):
-        return _scatter(patches, shape, size, kernel, stride, padding)
+        return _col2im(patches, shape, size, kernel, stride, padding)
     patches = patches.contiguous()
     images = torch.empty(shape, dtype=patches.dtype, memory_format=torch.channels_last)
     numbers = (count, height, width, channels, *size, kernel, stride, padding, build.is_half(images))
-    KERNELS.of(channels).scatter(patches.data_ptr(), images.data_ptr(), *numbers)
+    KERNELS.of(channels).col2im(patches.data_ptr(), images.data_ptr(), *numbers)
     return images
 
 
-def _gather(images: Tensor, kernel: int, stride: int, padding: int) -> Tensor:
+def _im2col(images: Tensor, kernel: int, stride: int, padding: int) -> Tensor:
     padded = F.pad(images.permute(0, 2, 3, 1), (0, 0, padding, padding, padding, padding))
     patches = padded.unfold(1, kernel, stride).unfold(2, kernel, stride)  # (B, H', W', C, K, K)
     return patches.permute(0, 1, 2, 4, 5, 3).flatten(3).flatten(0, 2)
 
 
-def _scatter(
+def _col2im(
     patches: Tensor, shape: torch.Size, size: tuple[int, int], kernel: int, stride: int, padding: int
 ) -> Tensor:
     count, channels, height, width = shape

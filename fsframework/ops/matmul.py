@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 
-def product(left: Tensor, right: Tensor, bias: Tensor | None = None) -> Tensor:
+def matmul(left: Tensor, right: Tensor, bias: Tensor | None = None) -> Tensor:
     """(M, N) of (M, K) and (K, N), which may be transposed views, plus a bias (N,). No gradient goes through it."""
     if left.dtype == torch.float32 and by_onednn():
         made: Tensor = torch.ops.mkldnn._linear_pointwise(left, right.T, bias, "none", [], "")

@@ -12,10 +12,10 @@ from torch.nn import functional as F
 from fsframework.ops.triton import launch
 
 
-def doubled(maps: Tensor) -> Tensor:
+def upsample2x(maps: Tensor) -> Tensor:
     """Maps (B, C, H, W) to (B, C, 2H, 2W)."""
     if launch.usable(maps):
         from fsframework.ops.triton import upsample
 
-        return cast(Tensor, upsample.doubled(maps))
+        return cast(Tensor, upsample.upsample2x(maps))
     return F.interpolate(maps, scale_factor=2.0, mode="bilinear").to(maps.dtype)

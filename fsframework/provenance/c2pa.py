@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from fsframework.core.errors import UserError
 from fsframework.media.image_io import SOURCE_TYPE, XMP
-from fsframework.provenance.ledger import note
-from fsframework.provenance.record import Origin
+from fsframework.provenance.ledger import append
+from fsframework.provenance.record import ProvenanceRecord
 from fsframework.utils.files import replacing, sha256_of
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def sign(
     file_in: Path,
     file_out: Path,
     target: Path,
-    origin: Origin,
+    origin: ProvenanceRecord,
     sources: Sequence[Path] = (),
     name: Path | None = None,
     size: tuple[int, int] | None = None,
@@ -94,7 +94,7 @@ def sign(
         facts = {**origin.facts(), "file": str(name.absolute()), "sha256": sha256_of(place), "manifest": label}
         more = {"consent": origin.consent, "size": size}
         known = {key: value for key, value in more.items() if value is not None}
-        note({"provenance": True, "watermark": f"{origin.watermark:08x}", **facts, **known})
+        append({"provenance": True, "watermark": f"{origin.watermark:08x}", **facts, **known})
 
 
 def context(c2pa: Any, anchors: bytes | None = None) -> Any:
@@ -178,7 +178,7 @@ def _is_damaged(c2pa: Any, file: Path) -> bool:
         return False
 
 
-def _manifest(origin: Origin, out: Path, inputs: list[_Input]) -> dict[str, Any]:
+def _manifest(origin: ProvenanceRecord, out: Path, inputs: list[_Input]) -> dict[str, Any]:
     agent = {"name": "fsframework", "version": metadata.version("fsframework")}
     payload = f"{origin.watermark:08x}"
     actions: list[dict[str, Any]] = [

@@ -10,14 +10,14 @@ from fsframework.core.errors import UserError
 from fsframework.media.draw import draw_label
 from fsframework.media.image_io import write_image
 from fsframework.provenance.c2pa import LONGEST, SIGNED, WITHOUT, _signing, add_xmp, media_type, sign
-from fsframework.provenance.ledger import note
-from fsframework.provenance.record import Origin
+from fsframework.provenance.ledger import append
+from fsframework.provenance.record import ProvenanceRecord
 from fsframework.provenance.watermark import embed
 from fsframework.utils.files import sha256_of
 
 
 @dataclass(frozen=True)
-class Marking:
+class ProvenanceOptions:
     """How results are marked.
 
     Without `provenance` they get neither manifest nor watermark, which the register remembers, but XMP; `label` draws a
@@ -48,7 +48,12 @@ class Marking:
 
 
 def write_swap(
-    out: Path, image: np.ndarray, origin: Origin, marking: Marking, target: Path, sources: Sequence[Path] = ()
+    out: Path,
+    image: np.ndarray,
+    origin: ProvenanceRecord,
+    marking: ProvenanceOptions,
+    target: Path,
+    sources: Sequence[Path] = (),
 ) -> None:
     """Write a picture (H, W, 3) uint8 that was made of a target and a source, marked, in one step or not at all.
 
@@ -56,21 +61,21 @@ def write_swap(
     """
     marked = mark_frame(image, marking, origin.watermark)
     size = (image.shape[1], image.shape[0])
-    write_image(out, marked, finish=lambda place: seal(place, out, origin, marking, target, sources, size))
+    write_image(out, marked, finish=lambda place: attach_manifest(place, out, origin, marking, target, sources, size))
 
 
-def mark_frame(frame: np.ndarray, marking: Marking, payload: int) -> np.ndarray:
+def mark_frame(frame: np.ndarray, marking: ProvenanceOptions, payload: int) -> np.ndarray:
     """A picture or a video's frame (H, W, 3) uint8 with the visible and the invisible mark, as `marking` wants them."""
     if marking.label:
         frame = draw_label(frame)
     return embed(frame, payload) if marking.provenance else frame
 
 
-def seal(
+def attach_manifest(
     place: Path,
     out: Path,
-    origin: Origin,
-    marking: Marking,
+    origin: ProvenanceRecord,
+    marking: ProvenanceOptions,
     target: Path,
     sources: Sequence[Path] = (),
     size: tuple[int, int] | None = None,
@@ -99,4 +104,4 @@ def seal(
         sign(place, place, target, origin, sources, out, size)
     else:
         facts = {**origin.facts(), "file": str(out.absolute()), "sha256": sha256_of(place)}
-        note({"provenance": False, **facts})
+        append({"provenance": False, **facts})

@@ -15,7 +15,7 @@ def new_payload() -> int:
 
 
 @dataclass(frozen=True)
-class Origin:
+class ProvenanceRecord:
     """What made a result: the model, SHA-256 of its tensors and of its recipe, and the watermark of this result.
 
     `pasting` says in words how it was pasted, and `precision` what the networks computed in, if not as by default.

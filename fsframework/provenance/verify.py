@@ -13,7 +13,7 @@ import numpy as np
 from fsframework.core.errors import UserError
 from fsframework.media.image_io import SOURCE_TYPE, is_marked, read_image
 from fsframework.provenance.c2pa import CONSENT, SWAP, XMP_BOX, context, library, media_type
-from fsframework.provenance.ledger import noted
+from fsframework.provenance.ledger import lookup
 from fsframework.provenance.watermark import Reading, read, read_together
 from fsframework.utils.files import sha256_of
 
@@ -65,7 +65,7 @@ class Report:
     manifest: Manifest | None
     xmp: bool  # XMP says that it is synthetic
     watermark: Watermark | None
-    register: list[dict[str, Any]]  # what this machine knows of the watermark, or of the very file
+    ledger: list[dict[str, Any]]  # what this machine knows of the watermark, or of the very file
     notes: list[str]
 
     def plain(self) -> dict[str, Any]:
@@ -96,8 +96,8 @@ def verify(file: Path) -> Report:
             raise  # nothing is known of it at all
         xmp, mark = False, None
         notes.append(str(error).removeprefix(f"{file}: "))
-    known = noted(watermark=mark.payload) if mark is not None else []
-    known = known or noted(sha256=sha256_of(file))
+    known = lookup(watermark=mark.payload) if mark is not None else []
+    known = known or lookup(sha256=sha256_of(file))
     said = None if manifest is None else manifest.facts.get("watermark")
     if said is not None and mark is not None and said != mark.payload:
         notes.append(f"the watermark {mark.payload} is not the one that the manifest names, {said}")
@@ -156,9 +156,9 @@ def _about_watermark(report: Report) -> Iterator[str]:
         yield "watermark: none that can be read"
     else:
         frames = f", of {mark.looked} frames {mark.read} alone are enough" if mark.looked > 1 else ""
-        unknown = "" if report.register else "; the register of this machine does not know it"
+        unknown = "" if report.ledger else "; the register of this machine does not know it"
         yield f"watermark: {mark.payload}, strength {mark.strength:.2f}{frames}{unknown}"
-    for entry in report.register:
+    for entry in report.ledger:
         what = ", ".join(f"{key.replace('_', ' ')} {entry[key]}" for key in SHOWN if key in entry)
         left_out = "" if entry.get("provenance", True) else ", without manifest and watermark, as was asked"
         yield f"register: made {entry.get('time')}{left_out}: {what}"
@@ -296,7 +296,7 @@ def _shared(frames: list[np.ndarray]) -> Reading | None:
 
 def _sizes(width: int, height: int) -> list[tuple[int, int]]:
     """The sizes that things made on this machine have, and that this may be a copy of, the latest first."""
-    sizes = [entry["size"] for entry in noted() if isinstance(entry.get("size"), list)]
+    sizes = [entry["size"] for entry in lookup() if isinstance(entry.get("size"), list)]
     distinct = list(dict.fromkeys((size[0], size[1]) for size in sizes if len(size) == 2))
     likely = [
         (wide, high)

@@ -29,12 +29,12 @@ def build_swapper(recipe: Recipe) -> Swapper:
 
 def build(place: str, part: Part, *sizes: Any) -> Any:
     """A component, allocated and not loaded. Raises UserError, naming its place in the recipe, if that fails."""
-    with blaming(place, part):
+    with component_error_context(place, part):
         return part.build(*sizes)
 
 
 @contextmanager
-def blaming(place: str, part: Part) -> Iterator[None]:
+def component_error_context(place: str, part: Part) -> Iterator[None]:
     """Say which part of a recipe failed; a component may fail in any way."""
     try:
         yield

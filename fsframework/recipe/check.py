@@ -4,12 +4,12 @@ from collections.abc import Sequence
 
 import torch
 
-from fsframework.core.bases import PeopleGenerator
+from fsframework.core.bases import ClosedSetGenerator
 from fsframework.core.components import IdentityEncoder, Network
 from fsframework.core.errors import UserError
 from fsframework.core.swapper import Swapper
-from fsframework.core.types import Batch, Faces
-from fsframework.recipe.build import blaming, build, build_swapper
+from fsframework.core.types import FaceBatch, SwapBatch
+from fsframework.recipe.build import build, build_swapper, component_error_context
 from fsframework.recipe.schema import Networks, Recipe
 
 
@@ -30,7 +30,7 @@ def check(recipe: Recipe) -> str:
         for number, stage in enumerate(recipe.stages):
             for place, loss in enumerate(stage.losses):
                 build(f"stages.{number}.losses.{place}", loss)
-        if isinstance(swapper.generator, PeopleGenerator):
+        if isinstance(swapper.generator, ClosedSetGenerator):
             try:
                 swapper.identity.required_match_threshold()
             except UserError as error:
@@ -64,13 +64,13 @@ def loaded(path_or_name: str, sets: Sequence[str] = ()) -> tuple[Recipe, str]:
 
 
 class _AnyIdentity(IdentityEncoder):
-    """Embeddings of the right shape, for refiners that ask for a draft."""
+    """Embeddings of the right shape, for refiners that ask for a coarse swap."""
 
     def __init__(self, dim: int) -> None:
         Network.__init__(self, self.Options())
         self.dim = dim
 
-    def forward(self, faces: Faces) -> torch.Tensor:
+    def forward(self, faces: FaceBatch) -> torch.Tensor:
         return torch.empty(len(faces.image), self.dim)
 
 
@@ -80,20 +80,20 @@ def _run(recipe: Recipe, built: Swapper) -> None:
     if networks.attributes is None or networks.generator is None:
         return
     swapper = Swapper(_AnyIdentity(built.identity.dim), built.attributes, built.generator, built.refiner)
-    faces = Faces.of(torch.empty(2, 3, size, size))
-    batch = Batch.of(faces, faces)
-    with blaming("networks.attributes", networks.attributes):
+    faces = FaceBatch.of(torch.empty(2, 3, size, size))
+    batch = SwapBatch.of(faces, faces)
+    with component_error_context("networks.attributes", networks.attributes):
         maps = swapper.attributes(faces)
         channels = [level.shape[1] for level in maps]
         if channels != list(built.attributes.channels):
             raise ValueError(f"it declares maps of {list(built.attributes.channels)} channels and returns {channels}")
-    with blaming("networks.generator", networks.generator):
+    with component_error_context("networks.generator", networks.generator):
         painted = swapper.generator(swapper.identity(faces), maps)
         _check_shape(painted, size, (3, 4))
-        draft = swapper.draft(batch, z_att=maps)
+        coarse = swapper.coarse(batch, z_att=maps)
     if swapper.refiner is not None and networks.refiner is not None:
-        with blaming("networks.refiner", networks.refiner):
-            _check_shape(swapper.refiner(draft, batch, swapper), size, (3,))
+        with component_error_context("networks.refiner", networks.refiner):
+            _check_shape(swapper.refiner(coarse, batch, swapper), size, (3,))
 
 
 def _check_shape(image: torch.Tensor, size: int, channels: tuple[int, ...]) -> None:

@@ -11,11 +11,12 @@ from pydantic_core import ErrorDetails
 from fsframework.core.errors import UserError
 from fsframework.core.part import use
 from fsframework.core.registry import component, unmet
+from fsframework.core.renamed import present_key
 from fsframework.utils import yaml
 from fsframework.utils.yaml import Marks, Place
 
 
-class Source:
+class ConfigSource:
     """What a file and overrides say, before anything is checked.
 
     Parameters
@@ -138,6 +139,8 @@ def _step(container: Any, step: str, place: Place, origin: str) -> str | int:
 
 
 def _no_such_key(key: str, keys: Sequence[str]) -> str:
+    if new := present_key(key, list(keys)):
+        return f"there is no such key; it is called {new} now"
     close = difflib.get_close_matches(key, keys, n=1)
     if close:
         return f"there is no such key; did you mean {close[0]}?"

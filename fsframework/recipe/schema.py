@@ -18,12 +18,12 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from fsframework.core.part import Part, use
 from fsframework.core.registry import component, unmet
 from fsframework.ops.precision import Precision
-from fsframework.recipe.overrides import Source
+from fsframework.recipe.overrides import ConfigSource
 from fsframework.utils import yaml
 from fsframework.utils.files import named, packed
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
-Share = Annotated[float, Field(ge=0, le=1)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
 Beta = Annotated[float, Field(ge=0, lt=1)]
 OWN_PAIRS = "data"  # the list of pairs that a data set brings
 DEFAULT_DETECTOR = {"use": "mtcnn"}
@@ -31,7 +31,7 @@ DEFAULT_DETECTOR = {"use": "mtcnn"}
 
 def is_alone(benchmark: str) -> bool:
     """Whether a benchmark measures the code or the machine, and no method. Raises UserError if there is none."""
-    return bool(getattr(component("benchmarks", benchmark), "alone", False))
+    return bool(getattr(component("benchmarks", benchmark), "standalone", False))
 
 
 class Keys(BaseModel):
@@ -56,12 +56,12 @@ class Networks(Keys):
 class Pairs(Keys):
     """How sources are chosen for targets in training."""
 
-    same: Share = Field(default=0.2, description="Share of pairs whose source is the target's own picture.")
-    same_person: Share = Field(
+    same: Fraction = Field(default=0.2, description="Share of pairs whose source is the target's own picture.")
+    same_person: Fraction = Field(
         default=0.0, description="Share of pairs whose source is another picture of the same person."
     )
     mirror: bool = Field(default=False, description="Mirror half of all targets, left to right.")
-    grey: Share = Field(
+    grey: Fraction = Field(
         default=0.0, description="Share of targets that lose their colours, so that swaps into grey pictures stay grey."
     )
 
@@ -134,21 +134,21 @@ class Stage(Keys):
     compile: bool = Field(
         default=False, description="Compile the networks with torch.compile: a slow start, faster steps."
     )
-    record: bool = Field(
+    cuda_graph: bool = Field(
         default=False,
         description="On GPUs, record a step's work once and replay it (a CUDA graph), which spares launching "
         "thousands of small kernels. Losses of plugins must then not depend on Python's own state, such as a count of "
         "calls.",
     )
-    free_gradients: bool = Field(
+    optimizer_in_backward: bool = Field(
         default=False,
         description="Update each large weight as soon as its gradient is there, and free that: the same numbers in up "
         "to a quarter less memory. Not with `clip`, which needs all gradients, nor in several processes.",
     )
-    embeddings: Literal["auto", "once", "every-step"] = Field(
+    precompute_embeddings: Literal["auto"] | bool = Field(
         default="auto",
-        description="When sources are embedded. once: all faces before the first step, which are kept in memory; "
-        "every-step: those of a step, which starts at once and takes no memory for each face; auto: once, for up to "
+        description="When sources are embedded. true: all faces before the first step, which are kept in memory; "
+        "false: those of a step, which starts at once and takes no memory for each face; auto: true for up to "
         "200 000 faces.",
     )
     workers: int = Field(default=0, ge=0, description="Processes that read data; 0: none beside the training process.")
@@ -174,8 +174,8 @@ class Stage(Keys):
 
     @model_validator(mode="after")
     def _frees_or_clips(self) -> Self:
-        if self.free_gradients and self.clip is not None:
-            raise ValueError("free_gradients: clip needs all gradients at once; leave one of the two out")
+        if self.optimizer_in_backward and self.clip is not None:
+            raise ValueError("optimizer_in_backward: clip needs all gradients at once; leave one of the two out")
         return self
 
 
@@ -293,7 +293,7 @@ class Recipe(Keys):
 
     @classmethod
     def _checked(cls, read: tuple[Any, yaml.Marks], name: str, sets: Sequence[str]) -> "Recipe":
-        source = Source(read, name, {"detector": dict(DEFAULT_DETECTOR)})
+        source = ConfigSource(read, name, {"detector": dict(DEFAULT_DETECTOR)})
         for override in sets:
             source.override(override)
         try:

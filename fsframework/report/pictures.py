@@ -14,7 +14,7 @@ from fsframework.media.image_io import is_marked, read_image, write_image
 from fsframework.report.html import png_address
 
 LARGEST = 384  # pixels; larger pictures are shown smaller, so that a report stays small
-KINDS = ("source", "target", "draft", "swap")
+KINDS = ("source", "target", "coarse", "swap")
 
 Row = dict[str, Path]  # the pictures of a pair by kind: KINDS, map_0, map_1, ...
 

@@ -44,7 +44,7 @@ def write_report(run: Run) -> Path:
         seconds=math.fsum(stage.seconds for stage in stages),
         pairs=list(zip(pair_names(run.path / "pairs.csv", len(rows)), rows, strict=True)),
         kinds=KINDS,
-        refined=any("draft" in row for row in rows),
+        refined=any("coarse" in row for row in rows),
         levels=masks[0] if masks else 0,
         picture=picture,
         mean=mean,

@@ -82,7 +82,7 @@ CHECKS: dict[str, tuple[Check, ...]] = {
 
 def checks(kind: str, cls: type[Any]) -> tuple[Check, ...]:
     """The checks of a class of a kind (`losses`), in the order in which a mistake is best found."""
-    return ALONE if kind == "benchmarks" and getattr(cls, "alone", False) else CHECKS[kind]
+    return ALONE if kind == "benchmarks" and getattr(cls, "standalone", False) else CHECKS[kind]
 
 
 def subject(

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fsframework.core.bases import Wrapping
-from fsframework.core.components import Dataset, Figure
+from fsframework.core.bases import DatasetWrapper
+from fsframework.core.components import Dataset, MetricInfo
 from fsframework.core.part import part
 from fsframework.core.types import Sample, SwapResult
 from fsframework.data.samples import SIZE, FewFaces
@@ -28,7 +28,7 @@ class DatasetSubject(Subject):
     signature = ("size", "detector", "split")
 
     def __init__(self, cls: type[Any], options: Any, networks: Any, split: str = "all") -> None:
-        wraps = issubclass(cls, Wrapping) and "data" not in options
+        wraps = issubclass(cls, DatasetWrapper) and "data" not in options
         super().__init__(cls, {**options, "data": {"use": "orl"}} if wraps else options, networks)
         self.split = split
 
@@ -134,7 +134,7 @@ def keeps_people_apart(subject: Subject) -> None:
     if set(names["train"]) | set(names["test"]) != set(names["all"]):
         raise subject.broken("the split all must hold what train and test hold", "it holds something else")
     people = {split: {who for who in data.people() if who is not None} for split, data in subject.splits.items()}
-    if (shared := people["train"] & people["test"]) and not subject.splits["test"].seen:
+    if (shared := people["train"] & people["test"]) and not subject.splits["test"].is_closed_set:
         raise subject.broken("no person may be in both splits, train and test", f"{min(shared)} is in both")
 
 
@@ -169,7 +169,7 @@ class BenchmarkSubject(Subject):
     kind = "benchmarks"
 
     @cached_property
-    def figures(self) -> dict[str, Any]:
+    def metrics(self) -> dict[str, Any]:
         """What it says of the swaps."""
         return self.measured(len(PAIRS))
 
@@ -179,38 +179,38 @@ class BenchmarkSubject(Subject):
         for start in range(0, len(PAIRS), batch_size):
             batch = batch_of(range(start, min(start + batch_size, len(PAIRS))))
             image = (batch.source.image + batch.target.image) / 2
-            swaps.append((batch, SwapResult(image=image, draft=image, z_id=torch.zeros(len(image), 1))))
+            swaps.append((batch, SwapResult(image=image, coarse=image, z_id=torch.zeros(len(image), 1))))
         with torch.no_grad(), self.running("forward(swaps, faces)"):
             found = self.component(iter(swaps), FewFaces())
         if not isinstance(found, dict):
-            raise self.broken("forward must return figures by name, a dict", f"it returns a {type(found).__name__}")
+            raise self.broken("forward must return metrics by name, a dict", f"it returns a {type(found).__name__}")
         return found
 
 
 def declares(subject: Subject) -> None:
     """Each figure has a unit, a direction and a meaning."""
-    figures = getattr(subject.cls, "figures", None)
-    if subject.cls.alone and not figures:
+    metrics = getattr(subject.cls, "metrics", None)
+    if subject.cls.standalone and not metrics:
         return
-    contract = 'a benchmark must declare figures, {"name": Figure("deg", "lower", "A sentence.")}'
-    if not isinstance(figures, dict) or not figures:
-        raise subject.broken(contract, f"figures is {figures!r}")
-    for key, figure in figures.items():
-        if not isinstance(figure, Figure) or figure.better not in ("higher", "lower") or not figure.meaning:
+    contract = 'a benchmark must declare metrics, {"name": MetricInfo("deg", "lower", "A sentence.")}'
+    if not isinstance(metrics, dict) or not metrics:
+        raise subject.broken(contract, f"metrics is {metrics!r}")
+    for key, figure in metrics.items():
+        if not isinstance(figure, MetricInfo) or figure.better not in ("higher", "lower") or not figure.meaning:
             raise subject.broken(contract, f"of {key} it says {figure!r}")
 
 
 def measures(subject: Subject) -> None:
     """It returns what it declares: a value for each pair, or a number."""
     assert isinstance(subject, BenchmarkSubject)
-    found = subject.figures
-    undeclared = found.keys() - subject.cls.figures.keys()
+    found = subject.metrics
+    undeclared = found.keys() - subject.cls.metrics.keys()
     if undeclared or not found:
         seen = f"it returns {', '.join(sorted(undeclared))} besides" if undeclared else "it returns none"
-        raise subject.broken(f"forward must return the declared figures, {', '.join(subject.cls.figures)}", seen)
+        raise subject.broken(f"forward must return the declared metrics, {', '.join(subject.cls.metrics)}", seen)
     for key, value in found.items():
         if np.isinf(np.asarray(value, dtype=np.float64)).any():
-            raise subject.broken("figures must be finite, or NaN where a pair failed", f"{key} is {value}")
+            raise subject.broken("metrics must be finite, or NaN where a pair failed", f"{key} is {value}")
     for key, value in found.items():
         if isinstance(value, float | int):
             continue
@@ -225,10 +225,10 @@ def measures_alike(subject: Subject) -> None:
     """A second call and other batches give the same."""
     assert isinstance(subject, BenchmarkSubject)
     for what, again in (("a second call", subject.measured(len(PAIRS))), ("batches of one", subject.measured(1))):
-        for key, value in subject.figures.items():
+        for key, value in subject.metrics.items():
             one, other = (torch.as_tensor(np.asarray(each, dtype=np.float64)) for each in (value, again[key]))
             if not same(one, other):
-                raise subject.broken(f"{what} must give the same figures", f"{key} is {value}, and {again[key]} then")
+                raise subject.broken(f"{what} must give the same metrics", f"{key} is {value}, and {again[key]} then")
 
 
 def alone(subject: Subject) -> None:
@@ -249,5 +249,5 @@ DATASET = (
     Check("pickle", travels),
     Check("prepare", prepares),
 )
-BENCHMARK = (*COMPONENT, Check("declares", declares), Check("figures", measures), Check("alike", measures_alike))
+BENCHMARK = (*COMPONENT, Check("declares", declares), Check("metrics", measures), Check("alike", measures_alike))
 ALONE = (*COMPONENT, Check("declares", declares), Check("rows", alone))

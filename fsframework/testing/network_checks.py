@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fsframework.core.bases import PeopleGenerator
+from fsframework.core.bases import ClosedSetGenerator
 from fsframework.core.components import Loss
 from fsframework.core.swapper import Swapper
-from fsframework.core.types import Batch, Face, SwapResult
+from fsframework.core.types import Face, SwapBatch, SwapResult
 from fsframework.data.samples import LANDMARKS, SIZE, portrait
 from fsframework.testing.checks import COMPONENT, META_RUN, NETWORK, ROWWISE, TRACED, gradients
 from fsframework.testing.samples import SmallIdentity, batch_of
@@ -184,7 +184,7 @@ def learns(subject: Subject) -> None:
     outputs = subject.called(made, grad=True)
     found = gradients(subject, outputs, list(parameters.values()), "the weights")
     cut = [name for name, gradient in zip(parameters, found, strict=True) if gradient is None]
-    few = isinstance(made, PeopleGenerator) and len(cut) < len(parameters)  # a batch shows some of the people
+    few = isinstance(made, ClosedSetGenerator) and len(cut) < len(parameters)  # a batch shows some of the people
     if cut and not few:
         raise subject.broken(
             "gradients must reach every weight; remove weights that are not used, or register frozen ones as buffers",
@@ -235,12 +235,12 @@ def in_range(subject: Subject, values: Tensor, what: str, low: int) -> None:
 
 
 def shows_maps(subject: Subject) -> None:
-    """Attention maps, where there are any, are pictures of one channel; `knows` answers for every row."""
+    """Attention maps, where there are any, are pictures of one channel; `supports` answers for every row."""
     made = subject.component
     assert isinstance(subject, GeneratorSubject)
     z_id, z_att = subject.inputs(ROWS, CPU)
     with torch.no_grad(), subject.running("maps or knows"):
-        maps, known = made.maps(z_id, z_att), made.knows(z_id, subject.beside[0])
+        maps, known = made.maps(z_id, z_att), made.supports(z_id, subject.beside[0])
     for level in maps:
         if not isinstance(level, Tensor) or level.ndim != 4 or level.shape[:2] != (len(ROWS), 1):
             raise subject.broken("maps must return a list of maps (B, 1, H, W)", f"it returns {_kind(level)}")
@@ -269,8 +269,8 @@ class GeneratorSubject(Subject):
         """A new one that has met the people of the samples."""
         made = super().loaded(seed)
         z_id, _ = self.inputs(range(3), CPU)
-        with torch.no_grad(), self.running("enrol"):
-            made.enrol(z_id, torch.arange(3))
+        with torch.no_grad(), self.running("enroll"):
+            made.enroll(z_id, torch.arange(3))
         return made
 
     @torch.no_grad()
@@ -296,7 +296,7 @@ def refines(subject: Subject) -> None:
 
 
 class RefinerSubject(Subject):
-    """A refiner, given drafts of three pairs."""
+    """A refiner, given coarse swaps of three pairs."""
 
     kind = "refiners"
     signature = ("size",)
@@ -309,7 +309,7 @@ class RefinerSubject(Subject):
         """Drafts, pairs, and the swapper."""
         batch, swapper = placed(self, rows, device)
         with torch.no_grad():
-            return swapper.draft(batch), batch, swapper
+            return swapper.coarse(batch), batch, swapper
 
 
 def judges(subject: Subject) -> None:
@@ -336,7 +336,7 @@ def teaches(subject: Subject) -> None:
     output = swapper(batch)
     with subject.running("forward"):
         value = made(batch, output, swapper)
-    wanted = [tensor for tensor in (output.image, output.draft, output.mask) if tensor is not None]
+    wanted = [tensor for tensor in (output.image, output.coarse, output.mask) if tensor is not None]
     wanted += [weight for weight in swapper.parameters() if weight.requires_grad]
     found = gradients(subject, [value], wanted, "the swap")
     if all(gradient is None for gradient in found):
@@ -396,7 +396,7 @@ class LossSubject(Subject):
             return batch, swapper(batch), swapper
 
 
-def placed(subject: Subject, rows: Sequence[int], device: torch.device) -> tuple[Batch, Swapper]:
+def placed(subject: Subject, rows: Sequence[int], device: torch.device) -> tuple[SwapBatch, Swapper]:
     """Pairs and a swapper on a device. Recognisers seldom run on the meta device; there a small one."""
     swapper = subject.swapper()
     if device.type == "meta":

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fsframework.core.components import AttributeEncoder, ComponentOptions, Generator, IdentityEncoder, Network
-from fsframework.core.types import Batch, Faces
+from fsframework.core.types import FaceBatch, SwapBatch
 from fsframework.data.collate import collate, paired
 from fsframework.data.samples import SIZE, FewFaces
 
@@ -21,12 +21,12 @@ DIM = 128  # of the small embeddings
 PAIRS = ((0, 0), (2, 1), (4, 3))  # source and target in `FewFaces`: one picture twice, and two pairs of two people
 
 
-def batch_of(rows: Sequence[int], size: int = SIZE) -> Batch:
+def batch_of(rows: Sequence[int], size: int = SIZE) -> SwapBatch:
     """Some of `PAIRS` as a batch of crops of that side, on the CPU."""
     faces = FewFaces(size)
     persons = faces.persons()
 
-    def side(places: list[int]) -> Faces:
+    def side(places: list[int]) -> FaceBatch:
         return collate([faces[place] for place in places], places, persons)
 
     sources, targets = ([PAIRS[row][number] for row in rows] for number in (0, 1))
@@ -45,7 +45,7 @@ class SmallIdentity(IdentityEncoder):
         super().__init__(ComponentOptions())
         self.linear = nn.Linear(64, DIM)
 
-    def forward(self, faces: Faces) -> Tensor:
+    def forward(self, faces: FaceBatch) -> Tensor:
         """(B, 128), unit length."""
         small = F.adaptive_avg_pool2d(faces.image.mean(dim=1, keepdim=True), 8).flatten(1)
         return F.normalize(self.linear(small - small.mean(dim=1, keepdim=True)), dim=1)
@@ -61,7 +61,7 @@ class SmallAttributes(AttributeEncoder):
         self.channels = [16, 12, 8]
         self.down = nn.ModuleList(nn.Conv2d(i, o, 4, 2, 1) for i, o in ((3, 8), (8, 12), (12, 16)))
 
-    def forward(self, faces: Faces) -> list[Tensor]:
+    def forward(self, faces: FaceBatch) -> list[Tensor]:
         """(B, 16, S/8, S/8), (B, 12, S/4, S/4), (B, 8, S/2, S/2)."""
         h, maps = faces.image, []
         for layer in self.down:

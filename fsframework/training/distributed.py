@@ -48,7 +48,7 @@ class World:
             )
         return batch_size // self.size
 
-    def means(self, values: Sequence[float]) -> list[float]:
+    def all_reduce_mean(self, values: Sequence[float]) -> list[float]:
         """Each value's mean over all processes; one that is not finite anywhere is so everywhere."""
         if self.size == 1:
             return list(values)
@@ -56,12 +56,12 @@ class World:
         distributed.all_reduce(added)
         return [float(value) / self.size for value in added.cpu()]
 
-    def wait(self) -> None:
+    def barrier(self) -> None:
         """Until all processes are here."""
         if self.size > 1:
-            self.means([0.0])
+            self.all_reduce_mean([0.0])
 
-    def together(self, module: nn.Module) -> nn.Module:
+    def wrap_ddp(self, module: nn.Module) -> nn.Module:
         """The module, its gradients averaged over all processes."""
         if self.size == 1 or not any(parameter.requires_grad for parameter in module.parameters()):
             return module
@@ -71,7 +71,7 @@ class World:
 ALONE = World()
 
 
-class Share(Sampler[int]):
+class DistributedBatchSampler(Sampler[int]):
     """The numbers of one process's pairs in [start, stop): its share of every batch, in order."""
 
     def __init__(self, world: World, batch_size: int, start: int, stop: int) -> None:
@@ -86,7 +86,7 @@ class Share(Sampler[int]):
         return (first + self.offset + place for first in self.batches for place in range(self.mine))
 
 
-def unaveraged(module: nn.Module, is_last: bool) -> AbstractContextManager[Any]:
+def no_sync(module: nn.Module, is_last: bool) -> AbstractContextManager[Any]:
     """A block in which gradients are added up but not yet averaged, unless it is the last of a step."""
     if is_last or not isinstance(module, DistributedDataParallel):
         return nullcontext()
@@ -94,7 +94,7 @@ def unaveraged(module: nn.Module, is_last: bool) -> AbstractContextManager[Any]:
 
 
 @contextmanager
-def joined(device: torch.device) -> Iterator[World]:
+def process_group(device: torch.device) -> Iterator[World]:
     """Meet the other processes, if torchrun started any.
 
     Raises

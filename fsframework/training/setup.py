@@ -10,7 +10,7 @@ from fsframework.core.errors import UserError
 from fsframework.core.swapper import Swapper
 from fsframework.data.train_pairs import NumberedFaces, next_batch
 from fsframework.models.run import Run
-from fsframework.recipe.build import blaming
+from fsframework.recipe.build import component_error_context
 from fsframework.recipe.schema import Stage
 from fsframework.training.distributed import World
 from fsframework.utils.progress import progress
@@ -29,7 +29,7 @@ def prepare(run: Run, stage: Stage, swapper: Swapper, dataset: Dataset, world: W
     swapper.eval()
     file = run.prepared_file(stage)
     if not world.first:
-        world.wait()  # until the first process has written it
+        world.barrier()  # until the first process has written it
     if file.is_file():
         state = load_state(file)
         dataset.restore(_of_data(state))
@@ -41,20 +41,20 @@ def prepare(run: Run, stage: Stage, swapper: Swapper, dataset: Dataset, world: W
                 state["z_id"] = _embed(run, stage, swapper, dataset)
         save_state(file, state)
     if world.first:
-        world.wait()
+        world.barrier()
     return state["z_id"].to(run.device) if "z_id" in state else None
 
 
-def enrol(run: Run, stage: Stage, generator: Generator, dataset: Dataset, z_ids: Tensor | None) -> None:
+def enroll(run: Run, stage: Stage, generator: Generator, dataset: Dataset, z_ids: Tensor | None) -> None:
     """Show the people of the data to a generator in training. Raises UserError if it cannot learn them."""
     named = run.recipe.networks.generator
-    if "generator" not in stage.train or named is None or type(generator).enrol is Generator.enrol:
+    if "generator" not in stage.train or named is None or type(generator).enroll is Generator.enroll:
         return
     if z_ids is None:
-        wanted = f"{named.name} learns people by the embeddings of all their faces; write once"
-        raise UserError(f"stages.{run.recipe.stages.index(stage)}.embeddings: {wanted}")
-    with blaming("networks.generator", named):
-        generator.enrol(z_ids, torch.from_numpy(dataset.persons()).to(z_ids.device))
+        wanted = f"{named.name} learns people by the embeddings of all their faces; write true"
+        raise UserError(f"stages.{run.recipe.stages.index(stage)}.precompute_embeddings: {wanted}")
+    with component_error_context("networks.generator", named):
+        generator.enroll(z_ids, torch.from_numpy(dataset.persons()).to(z_ids.device))
 
 
 def _of_data(state: dict[str, Tensor]) -> dict[str, np.ndarray]:
@@ -63,8 +63,8 @@ def _of_data(state: dict[str, Tensor]) -> dict[str, np.ndarray]:
 
 def _embeds_once(stage: Stage, dataset: Dataset) -> bool:
     """Whether all faces are embedded before the first step."""
-    asked = stage.embeddings
-    return stage.paints and (asked == "once" or (asked == "auto" and len(dataset) <= MOST_ONCE))
+    asked = stage.precompute_embeddings
+    return stage.paints and (len(dataset) <= MOST_ONCE if asked == "auto" else asked)
 
 
 @torch.no_grad()

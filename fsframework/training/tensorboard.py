@@ -19,7 +19,7 @@ def check_installed() -> None:
     _writer_class()
 
 
-class Board:
+class TensorBoardLogger:
     """The curves of one stage, in a `with` block. They begin with what the log holds of it, and nothing else."""
 
     def __init__(self, run: Run, stage: Stage) -> None:

@@ -24,21 +24,21 @@ from torch.utils.data import DataLoader
 from fsframework.core.components import Dataset, Loss
 from fsframework.core.errors import UserError
 from fsframework.core.swapper import Swapper
-from fsframework.core.types import Batch, SwapResult
+from fsframework.core.types import SwapBatch, SwapResult
 from fsframework.data.train_pairs import TrainingPairs, floats, next_batch
 from fsframework.models import store
 from fsframework.models.run import Run, load_weights
-from fsframework.ops.allocator import keep_memory
+from fsframework.ops.allocator import retain_freed_memory
 from fsframework.ops.precision import autocast, wants_bf16
-from fsframework.recipe.build import blaming, build_swapper
+from fsframework.recipe.build import build_swapper, component_error_context
 from fsframework.recipe.schema import Recipe, Stage
 from fsframework.training.cuda_graph import Recorded, keep_rates, recordable
-from fsframework.training.distributed import ALONE, Share, World, unaveraged
+from fsframework.training.distributed import ALONE, DistributedBatchSampler, World, no_sync
 from fsframework.training.optim import Adam, pack_optimizer, stepping, unpack_optimizer
-from fsframework.training.setup import enrol, prepare
+from fsframework.training.setup import enroll, prepare
 from fsframework.training.signals import stop_asked
-from fsframework.training.tensorboard import Board
-from fsframework.training.timing import Clock, Launched
+from fsframework.training.tensorboard import TensorBoardLogger
+from fsframework.training.timing import PendingStep, StepTimer
 from fsframework.utils.progress import progress
 from fsframework.utils.weights import below
 
@@ -55,7 +55,7 @@ def train(run: Run, world: World = ALONE, board: bool = False) -> None:
     KeyboardInterrupt, SystemExit
         Ctrl-C or SIGTERM came; a checkpoint is written first.
     """
-    keep_memory()
+    retain_freed_memory()
     torch.manual_seed(run.recipe.seed)
     swapper = build_swapper(run.recipe)
     swapper.load()
@@ -113,14 +113,16 @@ class StageTrainer:
         self.critics = critics
         critic_lr = stage.optimizer.critic_lr or stage.optimizer.lr
         self.critic_optimizer = self._optimizer(critics, critic_lr) if len(critics) else None
-        self.objective = world.together(_Side(self.parts, self._judge))
-        self.critique = world.together(_Side(critics, self._criticise))
+        self.objective = world.wrap_ddp(_DdpModule(self.parts, self.generator_loss))
+        self.critique = world.wrap_ddp(_DdpModule(critics, self.discriminator_loss))
         self.optimizers = [o for o in (self.optimizer, self.critic_optimizer) if o is not None]
         self.schedules = [self._schedule(optimizer) for optimizer in self.optimizers]
         self.recording: Recorded | None = None
-        self.recorded_losses, self.recorded_group = 0, list[Batch]()
+        self.recorded_losses, self.recorded_group = 0, list[SwapBatch]()
         self.records = self._wants_recording()
-        self.frees = self._wants("free_gradients", "several processes need all gradients at once, to average them")
+        self.frees = self._wants(
+            "optimizer_in_backward", "several processes need all gradients at once, to average them"
+        )
         self.lag = int(run.device.type == "cuda" and world.size == 1)  # steps that Python is ahead of the device
         if self.records:
             for optimizer in self.optimizers:
@@ -134,7 +136,7 @@ class StageTrainer:
         return int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
     def _wants_recording(self) -> bool:
-        wanted = self._wants("record", "steps of several processes are not recorded")
+        wanted = self._wants("cuda_graph", "steps of several processes are not recorded")
         return wanted and self.run.device.type == "cuda"
 
     def _wants(self, option: str, why_not: str) -> bool:
@@ -177,7 +179,7 @@ class StageTrainer:
             raise UserError(f"stages.{self.number}: training needs at least 2 faces, the data hold {len(dataset)}")
         z_ids = prepare(run, stage, self.swapper, dataset, self.world)
         self.parts.train()
-        enrol(run, stage, self.swapper.generator, dataset, z_ids)
+        enroll(run, stage, self.swapper.generator, dataset, z_ids)
         if stage.compile:
             self._compile()  # now, since preparing sees batches of other sizes
         pairs = TrainingPairs(dataset, stage.pairs, [run.recipe.seed, self.number], plain=z_ids is None)
@@ -185,20 +187,20 @@ class StageTrainer:
         loader = DataLoader(
             pairs,
             batch_size=self.share,
-            sampler=Share(self.world, stage.batch_size, done * per_step, stage.steps * per_step),
+            sampler=DistributedBatchSampler(self.world, stage.batch_size, done * per_step, stage.steps * per_step),
             collate_fn=pairs.batch,
             num_workers=stage.workers,
             pin_memory=run.device.type == "cuda",
         )
         batches = iter(loader)
-        clock = Clock()
-        running: list[Launched] = []  # steps whose losses were not read yet
+        clock = StepTimer()
+        running: list[PendingStep] = []  # steps whose losses were not read yet
         values: dict[str, float] = {}
         shown = self.world.first
         with (
             stop_asked() as stop,
             progress(stage.name, stage.steps, "steps", done, shown) as ticker,
-            Board(run, stage) if board else nullcontext() as curves,
+            TensorBoardLogger(run, stage) if board else nullcontext() as curves,
         ):
             for step in range(done, stage.steps):
                 clock.start()
@@ -206,7 +208,9 @@ class StageTrainer:
                 clock.data_ready()
                 running.append(self.step(step, group, z_ids))
                 last = step + 1 == stage.steps
-                asked = self.world.means([float(stop.asked)]) != [0.0]  # all processes stop after the same step
+                asked = self.world.all_reduce_mean([float(stop.asked)]) != [
+                    0.0
+                ]  # all processes stop after the same step
                 logs = (step + 1) % stage.log_every == 0 or last
                 saves = not last and (asked or (step + 1) % stage.checkpoint_every == 0)
                 while len(running) > (0 if logs or saves else self.lag):
@@ -226,7 +230,7 @@ class StageTrainer:
         if stop.asked:  # in the last step
             stop.leave(f"stopped after {stage.name}, which is finished; --resume goes on from there")
 
-    def _prepared(self, batch: Batch) -> Batch:
+    def _prepared(self, batch: SwapBatch) -> SwapBatch:
         """A batch of the loader, on the device, as networks take it."""
         batch = floats(batch)
         if not self.stage.channels_last:
@@ -237,7 +241,7 @@ class StageTrainer:
         )
         return replace(batch, source=source, target=target)
 
-    def step(self, step: int, group: list[Batch], z_ids: Tensor | None) -> Launched:
+    def step(self, step: int, group: list[SwapBatch], z_ids: Tensor | None) -> PendingStep:
         """Let the device take one step on some batches of the loader, whose gradients are averaged."""
         torch.manual_seed(self._seed(step))
         active = [loss for loss in self.losses if step >= loss.options.start]
@@ -250,15 +254,15 @@ class StageTrainer:
         if self.average is not None:
             self.average.update(self.parts, step)
         names = [loss.name for loss in active] + [f"{loss.name} critic" for loss in self._critics_of(active)]
-        return Launched(step, group, names, values)
+        return PendingStep(step, group, names, values)
 
-    def _read(self, launched: Launched, dataset: Dataset) -> dict[str, float]:
+    def _read(self, launched: PendingStep, dataset: Dataset) -> dict[str, float]:
         """Every unweighted loss of a step, once the device has taken it. Raises UserError if one is no number."""
-        found = dict(zip(launched.names, self.world.means(launched.losses()), strict=True))
+        found = dict(zip(launched.names, self.world.all_reduce_mean(launched.losses()), strict=True))
         self._check_finite(launched.step, found, launched.group, dataset)
         return found
 
-    def _recorded(self, active: list[Loss], group: list[Batch], z_ids: Tensor | None) -> Tensor:
+    def _recorded(self, active: list[Loss], group: list[SwapBatch], z_ids: Tensor | None) -> Tensor:
         """`_descend` by a recording, which is made anew when another loss sets in."""
         if self.recording is None or self.recorded_losses != len(active):
             self.recorded_losses = len(active)
@@ -270,7 +274,7 @@ class StageTrainer:
             keep_rates(optimizer)
         return self.recording()
 
-    def _descend(self, active: list[Loss], group: list[Batch], z_ids: Tensor | None) -> Tensor:
+    def _descend(self, active: list[Loss], group: list[SwapBatch], z_ids: Tensor | None) -> Tensor:
         """The step itself. Returns what each loss says and then what each critic says, (n,), means over the batches."""
         group = [self._prepared(batch) for batch in group]
         self.critics.requires_grad_(False)
@@ -278,7 +282,7 @@ class StageTrainer:
         outputs, values = [], []
         for number, batch in enumerate(group, 1):
             last = number == len(group)
-            with unaveraged(self.objective, last):
+            with no_sync(self.objective, last):
                 total, terms, output = self.objective(active, batch, self._identities(batch, z_ids))
                 with stepping(self.optimizer) if self.frees and last else nullcontext():
                     (total / len(group)).backward()
@@ -290,7 +294,7 @@ class StageTrainer:
             self.optimizer.step()
         return torch.cat([torch.stack(values).mean(0), self._critic_step(self._critics_of(active), group, outputs)])
 
-    def _identities(self, batch: Batch, z_ids: Tensor | None) -> Tensor:
+    def _identities(self, batch: SwapBatch, z_ids: Tensor | None) -> Tensor:
         """The embeddings (B, D) of the sources of a batch; of no length where a recogniser is trained."""
         if z_ids is not None:
             return z_ids[batch.source.index]
@@ -302,38 +306,38 @@ class StageTrainer:
     def _judged(self, loss: Loss, method: str, *values: Any) -> Tensor:
         """What a loss says, a scalar. Raises UserError, naming its place in the recipe and in its file, otherwise."""
         number = next(number for number, each in enumerate(self.losses) if each is loss)
-        with blaming(f"stages.{self.number}.losses.{number}", self.stage.losses[number]):
+        with component_error_context(f"stages.{self.number}.losses.{number}", self.stage.losses[number]):
             found: Tensor = loss(*values) if method == "forward" else loss.critic(*values)
             if not isinstance(found, Tensor) or found.shape != ():
                 shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
                 raise ValueError(f"{method} must return a scalar, and returns {shape}; take the mean")
         return found
 
-    def _swap(self, batch: Batch, z_id: Tensor) -> SwapResult:
+    def _swap(self, batch: SwapBatch, z_id: Tensor) -> SwapResult:
         """The swaps; where a recogniser is trained, the targets as they are and embeddings of no length."""
         if self.stage.paints:
             result: SwapResult = self.swapper(batch, z_id)
             return result
-        return SwapResult(image=batch.target.image, draft=batch.target.image, z_id=z_id)
+        return SwapResult(image=batch.target.image, coarse=batch.target.image, z_id=z_id)
 
     def _critics_of(self, active: list[Loss]) -> list[Loss]:
         return [loss for loss in active if any(loss is critic for critic in self.critics)]
 
-    def _critic_step(self, critics: list[Loss], group: list[Batch], outputs: list[SwapResult]) -> Tensor:
+    def _critic_step(self, critics: list[Loss], group: list[SwapBatch], outputs: list[SwapResult]) -> Tensor:
         if not critics or self.critic_optimizer is None:
             return torch.zeros(0, device=self.run.device)
         self.critics.requires_grad_(True)
         self.critic_optimizer.zero_grad(set_to_none=True)
         values = []
         for number, (batch, output) in enumerate(zip(group, outputs, strict=True), 1):
-            with unaveraged(self.critique, number == len(group)):
+            with no_sync(self.critique, number == len(group)):
                 total, terms = self.critique(critics, batch, output)
                 (total / len(group)).backward()
             values.append(terms)
         self.critic_optimizer.step()
         return torch.stack(values).mean(0)
 
-    def _judge(self, active: list[Loss], batch: Batch, z_id: Tensor) -> tuple[Tensor, Tensor, SwapResult]:
+    def generator_loss(self, active: list[Loss], batch: SwapBatch, z_id: Tensor) -> tuple[Tensor, Tensor, SwapResult]:
         """The weighted sum of the losses, each of them (n,), and the swaps."""
         with autocast(self.run.device, self.bf16):
             output = self._swap(batch, z_id)
@@ -342,13 +346,13 @@ class StageTrainer:
             total = cast(Tensor, sum(weighted))
         return total, torch.stack([term.detach().float() for term in terms]), output
 
-    def _criticise(self, critics: list[Loss], batch: Batch, output: SwapResult) -> tuple[Tensor, Tensor]:
+    def discriminator_loss(self, critics: list[Loss], batch: SwapBatch, output: SwapResult) -> tuple[Tensor, Tensor]:
         """The sum of the critics' terms, and each of them (n,)."""
         with autocast(self.run.device, self.bf16):
             terms = [self._judged(loss, "critic", batch, output) for loss in critics]
         return torch.stack(terms).sum(), torch.stack([term.detach().float() for term in terms])
 
-    def _check_finite(self, step: int, values: dict[str, float], group: list[Batch], dataset: Dataset) -> None:
+    def _check_finite(self, step: int, values: dict[str, float], group: list[SwapBatch], dataset: Dataset) -> None:
         """Raises UserError, which names the loss and the batch, before bad numbers reach a checkpoint."""
         wrong = [name for name, value in values.items() if not np.isfinite(value)]
         if not wrong:
@@ -402,7 +406,7 @@ class StageTrainer:
                 state |= {f"{name}.{key}": value for key, value in part.state_dict().items()}
         if self.world.first:
             self.run.finish(self.stage, state)
-        self.world.wait()
+        self.world.barrier()
         load_weights(self.swapper, self.run.weights_file(self.stage))
         self.swapper.eval().requires_grad_(False)
 
@@ -415,7 +419,7 @@ class _Average(ModelEmaV3):
         return min(self.decay, (1 + step) / (10 + step))
 
 
-class _Side(nn.Module):
+class _DdpModule(nn.Module):
     """One side of a step as one forward pass, which is what DistributedDataParallel wants to see."""
 
     def __init__(self, trained: nn.Module, judge: Callable[..., Any]) -> None:
@@ -426,10 +430,10 @@ class _Side(nn.Module):
         return self.judge(*values)
 
 
-def _places(batch: Batch) -> tuple[Tensor, Tensor]:
+def _places(batch: SwapBatch) -> tuple[Tensor, Tensor]:
     return batch.source.index, batch.target.index
 
 
 def _detached(output: SwapResult) -> SwapResult:
     mask = None if output.mask is None else output.mask.detach()
-    return SwapResult(output.image.detach(), output.draft.detach(), output.z_id, [], mask)
+    return SwapResult(output.image.detach(), output.coarse.detach(), output.z_id, [], mask)

@@ -21,8 +21,8 @@ from typing import Any, Protocol
 
 from fsframework.core.errors import UserError
 
-Work = Callable[[str], str]  # does an item, and says something short of it; raises UserError if the item is broken
-Done = tuple[str, str | UserError]  # an item, and what was said of it, or what is wrong with it
+Worker = Callable[[str], str]  # does an item, and says something short of it; raises UserError if the item is broken
+ItemResult = tuple[str, str | UserError]  # an item, and what was said of it, or what is wrong with it
 
 LARGEST_BLOCK = 16  # items that an actor is given, and that are done again if it dies
 BLOCKS_OF_EACH = 50  # that an actor gets at least, as long as there are items: shares stay even, progress is seen
@@ -30,10 +30,10 @@ STORE = 2**28  # bytes of a local cluster's shared memory, which by default is a
 ATTEMPTS = 3  # workers that an item may kill before it is given up
 
 
-class Engine(Protocol):
+class Executor(Protocol):
     """Does a list of items, in any order."""
 
-    def run(self, make: Callable[[], Work], items: Sequence[str]) -> Iterator[Done]:
+    def run(self, make: Callable[[], Worker], items: Sequence[str]) -> Iterator[ItemResult]:
         """Do all items with what `make` builds, and give each back once it is done.
 
         An item that is broken stops nothing. Raises UserError if the work cannot be built, or the cluster not be used.
@@ -41,10 +41,10 @@ class Engine(Protocol):
         ...
 
 
-class Plain:
+class SerialExecutor:
     """This process does one item after the other."""
 
-    def run(self, make: Callable[[], Work], items: Sequence[str]) -> Iterator[Done]:
+    def run(self, make: Callable[[], Worker], items: Sequence[str]) -> Iterator[ItemResult]:
         """See `Engine.run`."""
         work = make()
         for item in items:
@@ -54,11 +54,11 @@ class Plain:
                 yield item, error
 
 
-PLAIN = Plain()
+SERIAL = SerialExecutor()
 
 
 @dataclass(frozen=True)
-class Cluster:
+class RayExecutor:
     """Actors of the Ray cluster that RAY_ADDRESS names, or of one that is started on this machine.
 
     `make` is pickled, and called by each actor in this process's working folder. What an actor was at when it was
@@ -82,7 +82,7 @@ class Cluster:
         if self.device is not None and self.device.startswith("cuda:"):
             raise UserError(f"--device {self.device}: each worker has one GPU of its own; write --device cuda")
 
-    def run(self, make: Callable[[], Work], items: Sequence[str]) -> Iterator[Done]:
+    def run(self, make: Callable[[], Worker], items: Sequence[str]) -> Iterator[ItemResult]:
         """See `Engine.run`."""
         if not items:
             return
@@ -129,7 +129,7 @@ def _attempts(ray: Any) -> Any:
     return ray.remote(num_cpus=0, scheduling_strategy=here)(_Attempts).remote()
 
 
-def _actor(make: Callable[[], Work], folder: str, attempts: Any) -> type:
+def _actor(make: Callable[[], Worker], folder: str, attempts: Any) -> type:
     """A class that Ray builds in each actor. It never raises: what is wrong is a row like others.
 
     Names travel as bytes, because those of files need not be text.

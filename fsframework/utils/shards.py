@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Shard:
+class JobShard:
     """One of several equal shares of a list."""
 
     number: int = 1  # from 1
@@ -29,4 +29,4 @@ class Shard:
         return items[self.number - 1 :: self.count]
 
 
-WHOLE = Shard()
+WHOLE = JobShard()

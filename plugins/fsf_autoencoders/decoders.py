@@ -7,13 +7,13 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from fsf_autoencoders.blocks import SelfAttention, up
-from fsframework.core.bases import PeopleGenerator
+from fsframework.core.bases import ClosedSetGenerator
 from fsframework.ops.conv import Conv2d, scaled
 
 START = 8  # side of the map that the shared encoder hands on
 
 
-class PersonDecoders(PeopleGenerator):
+class PersonDecoders(ClosedSetGenerator):
     """DeepFakes' and FaceSwap-GAN's decoders, one for each person of the training data; the source selects one.
 
     The layout is that of the first DeepFakes program (2017; no paper), as its successors describe it: doubling
@@ -23,7 +23,7 @@ class PersonDecoders(PeopleGenerator):
 
     name = "person-decoders"
 
-    class Options(PeopleGenerator.Options):
+    class Options(ClosedSetGenerator.Options):
         width: float = Field(1.0, gt=0, le=2, description="Factor of the numbers of channels.")
         attention: bool = Field(
             False, description="Whether self-attention follows all doublings but the last, as in FaceSwap-GAN."

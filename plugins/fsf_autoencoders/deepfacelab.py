@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fsf_autoencoders.blocks import down, up
-from fsframework.core.bases import PeopleGenerator
+from fsframework.core.bases import ClosedSetGenerator
 from fsframework.core.components import AttributeEncoder, ComponentOptions
-from fsframework.core.types import Faces
+from fsframework.core.types import FaceBatch
 from fsframework.ops.conv import Conv2d, scaled
 
 FACTOR = 16  # of the encoder: the crop's side over the map's
@@ -83,15 +83,15 @@ class DflEncoder(AttributeEncoder):
         self.down = nn.Sequential(*(down(before, after) for before, after in pairwise([3, *widths])))
         self.channels = [widths[-1]]
 
-    def forward(self, faces: Faces) -> list[Tensor]:
+    def forward(self, faces: FaceBatch) -> list[Tensor]:
         """One map, (B, 512 width, S / 16, S / 16)."""
         return [self.down(faces.image)]
 
 
-class _Dfl(PeopleGenerator):
+class _Dfl(ClosedSetGenerator):
     """What both structures share."""
 
-    class Options(PeopleGenerator.Options):
+    class Options(ClosedSetGenerator.Options):
         width: float = Field(1.0, gt=0, le=2, description="Factor of the numbers of channels and of the bottleneck.")
 
     options: Options

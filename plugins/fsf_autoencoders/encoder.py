@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from fsf_autoencoders.blocks import SelfAttention, down, up
 from fsframework.core.components import AttributeEncoder, ComponentOptions
-from fsframework.core.types import Faces
+from fsframework.core.types import FaceBatch
 from fsframework.ops.conv import scaled
 
 COARSEST = 4  # side of the map that is squeezed through the bottleneck
@@ -51,7 +51,7 @@ class SharedEncoder(AttributeEncoder):
         self.channels = [scaled(512, options.width)]
         self.up = up(self.deepest, self.channels[0])
 
-    def forward(self, faces: Faces) -> list[Tensor]:
+    def forward(self, faces: FaceBatch) -> list[Tensor]:
         """One map, (B, 512 width, 8, 8)."""
         h = self.down(faces.image).flatten(1)
         h = self.spread(self.squeeze(h))

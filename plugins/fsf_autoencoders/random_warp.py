@@ -6,13 +6,13 @@ import cv2
 import numpy as np
 from pydantic import Field
 
-from fsframework.core.bases import Wrapping
+from fsframework.core.bases import DatasetWrapper
 from fsframework.core.types import Sample
 
 GRID = 5  # points a side of the grid that is shaken
 
 
-class RandomWarp(Wrapping):
+class RandomWarp(DatasetWrapper):
     """Another data set whose training targets are turned, moved, resized, and then warped; the truth is not warped.
 
     An encoder that sees warped faces and decoders that must paint straight ones: this is what keeps the decoders of
@@ -22,7 +22,7 @@ class RandomWarp(Wrapping):
 
     name = "random-warp"
 
-    class Options(Wrapping.Options):
+    class Options(DatasetWrapper.Options):
         warp: float = Field(0.03, ge=0, le=0.1, description="Standard deviation of the grid's points, in crop sides.")
         turn: float = Field(10.0, ge=0, le=45, description="Largest rotation, in degrees.")
         zoom: float = Field(0.05, ge=0, le=0.5, description="Largest change of size, as a share.")
@@ -34,7 +34,7 @@ class RandomWarp(Wrapping):
         """The face altered, with the truth beside it. All randomness comes from `rng`."""
         sample = self.inner.target(index, rng)
         moved = self._moved(sample, rng)
-        return replace(moved, image=shaken(moved.image, self.options.warp, rng), truth=moved.image)
+        return replace(moved, image=shaken(moved.image, self.options.warp, rng), ground_truth=moved.image)
 
     def _moved(self, sample: Sample, rng: np.random.Generator) -> Sample:
         options, centre = self.options, (self.size - 1) / 2

@@ -11,8 +11,8 @@ from torch import Tensor
 from fsframework.core.components import ComponentOptions, Estimator, Refiner
 from fsframework.core.part import Part, use
 from fsframework.core.swapper import Swapper
-from fsframework.core.types import Batch, SwapResult
-from fsframework.faces.color_transfer import cloned, recoloured
+from fsframework.core.types import SwapBatch, SwapResult
+from fsframework.faces.color_transfer import poisson_blend, reinhard_transfer
 from fsframework.media.tensor import to_images, to_tensor
 
 
@@ -52,23 +52,23 @@ class Blend(Refiner):
         if self.mask is not None:
             self.mask.load()
 
-    def forward(self, draft: SwapResult, batch: Batch, swapper: Swapper) -> Tensor:
+    def forward(self, coarse: SwapResult, batch: SwapBatch, swapper: Swapper) -> Tensor:
         """The painted face in the target (B, 3, S, S). Raises ValueError if there is no mask."""
-        painted, target = draft.image, batch.target.image
-        if self.mask is None and draft.mask is None:
+        painted, target = coarse.image, batch.target.image
+        if self.mask is None and coarse.mask is None:
             raise ValueError("the generator paints no mask; give blend a mask, such as {use: hull-mask}")
         if painted.is_meta:  # estimators look at pixels
             return torch.empty_like(painted)
-        mask = self._mask(draft, batch)
+        mask = self._mask(coarse, batch)
         if self.options.colour == "mean-std":
-            painted = _each(recoloured, painted, target, mask)
+            painted = _each(reinhard_transfer, painted, target, mask)
         if self.options.poisson:
-            return _each(cloned, painted, target, mask)
+            return _each(poisson_blend, painted, target, mask)
         return mask * painted + (1 - mask) * target
 
-    def _mask(self, draft: SwapResult, batch: Batch) -> Tensor:
+    def _mask(self, coarse: SwapResult, batch: SwapBatch) -> Tensor:
         """(B, 1, S, S) in [0, 1]."""
-        mask = torch.ones_like(draft.image[:, :1]) if draft.mask is None else draft.mask
+        mask = torch.ones_like(coarse.image[:, :1]) if coarse.mask is None else coarse.mask
         if self.mask is not None:
             with torch.no_grad():
                 mask = mask * self.mask(batch.target).to(mask).nan_to_num(0.0)

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from fsframework.core.bases import timm_network
 from fsframework.core.components import ComponentOptions, Estimator
-from fsframework.core.types import Faces
+from fsframework.core.types import FaceBatch
 from fsframework.ops.conv import Conv2d
 from fsframework.utils.weights import below, fill, load_state
 
@@ -68,7 +68,7 @@ class FaceSegmenter(Estimator):
         state = load_state(path, self.options.sha256)
         fill(self, below(INSIDE, state), f"{path}: is no face-segmenter of {self.options.backbone}")
 
-    def forward(self, faces: Faces) -> Tensor:
+    def forward(self, faces: FaceBatch) -> Tensor:
         """Masks (B, 1, S, S) in [0, 1]."""
         maps = [faces.image, *self.backbone(faces.image)]
         h = maps.pop()

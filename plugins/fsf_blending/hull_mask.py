@@ -6,14 +6,14 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from fsframework.core.bases import FromLandmarks
-from fsframework.core.types import Faces
+from fsframework.core.bases import LandmarkEstimator
+from fsframework.core.types import FaceBatch
 
 BROWS = slice(17, 27)  # of the 68 landmarks
 CHIN, BRIDGE = 8, 27
 
 
-class HullMask(FromLandmarks):
+class HullMask(LandmarkEstimator):
     """The convex hull of 68 landmarks with some forehead above the brows, (B, 1, S, S) in [0, 1].
 
     The landmarks end at the brows. The hull reaches above them by `forehead` times the distance from the nose's
@@ -23,7 +23,7 @@ class HullMask(FromLandmarks):
     name = "hull-mask"
     quantity = "mask"
 
-    class Options(FromLandmarks.Options):
+    class Options(LandmarkEstimator.Options):
         forehead: float = Field(0.3, ge=0, le=1, description="Height of forehead above the brows.")
         shrink: float = Field(
             0.0, ge=0, le=0.2, description="Width of the border that is cut off, in units of the crop's side."
@@ -34,7 +34,7 @@ class HullMask(FromLandmarks):
 
     options: Options
 
-    def forward(self, faces: Faces) -> Tensor:
+    def forward(self, faces: FaceBatch) -> Tensor:
         """Masks (B, 1, S, S); NaN where there are no landmarks."""
         masks = np.stack([self.mask(each, faces.image.shape[-1]) for each in self.points(faces)])
         return torch.from_numpy(masks)[:, None].to(faces.image)

@@ -11,7 +11,7 @@ from fsf_blending.blend import Blend
 from fsframework.core.components import Estimator, Loss
 from fsframework.core.part import Part, use
 from fsframework.core.swapper import Swapper
-from fsframework.core.types import Batch, Faces, SwapResult
+from fsframework.core.types import FaceBatch, SwapBatch, SwapResult
 
 
 def painted(output: SwapResult) -> Tensor:
@@ -21,10 +21,10 @@ def painted(output: SwapResult) -> Tensor:
     return output.mask.float()
 
 
-def blends_mask(batch: Batch, swapper: Swapper) -> Tensor:
+def blends_mask(batch: SwapBatch, swapper: Swapper) -> Tensor:
     """The mask (B, 1, S, S) that a `blend` finds in targets. Raises ValueError if it finds none."""
     if not isinstance(swapper.refiner, Blend) or swapper.refiner.mask is None:
-        raise ValueError("of: refiner needs the refiner blend with a mask, such as {use: face-segmenter}")
+        raise ValueError("network: refiner needs the refiner blend with a mask, such as {use: face-segmenter}")
     found: Tensor = swapper.refiner.mask(batch.target)
     return found.float()
 
@@ -42,7 +42,7 @@ class MaskLoss(Loss):
         mask: Annotated[Part, use("estimators")] = Field(
             default={"use": "hull-mask"}, validate_default=True, description="Says what is face."
         )
-        of: Literal["generator", "refiner"] = Field("generator", description="Whose mask is trained.")
+        network: Literal["generator", "refiner"] = Field("generator", description="Whose mask is trained.")
 
     options: Options
 
@@ -55,12 +55,12 @@ class MaskLoss(Loss):
         """Load the estimator."""
         self.mask.load()
 
-    def forward(self, batch: Batch, output: SwapResult, swapper: Swapper) -> Tensor:
+    def forward(self, batch: SwapBatch, output: SwapResult, swapper: Swapper) -> Tensor:
         """A scalar. Pairs whose mask is not found have no part."""
-        found = self.mask(Faces.of(batch.truth)).float()
+        found = self.mask(FaceBatch.of(batch.ground_truth)).float()
         known = found.isfinite()
-        if self.options.of == "refiner":
-            found = found * (1 - torch.where(batch.same[:, None, None, None], 0.0, batch.known))
+        if self.options.network == "refiner":
+            found = found * (1 - torch.where(batch.same[:, None, None, None], 0.0, batch.valid_mask))
             own = blends_mask(batch, swapper)
         else:
             own = painted(output)
@@ -82,7 +82,7 @@ class MaskShape(Loss):
 
     options: Options
 
-    def forward(self, batch: Batch, output: SwapResult, swapper: Swapper) -> Tensor:
+    def forward(self, batch: SwapBatch, output: SwapResult, swapper: Swapper) -> Tensor:
         """A scalar."""
         mask = painted(output)
         steps = mask.diff(dim=2).abs().mean() + mask.diff(dim=3).abs().mean()

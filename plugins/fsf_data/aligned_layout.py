@@ -11,7 +11,7 @@ import numpy as np
 
 from fsf_data.aligned_cache import Row
 from fsf_data.shards import ShardIndex
-from fsf_data.sources import Source
+from fsf_data.sources import ImageSource
 from fsframework.core.errors import UserError
 from fsframework.core.types import Sample
 from fsframework.faces.align import template
@@ -27,7 +27,7 @@ def resized(image: np.ndarray, size: int) -> np.ndarray:
     return np.asarray(cv2.resize(image, (size, size), interpolation=smooth))
 
 
-def as_they_are(source: Source, size: int) -> Iterator[Row]:
+def as_they_are(source: ImageSource, size: int) -> Iterator[Row]:
     """The crops of a source; a row with the reason for a picture that is none."""
     for picture in source.pictures:
         try:

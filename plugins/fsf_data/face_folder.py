@@ -12,7 +12,7 @@ from fsf_data.aligned_layout import ShardedCrops, as_they_are
 from fsf_data.face_index import hash_of, person_numbers
 from fsf_data.locate import cut, fingerprint, locate
 from fsf_data.shards import ShardIndex, Shards, open_index, shard_files
-from fsf_data.sources import Source, open_source
+from fsf_data.sources import ImageSource, open_source
 from fsframework.core.components import ComponentOptions, Dataset
 from fsframework.core.errors import UserError
 from fsframework.core.types import Sample
@@ -78,7 +78,7 @@ class FaceFolder(Dataset):
         opened = {"train": self._opened(options.root)}
         if options.test_root is not None:
             opened["test"] = self._opened(options.test_root)
-            if not self.seen:
+            if not self.is_closed_set:
                 _check_apart(opened["train"], opened["test"])
         for part, source in opened.items():
             if options.test_root is None or self.split in (part, "all"):
@@ -89,7 +89,7 @@ class FaceFolder(Dataset):
             remedy = f"change test_share ({options.test_share}), or give test_root"
             raise UserError(f"{options.root}: nobody is in the split {self.split}; {remedy}")
 
-    def _opened(self, root: Path) -> Source | ShardIndex:
+    def _opened(self, root: Path) -> ImageSource | ShardIndex:
         root = root.expanduser()
         files = shard_files(root)
         if not files:
@@ -104,7 +104,7 @@ class FaceFolder(Dataset):
             raise UserError(f"{root}: its shards hold no pictures that can be used; {len(index.skipped)} cannot")
         return index
 
-    def _crops(self, source: Source | ShardIndex) -> Crops:
+    def _crops(self, source: ImageSource | ShardIndex) -> Crops:
         if isinstance(source, ShardIndex):
             if self.options.layout == "aligned":
                 return ShardedCrops(source.folder, self.size, self.options.on_error == "skip")
@@ -117,14 +117,14 @@ class FaceFolder(Dataset):
         """Which faces (N,) bool are in this split."""
         if self.options.test_root is not None or self.split == "all":
             return np.ones(len(faces), bool)
-        return faces.held_out(self.options.test_share, by_name=self.seen) == (self.split == "test")
+        return faces.held_out(self.options.test_share, by_name=self.is_closed_set) == (self.split == "test")
 
     @property
-    def seen(self) -> bool:
+    def is_closed_set(self) -> bool:
         """Whether pictures, not people, are held out."""
         return self.options.hold_out == "pictures"
 
-    def _aligned(self, source: Source) -> AlignedFaces:
+    def _aligned(self, source: ImageSource) -> AlignedFaces:
         detector = self.detector if self.options.layout == "raw" else None
         what = fingerprint(source, self.size, detector)
 
@@ -158,21 +158,21 @@ class FaceFolder(Dataset):
         return person_numbers([(faces, places) for faces, places in self.parts])
 
 
-def _check_apart(train: Source | ShardIndex, test: Source | ShardIndex) -> None:
+def _check_apart(train: ImageSource | ShardIndex, test: ImageSource | ShardIndex) -> None:
     both = np.intersect1d(_hashes(train), _hashes(test))
     if len(both):
         who = min(name for name in _identities(test) if hash_of(name) in both)
         raise UserError(f"{test.place}: {who} is in {train.place} too; a person must be in one of them only")
 
 
-def _hashes(source: Source | ShardIndex) -> np.ndarray:
+def _hashes(source: ImageSource | ShardIndex) -> np.ndarray:
     """The hash of each of them (n,) uint64, in the same order; an index knows them."""
     if isinstance(source, ShardIndex):
         return np.concatenate([source.who_hash, source.name_hash[source.person < 0]])
     return np.fromiter(map(hash_of, _identities(source)), np.uint64)
 
 
-def _identities(source: Source | ShardIndex) -> Iterator[str]:
+def _identities(source: ImageSource | ShardIndex) -> Iterator[str]:
     """Every person, and every picture of nobody known."""
     if isinstance(source, ShardIndex):
         yield from source.who

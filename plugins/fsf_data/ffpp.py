@@ -104,7 +104,7 @@ class FaceForensics(Dataset):
             for k in numbers
         ]
 
-    def neighbour(self, index: int) -> int | None:
+    def next_frame(self, index: int) -> int | None:
         video, _, number = self.faces.names[index].rpartition("/")
         following = self._places.get(f"{video}/{int(number) + 1}")
         return self._places.get(f"{video}/{int(number) - 1}") if following is None else following

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from fsf_data.aligned_cache import Row
-from fsf_data.sources import Picture, Source
+from fsf_data.sources import ImageSource, Picture
 from fsframework.core.components import Detector
 from fsframework.core.errors import UserError
 from fsframework.core.types import Face
@@ -29,7 +29,7 @@ class Located:
     reason: str = ""
 
 
-def fingerprint(source: Source, size: int, detector: Any) -> dict[str, Any]:
+def fingerprint(source: ImageSource, size: int, detector: Any) -> dict[str, Any]:
     """What aligned crops depend on, fit for JSON. `detector` is None where no faces are looked for."""
     return {
         "place": source.place,
@@ -39,7 +39,7 @@ def fingerprint(source: Source, size: int, detector: Any) -> dict[str, Any]:
     }
 
 
-def locate(source: Source, detector: Any) -> Iterator[Located]:
+def locate(source: ImageSource, detector: Any) -> Iterator[Located]:
     """The main face of every picture, in the source's order.
 
     Neighbours of equal size go through the detector together. A picture that cannot be read stops nothing.

@@ -70,11 +70,11 @@ class Orl(Dataset):
         wanted = {"train": (False,), "test": (True,), "all": (False, True)}[self.split]
         self.places = [place for place, name in enumerate(self.faces.names) if self._takes(name, wanted)]
         if not self.places:
-            what = "test_pictures" if self.seen else "test_people"
+            what = "test_pictures" if self.is_closed_set else "test_people"
             raise UserError(f"orl: nobody is in the split {self.split}; change people or {what}")
 
     @property
-    def seen(self) -> bool:
+    def is_closed_set(self) -> bool:
         """Whether pictures, not people, are held out."""
         return bool(self.options.test_pictures)
 
@@ -83,7 +83,7 @@ class Orl(Dataset):
         person, picture = map(int, name[1:].split("/"))
         if self.options.people and person not in self.options.people:
             return False
-        test = picture in self.options.test_pictures if self.seen else person in self.options.test_people
+        test = picture in self.options.test_pictures if self.is_closed_set else person in self.options.test_people
         return test in wanted
 
     def __len__(self) -> int:

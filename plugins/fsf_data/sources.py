@@ -31,7 +31,7 @@ class Picture:
         return self.name.split("/", 1)[0] if "/" in self.name else None
 
 
-class Source(Protocol):
+class ImageSource(Protocol):
     """A place that holds pictures."""
 
     place: str  # what errors call it
@@ -42,7 +42,7 @@ class Source(Protocol):
         ...
 
 
-def open_source(path: Path) -> Source:
+def open_source(path: Path) -> ImageSource:
     """The pictures of a folder or a zip file.
 
     Raises
@@ -51,7 +51,7 @@ def open_source(path: Path) -> Source:
         It is neither, it holds no picture, or the zip file is not safe.
     """
     if path.is_dir():
-        source: Source = Folder(path)
+        source: ImageSource = Folder(path)
     elif not path.exists():
         raise UserError(f"{path}: does not exist; give a folder or a zip file of pictures")
     elif zipfile.is_zipfile(path):

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fsframework.core.components import ComponentOptions, Estimator
 from fsframework.core.errors import UserError
-from fsframework.core.types import Faces
+from fsframework.core.types import FaceBatch
 from fsframework.media.tensor import to_images
 from fsframework.utils.files import package_file
 
@@ -63,7 +63,7 @@ class DlibLandmarks(Estimator):
         points = np.array([[point.x, point.y] for point in shape.parts()], dtype=np.float64)
         return (points + 0.5) / factor - 0.5
 
-    def forward(self, faces: Faces) -> Tensor:
+    def forward(self, faces: FaceBatch) -> Tensor:
         """Landmarks (B, 68, 2) in crop pixels."""
         found = [self.landmarks(image) for image in to_images(faces.image)]
         return torch.from_numpy(np.stack(found)).float().to(faces.image.device)

@@ -9,7 +9,7 @@ from torch import Tensor
 from fsf_detectors.mtcnn import load_network, onet
 from fsframework.core.components import Loss
 from fsframework.core.swapper import Swapper
-from fsframework.core.types import Batch, SwapResult
+from fsframework.core.types import SwapBatch, SwapResult
 from fsframework.faces.align import crop_box
 from fsframework.ops.precision import without_autocast
 
@@ -41,7 +41,7 @@ class Landmarks(Loss):
         """Read the O-Net's weights from the installed package. Raises UserError if it is missing or was changed."""
         load_network(self.onet, "onet.lz4")
 
-    def forward(self, batch: Batch, output: SwapResult, swapper: Swapper) -> Tensor:
+    def forward(self, batch: SwapBatch, output: SwapResult, swapper: Swapper) -> Tensor:
         """A scalar."""
         # Drawn on the GPU where there is one: a recorded step replays what happens there.
         move = self.options.shift * (2 * torch.rand(3, device=output.image.device) - 1)

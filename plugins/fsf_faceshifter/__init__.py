@@ -8,7 +8,7 @@ from fsf_faceshifter.ablations import (
     SpadeGenerator,
 )
 from fsf_faceshifter.aei_net import AadGenerator, AeiAttributes
-from fsf_faceshifter.hard_examples import Hardest
+from fsf_faceshifter.hard_examples import HardExamples
 from fsf_faceshifter.hear_net import HearNet
 from fsf_faceshifter.losses import Attribute, Change
 from fsf_faceshifter.shipped import MODELS
@@ -40,7 +40,7 @@ def register_losses() -> list[type[Loss]]:
 
 @hookimpl
 def register_datasets() -> list[type[Dataset]]:
-    return [Hardest]
+    return [HardExamples]
 
 
 @hookimpl

@@ -13,7 +13,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from fsframework.ops.csrc import build
-from fsframework.ops.upsample import doubled
+from fsframework.ops.upsample import upsample2x
 
 Integration = Literal["aad", "add", "cat", "spade", "adain"]
 KERNELS = build.Kernels(Path(__file__).with_name("aad.c"), aad_forward=(5, 6), aad_backward=(9, 7))
@@ -68,7 +68,7 @@ def _as_large(att: Tensor, h: Tensor) -> Tensor:
     if att.shape[-1] == h.shape[-1]:
         return att
     if 2 * att.shape[-1] == h.shape[-1]:
-        return doubled(att)
+        return upsample2x(att)
     # Autocast on GPUs gives it in float32, which nothing here needs.
     return F.interpolate(att, size=h.shape[2:], mode="bilinear").to(att.dtype)
 

@@ -19,12 +19,12 @@ from torch.utils.checkpoint import checkpoint
 from fsf_faceshifter.aad import Integration, joined
 from fsf_faceshifter.blocks import down_block, up_block
 from fsframework.core.components import AttributeEncoder, ComponentOptions, Generator
-from fsframework.core.types import Faces
+from fsframework.core.types import FaceBatch
 from fsframework.ops.conv import Conv2d, convolve, scaled
 from fsframework.ops.instance_norm import instance_norm
 from fsframework.ops.precision import without_autocast
 from fsframework.ops.triton import launch
-from fsframework.ops.upsample import doubled
+from fsframework.ops.upsample import upsample2x
 
 PLACES = ("in", "mid", "out")  # of the AAD layers on a block's main path
 EXACT = 2  # side of maps up to which the generator computes in float32 under autocast, too
@@ -52,8 +52,8 @@ class AeiAttributes(AttributeEncoder):
 
     class Options(ComponentOptions):
         width: float = Field(1.0, gt=0, le=2, description="Factor of the numbers of channels; 1 is the paper's.")
-        most: int = Field(1024, ge=8, description="Most channels that a level has, before width is applied.")
-        full: bool = Field(
+        max_channels: int = Field(1024, ge=8, description="Most channels that a level has, before width is applied.")
+        full_resolution: bool = Field(
             False,
             description="Whether the U-Net goes on to the crop's own side, with a skip connection from the picture, "
             "instead of ending at half of it, as in the paper.",
@@ -67,7 +67,7 @@ class AeiAttributes(AttributeEncoder):
     def __init__(self, options: Options, size: int) -> None:
         super().__init__(options, size)
         downs = level_count(size) - 1
-        down = [scaled(min(32 * 2**k, options.most), options.width) for k in range(downs)]
+        down = [scaled(min(32 * 2**k, options.max_channels), options.width) for k in range(downs)]
         self.down = nn.ModuleList(down_block(i, o) for i, o in zip([3, *down], down, strict=False))
         up, self.channels, inputs = [], [down[-1]], down[-1]
         factor = 2 if options.skips == "cat" else 1
@@ -75,7 +75,7 @@ class AeiAttributes(AttributeEncoder):
             up.append(up_block(inputs, skip))
             inputs = factor * skip
             self.channels.append(inputs)
-        if options.full:
+        if options.full_resolution:
             finest = scaled(32, options.width)
             self.finest = nn.Sequential(Conv2d(3, finest, 3, padding=1), nn.LeakyReLU(0.1))
             up.append(up_block(inputs, finest))
@@ -83,10 +83,10 @@ class AeiAttributes(AttributeEncoder):
         self.up = nn.ModuleList(up)
         self.channels.append(inputs)
 
-    def forward(self, faces: Faces) -> list[Tensor]:
+    def forward(self, faces: FaceBatch) -> list[Tensor]:
         """Maps (B, channels[k], 2^(k+1), 2^(k+1)); the last one, unless `full`, has the side of the one before it."""
         h = faces.image
-        skips = [self.finest(h)] if self.options.full else []
+        skips = [self.finest(h)] if self.options.full_resolution else []
         for down in self.down:
             h = down(h)  # (B, C, S/2, S/2)
             skips.append(h)
@@ -94,7 +94,7 @@ class AeiAttributes(AttributeEncoder):
         for up in self.up:
             fine, skip = up(z_att[-1]), skips.pop()
             z_att.append(torch.cat([fine, skip], dim=1) if self.options.skips == "cat" else fine + skip)
-        return z_att if self.options.full else [*z_att, z_att[-1]]
+        return z_att if self.options.full_resolution else [*z_att, z_att[-1]]
 
 
 class AadBlock(nn.Module):
@@ -211,7 +211,7 @@ class AadGenerator(Generator):
 
     class Options(ComponentOptions):
         width: float = Field(1.0, gt=0, le=2, description="Factor of the numbers of channels; 1 is the paper's.")
-        most: int = Field(
+        max_channels: int = Field(
             1024,
             ge=8,
             description="Most channels that a level has, before width is applied. The coarsest levels hold nine tenths "
@@ -231,7 +231,7 @@ class AadGenerator(Generator):
             description="Attribute maps to use, from the coarsest on; finer levels get the last of them again. 3 is "
             "the paper's ablation Compressed; null: all.",
         )
-        recompute: bool = Field(
+        activation_checkpointing: bool = Field(
             False,
             description="Train in less memory: inner values of the last two blocks, most of all, are computed again "
             "when gradients need them.",
@@ -245,7 +245,7 @@ class AadGenerator(Generator):
         levels = level_count(size)
         if len(att_channels) != levels:
             raise ValueError(f"{self.name} needs {levels} attribute maps at {size} px, not {len(att_channels)}")
-        channels = [min(c, options.most) for c in [1024] * levels + [512, 256, 128, 64]]
+        channels = [min(c, options.max_channels) for c in [1024] * levels + [512, 256, 128, 64]]
         widths = [*(scaled(c, options.width) for c in channels), 3][-levels - 1 :]  # before and after each block
         self.start = nn.ConvTranspose2d(id_dim, widths[0], 2)
         self.att_levels = min(options.att_levels or levels, levels)
@@ -296,8 +296,8 @@ class AadGenerator(Generator):
         masks = []
         for k, level in enumerate(zip(self.blocks, self._used(z_att), identities, strict=True)):
             if k > 0:
-                h = doubled(h)
-            if self.options.recompute and k >= len(self.blocks) - RECOMPUTED and torch.is_grad_enabled():
+                h = upsample2x(h)
+            if self.options.activation_checkpointing and k >= len(self.blocks) - RECOMPUTED and torch.is_grad_enabled():
                 h, mask = checkpoint(_painted, h, *level, use_reentrant=False)
             else:
                 h, mask = _painted(h, *level)

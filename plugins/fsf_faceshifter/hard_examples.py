@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from fsframework.core.bases import Wrapping
+from fsframework.core.bases import DatasetWrapper
 from fsframework.core.components import Dataset
 from fsframework.core.swapper import Swapper
-from fsframework.core.types import Batch, Faces, Sample
+from fsframework.core.types import FaceBatch, Sample, SwapBatch
 from fsframework.media.tensor import to_tensor
 from fsframework.utils.progress import progress
 from fsframework.utils.weights import below
@@ -18,16 +18,16 @@ BATCH = 32
 INNER = "data"  # before the names of what the inner data set prepared
 
 
-class Hardest(Wrapping):
+class HardExamples(DatasetWrapper):
     """The share of another data set with the largest heuristic error, the mean of |X_t - AEI(X_t, X_t)|.
 
     Until it is prepared it holds the whole data set. The paper ranks by the same difference and does not name a norm;
     we take the mean of absolute values over pixels and colours, in units of [-1, 1].
     """
 
-    name = "hardest"
+    name = "hard-examples"
 
-    class Options(Wrapping.Options):
+    class Options(DatasetWrapper.Options):
         share: float = Field(0.1, gt=0, le=1, description="Share of the faces that is kept; at least two faces.")
 
     options: Options
@@ -94,7 +94,7 @@ class Hardest(Wrapping):
 
 @torch.no_grad()
 def heuristic_errors(data: Dataset, swapper: Swapper) -> np.ndarray:
-    """Mean |X - draft(X, X)| of every face, in units of [-1, 1]: (N,) float32. Modules measure in eval mode."""
+    """Mean |X - coarse(X, X)| of every face, in units of [-1, 1]: (N,) float32. Modules measure in eval mode."""
     device = next((value.device for value in swapper.parameters()), torch.device("cpu"))
     modes = [(module, module.training) for module in swapper.modules()]
     swapper.eval()
@@ -105,9 +105,9 @@ def heuristic_errors(data: Dataset, swapper: Swapper) -> np.ndarray:
                 samples = [data[index] for index in range(start, min(start + BATCH, len(data)))]
                 image = to_tensor(np.stack([sample.image for sample in samples])).to(device)
                 landmarks = np.stack([sample.landmarks for sample in samples]).astype(np.float32)
-                faces = Faces.of(image, torch.from_numpy(landmarks).to(device))
-                draft = swapper.draft(Batch.of(faces, faces)).image
-                errors.append((image - draft).abs().mean(dim=(1, 2, 3)).float().cpu().numpy())
+                faces = FaceBatch.of(image, torch.from_numpy(landmarks).to(device))
+                coarse = swapper.coarse(SwapBatch.of(faces, faces)).image
+                errors.append((image - coarse).abs().mean(dim=(1, 2, 3)).float().cpu().numpy())
                 ticker.advance(len(samples))
     finally:
         for module, training in modes:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fsframework.core.components import Loss
 from fsframework.core.swapper import Swapper
-from fsframework.core.types import Batch, Faces, SwapResult
+from fsframework.core.types import FaceBatch, SwapBatch, SwapResult
 
 
 class Attribute(Loss):
@@ -27,9 +27,9 @@ class Attribute(Loss):
 
     options: Options
 
-    def forward(self, batch: Batch, output: SwapResult, swapper: Swapper) -> Tensor:
+    def forward(self, batch: SwapBatch, output: SwapResult, swapper: Swapper) -> Tensor:
         """A scalar."""
-        z_att = swapper.attributes(Faces.of(output.image))
+        z_att = swapper.attributes(FaceBatch.of(output.image))
         total = output.image.new_zeros(())
         for painted, target in zip(z_att, output.z_att, strict=True):
             target = target.detach() if self.options.detach else target
@@ -44,6 +44,6 @@ class Change(Loss):
 
     name = "change"
 
-    def forward(self, batch: Batch, output: SwapResult, swapper: Swapper) -> Tensor:
+    def forward(self, batch: SwapBatch, output: SwapResult, swapper: Swapper) -> Tensor:
         """A scalar."""
-        return (output.image - output.draft).abs().mean()
+        return (output.image - output.coarse).abs().mean()

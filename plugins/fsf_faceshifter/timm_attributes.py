@@ -11,7 +11,7 @@ from fsf_faceshifter.blocks import down_block, up_block
 from fsframework.core.bases import timm_network
 from fsframework.core.components import AttributeEncoder, ComponentOptions
 from fsframework.core.errors import UserError
-from fsframework.core.types import Faces
+from fsframework.core.types import FaceBatch
 from fsframework.ops.conv import scaled
 
 STRIDE = 32  # of the coarsest map that is taken from the backbone
@@ -60,7 +60,7 @@ class TimmAttributes(AttributeEncoder):
         self.up = nn.ModuleList(ups)
         self.channels.append(inputs)
 
-    def forward(self, faces: Faces) -> list[Tensor]:
+    def forward(self, faces: FaceBatch) -> list[Tensor]:
         """Maps (B, channels[k], 2^(k+1), 2^(k+1)); the last one has the side of the one before it."""
         skips = list(self.backbone(faces.image))
         for down in self.down:

@@ -13,7 +13,7 @@ from fsf_graphics.head_model import fit, shipped
 from fsf_graphics.mesh import render, surface
 from fsframework.core.components import ComponentOptions, Estimator, Generator
 from fsframework.core.part import Part, use
-from fsframework.core.types import Faces
+from fsframework.core.types import FaceBatch
 from fsframework.media.tensor import to_images, to_tensor
 
 
@@ -59,7 +59,7 @@ class FaceMesh(Generator):
         if target.is_meta:  # landmarks look at pixels
             return torch.empty(len(target), 4, *target.shape[2:], device="meta")
         pictures, points = unpacked(z_id)
-        goals = self.landmarks(Faces.of(target)).double().cpu().numpy()
+        goals = self.landmarks(FaceBatch.of(target)).double().cpu().numpy()
         textures, sources = to_images(pictures), points.double().cpu().numpy()
         made = [self._paint(*each) for each in zip(textures, sources, goals, strict=True)]
         image = to_tensor(np.stack([picture for picture, _ in made])).to(target)

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from fsframework.core.components import AttributeEncoder, ComponentOptions, Estimator, IdentityEncoder
 from fsframework.core.part import Part, use
-from fsframework.core.types import Faces
+from fsframework.core.types import FaceBatch
 
 POINTS = 68
 
@@ -41,7 +41,7 @@ class FaceTexture(IdentityEncoder):
         """Load the landmarks' estimator."""
         self.landmarks.load()
 
-    def forward(self, faces: Faces) -> Tensor:
+    def forward(self, faces: FaceBatch) -> Tensor:
         """(B, 3 side^2 + 136)."""
         side, size = self.options.side, faces.image.shape[-1]
         image = F.interpolate(faces.image, size=(side, side), mode="bilinear", antialias=size > side)
@@ -65,6 +65,6 @@ class Picture(AttributeEncoder):
         super().__init__(options, size)
         self.channels = [3]
 
-    def forward(self, faces: Faces) -> list[Tensor]:
+    def forward(self, faces: FaceBatch) -> list[Tensor]:
         """The picture, (B, 3, S, S)."""
         return [faces.image]

@@ -6,11 +6,11 @@ from torch import Tensor
 
 from fsf_graphics.head_model import fit, shipped
 from fsf_graphics.head_pose import AHEAD, angles
-from fsframework.core.bases import FromLandmarks
-from fsframework.core.types import Faces
+from fsframework.core.bases import LandmarkEstimator
+from fsframework.core.types import FaceBatch
 
 
-class LandmarkPose(FromLandmarks):
+class LandmarkPose(LandmarkEstimator):
     """Yaw, pitch and roll in degrees from 68 landmarks, by fitting the head model of `fsf_graphics`.
 
     Shape and expression are fitted beside the pose (twenty modes), so another nose need not be another pitch, as it is
@@ -21,7 +21,7 @@ class LandmarkPose(FromLandmarks):
     name = "pnp68"
     quantity = "pose_deg"
 
-    def forward(self, faces: Faces) -> Tensor:
+    def forward(self, faces: FaceBatch) -> Tensor:
         """Poses (B, 3) in degrees, float64 on the images' device; NaN where there are no landmarks."""
         return torch.from_numpy(np.stack([pose(points) for points in self.points(faces)])).to(faces.image.device)
 

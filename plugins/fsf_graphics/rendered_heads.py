@@ -54,7 +54,7 @@ class RenderedHeads(Dataset):
         return len(self.places)
 
     def __getitem__(self, index: int) -> Sample:
-        return self.swapped(index, index)
+        return self.ground_truth_swap(index, index)
 
     def names(self) -> list[str]:
         return [f"p{person}/{picture}" for person, picture in self.places]
@@ -62,7 +62,7 @@ class RenderedHeads(Dataset):
     def people(self) -> list[str | None]:
         return [f"p{person}" for person, _ in self.places]
 
-    def swapped(self, source: int, target: int) -> Sample:
+    def ground_truth_swap(self, source: int, target: int) -> Sample:
         """The target's picture with the source's person."""
         picture = self._picture(source, target)
         (owner, _), (person, number) = self.places[source], self.places[target]

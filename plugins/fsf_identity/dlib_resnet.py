@@ -25,7 +25,7 @@ from fsf_identity.dlib_format import read_layers
 from fsf_identity.fixed_crop import FixedCrop, box_to
 from fsframework.core.components import ComponentOptions, IdentityEncoder
 from fsframework.core.errors import UserError
-from fsframework.core.types import Faces
+from fsframework.core.types import FaceBatch
 from fsframework.ops.conv import Conv2d
 from fsframework.ops.precision import without_autocast
 from fsframework.utils.files import package_file
@@ -135,7 +135,7 @@ class DlibResNet(IdentityEncoder):
         with without_autocast(x.device):
             return self.output(x.to(self.output.weight.dtype).mean(dim=(2, 3)))
 
-    def forward(self, faces: Faces) -> Tensor:
+    def forward(self, faces: FaceBatch) -> Tensor:
         """Centred embeddings (B, 128) of unit length; float32 also under autocast."""
         return F.normalize(self.raw(self.crop(faces.image)) - self.centre, dim=1)
 

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from fsf_identity.fixed_crop import FixedCrop, box_to
 from fsframework.core.components import ComponentOptions, IdentityEncoder
-from fsframework.core.types import Faces
+from fsframework.core.types import FaceBatch
 from fsframework.ops.precision import without_autocast
 from fsframework.utils.weights import fill_published, load_state
 
@@ -110,7 +110,7 @@ class IResNet(IdentityEncoder):
         fill_published(self, state, f"{path}: is no iresnet of {self.options.layers} layers")
         self.requires_grad_(False)
 
-    def forward(self, faces: Faces) -> Tensor:
+    def forward(self, faces: FaceBatch) -> Tensor:
         """Embeddings (B, 512) of unit length; float32 also under autocast."""
         x = self.prelu(self.bn1(self.conv1(self.crop(faces.image))))  # (B, 64, 112, 112) of values in [-1, 1]
         for number in range(1, len(WIDTHS) + 1):

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from fsf_identity.timm_recogniser import TimmRecogniser
 from fsframework.core.components import ComponentOptions, IdentityEncoder
-from fsframework.core.types import Faces
+from fsframework.core.types import FaceBatch
 
 WEIGHTS = Path(__file__).with_name("lfw-recogniser.safetensors")
 SHA256 = "43d4981dc88f7178cb224d10f869a723230b33ed560e6e6039c938aff63aa83f"
@@ -39,7 +39,7 @@ class LfwRecogniser(IdentityEncoder):
         """Read the weights. Raises UserError if they are not those that came with the framework."""
         self.recogniser.load()
 
-    def forward(self, faces: Faces) -> Tensor:
+    def forward(self, faces: FaceBatch) -> Tensor:
         """Embeddings (B, 128) of unit length; float32 also under autocast."""
         found: Tensor = self.recogniser(faces)
         return found

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from fsf_identity.fixed_crop import FixedCrop, box_to
 from fsframework.core.components import ComponentOptions, IdentityEncoder
-from fsframework.core.types import Faces
+from fsframework.core.types import FaceBatch
 from fsframework.ops.precision import without_autocast
 from fsframework.utils.weights import fill_published, fold_norms, load_state
 
@@ -125,7 +125,7 @@ class MobileFaceNet(IdentityEncoder):
         fold_norms(self)
         self.to(memory_format=torch.channels_last)
 
-    def forward(self, faces: Faces) -> Tensor:
+    def forward(self, faces: FaceBatch) -> Tensor:
         """Embeddings (B, 128) of unit length; float32 also under autocast."""
         x = self.crop(faces.image) * (127.5 / 128)  # (B, 3, 112, 96), trained on (0..255 - 127.5) / 128
         x = torch.cat([x, x.flip(3)])

@@ -11,7 +11,7 @@ from fsf_identity.fixed_crop import FixedCrop
 from fsframework.core.bases import timm_network
 from fsframework.core.components import ComponentOptions, IdentityEncoder
 from fsframework.core.errors import UserError
-from fsframework.core.types import Faces
+from fsframework.core.types import FaceBatch
 from fsframework.ops.precision import without_autocast
 from fsframework.utils.weights import below, fill, load_state
 
@@ -72,7 +72,7 @@ class TimmRecogniser(IdentityEncoder):
         fill(self, state, f"{path}: is no {self.options.backbone} of a recogniser's recipe")
         self.requires_grad_(False)
 
-    def forward(self, faces: Faces) -> Tensor:
+    def forward(self, faces: FaceBatch) -> Tensor:
         """Embeddings (B, 128) of unit length; float32 also under autocast."""
         found: Tensor = self.network(self.crop(faces.image))
         with without_autocast(found.device):

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from fsframework.core.components import Loss
 from fsframework.core.swapper import Swapper
-from fsframework.core.types import Batch, SwapResult
+from fsframework.core.types import SwapBatch, SwapResult
 
 C1, C2 = 0.01**2, 0.03**2  # for values in [0, 1] (Wang et al., 2004, section III.B)
 REACH = 3.5  # standard deviations at which the window ends
@@ -26,11 +26,11 @@ class Dssim(Loss):
 
     options: Options
 
-    def forward(self, batch: Batch, output: SwapResult, swapper: Swapper) -> Tensor:
+    def forward(self, batch: SwapBatch, output: SwapResult, swapper: Swapper) -> Tensor:
         """A scalar, 0 to 1; 0 where a batch has no same pair."""
         if not bool(batch.same.any()):
-            return output.draft.sum() * 0.0
-        likeness = ssim((output.draft.float() + 1) / 2, (batch.truth.float() + 1) / 2, self.options.sigma)
+            return output.coarse.sum() * 0.0
+        likeness = ssim((output.coarse.float() + 1) / 2, (batch.ground_truth.float() + 1) / 2, self.options.sigma)
         return ((1 - likeness) / 2 * batch.same).sum() / batch.same.sum()
 
 

@@ -11,7 +11,7 @@ from fsframework.core.bases import timm_network
 from fsframework.core.components import Estimator, Loss
 from fsframework.core.part import Part, use
 from fsframework.core.swapper import Swapper
-from fsframework.core.types import Batch, Faces, SwapResult
+from fsframework.core.types import FaceBatch, SwapBatch, SwapResult
 
 EYES = slice(36, 48)  # of the 68 landmarks
 POINTS = 68
@@ -55,7 +55,7 @@ class Eyes(Loss):
         found: Tensor = self.net(small).float()
         return 0.5 + 0.5 * found.unflatten(1, (POINTS, 2))
 
-    def forward(self, batch: Batch, output: SwapResult, swapper: Swapper) -> Tensor:
+    def forward(self, batch: SwapBatch, output: SwapResult, swapper: Swapper) -> Tensor:
         """A scalar; 0 in the first steps."""
         if int(self.steps) < self.options.learn:
             return output.image.sum() * 0.0
@@ -64,12 +64,12 @@ class Eyes(Loss):
             goal = self.landmarks(batch.target.image)[:, EYES]
         return torch.linalg.vector_norm(self.landmarks(output.image)[:, EYES] - goal, dim=2).mean()
 
-    def critic(self, batch: Batch, output: SwapResult) -> Tensor:
+    def critic(self, batch: SwapBatch, output: SwapResult) -> Tensor:
         """Mean distance of the network's landmarks of the truth and the teacher's, a scalar."""
         self.steps += 1
         self.net.train()
         with torch.no_grad():
-            taught = (self.teacher(Faces.of(batch.truth)).float() + 0.5) / batch.truth.shape[-1]
+            taught = (self.teacher(FaceBatch.of(batch.ground_truth)).float() + 0.5) / batch.ground_truth.shape[-1]
         known = taught.isfinite().all(dim=(1, 2))
-        apart = torch.linalg.vector_norm(self.landmarks(batch.truth) - taught.nan_to_num(0.5), dim=2).mean(dim=1)
+        apart = torch.linalg.vector_norm(self.landmarks(batch.ground_truth) - taught.nan_to_num(0.5), dim=2).mean(dim=1)
         return (apart * known).sum() / known.sum().clamp(min=1)

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from fsframework.core.components import Loss
 from fsframework.core.swapper import Swapper
-from fsframework.core.types import Batch, SwapResult
+from fsframework.core.types import SwapBatch, SwapResult
 from fsframework.ops.conv import Conv2d
 from fsframework.ops.instance_norm import instance_norm
 from fsframework.ops.triton import launch
@@ -61,7 +61,7 @@ class HingeGan(Loss):
         width: int = Field(64, ge=8, description="Channels after the discriminator's first layer.")
         layers: int = Field(3, ge=1, le=6, description="Layers of stride 2 at each scale.")
         scales: int = Field(3, ge=1, le=4, description="How many scales; each has half the side of the one before.")
-        matching: float = Field(
+        feature_matching_weight: float = Field(
             0.0,
             ge=0,
             description="Weight of weak feature matching, after SimSwap (Chen et al., arXiv:2106.06340), which keeps "
@@ -88,22 +88,22 @@ class HingeGan(Loss):
             image = F.avg_pool2d(image, 2)
         return found
 
-    def forward(self, batch: Batch, output: SwapResult, swapper: Swapper) -> Tensor:
+    def forward(self, batch: SwapBatch, output: SwapResult, swapper: Swapper) -> Tensor:
         """The generator's term, a scalar, averaged over scales."""
         swaps = self.looks(output.image)
         term = -torch.stack([logits.mean() for _, logits in swaps]).mean()
-        if self.options.matching == 0:
+        if self.options.feature_matching_weight == 0:
             return term
         with torch.no_grad():
-            targets = self.looks(batch.truth)
+            targets = self.looks(batch.ground_truth)
         pairs = zip(swaps, targets, strict=True)
         distances = [(swap.float() - target.float()).abs().mean() for (swap, _), (target, _) in pairs]
-        return term + self.options.matching * torch.stack(distances).mean()
+        return term + self.options.feature_matching_weight * torch.stack(distances).mean()
 
-    def critic(self, batch: Batch, output: SwapResult) -> Tensor:
+    def critic(self, batch: SwapBatch, output: SwapResult) -> Tensor:
         """The discriminators' term, a scalar: relu(1 - D(X_t)) + relu(1 + D(Y)), averaged over scales."""
         terms = []
-        for _, logits in self.looks(torch.cat([batch.truth, output.image])):
+        for _, logits in self.looks(torch.cat([batch.ground_truth, output.image])):
             real, fake = logits.chunk(2)
             terms.append(F.relu(1 - real).mean() + F.relu(1 + fake).mean())
         return torch.stack(terms).mean()

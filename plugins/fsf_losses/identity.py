@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from fsframework.core.components import Loss
 from fsframework.core.swapper import Swapper
-from fsframework.core.types import Batch, Faces, SwapResult
+from fsframework.core.types import FaceBatch, SwapBatch, SwapResult
 
 
 def jitter(images: Tensor, shift: float, scale: float) -> Tensor:
@@ -46,9 +46,9 @@ class Identity(Loss):
 
     options: Options
 
-    def forward(self, batch: Batch, output: SwapResult, swapper: Swapper) -> Tensor:
+    def forward(self, batch: SwapBatch, output: SwapResult, swapper: Swapper) -> Tensor:
         """A scalar, 0 to 2."""
         image = output.image
         if self.options.shift > 0 or self.options.scale > 0:
             image = jitter(image, self.options.shift, self.options.scale)
-        return (1 - F.cosine_similarity(swapper.identity(Faces.of(image)).float(), output.z_id.float())).mean()
+        return (1 - F.cosine_similarity(swapper.identity(FaceBatch.of(image)).float(), output.z_id.float())).mean()

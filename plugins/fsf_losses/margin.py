@@ -11,7 +11,7 @@ from fsf_losses.identity import jitter
 from fsframework.core.components import Loss
 from fsframework.core.errors import UserError
 from fsframework.core.swapper import Swapper
-from fsframework.core.types import Batch, Faces, SwapResult
+from fsframework.core.types import FaceBatch, SwapBatch, SwapResult
 
 EDGE = 1e-6  # at which cosines end, because the arc cosine has no slope there
 
@@ -47,20 +47,20 @@ class Margin(Loss):
         self.directions = nn.Parameter(torch.randn(options.people, options.dim) / options.dim**0.5)
         self._seen: list[tuple[Tensor, Tensor]] = []  # by `forward`, for `critic`, which trains the directions
 
-    def forward(self, batch: Batch, output: SwapResult, swapper: Swapper) -> Tensor:
+    def forward(self, batch: SwapBatch, output: SwapResult, swapper: Swapper) -> Tensor:
         """The recogniser's term, a scalar; 0 where nobody in the batch is known. Raises UserError: too many people."""
         person = batch.target.person
         if len(person) and person.max() >= self.options.people:
             most = self.options.people
             raise UserError(f"{self.name}: the data show more than {most} people; raise the option people")
-        embedding = swapper.identity(Faces.of(self.views(batch.target.image))).float()
+        embedding = swapper.identity(FaceBatch.of(self.views(batch.target.image))).float()
         if embedding.shape[1] != self.options.dim:
             dim = embedding.shape[1]
             raise UserError(f"{self.name}: the embedding has {dim} numbers; give the option dim that value")
         self._seen.append((embedding.detach(), person))
         return self.term(embedding, person)
 
-    def critic(self, batch: Batch, output: SwapResult) -> Tensor:
+    def critic(self, batch: SwapBatch, output: SwapResult) -> Tensor:
         """The same number, for the directions: on the embeddings that `forward` has seen."""
         return self.term(*self._seen.pop(0))
 

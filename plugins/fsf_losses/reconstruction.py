@@ -7,7 +7,7 @@ from torch import Tensor
 
 from fsframework.core.components import Loss
 from fsframework.core.swapper import Swapper
-from fsframework.core.types import Batch, SwapResult
+from fsframework.core.types import SwapBatch, SwapResult
 
 
 class Reconstruction(Loss):
@@ -22,27 +22,27 @@ class Reconstruction(Loss):
     name = "reconstruction"
 
     class Options(Loss.Options):
-        over: Literal["same", "batch", "known"] = Field(
-            "same", description="Average over the same pairs, over all pairs, or over all pixels whose truth is known."
+        region: Literal["self", "all", "valid"] = Field(
+            "self", description="Average over the same pairs, over all pairs, or over all pixels whose truth is known."
         )
 
         distance: Literal["squared", "absolute"] = Field(
             "squared", description="Half the squared distance, as FaceShifter has it, or the absolute one."
         )
-        of: Literal["image", "draft"] = Field(
-            "image", description="Which picture is compared: the swap, or what the generator painted for it."
+        target: Literal["final", "coarse"] = Field(
+            "final", description="Which picture is compared: the swap, or what the generator painted for it."
         )
 
     options: Options
 
-    def forward(self, batch: Batch, output: SwapResult, swapper: Swapper) -> Tensor:
+    def forward(self, batch: SwapBatch, output: SwapResult, swapper: Swapper) -> Tensor:
         """A scalar."""
-        difference = (output.image if self.options.of == "image" else output.draft) - batch.truth
+        difference = (output.image if self.options.target == "final" else output.coarse) - batch.ground_truth
         distance = 0.5 * difference.square() if self.options.distance == "squared" else difference.abs()
-        if self.options.over == "known":
-            pixels = batch.known.sum(dim=(1, 2, 3))  # (B,)
-            means = (distance.mean(dim=1, keepdim=True) * batch.known).sum(dim=(1, 2, 3)) / pixels.clamp(min=1)
+        if self.options.region == "valid":
+            pixels = batch.valid_mask.sum(dim=(1, 2, 3))  # (B,)
+            means = (distance.mean(dim=1, keepdim=True) * batch.valid_mask).sum(dim=(1, 2, 3)) / pixels.clamp(min=1)
             return means.sum() / (pixels > 0).sum().clamp(min=1)
         means = distance.mean(dim=(1, 2, 3))  # (B,)
-        count = batch.same.sum().clamp(min=1) if self.options.over == "same" else len(means)
+        count = batch.same.sum().clamp(min=1) if self.options.region == "self" else len(means)
         return (means * batch.same).sum() / count

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field
 
 from fsf_occluders.composite import LARGEST, composite, face_region, match_colours, place
 from fsf_occluders.sources import Cutouts, Drawn
-from fsframework.core.bases import Wrapping
+from fsframework.core.bases import DatasetWrapper
 from fsframework.core.types import Sample
 
 Kind = Literal["hand", "object", "microphone", "cup", "phone", "glasses", "mask", "hair"]
@@ -35,7 +35,7 @@ USUAL: dict[Kind, float] = {
 }
 
 
-class Occluded(Wrapping):
+class Occluded(DatasetWrapper):
     """Another data set with hands, objects, glasses and the like over three quarters of its targets.
 
     The paper takes hands and objects from other collections; we draw them, or take cut-outs from a folder. As in the
@@ -45,7 +45,7 @@ class Occluded(Wrapping):
 
     name = "occluded"
 
-    class Options(Wrapping.Options):
+    class Options(DatasetWrapper.Options):
         share: float = Field(0.75, ge=0, le=1, description="Share of the targets that are covered.")
         both: float = Field(0.3, ge=0, le=1, description="Share of the covered targets that get two occluders.")
         mix: Mix = Field(USUAL, description="How often each kind of occluder comes, relatively.")
@@ -77,7 +77,7 @@ class Occluded(Wrapping):
         covered = self._cover(sample, rng)
         return self._cover(covered, rng) if rng.random() < self.options.both else covered
 
-    def swapped(self, source: int, target: int) -> None:
+    def ground_truth_swap(self, source: int, target: int) -> None:
         """Not known: the inner data set's has no occluder."""
 
     def _cover(self, sample: Sample, rng: np.random.Generator) -> Sample:
@@ -93,8 +93,8 @@ class Occluded(Wrapping):
             blur, shadow = rng.uniform(0, 0.006) * self.size, max(rng.uniform(-0.3, 0.45), 0.0)
             image, alpha = composite(sample.image, rgba, matrix, blur, shadow)
             known = alpha > 0.5
-            if sample.known is not None:
-                known |= sample.known
+            if sample.valid_mask is not None:
+                known |= sample.valid_mask
             if known[face_region(self.size)].mean() <= LARGEST:
-                return replace(sample, image=image, known=known)
+                return replace(sample, image=image, valid_mask=known)
         return sample

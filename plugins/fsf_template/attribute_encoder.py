@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fsframework.core.components import AttributeEncoder, ComponentOptions
-from fsframework.core.types import Faces
+from fsframework.core.types import FaceBatch
 
 
 class TemplateAttributeEncoder(AttributeEncoder):
@@ -28,7 +28,7 @@ class TemplateAttributeEncoder(AttributeEncoder):
             nn.Conv2d(options.channels, options.channels, 4, stride=2, padding=1) for _ in range(levels - 1)
         )
 
-    def forward(self, faces: Faces) -> list[Tensor]:
+    def forward(self, faces: FaceBatch) -> list[Tensor]:
         """Maps (B, channels, 2, 2) to (B, channels, S, S)."""
         maps = [F.leaky_relu(self.first(faces.image), 0.1)]
         for layer in self.down:

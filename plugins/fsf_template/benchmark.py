@@ -6,20 +6,20 @@ from typing import ClassVar
 import numpy as np
 import torch
 
-from fsframework.core.components import Benchmark, Dataset, Figure
-from fsframework.core.types import Batch, SwapResult
+from fsframework.core.components import Benchmark, Dataset, MetricInfo
+from fsframework.core.types import SwapBatch, SwapResult
 
 
 class TemplateBenchmark(Benchmark):
     """How far the mean colour of the swap is from the target's, in grey levels; lower is better."""
 
     name = "template-benchmark"
-    figures: ClassVar = {
-        "colour": Figure("", "lower", "Distance of the mean colours of swap and target (0 to 442 grey levels)."),
+    metrics: ClassVar = {
+        "colour": MetricInfo("", "lower", "Distance of the mean colours of swap and target (0 to 442 grey levels)."),
     }
 
     @torch.no_grad()
-    def forward(self, swaps: Iterable[tuple[Batch, SwapResult]], faces: Dataset) -> dict[str, np.ndarray | float]:
+    def forward(self, swaps: Iterable[tuple[SwapBatch, SwapResult]], faces: Dataset) -> dict[str, np.ndarray | float]:
         """`colour`: (n,), a value for each pair."""
         found = []
         for batch, swap in swaps:

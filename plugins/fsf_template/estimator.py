@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fsframework.core.components import ComponentOptions, Detector, Estimator
 from fsframework.core.part import Part, use
-from fsframework.core.types import Faces
+from fsframework.core.types import FaceBatch
 from fsframework.media.tensor import to_images
 
 
@@ -38,7 +38,7 @@ class TemplateEstimator(Estimator):
         """Load the detector."""
         self.detector.load()
 
-    def forward(self, faces: Faces) -> Tensor:
+    def forward(self, faces: FaceBatch) -> Tensor:
         """(B, 3) degrees, NaN where no face is found. Positive: to the viewer's right, down, clockwise."""
         found = self.detector(list(to_images(faces.image)))
         poses = [pose(best[0].landmarks) if best else np.full(3, np.nan) for best in found]

@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fsframework.core.components import ComponentOptions, IdentityEncoder
-from fsframework.core.types import Faces
+from fsframework.core.types import FaceBatch
 
 
 class TemplateIdentityEncoder(IdentityEncoder):
@@ -24,7 +24,7 @@ class TemplateIdentityEncoder(IdentityEncoder):
         super().__init__(options)
         self.dim = options.side**2  # numbers of an embedding
 
-    def forward(self, faces: Faces) -> Tensor:
+    def forward(self, faces: FaceBatch) -> Tensor:
         """Embeddings (B, dim) of unit length."""
         size = faces.image.shape[-1]
         middle = faces.image[..., size // 4 : size * 7 // 8, size // 4 : size * 3 // 4]

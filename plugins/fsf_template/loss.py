@@ -7,7 +7,7 @@ from torch import Tensor
 
 from fsframework.core.components import Loss
 from fsframework.core.swapper import Swapper
-from fsframework.core.types import Batch, SwapResult
+from fsframework.core.types import SwapBatch, SwapResult
 
 
 class TemplateLoss(Loss):
@@ -20,7 +20,7 @@ class TemplateLoss(Loss):
 
     options: Options
 
-    def forward(self, batch: Batch, output: SwapResult, swapper: Swapper) -> Tensor:
+    def forward(self, batch: SwapBatch, output: SwapResult, swapper: Swapper) -> Tensor:
         """The loss without its weight, a scalar."""
         difference = (output.image - batch.target.image).float().mean(dim=(2, 3))  # (B, 3)
         return difference.square().mean() if self.options.distance == "squared" else difference.abs().mean()

@@ -1,4 +1,4 @@
-"""A refiner that corrects the draft by what the target shows."""
+"""A refiner that corrects the coarse swap by what the target shows."""
 
 import torch
 from pydantic import Field
@@ -7,11 +7,11 @@ from torch.nn import functional as F
 
 from fsframework.core.components import ComponentOptions, Refiner
 from fsframework.core.swapper import Swapper
-from fsframework.core.types import Batch, SwapResult
+from fsframework.core.types import SwapBatch, SwapResult
 
 
 class TemplateRefiner(Refiner):
-    """Three convolutions see the draft and the target, and add a correction to the draft, nothing at first."""
+    """Adds a correction to the coarse swap, by three convolutions of it and the target; zero at first."""
 
     name = "template-refiner"
     traceable = True
@@ -29,10 +29,10 @@ class TemplateRefiner(Refiner):
         for value in self.last.parameters():
             nn.init.zeros_(value)
 
-    def forward(self, draft: SwapResult, batch: Batch, swapper: Swapper) -> Tensor:
+    def forward(self, coarse: SwapResult, batch: SwapBatch, swapper: Swapper) -> Tensor:
         """The better picture (B, 3, S, S) in [-1, 1]."""
-        h = torch.cat([draft.image, batch.target.image], dim=1)
+        h = torch.cat([coarse.image, batch.target.image], dim=1)
         h = F.leaky_relu(self.first(h), 0.1)
         h = F.leaky_relu(self.middle(h), 0.1)
         correction: Tensor = self.last(h).float()
-        return (draft.image + correction).clamp(-1, 1)
+        return (coarse.image + correction).clamp(-1, 1)

@@ -19,7 +19,7 @@ from fsframework.core.components import (
 )
 from fsframework.core.part import Part, use
 from fsframework.core.swapper import Swapper
-from fsframework.core.types import Batch, Faces, SwapResult
+from fsframework.core.types import FaceBatch, SwapBatch, SwapResult
 
 
 class ToyIdentity(IdentityEncoder):
@@ -49,7 +49,7 @@ class ToyAttributes(AttributeEncoder):
         self.channels = [options.width]
         self.layer = nn.Conv2d(3, options.returned, 1)
 
-    def forward(self, faces: Faces) -> list[Tensor]:
+    def forward(self, faces: FaceBatch) -> list[Tensor]:
         return [self.layer(faces.image)]
 
 
@@ -73,7 +73,7 @@ class ToyGenerator(Generator):
 
 
 class ToyRefiner(Refiner):
-    """The mean of the draft and of a second draft, whose source is the target."""
+    """The mean of the coarse swap and of a second draft, whose source is the target."""
 
     name = "toy-refiner"
 
@@ -82,9 +82,9 @@ class ToyRefiner(Refiner):
 
     options: Options
 
-    def forward(self, draft: SwapResult, batch: Batch, swapper: Swapper) -> Tensor:
-        again = swapper.draft(Batch.of(batch.target, batch.target)).image
-        return ((draft.image + again) / 2)[:, :, self.options.crop :]
+    def forward(self, coarse: SwapResult, batch: SwapBatch, swapper: Swapper) -> Tensor:
+        again = swapper.coarse(SwapBatch.of(batch.target, batch.target)).image
+        return ((coarse.image + again) / 2)[:, :, self.options.crop :]
 
 
 class ToyLoss(Loss):
@@ -101,7 +101,7 @@ class ToyLoss(Loss):
         if options.broken:
             raise RuntimeError("it was asked to fail\nin two lines")
 
-    def forward(self, batch: Batch, output: SwapResult, swapper: Swapper) -> Tensor:
+    def forward(self, batch: SwapBatch, output: SwapResult, swapper: Swapper) -> Tensor:
         return torch.ones(())
 
 

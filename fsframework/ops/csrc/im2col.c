@@ -1,12 +1,12 @@
 /* Patches of images and back: patches.py says what they are.
  *
- * Channels-last, float32 or bfloat16 where `half` says so; channels is a multiple of LANES for `scatter`.
+ * Channels-last, float32 or bfloat16 where `half` says so; channels is a multiple of LANES for `col2im`.
  */
 #include "simd.h"
 #include <string.h>
 
 /* All patches (count, tall, wide, kernel, kernel, channels) of images (count, height, width, channels). */
-void gather(const char *images, char *patches, long count, long height, long width, long channels, long tall, long wide,
+void im2col(const char *images, char *patches, long count, long height, long width, long channels, long tall, long wide,
             long kernel, long stride, long padding, long half) {
     const long pixel = channels * (half ? 2 : 4), run = kernel * pixel;
 #pragma omp parallel for schedule(static)
@@ -51,7 +51,7 @@ INLINE void sum(const void *patches, void *images, long pixel, long height, long
 }
 
 /* Images, each pixel the sum of what all patches say of it, in float32. */
-void scatter(const void *patches, void *images, long count, long height, long width, long channels, long tall,
+void col2im(const void *patches, void *images, long count, long height, long width, long channels, long tall,
              long wide, long kernel, long stride, long padding, long half) {
 #pragma omp parallel for schedule(static)
     for (long pixel = 0; pixel < count * height * width; pixel++) {

@@ -73,7 +73,7 @@ def _run(kernel, images: Tensor, made: Tensor, tall: int, wide: int) -> None:
 
 
 @torch.library.custom_op("fsframework::doubled", mutates_args=())
-def doubled(maps: Tensor) -> Tensor:
+def upsample2x(maps: Tensor) -> Tensor:
     """Maps (B, C, H, W) to (B, C, 2H, 2W)."""
     maps = maps.contiguous(memory_format=LAST)
     _, _, tall, wide = maps.shape
@@ -82,14 +82,14 @@ def doubled(maps: Tensor) -> Tensor:
     return made
 
 
-@doubled.register_fake
+@upsample2x.register_fake
 def _(maps: Tensor) -> Tensor:
     return empty_last(maps, *maps.shape[:2], 2 * maps.shape[2], 2 * maps.shape[3])
 
 
 @torch.library.custom_op("fsframework::gathered", mutates_args=())
 def gathered(gradient: Tensor) -> Tensor:
-    """The gradient of `doubled`: (B, C, 2H, 2W) to (B, C, H, W)."""
+    """The gradient of `upsample2x`: (B, C, 2H, 2W) to (B, C, H, W)."""
     gradient = gradient.contiguous(memory_format=LAST)
     _, _, tall, wide = gradient.shape
     made = empty_last(gradient, *gradient.shape[:2], tall // 2, wide // 2)
@@ -102,4 +102,4 @@ def _(gradient: Tensor) -> Tensor:
     return empty_last(gradient, *gradient.shape[:2], gradient.shape[2] // 2, gradient.shape[3] // 2)
 
 
-doubled.register_autograd(lambda ctx, gradient: gathered(gradient), setup_context=lambda ctx, inputs, output: None)
+upsample2x.register_autograd(lambda ctx, gradient: gathered(gradient), setup_context=lambda ctx, inputs, output: None)

@@ -15,11 +15,11 @@ from fastapi.responses import JSONResponse
 from pydantic import ValidationError
 
 from fsframework.core.errors import UserError
-from fsframework.inference.face_swapper import Converter
-from fsframework.provenance.options import Marking
+from fsframework.inference.face_swapper import FaceSwapper
+from fsframework.provenance.options import ProvenanceOptions
 from fsframework.web.serve.auth import Gate, token_for
 from fsframework.web.serve.queue import Bounded, Limits, Queue
-from fsframework.web.serve.schemas import Details, FoundFaces, Info, Problem, Verification, Wanted
+from fsframework.web.serve.schemas import Details, FoundFaces, Info, Problem, SwapRequest, Verification
 from fsframework.web.serve.swaps import Work
 from fsframework.web.serve.uploads import FORM, form_schema, received
 from fsframework.web.server import add_errors, add_page, address, listen, refusal, run
@@ -46,12 +46,12 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
 PICTURE = {"picture": "JPEG, PNG, WebP, BMP, GIF, TIFF, PPM, JPEG 2000 or AVIF."}
 PAIR = {"source": "A picture of who is put in.", "target": "The picture that is changed."}
 ONE = {"image/*": {"schema": {"type": "string", "format": "binary"}}, FORM: {"schema": form_schema(PICTURE)}}
-TWO = {FORM: {"schema": form_schema(PAIR, Wanted.model_json_schema()["properties"])}}
+TWO = {FORM: {"schema": form_schema(PAIR, SwapRequest.model_json_schema()["properties"])}}
 MADE = {kind: {"schema": {"type": "string", "format": "binary"}} for kind in ("image/png", "image/jpeg", "image/webp")}
 
 
 def serve(
-    converter: Callable[[], Converter],
+    converter: Callable[[], FaceSwapper],
     host: str,
     port: int,
     token: str | None,
@@ -80,7 +80,7 @@ def serve(
     """
     with listen(host, port) as listening:
         known = token_for(listening.getsockname()[0], token)
-        Marking().check()
+        ProvenanceOptions().check()
         queue = Queue(limits)
         try:
             app = build(Work(converter(), limits), queue, limits, known)
@@ -166,14 +166,14 @@ def _body(content: dict[str, Any]) -> dict[str, Any]:
     return {"required": True, "content": content}
 
 
-def _wanted(fields: dict[str, str]) -> Wanted:
+def _wanted(fields: dict[str, str]) -> SwapRequest:
     """The fields of a swap; empty ones are as good as none. Raises UserError."""
     try:
-        wanted = Wanted.model_validate({name: value for name, value in fields.items() if value != ""})
+        wanted = SwapRequest.model_validate({name: value for name, value in fields.items() if value != ""})
     except ValidationError as error:
         first = error.errors()[0]
         raise UserError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
-    Marking(consent=wanted.consent)
+    ProvenanceOptions(consent=wanted.consent)
     return wanted
 
 

@@ -46,7 +46,7 @@ class FoundFaces(BaseModel):
     faces: list[FoundFace] = Field(description="From left to right.")
 
 
-class Wanted(BaseModel):
+class SwapRequest(BaseModel):
     """The fields of a swap, besides its two files."""
 
     model_config = ConfigDict(extra="forbid")
@@ -107,5 +107,5 @@ class Verification(BaseModel):
     manifest: dict[str, Any] | None = Field(description="What its C2PA manifest says.")
     xmp: bool = Field(description="Its XMP says that it is synthetic.")
     watermark: dict[str, Any] | None = Field(description="What was read from its pixels.")
-    register_entries: list[dict[str, Any]] = Field(description="What this machine knows of it.")
+    ledger_entries: list[dict[str, Any]] = Field(description="What this machine knows of it.")
     notes: list[str] = Field(description="What else there is to say.")

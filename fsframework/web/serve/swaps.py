@@ -14,22 +14,22 @@ from torch.nn import functional as F
 
 from fsframework.core.errors import UserError
 from fsframework.core.part import part
-from fsframework.core.types import Face, Faces
+from fsframework.core.types import Face, FaceBatch
 from fsframework.faces.align import align
 from fsframework.faces.select import choose, largest
-from fsframework.inference.face_swapper import Converter, Source
+from fsframework.inference.face_swapper import FaceSwapper, SourceIdentity
 from fsframework.media.image_io import read_image, usual_suffix, write_image
 from fsframework.media.tensor import to_tensor
-from fsframework.provenance.options import Marking, mark_frame, write_swap
-from fsframework.provenance.record import Origin
+from fsframework.provenance.options import ProvenanceOptions, mark_frame, write_swap
+from fsframework.provenance.record import ProvenanceRecord
 from fsframework.provenance.verify import MEANINGS, verify
 from fsframework.web.serve.queue import Limits
-from fsframework.web.serve.schemas import Details, FoundFace, FoundFaces, Info, SwappedFace, Verification, Wanted
+from fsframework.web.serve.schemas import Details, FoundFace, FoundFaces, Info, SwappedFace, SwapRequest, Verification
 
 SIDE = 256  # pixels of the crops that are shown; a watermark fits
 SHOWN = 8  # faces at most
 SUFFIXES = {"png": ".png", "jpeg": ".jpg", "webp": ".webp"}
-Swap = tuple[Face, Source]
+Swap = tuple[Face, SourceIdentity]
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,8 +37,8 @@ class Made:
     """A swap: the marked file, and what it was made of."""
 
     file: Path
-    origin: Origin
-    marking: Marking
+    origin: ProvenanceRecord
+    marking: ProvenanceOptions
     source_frame: np.ndarray  # (H, W, 3) uint8, as the others
     target_frame: np.ndarray
     result: np.ndarray  # before it was marked
@@ -57,7 +57,7 @@ class Work:
         Pixels and faces beyond which pictures are refused.
     """
 
-    def __init__(self, converter: Converter, limits: Limits) -> None:
+    def __init__(self, converter: FaceSwapper, limits: Limits) -> None:
         self.converter = converter
         self.limits = limits
         self._pose = part("estimators", "pnp").build()
@@ -99,21 +99,21 @@ class Work:
             ],
         )
 
-    def swap(self, folder: Path, wanted: Wanted) -> Made:
+    def swap(self, folder: Path, wanted: SwapRequest) -> Made:
         """Swap the pictures `source` and `target` of a folder into a file there, marked.
 
         Raises UserError if one of them cannot be read or shows no such face, if the target has too many, or if the
         result cannot be signed.
         """
         began = time.monotonic()
-        marking = Marking(label=wanted.label, consent=wanted.consent)
+        marking = ProvenanceOptions(label=wanted.label, consent=wanted.consent)
         source_frame, target_frame = self._read(folder / "source"), self._read(folder / "target")
         source = self.converter.source(source_frame, "source", wanted.source_face)
         faces = _from_left(self.converter.find(target_frame, "target"))
         chosen = choose(faces, wanted.face, "target")
         if len(chosen) > self.limits.faces:
             raise UserError(f"target: shows {len(chosen)} faces, more than {self.limits.faces}; choose one of them")
-        result = self.converter.paint(target_frame, [(face, source) for face in chosen])
+        result = self.converter.swap_faces(target_frame, [(face, source) for face in chosen])
         origin = self.converter.origin(marking)
         out = folder / f"swap{SUFFIXES[wanted.format]}"
         write_swap(out, result, origin, marking, _named(folder / "target"), [_named(folder / "source")])
@@ -121,7 +121,7 @@ class Work:
         seconds = time.monotonic() - began
         return Made(out, origin, marking, source_frame, target_frame, result, numbered, seconds)
 
-    def details(self, folder: Path, wanted: Wanted) -> Details:
+    def details(self, folder: Path, wanted: SwapRequest) -> Details:
         """The same, with what was seen on the way."""
         made = self.swap(folder, wanted)
         height, width = made.result.shape[:2]
@@ -169,9 +169,7 @@ class Work:
             manifest=said["manifest"],
             xmp=report.xmp,
             watermark=said["watermark"],
-            register_entries=[
-                {key: value for key, value in entry.items() if key != "file"} for entry in report.register
-            ],
+            ledger_entries=[{key: value for key, value in entry.items() if key != "file"} for entry in report.ledger],
             notes=report.notes,
         )
 
@@ -184,7 +182,7 @@ class Work:
 
     def _pose_distances(self, before: np.ndarray, after: np.ndarray) -> list[float | None]:
         with torch.inference_mode():
-            poses = [self._pose(Faces.of(to_tensor(crops)).to(self.converter.device)) for crops in (before, after)]
+            poses = [self._pose(FaceBatch.of(to_tensor(crops)).to(self.converter.device)) for crops in (before, after)]
         distances = (poses[0] - poses[1]).norm(dim=1).tolist()
         return [round(each, 2) if np.isfinite(each) else None for each in distances]
 

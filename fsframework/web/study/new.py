@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
-from fsframework.core.bases import PeopleGenerator
+from fsframework.core.bases import ClosedSetGenerator
 from fsframework.core.errors import UserError
 from fsframework.data.eval_pairs import EvaluationPairs
 from fsframework.evaluation.baselines import swap_all
@@ -165,7 +165,7 @@ def _swaps(trained: Trained, first: Trained, plan: Evaluation, asked: Evaluation
     swapped = swap_all(replace(own, pairs=asked.pairs), trained.swapper, trained.device)
     for result in swapped.results:
         swapper = trained.swapper
-        if not bool(swapper.generator.knows(result.z_id.to(trained.device), swapper.identity).all()):
+        if not bool(swapper.generator.supports(result.z_id.to(trained.device), swapper.identity).all()):
             raise UserError(
                 f"{trained.recipe.name}: paints only people whom it was trained on, and not everybody in these pairs "
                 "is one of them; leave it out, or take pairs of its people with --set data=... and --pairs"
@@ -227,5 +227,5 @@ def _described(name: str, where: str | Path, trained: Trained) -> Method:
         recipe_sha256=trained.recipe.digest(),
         weights_sha256={file.name: hashlib.sha256(read(file)).hexdigest() for file in weights_files(where)},
         size=trained.recipe.size,
-        known_people=isinstance(trained.swapper.generator, PeopleGenerator),
+        known_people=isinstance(trained.swapper.generator, ClosedSetGenerator),
     )

@@ -1,7 +1,7 @@
 import torch
 
 from fsf_template.identity_encoder import TemplateIdentityEncoder
-from fsframework.core.types import Faces
+from fsframework.core.types import FaceBatch
 from fsframework.testing.check_component import check_identity_encoder
 from fsframework.testing.samples import batch_of
 
@@ -13,5 +13,5 @@ def test_contract() -> None:
 def test_light_does_not_matter() -> None:
     encoder = TemplateIdentityEncoder(TemplateIdentityEncoder.Options())
     image = batch_of([0, 1, 2]).source.image
-    darker = encoder(Faces.of(0.5 * image - 0.2))
-    torch.testing.assert_close(encoder(Faces.of(image)), darker, atol=1e-5, rtol=0)
+    darker = encoder(FaceBatch.of(0.5 * image - 0.2))
+    torch.testing.assert_close(encoder(FaceBatch.of(image)), darker, atol=1e-5, rtol=0)

@@ -11,7 +11,7 @@ def test_contract() -> None:
     check_refiner(TemplateRefiner)
 
 
-def test_it_starts_from_the_draft() -> None:
+def test_it_starts_from_the_coarse_swap() -> None:
     refiner, batch = TemplateRefiner(TemplateRefiner.Options(), 64), batch_of([0, 1])
-    draft = SwapResult(batch.source.image, batch.source.image, torch.zeros(2, 1))
-    assert torch.equal(refiner(draft, batch, Swapper(SmallIdentity())), draft.image)
+    coarse = SwapResult(batch.source.image, batch.source.image, torch.zeros(2, 1))
+    assert torch.equal(refiner(coarse, batch, Swapper(SmallIdentity())), coarse.image)

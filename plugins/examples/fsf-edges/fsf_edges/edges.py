@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from fsframework.core.components import Loss
 from fsframework.core.swapper import Swapper
-from fsframework.core.types import Batch, SwapResult
+from fsframework.core.types import SwapBatch, SwapResult
 
 SOBEL = ((1.0, 0.0, -1.0), (2.0, 0.0, -2.0), (1.0, 0.0, -1.0))
 
@@ -36,6 +36,6 @@ class Edges(Loss):
         grey = F.avg_pool2d(images.float().mean(dim=1, keepdim=True), self.options.blur)
         return F.conv2d(grey, self.kernels.to(grey.dtype))
 
-    def forward(self, batch: Batch, output: SwapResult, swapper: Swapper) -> Tensor:
+    def forward(self, batch: SwapBatch, output: SwapResult, swapper: Swapper) -> Tensor:
         """The loss without its weight, a scalar."""
         return (self.edges(output.image) - self.edges(batch.target.image)).abs().mean()

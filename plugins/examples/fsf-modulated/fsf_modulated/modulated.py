@@ -53,14 +53,16 @@ class ModulatedGenerator(Generator):
 
     class Options(ComponentOptions):
         width: int = Field(64, ge=1, description="Channels of the finest level.")
-        most: int = Field(256, ge=1, description="Most channels of a level; coarser levels have twice as many each.")
+        max_channels: int = Field(
+            256, ge=1, description="Most channels of a level; coarser levels have twice as many each."
+        )
 
     options: Options
 
     def __init__(self, options: Options, size: int, id_dim: int, att_channels: list[int]) -> None:
         super().__init__(options, size, id_dim, att_channels)
         levels = len(att_channels)
-        widths = [min(options.width * 2**k, options.most) for k in reversed(range(levels))]
+        widths = [min(options.width * 2**k, options.max_channels) for k in reversed(range(levels))]
         before = [widths[0], *widths[:-1]]
         self.start = nn.Parameter(torch.randn(1, widths[0], 2, 2))
         self.attributes = nn.ModuleList(nn.Conv2d(c, w, 1) for c, w in zip(att_channels, before, strict=True))

@@ -7,7 +7,7 @@ from fsframework.testing.check_component import check_generator
 
 
 def test_contract() -> None:
-    check_generator(ModulatedGenerator, width=16, most=32)
+    check_generator(ModulatedGenerator, width=16, max_channels=32)
 
 
 def test_contract_beside_the_attributes_of_faceshifter() -> None:
