@@ -33,8 +33,8 @@ class HearNet(Refiner):
         width: float = Field(1.0, gt=0, le=2, description="Factor of the numbers of channels.")
         residual: bool = Field(
             False,
-            description="Whether the U-Net's output is added to the coarse swap, where training then starts, instead of "
-            "being the image itself, as in the paper.",
+            description="Whether the U-Net's output is added to the coarse swap, where training then starts, instead "
+            "of being the image itself, as in the paper.",
         )
         error_gate: bool = Field(
             False,
