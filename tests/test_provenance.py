@@ -624,6 +624,7 @@ def test_nothing_is_written_unless_it_is_signed_and_registered(
 
     with monkeypatch.context() as patch:
         patch.setattr(provenance, "append", refuse)
+        patch.setattr("fsframework.provenance.options.append", refuse)
         for provided in (True, False):
             with pytest.raises(UserError, match="register"):
                 made(tmp_path, ".jpg", target, provenance=provided)
