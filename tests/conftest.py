@@ -20,6 +20,28 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # each of these processes has its share
     os.environ.setdefault("OMP_NUM_THREADS", str(cores))
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark every test that is neither `system` nor `slow` as `unit`."""
+    for item in items:
+        if not any(item.iter_markers("system")) and not any(item.iter_markers("slow")):
+            item.add_marker("unit")
+
+
+@pytest.fixture(autouse=True)
+def no_process_in_unit_tests(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fail a unit test that starts a Python process; compilers and git are allowed."""
+    if request.node.get_closest_marker("unit") is None:
+        return
+    start = subprocess.Popen.__init__
+
+    def checked(process: Any, args: Any, *rest: Any, **options: Any) -> None:
+        command = args[0] if isinstance(args, list | tuple) else args
+        assert str(command) != sys.executable, "this test starts a process: mark it @pytest.mark.system"
+        start(process, args, *rest, **options)
+
+    monkeypatch.setattr(subprocess.Popen, "__init__", checked)
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """A folder with LFW and weights, beside the checkout or named by FSF_SHARED; without it the test is skipped."""
