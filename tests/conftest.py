@@ -21,8 +21,10 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # each of these processes has its share
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark every test that is neither `system` nor `slow` as `unit`."""
+    """Mark tests by fixtures that start processes as `system`, and those that are neither that nor `slow` as `unit`."""
     for item in items:
+        if {"running", "serving", "browser"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker("system")
         if not any(item.iter_markers("system")) and not any(item.iter_markers("slow")):
             item.add_marker("unit")
 

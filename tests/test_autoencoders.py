@@ -248,7 +248,7 @@ def test_a_run_learns_its_people_and_keeps_them(tmp_path: Path) -> None:
     assert isinstance(generator, PersonDecoders) and trained.swapper.refiner is not None
     data = run.recipe.data.build(32, run.recipe.detector, "test")
     data.load()
-    assert data.seen
+    assert data.is_closed_set
     faces = collate([data[place] for place in range(len(data))], range(len(data)), np.zeros(len(data), np.int64))
     found = {row: person for person, rows in generator.people_of(trained.swapper.identity(faces)) for row in rows}
     right = sum(data.people()[int(row)] == f"s{person + 1}" for row, person in found.items())

@@ -153,7 +153,7 @@ def folder(tmp_path: Path) -> Path:
 
 def test_what_convolutions_make_of_their_weights_is_kept() -> None:
     layers = [each for each in FaceSwapper(device="cpu").swapper.modules() if isinstance(each, Conv2d)]
-    assert layers and all(layer.kept is not None for layer in layers)
+    assert layers and all(layer.cached is not None for layer in layers)
 
 
 def test_swap_paints_the_source_into_the_face_alone(converter: FaceSwapper) -> None:

@@ -251,7 +251,7 @@ import os, sys, threading, time
 from functools import partial
 from pathlib import Path
 from ray.cluster_utils import Cluster as Machines
-from fsframework.utils.executors import Cluster
+from fsframework.utils.executors import RayExecutor
 
 def slow(folder):
     def work(item):
@@ -272,7 +272,7 @@ def lose():
         machines.remove_node(other, allow_graceful=False)
 
 threading.Thread(target=lose).start()
-done = [item for item, said in Cluster(2, "cpu").run(partial(slow, folder), [str(number) for number in range(60)])]
+done = [item for item, said in RayExecutor(2, "cpu").run(partial(slow, folder), [str(number) for number in range(60)])]
 print(len(done), len(set(done)))
 machines.shutdown()
 """

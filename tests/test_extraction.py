@@ -286,7 +286,7 @@ def test_group_is_the_rule_it_says(threshold: float) -> None:
 
 
 def test_pairwise_f1_against_brute_force() -> None:
-    script = runpy.run_path(str(Path(__file__).parents[1] / "benchmarks" / "clustering.py"))
+    script = runpy.run_path(str(Path(__file__).parents[1] / "benchmarks" / "scripts" / "clustering.py"))
     labels, people = np.random.default_rng(0).integers(0, 5, (2, 40)).tolist()
     pairs = [(labels[i] == labels[j], people[i] == people[j]) for j in range(40) for i in range(j)]
     right = pairs.count((True, True))

@@ -397,12 +397,12 @@ def test_sources_are_embedded_alike_once_and_in_every_step(
         return found[-1]
 
     monkeypatch.setattr(StageTrainer, "_identities", noted)
-    for when in ("once", "every-step"):
-        trained(recipe(tmp_path, folder, embeddings=when), tmp_path / when)
+    for when in (True, False):
+        trained(recipe(tmp_path, folder, precompute_embeddings=when), tmp_path / str(when))
     once, every = torch.stack(found[:6]), torch.stack(found[6:])
     assert once.shape == every.shape == (6, 4, 128)
     assert (once - every).abs().max() < 1e-5 < (once[:, :1] - once[:, 1:]).abs().max()
-    (prepared,) = (tmp_path / "every-step" / "checkpoints").glob("*prepared*")
+    (prepared,) = (tmp_path / "False" / "checkpoints").glob("*prepared*")
     assert load_state(prepared) == {}
 
 
@@ -417,7 +417,7 @@ def test_people_must_be_learned_by_embedding_once(
     }
     content["stages"][0]["losses"] = [{"use": "reconstruction"}]
     file.write_text(yaml.safe_dump(content))
-    with expect_error("stages.0.embeddings: person-decoders"):
+    with expect_error("stages.0.precompute_embeddings: person-decoders"):
         trained(file, tmp_path / "run")
 
 

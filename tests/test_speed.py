@@ -43,14 +43,14 @@ def test_rows(tmp_path: Path) -> None:
 
 def test_one_after_the_other() -> None:
     """As on GPUs."""
-    sets = ("tasks=[step,swap,alignment]", "turns=false", "recompute=true", "optimizer_in_backward=true")
+    sets = ("tasks=[step,swap,alignment]", "turns=false", "activation_checkpointing=true", "optimizer_in_backward=true")
     done = bench(*(word for each in sets for word in ("--set", each)), "--json")
     assert done.returncode == 0, done.stderr
     rows = {(row["task"], row["implementation"]): row for row in json.loads(done.stdout)["rows"]}
     assert len(rows) == 11 and rows["alignment", "ours fp32"]["ratio"] is None
-    assert rows["swap", "ours fp32"]["difference"] == rows["swap", "ours fp32 recompute"]["difference"] < 1e-4
-    assert rows["step", "ours fp32 recompute"]["gflop"] > rows["step", "ours fp32"]["gflop"]
-    for name in ("", " recompute"):
+    assert rows["swap", "ours fp32"]["difference"] == rows["swap", "ours fp32 activation_checkpointing"]["difference"] < 1e-4
+    assert rows["step", "ours fp32 activation_checkpointing"]["gflop"] > rows["step", "ours fp32"]["gflop"]
+    for name in ("", " activation_checkpointing"):
         freeing = rows["step", f"ours fp32 optimizer_in_backward{name}"]
         assert freeing["gflop"] == rows["step", f"ours fp32{name}"]["gflop"]
 

@@ -279,6 +279,7 @@ def test_nan_stops_names_loss_and_batch_and_keeps_the_checkpoint(
 
 
 @pytest.mark.skipif(os.name != "posix", reason="limits the size of files, which POSIX systems can")
+@pytest.mark.system
 def test_full_disk_keeps_the_checkpoint_and_no_leftovers(
     tmp_path: Path, faces: Path, check_message: Callable[..., None]
 ) -> None:
@@ -289,12 +290,12 @@ def test_full_disk_keeps_the_checkpoint_and_no_leftovers(
     # Writing beyond the limit fails like a full disk; the limit falls below a checkpoint's size after the first one.
     command[2] = (
         "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-        "from fsframework import runs\n"
-        "save = runs.Run.save_training_state\n"
+        "from fsframework.models.run import Run\n"
+        "save = Run.save_training_state\n"
         "def limited(self, stage, step, tensors):\n"
         "    if step == 2: resource.setrlimit(resource.RLIMIT_FSIZE, (100000, 100000))\n"
         "    return save(self, stage, step, tensors)\n"
-        "runs.Run.save_training_state = limited\n"
+        "Run.save_training_state = limited\n"
         "from fsframework.core.errors import UserError\n"
         + command[2].replace("train(Run", "try:\n    train(Run")
         + "\nexcept UserError as error: sys.exit(str(error))"

@@ -144,7 +144,7 @@ class Speed(Benchmark):
         ours = {**settings, "way": "ours"}
         found[OURS] = Implementation(ours)
         if options.activation_checkpointing:
-            found[f"{OURS} recompute"] = Implementation({**ours, "activation_checkpointing": True})
+            found[f"{OURS} activation_checkpointing"] = Implementation({**ours, "activation_checkpointing": True})
         if bf16:
             if options.against is None:
                 found["plain bf16"] = Implementation({**settings, "way": "plain", "bf16": True})
@@ -154,7 +154,7 @@ class Speed(Benchmark):
             freeing = {**ours, "bf16": bf16, "optimizer_in_backward": True}
             found[f"{fastest} optimizer_in_backward"] = Implementation(freeing)
             if options.activation_checkpointing:
-                found[f"{fastest} optimizer_in_backward recompute"] = Implementation(
+                found[f"{fastest} optimizer_in_backward activation_checkpointing"] = Implementation(
                     {**freeing, "activation_checkpointing": True}
                 )
         if options.cuda_graph:

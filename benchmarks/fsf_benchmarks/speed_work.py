@@ -373,7 +373,7 @@ def _winograds_products() -> Iterator[list[int]]:
     convolve, gradient_of_weight = winograd._convolve, winograd.gradient_of_weight
 
     def count(images: Tensor, outputs: int) -> None:
-        counted.append(2 * winograd.PLACES * winograd.tile_count(images) * images.shape[1] * outputs)
+        counted.append(2 * winograd.NUM_POINTS * winograd.tile_count(images) * images.shape[1] * outputs)
 
     def convolved(images: Tensor, *others: Any) -> Any:
         made = convolve(images, *others)
