@@ -1,17 +1,21 @@
-"""The main job from end to end, as a user runs it: `fsf run smoke`, then bench and swap with what it left."""
+"""The main job from end to end: `fsf run smoke` in a process, as a user runs it, then bench and swap with its result."""
 
 import errno
+import io
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import numpy as np
 import pytest
 from skimage import data
 
+from fsframework.cli.main import main
 from fsframework.core.registry import registry
 from fsframework.media.image_io import is_marked, read_image, write_image
 
@@ -25,18 +29,29 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def fsf(place: Path) -> Command:
+    """Run `fsf` in this process, in the folder `place`: exit status, standard output and standard error."""
+
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "fsframework", *arguments]
-        environment = {**os.environ, "XDG_CACHE_HOME": str(place / "cache"), "COLUMNS": "200"}
-        return subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, timeout=600)
+        out, err, handler = io.StringIO(), io.StringIO(), signal.getsignal(signal.SIGTERM)
+        with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+            patch.chdir(place)
+            patch.setenv("XDG_CACHE_HOME", str(place / "cache"))
+            patch.setenv("COLUMNS", "200")
+            patch.setattr(sys, "argv", ["fsf", *arguments])
+            with pytest.raises(SystemExit) as left:
+                main()
+        signal.signal(signal.SIGTERM, handler)
+        return subprocess.CompletedProcess(arguments, int(left.value.code or 0), out.getvalue(), err.getvalue())
 
     return run
 
 
 @pytest.fixture(scope="module")
-def run_dir(place: Path, fsf: Command) -> Path:
-    """What `fsf run smoke` leaves."""
-    result = fsf("run", "smoke", "--device", "cpu")
+def run_dir(place: Path) -> Path:
+    """Run `fsf run smoke` in a process of its own and return the folder of the run."""
+    command = [sys.executable, "-m", "fsframework", "run", "smoke", "--device", "cpu"]
+    environment = {**os.environ, "XDG_CACHE_HOME": str(place / "cache"), "COLUMNS": "200"}
+    result = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, timeout=600)
     assert result.returncode == 0, result.stderr
     assert "report: runs/smoke/report.html" in result.stdout
     return place / "runs" / "smoke"
