@@ -281,6 +281,7 @@ COMMAND = (
 )
 
 
+@pytest.mark.slow
 def test_a_job_that_was_killed_goes_on(killed: Path) -> None:
     command = [
         sys.executable,

@@ -101,6 +101,7 @@ def both(place: Path) -> dict[str, torch.Tensor]:
     return weights(place, "both")
 
 
+@pytest.mark.system
 def test_two_processes_give_the_weights_of_one(place: Path, both: dict[str, torch.Tensor]) -> None:
     finished(place, 1, "--out", "one")
     one = weights(place, "one")
@@ -113,6 +114,7 @@ def test_two_processes_give_the_weights_of_one(place: Path, both: dict[str, torc
     assert logged[1][-1]["losses"] == pytest.approx(logged[0][-1]["losses"], abs=1e-5)
 
 
+@pytest.mark.slow
 def test_two_machines_give_what_two_processes_of_one_give(place: Path, both: dict[str, torch.Tensor]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = str(free.getsockname()[1])
@@ -137,6 +139,7 @@ def worker(parent: int, rank: int) -> int:
     raise AssertionError(f"no process of rank {rank}")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds processes in /proc")
 @pytest.mark.parametrize("rank", [0, 1])
 def test_either_process_may_be_killed(
@@ -161,6 +164,7 @@ def test_either_process_may_be_killed(
     assert all(torch.equal(again[key], value) for key, value in both.items())
 
 
+@pytest.mark.slow
 def test_sigterm_stops_all_after_the_same_step_with_a_checkpoint(
     place: Path, check_message: Callable[..., None]
 ) -> None:

@@ -70,6 +70,7 @@ def outcomes(engine: Executor, folder: Path, items: list[str]) -> dict[str, str]
     return {item: str(said) for item, said in engine.run(partial(words, folder), items)}
 
 
+@pytest.mark.slow
 def test_engines_say_the_same_and_what_kills_its_worker_is_given_up(
     cluster: RayExecutor, tmp_path: Path, check_message: Callable[..., None]
 ) -> None:
@@ -92,6 +93,7 @@ def test_engines_say_the_same_and_what_kills_its_worker_is_given_up(
     assert outcomes(cluster, tmp_path, []) == {}
 
 
+@pytest.mark.slow
 def test_what_cannot_be_built_and_defects_end_the_work(cluster: RayExecutor, tmp_path: Path) -> None:
     for engine in both(cluster).values():
         with pytest.raises(UserError, match="no such model"):
@@ -164,6 +166,7 @@ def swapper(folder: Path, out: Path, job: dict[str, Any], killed: Path) -> Worke
     return logged
 
 
+@pytest.mark.slow
 def test_swaps_of_a_cluster_equal_those_of_one_process(
     cluster: RayExecutor,
     converter: FaceSwapper,
@@ -196,6 +199,7 @@ def test_swaps_of_a_cluster_equal_those_of_one_process(
     assert changed == {"0.jpg", ".fsf-done/0.jpg.sha256"}
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_killed_costs_nothing(
     cluster: RayExecutor, converter: FaceSwapper, pictures: Path, tmp_path: Path, one_thread: None
 ) -> None:
@@ -210,6 +214,7 @@ def test_a_worker_that_is_killed_costs_nothing(
     assert len({line for line in log if line.endswith(" ")}) == 4 and sum(line.endswith(" there") for line in log) == 1
 
 
+@pytest.mark.slow
 def test_crops_of_a_cluster_equal_those_of_one_process(
     cluster: RayExecutor,
     pictures: Path,
@@ -233,6 +238,7 @@ def test_crops_of_a_cluster_equal_those_of_one_process(
     assert len(contents(tmp_path / "ray")) == 5 and contents(tmp_path / "ray") == contents(tmp_path / "plain")
 
 
+@pytest.mark.slow
 def test_swaps_of_a_cluster_are_signed(
     cluster: RayExecutor, converter: FaceSwapper, pictures: Path, tmp_path: Path, one_thread: None
 ) -> None:
@@ -278,6 +284,7 @@ machines.shutdown()
 """
 
 
+@pytest.mark.slow
 def test_machines_that_die_cost_nothing(tmp_path: Path) -> None:
     pytest.importorskip("ray")
     (tmp_path / "made").mkdir()

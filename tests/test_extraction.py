@@ -203,6 +203,7 @@ def test_shares_that_see_other_files_are_not_put_together(
     assert run([pictures], tmp_path / "out", smallest=30) == (10, 4, 0)  # goes on with what was kept
 
 
+@pytest.mark.slow
 def test_work_that_was_killed_goes_on(pictures: Path, tmp_path: Path) -> None:
     options = ["--smallest", "30", "--device", "cpu", "-o"]
     command = [sys.executable, "-m", "fsframework", "extract", str(pictures), *options]

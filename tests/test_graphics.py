@@ -203,6 +203,7 @@ def test_a_recipe_without_training_runs(tmp_path: Path) -> None:
     assert load(tmp_path / "run", "cpu").swapper.refiner is not None
 
 
+@pytest.mark.slow
 def test_nirkins_segmentation_is_trained_and_kept(tmp_path: Path) -> None:
     sets = ["size=32", "stages.0.steps=2", "stages.0.batch_size=4", "stages.0.data.pool=4"]
     run = Run.open(Recipe.load("nirkin", [*sets, "networks.identity.side=32"]), tmp_path / "run", device="cpu")

@@ -286,6 +286,7 @@ def heads(count: int) -> Tensor:
     return to_tensor(np.stack([faces[place].image for place in np.linspace(0, 299, count).astype(int)]))
 
 
+@pytest.mark.slow
 def test_the_eyes_network_learns_landmarks_and_then_asks(swapper: Swapper) -> None:
     eyes = loss("eyes", learn=40)
     eyes.load()

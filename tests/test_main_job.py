@@ -1,4 +1,4 @@
-"""The main job from end to end: `fsf run smoke` in a process, as a user runs it, then bench and swap with its result."""
+"""The main job: `fsf run smoke` in a process, as a user runs it, then bench and swap with its result."""
 
 import errno
 import io

@@ -108,6 +108,7 @@ def assert_same(one: tuple[dict[str, Tensor], list[Any]], other: tuple[dict[str,
     assert not [key for key in one[0] if not torch.equal(one[0][key], other[0][key])]
 
 
+@pytest.mark.slow
 def test_replayed_steps_train_as_plain_ones(recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Bit for bit: other batches, other random numbers, another learning rate in each step, and a loss that sets in."""
     for module in (winograd, im2col, instance_norm, aad):

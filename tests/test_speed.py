@@ -22,6 +22,7 @@ def bench(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_rows(tmp_path: Path) -> None:
     file = tmp_path / "speed.json"
     done = bench("--set", "tasks=[step,swap,detection,pasting,data]", "--json", "--save", str(file))
@@ -41,6 +42,7 @@ def test_rows(tmp_path: Path) -> None:
     assert rows["step", "ours fp32"]["peak_memory_gb"] > 0
 
 
+@pytest.mark.slow
 def test_one_after_the_other() -> None:
     """As on GPUs."""
     sets = ("tasks=[step,swap,alignment]", "turns=false", "activation_checkpointing=true", "optimizer_in_backward=true")
@@ -48,19 +50,25 @@ def test_one_after_the_other() -> None:
     assert done.returncode == 0, done.stderr
     rows = {(row["task"], row["implementation"]): row for row in json.loads(done.stdout)["rows"]}
     assert len(rows) == 11 and rows["alignment", "ours fp32"]["ratio"] is None
-    assert rows["swap", "ours fp32"]["difference"] == rows["swap", "ours fp32 activation_checkpointing"]["difference"] < 1e-4
+    assert (
+        rows["swap", "ours fp32"]["difference"]
+        == rows["swap", "ours fp32 activation_checkpointing"]["difference"]
+        < 1e-4
+    )
     assert rows["step", "ours fp32 activation_checkpointing"]["gflop"] > rows["step", "ours fp32"]["gflop"]
     for name in ("", " activation_checkpointing"):
         freeing = rows["step", f"ours fp32 optimizer_in_backward{name}"]
         assert freeing["gflop"] == rows["step", f"ours fp32{name}"]["gflop"]
 
 
+@pytest.mark.slow
 def test_a_table() -> None:
     done = bench("--set", "tasks=[alignment]")
     assert done.returncode == 0, done.stderr
     assert "alignment" in done.stdout and "ours fp32" in done.stdout
 
 
+@pytest.mark.slow
 def test_another_commit() -> None:
     if subprocess.run(["git", "-C", str(ROOT), "rev-parse", "HEAD"], capture_output=True, check=False).returncode:
         pytest.skip("needs a git checkout")

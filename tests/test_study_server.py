@@ -398,7 +398,14 @@ def test_without_fastapi(check_message: Callable[..., None]) -> None:
 
 def test_fifty_people_at_once() -> None:
     """A smaller version of the load test, without pauses; the script fails if an answer is lost or doubled."""
-    command = [sys.executable, str(ROOT / "benchmarks" / "scripts" / "study_load.py"), "--participants", "50", "--trials", "4"]
+    command = [
+        sys.executable,
+        str(ROOT / "benchmarks" / "scripts" / "study_load.py"),
+        "--participants",
+        "50",
+        "--trials",
+        "4",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "lost 0, doubled 0, wrong 0" in done.stdout

@@ -76,6 +76,7 @@ def test_without_tensorboard_one_line_says_so(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_the_command(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     command = [sys.executable, "-m", "fsframework", "run", "smoke", "--tensorboard", "--device", "cpu", "--out", "run"]

@@ -364,6 +364,7 @@ class TestRunDirectory:
         assert str(caught.value).startswith(f"{file}: ")
         check_message(re.sub(r"\([^;]*;", "(REASON;", str(caught.value)))  # safetensors' own words
 
+    @pytest.mark.slow
     def test_killed_while_saving_the_newest_state_is_whole(self, tmp_path: Path, recipe: Recipe) -> None:
         run, stage = Run.open(recipe, tmp_path / "out", device="cpu"), recipe.stages[0]
         program = (

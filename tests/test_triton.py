@@ -16,6 +16,7 @@ from fsframework.ops.triton import launch
 TESTS = Path(__file__).with_name("triton_kernels.py")
 
 
+@pytest.mark.slow
 @pytest.mark.system
 def test_kernels_equal_plain_torch() -> None:
     """On a GPU where there is one, elsewhere by Triton's interpreter, which is asked for before Triton is imported."""
