@@ -86,28 +86,36 @@ def small64(tmp_path_factory: pytest.TempPathFactory, small_recipe: Callable[...
     return small_recipe(tmp_path_factory.mktemp("recipe") / "small.yaml").model_copy(update={"size": SIZE})
 
 
+class Exports(dict[str, tuple[str | Path, Path]]):
+    """Models and their ONNX files by name, exported when first used; beside each file a text, the command's output."""
+
+    def __init__(self, folder: Path, models: dict[str, str | Path]) -> None:
+        super().__init__()
+        self.folder, self.models = folder, models
+
+    def __missing__(self, name: str) -> tuple[str | Path, Path]:
+        file = self.folder / f"{name}.onnx"
+        with redirect_stdout(StringIO()) as output:
+            fsf("export", self.models[name], file)
+        file.with_suffix(".txt").write_text(output.getvalue())
+        self[name] = self.models[name], file
+        return self[name]
+
+
 @pytest.fixture(scope="module")
-def made(
-    tmp_path_factory: pytest.TempPathFactory, untrained_run: Callable[..., Run]
-) -> dict[str, tuple[str | Path, Path]]:
-    """Models, and the ONNX files that were made of them; beside each a text, what was said."""
+def made(tmp_path_factory: pytest.TempPathFactory, untrained_run: Callable[..., Run]) -> Exports:
     folder = tmp_path_factory.mktemp("onnx")
     evaluation = {"pairs": 4, "benchmarks": [{"use": "reconstruction"}]}
-    with_refiner = untrained_run(folder / "refined", refiner=True, evaluation=evaluation)
-    wheres: dict[str, str | Path] = {
+    models: dict[str, str | Path] = {
         "shipped": store.DEFAULT,
         "small": untrained_run(folder / "plain", evaluation=evaluation).path,
-        "small with refiner": with_refiner.path,
+        "small with refiner": untrained_run(folder / "refined", refiner=True, evaluation=evaluation).path,
     }
-    for name, where in wheres.items():
-        with redirect_stdout(StringIO()) as said:
-            fsf("export", where, folder / f"{name}.onnx")
-        (folder / f"{name}.txt").write_text(said.getvalue())
-    return {name: (where, folder / f"{name}.onnx") for name, where in wheres.items()}
+    return Exports(folder, models)
 
 
 @pytest.fixture(scope="module")
-def small(made: dict[str, tuple[str | Path, Path]]) -> tuple[str | Path, Path]:
+def small(made: Exports) -> tuple[str | Path, Path]:
     return made["small"]
 
 
@@ -117,9 +125,9 @@ def pairs(count: int, size: int, seed: int = 5) -> SwapBatch:
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])
-@pytest.mark.parametrize("name", ["shipped", "small", "small with refiner"])
+@pytest.mark.parametrize("name", [pytest.param("shipped", marks=pytest.mark.slow), "small", "small with refiner"])
 @torch.inference_mode()
-def test_equals_torch(made: dict[str, tuple[str | Path, Path]], name: str, count: int) -> None:
+def test_equals_torch(made: Exports, name: str, count: int) -> None:
     """As a whole, as other programs use it, and cut at the embedding, as we do."""
     where, file = made[name]
     trained, ours = store.load(where, "cpu"), store.load(file)
@@ -138,7 +146,8 @@ def test_equals_torch(made: dict[str, tuple[str | Path, Path]], name: str, count
     assert right.image.std() > 0.01 and found.mask is None
 
 
-def test_the_file_says_what_it_is(made: dict[str, tuple[str | Path, Path]]) -> None:
+@pytest.mark.slow
+def test_the_file_says_what_it_is(made: Exports) -> None:
     where, file = made["shipped"]
     trained = store.load(where, "cpu")
     model = onnx.load(file)
@@ -157,7 +166,8 @@ def test_the_file_says_what_it_is(made: dict[str, tuple[str | Path, Path]]) -> N
     assert {path.name for path in file.parent.glob("*shipped*")} == {"shipped.onnx", "shipped.txt"}
 
 
-def test_a_picture_is_swapped_as_by_torch(made: dict[str, tuple[str | Path, Path]]) -> None:
+@pytest.mark.slow
+def test_a_picture_is_swapped_as_by_torch(made: Exports) -> None:
     where, file = made["shipped"]
     picture = data.astronaut()
     by_torch, by_onnx = (FaceSwapper(each, "cpu").swap(picture[:, ::-1], picture) for each in (where, file))
@@ -249,10 +259,9 @@ def test_export_and_swap(
     check_message(note)
 
 
-def test_export_says_how_far_it_is_from_torch(
-    made: dict[str, tuple[str | Path, Path]], check_message: Callable[..., None]
-) -> None:
-    for _, file in made.values():
+def test_export_says_how_far_it_is_from_torch(made: Exports, check_message: Callable[..., None]) -> None:
+    for name in ("small", "small with refiner"):
+        _, file = made[name]
         size, difference = file.with_suffix(".txt").read_text().splitlines()
         megabytes = f"{file.stat().st_size / 1e6:.1f} MB"
         assert size.startswith(f"model: {file} ") and megabytes in size

@@ -422,7 +422,7 @@ def test_people_must_be_learned_by_embedding_once(
 
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")  # more workers than a small machine has cores
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_resume_after_kill_is_bit_exact(tmp_path: Path, sharded: Path, workers: int) -> None:
     file = recipe(tmp_path, sharded, workers=workers)
     whole = trained(file, tmp_path / "whole")

@@ -117,7 +117,7 @@ def assert_equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -
 
 # An epoch has 3 steps: killed in its middle, at its end, and after it.
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")  # more workers than a small machine has cores
-@pytest.mark.parametrize(("killed_at", "workers"), [(2, 0), (3, 0), (4, 2)])
+@pytest.mark.parametrize(("killed_at", "workers"), [(2, 0), (3, 0), pytest.param(4, 2, marks=pytest.mark.slow)])
 def test_resume_after_kill_is_bit_exact(tmp_path: Path, faces: Path, killed_at: int, workers: int) -> None:
     content = recipe_dict(faces)
     content["stages"][0] |= {"checkpoint_every": 1, "workers": workers}
