@@ -14,11 +14,13 @@ from torch.nn import functional
 
 from fsframework.core.types import Face
 from fsframework.faces.align import (
+    _resample,
     align,
     crop_box,
     fit_similarity,
     invert,
     paste,
+    paste_into,
     resampling_matrix,
     soft_mask,
     template,
@@ -179,6 +181,45 @@ def test_paste_at_and_beyond_the_frame(astronaut: np.ndarray, centre: tuple[floa
     assert crop.shape == (64, 64, 3)
     after = paste(astronaut, 255 - crop, matrix, soft_mask(64))
     assert after.shape == astronaut.shape and (after != astronaut).any() == seen
+
+
+def pasted_onto_a_copy(frame: np.ndarray, crop: np.ndarray, matrix: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Paste as the formula says: a weighted mean of two whole frames, where the crop's corners reach."""
+    height, width = frame.shape[:2]
+    size = len(crop)
+    square = np.array([[0, 0], [size, 0], [0, size], [size, size]], dtype=np.float64)
+    corners = transform(square, invert(matrix))
+    left, top = np.maximum(np.floor(corners.min(axis=0)), 0).astype(int)
+    right, bottom = np.minimum(np.ceil(corners.max(axis=0)) + 1, [width, height]).astype(int)
+    if right <= left or bottom <= top:
+        return frame.copy()
+    back = invert(matrix)
+    back[:, 2] -= [left, top]
+    where = (slice(top, bottom), slice(left, right))
+    shape = (int(right - left), int(bottom - top))
+    alpha, colour = np.zeros((height, width, 1), np.float32), np.zeros(frame.shape, np.float32)
+    alpha[where] = _resample(mask.astype(np.float32), back, shape, cv2.BORDER_CONSTANT).clip(0, 1)[..., None]
+    colour[where] = _resample(crop, back, shape, cv2.BORDER_REPLICATE)
+    return np.rint(alpha * colour + (1 - alpha) * frame).astype(np.uint8)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_faces_that_overlap_are_pasted_into_one_copy_as_into_a_copy_each(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    frame = rng.integers(0, 256, (150, 200, 3), dtype=np.uint8)
+    before = frame.copy()
+    expected, result = frame, frame.copy()
+    for number in range(6):
+        size = int(rng.choice([32, 64]))
+        centre = (float(rng.uniform(-30, 230)), float(rng.uniform(-30, 180)))
+        matrix = about(float(rng.uniform(0.3, 3)), float(rng.uniform(0, 360)), centre, size)
+        crop = rng.integers(0, 256, (size, size, 3), dtype=np.uint8)
+        mask = soft_mask(size) if number % 2 else rng.random((size, size))
+        alone = paste(expected, crop, matrix, mask)
+        expected = pasted_onto_a_copy(expected, crop, matrix, mask)
+        paste_into(result, crop, matrix, mask)
+        assert (alone == expected).all() and (result == expected).all()
+    assert (result != before).any() and (frame == before).all()
 
 
 @pytest.mark.parametrize("size", [32, 64, 256])

@@ -16,11 +16,12 @@ from fsframework.cli import main, plugins
 from fsframework.core.errors import UserError
 from fsframework.core.registry import KINDS, SINGULAR, registry
 from fsframework.faces.paste import DEFAULT_PASTE, PasteOptions
+from fsframework.inference.jobs import AssignmentFiles, SwapOptions
 from fsframework.models.store import DEFAULT
 from fsframework.provenance.options import ProvenanceOptions
 from fsframework.recipe.schema import shipped
 from fsframework.utils.executors import SERIAL
-from fsframework.utils.shards import WHOLE
+from fsframework.utils.shards import WHOLE, JobShard
 
 TOY = Path(__file__).parent / "toy_plugin"
 RECIPE = """\
@@ -135,9 +136,10 @@ def test_help_texts_are_whole_sentences() -> None:
         ("swap --pairs p.csv --model m", "--pairs"),
         ("swap a.png --pairs p.csv -o d --model m", "--pairs"),
         ("swap a b c --pairs p.csv -o d --model m", "--pairs"),
-        ("swap --pairs p.csv -o out --shard 1/2", "--pairs"),
+        ("swap --pairs p.csv -o out --preview 3", "--pairs"),
         ("swap a.png b.png c.png --engine ray", "--engine ray"),
-        ("swap --pairs p.csv -o out --engine ray", "--engine ray"),
+        ("swap --pairs p.csv -o out --engine ray --preview 3", "--engine ray"),
+        ("swap --map a=b b.png c.png --engine ray", "--engine ray"),
         ("swap a.png b.mp4 c.png --engine ray --preview 3", "--engine ray"),
         ("swap a.png b c --engine ray --shard 1/2", "--shard"),
         ("swap a.png b c --workers 2", "--workers"),
@@ -149,7 +151,6 @@ def test_usage_errors(
     fsf: Command, monkeypatch: pytest.MonkeyPatch, arguments: str, place: str, check_message: Callable[..., None]
 ) -> None:
     monkeypatch.setattr("fsframework.inference.face_swapper.FaceSwapper", lambda *values: None)
-    monkeypatch.setattr("fsframework.inference.jobs.check_places", lambda *values: None)  # no such files are there
     status, out, err = fsf(*arguments.split())
     usage, _, message = err.partition("Error: ")
     assert status == 2
@@ -355,41 +356,38 @@ def test_swap_passes_on_what_it_is_given(
     given: list[object] = []
     results = iter([0, 2, 0, 1, 0, 0])
 
-    def note(*values: object) -> None:
-        given.append(values)
-
     def counted(*values: object) -> int:
         given.append(values)
         return next(results)
 
-    monkeypatch.setattr("fsframework.inference.face_swapper.FaceSwapper", lambda *values: ("converter", *values))
-    monkeypatch.setattr("fsframework.inference.pairs_csv.swap_pairs", counted)
-    monkeypatch.setattr("fsframework.inference.jobs.check_places", note)
-    monkeypatch.setattr("fsframework.inference.jobs.swap_places", counted)
+    monkeypatch.setattr("fsframework.inference.face_swapper.FaceSwapper", lambda *values: ("swapper", *values))
+    monkeypatch.setattr("fsframework.inference.jobs.target_jobs", lambda *values: ("target", *values))
+    monkeypatch.setattr("fsframework.inference.jobs.pairs_jobs", lambda *values: ("pairs", *values))
+    monkeypatch.setattr("fsframework.inference.runner.run_jobs", counted)
     a, b, c = map(Path, ("a.png", "b.png", "c.png"))
     assert fsf("swap", "a.png", "b.png", "c.png", "--model", "m", "--face", "all")[0] == 0
-    plain = ProvenanceOptions()
-    assert given == [
-        (b, c, [a], None, plain),
-        (("converter", "m", None, DEFAULT_PASTE, "fp32"), b, c, [a], "all", (), None, plain, WHOLE, SERIAL),
-    ]
+    jobs: object = ("target", b, c, AssignmentFiles("all", a), SwapOptions())
+    assert given == [(("swapper", "m", None, DEFAULT_PASTE, "fp32"), jobs, WHOLE, SERIAL)]
     given.clear()
-    assert fsf("swap", "--who", "p=q", "b.png", "c.png", "--preview", "3", "--precision", "bf16")[0] == 1  # some failed
-    made = ("converter", DEFAULT, None, DEFAULT_PASTE, "bf16")
-    called: object = (made, b, c, [], "largest", ("p=q",), 3, plain, WHOLE, SERIAL)
-    assert given == [(b, c, ["p=q"], 3, plain), called]
+    assert fsf("swap", "--map", "p=q", "b.png", "c.png", "--preview", "3", "--precision", "bf16")[0] == 1  # some failed
+    people = AssignmentFiles(mappings=((Path("p"), Path("q")),))
+    jobs = ("target", b, c, people, SwapOptions(preview=3))
+    assert given == [(("swapper", DEFAULT, None, DEFAULT_PASTE, "bf16"), jobs, WHOLE, SERIAL)]
     given.clear()
     ways = ("--mask", "landmarks", "--colour", "lab", "--blend", "poisson", "--keep", "occlusions")
     assert fsf("swap", "--pairs", "p.csv", "-o", "out", "--device", "cpu", "--precision", "auto", *ways)[0] == 0
     pasting = PasteOptions("landmarks", "lab", "poisson", "occlusions")
-    assert given == [(("converter", DEFAULT, "cpu", pasting, "auto"), Path("p.csv"), Path("out"), "largest", plain)]
-    assert fsf("swap", "--model", "m", "--pairs", "p.csv", "-o", "out")[0] == 1
+    jobs = ("pairs", Path("p.csv"), Path("out"), AssignmentFiles(), SwapOptions())
+    assert given == [(("swapper", DEFAULT, "cpu", pasting, "auto"), jobs, WHOLE, SERIAL)]
+    given.clear()
+    assert fsf("swap", "--model", "m", "--pairs", "p.csv", "-o", "out", "--map", "p=q", "--shard", "2/3")[0] == 1
+    jobs = ("pairs", Path("p.csv"), Path("out"), people, SwapOptions())
+    assert given == [(("swapper", "m", None, DEFAULT_PASTE, "fp32"), jobs, JobShard(2, 3), SERIAL)]
     given.clear()
     assert fsf("swap", "a.png", "b.png", "c.png", "--label", "--consent", "Ann agreed")[0] == 0
     assert fsf("swap", "a.png", "b.png", "c.png", "--no-provenance")[0] == 0
-    wanted = [ProvenanceOptions(label=True, consent="Ann agreed")] * 2 + [ProvenanceOptions(provenance=False)] * 2
-    places = (-1, -3, -1, -3)  # of the marking, in what is checked and in what is swapped
-    assert [values[place] for values, place in zip(given, places, strict=True)] == wanted  # type: ignore[index]
+    wanted = [ProvenanceOptions(label=True, consent="Ann agreed"), ProvenanceOptions(provenance=False)]
+    assert [values[1][-1].provenance for values in given] == wanted  # type: ignore[index]
     status, _, line = fsf("swap", "a.png", "b.png", "c.png", "--no-provenance", "--consent", "Ann agreed")
     assert status == 1 and line.startswith("consent: ") and line.count("\n") == 1
     check_message(line)

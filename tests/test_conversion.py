@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 from skimage import data
+from swapping import swap_file, swap_pairs
 from torch import Tensor
 
 from fsframework.core.components import AttributeEncoder, ComponentOptions, Detector, Generator, IdentityEncoder
@@ -21,12 +22,13 @@ from fsframework.core.types import Face, FaceBatch
 from fsframework.faces.align import TEMPLATE, align, paste, soft_mask
 from fsframework.faces.color_transfer import match_boundary_color
 from fsframework.inference.face_swapper import FaceSwapper
-from fsframework.inference.pairs_csv import swap_pairs
+from fsframework.inference.runner import DONE
 from fsframework.media.image_io import is_marked, read_image, write_image
 from fsframework.models.run import Run
 from fsframework.ops.conv import Conv2d
 from fsframework.provenance.options import ProvenanceOptions
 from fsframework.provenance.verify import verify
+from fsframework.utils.shards import JobShard
 from fsframework.utils.weights import digest
 
 SIZE = 32
@@ -192,7 +194,7 @@ def test_a_number_too_large_says_how_many_there_are(
     converter: FaceSwapper, folder: Path, expect_error: Callable[..., Any]
 ) -> None:
     with expect_error("crowd.png: face 4 ") as caught:
-        converter.swap_file(folder / "red.png", folder / "crowd.png", folder / "out.png", "4")
+        swap_file(converter, folder / "red.png", folder / "crowd.png", folder / "out.png", "4")
     assert "3" in str(caught.value).removeprefix(str(folder))
 
 
@@ -201,7 +203,7 @@ def test_a_face_that_means_nothing_is_refused_before_any_work(
     converter: FaceSwapper, folder: Path, face: str, expect_error: Callable[..., Any]
 ) -> None:
     with expect_error(f"face: {face!r} "):
-        converter.swap_file(folder / "red.png", folder / "target.png", folder / "out.png", face)
+        swap_file(converter, folder / "red.png", folder / "target.png", folder / "out.png", face)
     assert converter.detector.calls == 0
 
 
@@ -215,6 +217,23 @@ def test_a_crowd_is_swapped_in_bounded_batches(converter: FaceSwapper) -> None:
     after = converter.swap(RED, scene(*places), "all")
     assert batches(converter) == [16, 16, 8] and len(places) == 40
     assert all(reds(after, x, y) for x, y, _ in places)
+
+
+def test_faces_that_overlap_are_pasted_one_after_the_other(converter: FaceSwapper) -> None:
+    rng = np.random.default_rng(0)
+    noise = rng.integers(0, 256, (200, 300, 3), dtype=np.uint8)
+    source = converter.source(RED, "source")
+    swaps = []
+    for x, y, side in [(90, 90, 80), (130, 100, 90), (10, 120, 60), (290, 190, 70), (125, 130, 25)]:
+        box = np.array([x - side / 2, y - side / 2, x + side / 2, y + side / 2])
+        swaps.append((Face(box, np.array([x, y]) + (TEMPLATE - MIDDLE) * side / 0.66, 1.0), source))
+    before = noise.copy()
+    plain, swapped = converter.swap_frames([noise, noise], [[], swaps])
+    expected = noise
+    for crop, image, mask in converter.crops(noise, swaps):
+        expected = paste(expected, image, crop.matrix, mask)
+    assert (swapped == expected).all() and (swapped != noise).any()
+    assert plain is noise and (noise == before).all()
 
 
 def test_the_generators_mask_is_used() -> None:
@@ -236,7 +255,7 @@ def test_colours_are_matched_at_the_edge() -> None:
 def test_no_face_names_the_picture(converter: FaceSwapper, folder: Path, expect_error: Callable[..., Any]) -> None:
     for source, target in [("nobody.png", "target.png"), ("red.png", "nobody.png")]:
         with expect_error("nobody.png: "):
-            converter.swap_file(folder / source, folder / target, folder / "out.png")
+            swap_file(converter, folder / source, folder / target, folder / "out.png")
     with expect_error("source: "):
         converter.swap(NOBODY, TARGET)
     assert not (folder / "out.png").exists()
@@ -248,16 +267,20 @@ def test_no_face_names_the_picture(converter: FaceSwapper, folder: Path, expect_
 @pytest.mark.parametrize("suffix", [".jpg", ".JPEG", ".png", ".webp"])
 def test_the_result_says_that_it_is_synthetic(converter: FaceSwapper, folder: Path, suffix: str) -> None:
     out = folder / f"out{suffix}"
-    converter.swap_file(folder / "red.png", folder / "target.png", out)
+    swap_file(converter, folder / "red.png", folder / "target.png", out)
     assert is_marked(out) and np.abs(read_image(out)[120, 160].astype(int) - [255, 140, 10]).max() < 12
 
 
 def test_the_result_says_what_made_it(converter: FaceSwapper, folder: Path) -> None:
     converter.model, converter.recipe_sha256 = "toy", "ab" * 32
-    converter.swap_file(
-        folder / "red.png", folder / "target.png", folder / "one.png", marking=ProvenanceOptions(consent="yes")
+    swap_file(
+        converter,
+        folder / "red.png",
+        folder / "target.png",
+        folder / "one.png",
+        provenance=ProvenanceOptions(consent="yes"),
     )
-    converter.swap_file(converter.read_source(folder / "red.png"), folder / "one.png", folder / "two.jpg")
+    swap_file(converter, folder / "red.png", folder / "one.png", folder / "two.jpg")
     one, two = (verify(folder / name) for name in ("one.png", "two.jpg"))
     assert one.verdict == two.verdict == "intact" and one.manifest is not None and two.manifest is not None
     assert one.manifest.facts.items() >= {"model": "toy", "recipe_sha256": "ab" * 32}.items()
@@ -270,8 +293,8 @@ def test_the_result_says_what_made_it(converter: FaceSwapper, folder: Path) -> N
 
 def test_a_list_is_marked_as_one_picture_is(converter: FaceSwapper, folder: Path) -> None:
     table = listed(folder, "red.png,target.png,a.png", "red.png,crowd.png,b.jpg")
-    assert swap_pairs(converter, table, folder / "signed", marking=ProvenanceOptions(consent="yes")) == 0
-    assert swap_pairs(converter, table, folder / "plain", marking=PLAIN) == 0
+    assert swap_pairs(converter, table, folder / "signed", provenance=ProvenanceOptions(consent="yes")) == 0
+    assert swap_pairs(converter, table, folder / "plain", provenance=PLAIN) == 0
     for name in ("a.png", "b.jpg"):
         signed, plain = verify(folder / "signed" / name), verify(folder / "plain" / name)
         assert signed.verdict == "intact" and signed.manifest is not None and signed.manifest.consent == "yes"
@@ -284,7 +307,7 @@ def test_what_cannot_be_signed_is_said_before_any_work(
     monkeypatch.setenv("FSF_C2PA_CERT", str(folder / "none.pem"))
     monkeypatch.setenv("FSF_C2PA_KEY", str(folder / "none.key"))
     with expect_error(f"none.pem, {folder}/none.key: "):
-        converter.swap_file(folder / "red.png", folder / "target.png", folder / "out.png")
+        swap_file(converter, folder / "red.png", folder / "target.png", folder / "out.png")
     with expect_error(f"none.pem, {folder}/none.key: "):
         swap_pairs(converter, listed(folder, "red.png,target.png,a.png"), folder / "results")
     assert converter.detector.calls == 0 and not (folder / "out.png").exists()
@@ -313,7 +336,7 @@ def cmyk(path: Path) -> None:
 def test_a_swap_in_a_grey_picture_is_grey(converter: FaceSwapper, folder: Path) -> None:
     for name, save in (("grey.png", grey), ("grey.jpg", grey), ("deep.png", sixteen_bits)):
         save(folder / name)
-        converter.swap_file(folder / "red.png", folder / name, folder / "out.png")
+        swap_file(converter, folder / "red.png", folder / name, folder / "out.png")
         before, after = read_image(folder / name), read_image(folder / "out.png")
         assert np.ptp(after[120, 160]) <= 4 and np.abs(after[120, 160].astype(int) - before[120, 160]).max() > 20
 
@@ -322,7 +345,7 @@ def test_a_swap_in_a_grey_picture_is_grey(converter: FaceSwapper, folder: Path) 
 def test_every_kind_of_picture_works(converter: FaceSwapper, folder: Path, save: Callable[[Path], None]) -> None:
     target = folder / ("odd.tif" if save is cmyk else "odd.png")
     save(target)
-    converter.swap_file(folder / "red.png", target, folder / "out.png", marking=PLAIN)
+    swap_file(converter, folder / "red.png", target, folder / "out.png", provenance=PLAIN)
     after = read_image(folder / "out.png")
     assert reds(after, 160, 120) and (after[:60] == read_image(target)[:60]).all()
 
@@ -332,7 +355,7 @@ def test_a_turned_picture_comes_out_upright(converter: FaceSwapper, folder: Path
     exif = Image.Exif()
     exif[0x0112] = 6  # turn by 90 degrees clockwise to see it upright
     Image.fromarray(np.rot90(upright)).save(folder / "turned.png", exif=exif)
-    converter.swap_file(folder / "red.png", folder / "turned.png", folder / "out.png", marking=PLAIN)
+    swap_file(converter, folder / "red.png", folder / "turned.png", folder / "out.png", provenance=PLAIN)
     with Image.open(folder / "out.png") as out:
         assert out.getexif().get(0x0112, 1) == 1
     after = read_image(folder / "out.png")
@@ -377,7 +400,7 @@ def test_a_bad_file_is_named_and_nothing_is_written(
     before = sorted(folder.iterdir())
     pictures = {"source": folder / "red.png", "target": folder / "target.png", role: bad}
     with expect_error("bad.jpg: ", hide=reason_of(bad)):
-        converter.swap_file(pictures["source"], pictures["target"], folder / "out.png")
+        swap_file(converter, pictures["source"], pictures["target"], folder / "out.png")
     assert sorted(folder.iterdir()) == before and (folder / "out.png").read_bytes() == b"what was here before"
 
 
@@ -398,7 +421,7 @@ def test_inputs_are_never_overwritten(
         link(folder / victim, out)
     before = (folder / victim).read_bytes()
     with expect_error(f"{out.name}: "):
-        converter.swap_file(folder / "red.png", folder / "target.png", out)
+        swap_file(converter, folder / "red.png", folder / "target.png", out)
     assert (folder / victim).read_bytes() == before and converter.detector.calls == 0
 
 
@@ -407,7 +430,7 @@ def test_a_place_that_cannot_be_written_is_refused_before_any_work(
     converter: FaceSwapper, folder: Path, name: str, expect_error: Callable[..., Any]
 ) -> None:
     with expect_error(f"{name}: "):
-        converter.swap_file(folder / "red.png", folder / "target.png", folder / name)
+        swap_file(converter, folder / "red.png", folder / "target.png", folder / name)
     assert converter.detector.calls == 0
 
 
@@ -435,7 +458,9 @@ def test_one_bad_line_does_not_stop_the_rest(
     )
     out = folder / "results"
     assert swap_pairs(converter, table, out) == 4
-    assert sorted(str(path.relative_to(out)) for path in out.rglob("*.*")) == ["good.png", "sub/also good.png"]
+    names = ["good.png", "sub/also good.png"]
+    made = sorted(str(path.relative_to(out)) for path in out.rglob("*") if path.is_file())
+    assert made == [*(f"{DONE}/{name}.sha256" for name in names), *names]
     assert reds(read_image(out / "good.png"), 160, 120) and reds(read_image(out / "sub/also good.png"), 260, 70)
     errors = capsys.readouterr().err.splitlines()
     assert [line.split(": ")[1] for line in errors] == ["line 3", "line 4", "line 5", "line 6"]
@@ -456,7 +481,8 @@ def test_a_source_of_many_lines_is_computed_once(converter: FaceSwapper, folder:
     lines = [f"{source},target.png,{source}{number}" for number in range(3) for source in ("red.png", "other.png")]
     lines = [line + ".png" for line in lines]
     assert swap_pairs(converter, listed(folder, *lines), folder / "results") == 0
-    assert len(list((folder / "results").iterdir())) == 6
+    assert len(list((folder / "results").glob("*.png"))) == 6
+    assert len(list((folder / "results").iterdir())) == 7  # and the markers
     assert converter.swapper.identity.calls == 2 and converter.detector.calls == 2 + 6
 
 
@@ -505,6 +531,95 @@ def test_no_result_replaces_an_input_or_another_result(
         assert line.startswith(f"{table}: {place}")
         check_message(line)
     assert (folder / "crowd.png").read_bytes() == before and reds(read_image(folder / "out.png"), 260, 70)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Return all files of a folder, hidden ones too."""
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+def test_a_list_goes_on_where_it_was(
+    converter: FaceSwapper, folder: Path, capsys: pytest.CaptureFixture[str], check_message: Callable[..., None]
+) -> None:
+    lines = ["red.png,target.png,a.png", "red.png,crowd.png,b.png", "crowd.png,target.png,sub/c.png"]
+    out = folder / "results"
+    assert swap_pairs(converter, listed(folder, *lines), out, provenance=PLAIN) == 0
+    check_message(capsys.readouterr().out)
+    made = contents(out)
+
+    def times() -> dict[str, int]:
+        return {str(file.relative_to(out)): file.stat().st_mtime_ns for file in out.rglob("*.png")}
+
+    def changed_by(**options: Any) -> set[str]:
+        before = times()
+        assert swap_pairs(converter, listed(folder, *lines), out, provenance=options.pop("provenance", PLAIN)) == 0
+        return {name for name, when in times().items() if before.get(name) != when}
+
+    capsys.readouterr()
+    (out / "a.png").unlink()
+    assert changed_by() == {"a.png"} and contents(out) == made
+    check_message(capsys.readouterr().out)
+    assert changed_by() == set()
+    lines[1] = "red.png,target.png,b.png"  # another target
+    assert changed_by() == {"b.png"}
+    lines[0] = "crowd.png,target.png,a.png"  # another source
+    assert changed_by() == {"a.png"}
+    shutil.copy(folder / "target.png", folder / "crowd.png")  # another source of that name
+    assert changed_by() == {"a.png", "sub/c.png"}
+    assert changed_by(provenance=ProvenanceOptions(False, label=True)) == {"a.png", "b.png", "sub/c.png"}
+
+
+def test_shards_of_a_list_make_what_the_whole_makes(
+    converter: FaceSwapper, folder: Path, capsys: pytest.CaptureFixture[str], check_message: Callable[..., None]
+) -> None:
+    lines = [f"{source},target.png,{source}{number}.png" for number in range(3) for source in ("red.png", "crowd.png")]
+    table = listed(folder, *lines, "nobody.png,target.png,n.png", "red.png,target.png,../o.png")
+    assert swap_pairs(converter, table, folder / "whole", provenance=PLAIN) == 2
+    whole = capsys.readouterr().err.splitlines()
+    assert [line.split(": ")[1] for line in whole] == ["line 8", "line 9"]
+    shards = [JobShard(number, 2) for number in (1, 2)]
+    failed = [swap_pairs(converter, table, folder / "shards", provenance=PLAIN, shard=shard) for shard in shards]
+    shown = capsys.readouterr()
+    assert sum(failed) == 2 and sorted(shown.err.splitlines()) == whole
+    check_message(shown.out)
+    assert contents(folder / "shards") == contents(folder / "whole") and len(contents(folder / "whole")) == 12
+
+
+def test_lines_without_a_source_take_those_of_the_people(
+    folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    expect_error: Callable[..., Any],
+    check_message: Callable[..., None],
+) -> None:
+    """The encoder compares colours here: grey discs show one person, red ones another."""
+
+    class Comparing(MeanColour):
+        metric = True
+        match_threshold = 0.9
+
+    converter = FaceSwapper.of(Swapper(Comparing(NONE), Pixels(), Painter(NONE, SIZE, 3, [3])), Discs(NONE), SIZE)
+    write_image(folder / "two.png", np.maximum(scene((60, 60, 40)), scene((240, 160, 40), colour=(255, 140, 10))))
+    write_image(folder / "blue.png", scene((150, 120, 60), colour=(120, 160, 255)))
+    people = [f"{folder / 'red.png'}={folder / 'blue.png'}"]
+    out = folder / "results"
+    table = listed(folder, "two.png,a.png", "target.png,b.png", ",c.png", header="target,name")
+    assert swap_pairs(converter, table, out, mappings=people, provenance=PLAIN) == 2
+    errors = capsys.readouterr().err.splitlines()
+    assert [line.split(": ")[1] for line in errors] == ["line 3", "line 4"]
+    assert f"{folder}/target.png: " in errors[0]  # shows none of the people
+    for line in errors:
+        check_message(line)
+    two, after = read_image(folder / "two.png").astype(int), read_image(out / "a.png").astype(int)
+    assert (after[60, 60] == two[60, 60]).all() and after[160, 240, 2] > after[160, 240, 0]  # red became blue
+    table = listed(folder, ",two.png,a.png", "red.png,two.png,both.png")
+    assert swap_pairs(converter, table, out, "1", mappings=people, provenance=PLAIN) == 0
+    both = read_image(out / "both.png").astype(int)
+    assert reds(both, 60, 60) and (both[160, 240] == two[160, 240]).all()  # the line's own source, by --face
+    assert (read_image(out / "a.png") == after).all()
+    with expect_error("list.csv: line 1: "):
+        swap_pairs(converter, listed(folder, "two.png,a.png", header="target,name"), out)
+    with expect_error("nobody.png: "):
+        swap_pairs(converter, table, out, mappings=[f"{folder / 'nobody.png'}={folder / 'blue.png'}"])
 
 
 @pytest.mark.parametrize(
@@ -593,7 +708,7 @@ def test_a_run_is_converted_with(tmp_path: Path, untrained_run: Callable[..., Ru
 
     converter = FaceSwapper(tmp_path / "run", "cpu")
     for name in ("one.png", "two.png"):
-        converter.swap_file(tmp_path / "astronaut.png", tmp_path / "astronaut.png", tmp_path / name, marking=PLAIN)
+        swap_file(converter, tmp_path / "astronaut.png", tmp_path / "astronaut.png", tmp_path / name, provenance=PLAIN)
     after = read_image(tmp_path / "one.png")
     assert (after != data.astronaut()).any() and (after == read_image(tmp_path / "two.png")).all()
     assert not converter.swapper.training and not converter.detector.training
@@ -615,5 +730,5 @@ def test_a_source_whom_the_model_cannot_paint_is_refused(folder: Path, expect_er
     converter = build(Selective)
     assert reds(converter.swap(RED, TARGET), 160, 120)
     with expect_error("target.png: "):
-        converter.swap_file(folder / "target.png", folder / "red.png", folder / "out.png")
+        swap_file(converter, folder / "target.png", folder / "red.png", folder / "out.png")
     assert not (folder / "out.png").exists()

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import skimage.data
 import torch
+from swapping import swap_pairs, swap_target
 from synthetic_video import make_video, scene
 
 from fsframework.core.types import FaceBatch
@@ -25,8 +26,8 @@ from fsframework.faces.paste import DEFAULT_PASTE, Compositor, PasteOptions
 from fsframework.faces.track import Track
 from fsframework.inference.assignment import FaceAssignment, IdentityMapping, chosen_tracks
 from fsframework.inference.face_swapper import FaceSwapper, SourceIdentity
-from fsframework.inference.folder import DONE, NOTE, place_of
-from fsframework.inference.jobs import check_places, named, swap_places
+from fsframework.inference.jobs import AssignmentFiles, SwapOptions, parse_mapping, result_path, target_jobs
+from fsframework.inference.runner import DONE, NOTE
 from fsframework.inference.video import painted, plan
 from fsframework.media.image_io import is_marked, read_image, write_image
 from fsframework.media.video_io import probe, read
@@ -73,7 +74,7 @@ def sounds_and_times(file: Path) -> tuple[list[bytes], list[Fraction]]:
 
 def test_a_video_keeps_its_sound_and_times_and_every_frame_is_swapped(converter: FaceSwapper, place: Path) -> None:
     out = place / "swapped.mp4"
-    assert swap_places(converter, place / "one.mp4", out, [place / "source.png"], "largest", []) == 0
+    assert swap_target(converter, place / "one.mp4", out, place / "source.png", "largest", []) == 0
     assert sounds_and_times(out) == sounds_and_times(place / "one.mp4")
     assert changed(place / "one.mp4", out).any(axis=1).all()
     assert not (place / ".swapped.mp4.parts").exists()
@@ -82,7 +83,7 @@ def test_a_video_keeps_its_sound_and_times_and_every_frame_is_swapped(converter:
 @pytest.mark.parametrize(("face", "sides"), [("all", [True, True]), ("1", [True, False]), ("2", [False, True])])
 def test_rules_choose_faces_of_videos(converter: FaceSwapper, place: Path, face: str, sides: list[bool]) -> None:
     out = place / f"face-{face}.mp4"
-    swap_places(converter, place / "two.mp4", out, [place / "source.png"], face, [])
+    swap_target(converter, place / "two.mp4", out, place / "source.png", face, [])
     assert (changed(place / "two.mp4", out) == sides).all()
 
 
@@ -90,10 +91,10 @@ def test_a_face_that_is_not_there(
     converter: FaceSwapper, place: Path, hide: dict[str, str], expect_error: Callable[..., Any]
 ) -> None:
     with expect_error("two.mp4: ", hide=hide):
-        swap_places(converter, place / "two.mp4", place / "none.mp4", [place / "source.png"], "3", [])
+        swap_target(converter, place / "two.mp4", place / "none.mp4", place / "source.png", "3", [])
     make_video(place / "empty.mp4", [np.full((96, 128, 3), 90, np.uint8)] * 3)
     with expect_error("empty.mp4: ", hide=hide):
-        swap_places(converter, place / "empty.mp4", place / "none.mp4", [place / "source.png"], "all", [])
+        swap_target(converter, place / "empty.mp4", place / "none.mp4", place / "source.png", "all", [])
     assert not (place / "none.mp4").exists()
 
 
@@ -113,14 +114,14 @@ def test_people_get_their_own_sources(place: Path, monkeypatch: pytest.MonkeyPat
         picture[0, 0] = shade
         write_image(place / f"{name}.png", picture, synthetic=False)
     right = [f"{place / 'right.png'}={place / 'source.png'}"]
-    assert swap_places(converter, place / "two.mp4", place / "right.mp4", [], "largest", right) == 0
+    assert swap_target(converter, place / "two.mp4", place / "right.mp4", None, "largest", right) == 0
     assert (changed(place / "two.mp4", place / "right.mp4") == [False, True]).all()
     both = [*right, f"{place / 'left.png'}={place / 'source.png'}"]
-    assert swap_places(converter, place / "two.mp4", place / "both.mp4", [], "largest", both) == 0
+    assert swap_target(converter, place / "two.mp4", place / "both.mp4", None, "largest", both) == 0
     assert changed(place / "two.mp4", place / "both.mp4").all()
     frame = scene(0, two=True)
     write_image(place / "frame.png", frame, synthetic=False)
-    assert swap_places(converter, place / "frame.png", place / "frame-out.png", [], "largest", right) == 0
+    assert swap_target(converter, place / "frame.png", place / "frame-out.png", None, "largest", right) == 0
     apart = np.abs(read_image(place / "frame-out.png").astype(int) - frame).mean(axis=(0, 2))
     assert apart[:160].max() < 4 < apart[160:].max()  # the watermark changes some grey levels everywhere
 
@@ -135,8 +136,8 @@ def test_people_match_from_the_threshold_of_the_encoder() -> None:
 
 @pytest.mark.parametrize("text", ["a.png", "=a.png", "a.png=", ""])
 def test_people_are_written_as_pairs(text: str, expect_error: Callable[..., Any]) -> None:
-    with expect_error(f"--who {text}: "):
-        named(text)
+    with expect_error(f"--map {text}: "):
+        parse_mapping(text)
 
 
 def track_at(start: int, stop: int, x: float, side: float = 20.0) -> Track:
@@ -159,8 +160,8 @@ def test_results_say_what_they_are(
     marking = ProvenanceOptions(label=True, consent="The people shown agreed.")
     for name in ("signed.mp4", "signed.mov"):
         out = place / name
-        sources = [place / "source.png"]
-        assert swap_places(converter, place / "one.mp4", out, sources, "largest", [], marking=marking) == 0
+        sources = place / "source.png"
+        assert swap_target(converter, place / "one.mp4", out, sources, "largest", [], provenance=marking) == 0
         assert sounds_and_times(out) == sounds_and_times(place / "one.mp4")
         report = verify(out)
         assert report.verdict == "intact" and report.xmp and report.watermark is not None and report.ledger
@@ -170,16 +171,16 @@ def test_results_say_what_they_are(
     (place / "flipped.mp4").write_bytes(whole)
     assert verify(place / "flipped.mp4").verdict == "altered"
     with expect_error("o.mkv: ", hide=hide):
-        swap_places(converter, place / "one.mp4", place / "o.mkv", [place / "source.png"], "largest", [])
+        swap_target(converter, place / "one.mp4", place / "o.mkv", place / "source.png", "largest", [])
     plain = ProvenanceOptions(provenance=False)
     out = place / "plain.mkv"
-    assert swap_places(converter, place / "one.mp4", out, [place / "source.png"], "largest", [], marking=plain) == 0
+    assert swap_target(converter, place / "one.mp4", out, place / "source.png", "largest", [], provenance=plain) == 0
     assert len(probe(out).times) == 12
 
 
 def test_preview_shows_frames_before_and_after(converter: FaceSwapper, place: Path) -> None:
     out = place / "preview.png"
-    assert swap_places(converter, place / "one.mp4", out, [place / "source.png"], "largest", [], 3) == 0
+    assert swap_target(converter, place / "one.mp4", out, place / "source.png", "largest", [], 3) == 0
     shown = read_image(out)
     assert shown.shape == (3 * 240, 2 * 320, 3) and is_marked(out)
     originals, swaps = shown[:, :320].reshape(3, 240, 320, 3), shown[:, 320:].reshape(3, 240, 320, 3)
@@ -212,7 +213,7 @@ def test_broken_files_of_a_folder_are_named_and_the_rest_is_done(
     check_message: Callable[..., None],
 ) -> None:
     out = tmp_path / "out"
-    assert swap_places(converter, pictures, out, [tmp_path / "source.png"], "largest", []) == 2
+    assert swap_target(converter, pictures, out, tmp_path / "source.png", "largest", []) == 2
     shown = capsys.readouterr()
     lines = [line for line in shown.err.splitlines() if not line.startswith("swapping: ")]
     for line, name in zip(lines, ["cat.png", "cut.jpg"], strict=True):
@@ -226,19 +227,17 @@ def test_broken_files_of_a_folder_are_named_and_the_rest_is_done(
     assert made == [*(f"{DONE}/{name}.sha256" for name in names), NOTE, *names]
     times = {file: file.stat().st_mtime_ns for file in out.rglob("*.jpg")}
     (out / "0.jpg").unlink()
-    assert swap_places(converter, pictures, out, [tmp_path / "source.png"], "largest", []) == 2
+    assert swap_target(converter, pictures, out, tmp_path / "source.png", "largest", []) == 2
     again = {file: file.stat().st_mtime_ns for file in out.rglob("*.jpg")}
     assert {file for file in again if again[file] != times[file]} == {out / "0.jpg"}  # nothing is done twice
     with expect_error("out: "):
-        swap_places(converter, pictures, out, [tmp_path / "source.png"], "all", [])
+        swap_target(converter, pictures, out, tmp_path / "source.png", "all", [])
     with expect_error("out: "):
-        swap_places(
-            FaceSwapper(device="cpu", precision="bf16"), pictures, out, [tmp_path / "source.png"], "largest", []
-        )
+        swap_target(FaceSwapper(device="cpu", precision="bf16"), pictures, out, tmp_path / "source.png", "largest", [])
     with expect_error("pictures/out: "):
-        swap_places(converter, pictures, pictures / "out", [tmp_path / "source.png"], "all", [])
+        swap_target(converter, pictures, pictures / "out", tmp_path / "source.png", "all", [])
     with expect_error("nothing: "):
-        swap_places(converter, empty(tmp_path), tmp_path / "o", [tmp_path / "source.png"], "all", [])
+        swap_target(converter, empty(tmp_path), tmp_path / "o", tmp_path / "source.png", "all", [])
 
 
 def empty(folder: Path) -> Path:
@@ -246,25 +245,26 @@ def empty(folder: Path) -> Path:
     return folder / "nothing"
 
 
-def test_names_of_results(tmp_path: Path) -> None:
+def test_names_of_results() -> None:
     names = ["a.jpg", "b.bmp", "c/d.MP4", "e.avi", "f.webp"]
-    made = [str(place_of(tmp_path / name, tmp_path, Path("o"))) for name in names]
+    made = [str(result_path(name, Path("o"))) for name in names]
     assert made == ["o/a.jpg", "o/b.bmp.png", "o/c/d.MP4", "o/e.avi.mp4", "o/f.webp"]
 
 
 def test_places_that_cannot_be_right(place: Path, hide: dict[str, str], expect_error: Callable[..., Any]) -> None:
     source, video = place / "source.png", place / "one.mp4"
-    for target, out, inputs, frames, start in [
-        (video, place / "o.avi", [source], None, "o.avi: "),
-        (video, video, [source], None, "one.mp4: "),
-        (video, place / "no" / "o.mp4", [source], None, "no/o.mp4: "),
-        (video, place / "o.mp4", [place / "none.png"], None, "none.png: "),
-        (source, place / "o.png", [source], 3, "source.png: --preview "),
-        (video, place / "o.mp4", ["x"], None, "--who x: "),
-        (video, source, [source], 2, "source.png: "),
+    for target, out, file, frames, start in [
+        (video, place / "o.avi", source, None, "o.avi: "),
+        (video, video, source, None, "one.mp4: "),
+        (video, place / "no" / "o.mp4", source, None, "no/o.mp4: "),
+        (video, place / "o.mp4", place / "none.png", None, "none.png: "),
+        (source, place / "o.png", source, 3, "source.png: --preview "),
+        (video, source, source, 2, "source.png: "),
     ]:
         with expect_error(start, hide=hide):
-            check_places(target, out, inputs, frames)  # type: ignore[arg-type]
+            target_jobs(target, out, AssignmentFiles("largest", file), SwapOptions(preview=frames))
+        with expect_error(start, hide=hide):
+            target_jobs(target, out, AssignmentFiles(mappings=((source, file),)), SwapOptions(preview=frames))
 
 
 @pytest.fixture
@@ -322,7 +322,7 @@ def test_another_job_does_not_go_on_with_these_pieces(converter: FaceSwapper, pl
     (parts / "job.json").write_text("{}")
     (parts / "0000.mp4").write_bytes(b"of another job")
     out = tmp_path / "out.mp4"
-    assert swap_places(converter, place / "one.mp4", out, [place / "source.png"], "largest", []) == 0
+    assert swap_target(converter, place / "one.mp4", out, place / "source.png", "largest", []) == 0
     assert len(probe(out).times) == 12
 
 
@@ -337,11 +337,46 @@ def test_a_broken_video_in_a_folder_is_named(
     whole = (place / "one.mp4").read_bytes()
     (tmp_path / "in" / "half.mp4").write_bytes(whole[: len(whole) // 2])
     shutil.copy(place / "one.mp4", tmp_path / "in" / "whole.mp4")
-    assert swap_places(converter, tmp_path / "in", tmp_path / "out", [place / "source.png"], "largest", []) == 1
+    assert swap_target(converter, tmp_path / "in", tmp_path / "out", place / "source.png", "largest", []) == 1
     (line,) = [line for line in capsys.readouterr().err.splitlines() if "half.mp4" in line]
     assert line.startswith(f"{tmp_path}/in/half.mp4: ")
     check_message(line, reason=True)
     assert [file.name for file in (tmp_path / "out").iterdir() if not file.name.startswith(".")] == ["whole.mp4"]
+
+
+def test_a_list_swaps_pictures_and_videos_and_names_what_is_broken(
+    converter: FaceSwapper,
+    place: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    check_message: Callable[..., None],
+) -> None:
+    shutil.copy(place / "source.png", tmp_path / "source.png")
+    shutil.copy(place / "one.mp4", tmp_path / "film.mp4")
+    write_image(tmp_path / "frame.png", scene(0), synthetic=False)
+    whole = (place / "one.mp4").read_bytes()
+    (tmp_path / "half.mp4").write_bytes(whole[: len(whole) // 2])
+    lines = ["film.mp4,film", "frame.png,frame.jpg", "half.mp4,half.mp4", "film.mp4,film.avi", "film.mp4,film.mkv"]
+    (tmp_path / "list.csv").write_text("source,target,name\n" + "".join(f"source.png,{line}\n" for line in lines))
+    table, out = tmp_path / "list.csv", tmp_path / "out"
+    assert swap_pairs(converter, table, out) == 3
+    shown = capsys.readouterr()
+    errors = [line for line in shown.err.splitlines() if not line.startswith(("swapping: ", "finding faces: "))]
+    places = [f"line 4: {tmp_path}/half.mp4: ", "line 5: film.avi: ", f"line 6: {out}/film.mkv: "]
+    for line, start in zip(errors, places, strict=True):
+        assert line.startswith(f"{table}: {start}")
+    for line in errors[1:]:
+        check_message(line)
+    assert shown.out.startswith("2 of 5 ")
+    check_message(shown.out)
+    assert sorted(file.name for file in out.iterdir() if not file.name.startswith(".")) == ["film.mp4", "frame.jpg"]
+    assert sounds_and_times(out / "film.mp4") == sounds_and_times(place / "one.mp4")
+    assert changed(place / "one.mp4", out / "film.mp4").any(axis=1).all()
+    assert [verify(out / name).verdict for name in ("film.mp4", "frame.jpg")] == ["intact"] * 2
+    before = (out / "film.mp4").stat().st_mtime_ns
+    (out / "frame.jpg").unlink()
+    assert swap_pairs(converter, table, out) == 3
+    assert (out / "film.mp4").stat().st_mtime_ns == before and (out / "frame.jpg").is_file()
 
 
 @pytest.mark.parametrize("pasting", [DEFAULT_PASTE, PasteOptions("landmarks"), PasteOptions(keep="occlusions")])
@@ -371,8 +406,8 @@ def test_shares_of_a_folder_are_done_side_by_side(
     capsys: pytest.CaptureFixture[str],
     check_message: Callable[..., None],
 ) -> None:
-    out, sources = tmp_path / "out", [tmp_path / "source.png"]
-    failed = [swap_places(converter, pictures, out, sources, "largest", [], shard=JobShard(k, 3)) for k in (1, 2, 3)]
+    out, sources = tmp_path / "out", tmp_path / "source.png"
+    failed = [swap_target(converter, pictures, out, sources, "largest", [], shard=JobShard(k, 3)) for k in (1, 2, 3)]
     assert sum(failed) == 2
     names = ["0.jpg", "2.jpg", "more/1.jpg", "more/3.jpg"]
     made = sorted(str(file.relative_to(out)) for file in out.rglob("*") if file.is_file())
@@ -386,7 +421,7 @@ def test_shares_of_a_folder_are_done_side_by_side(
         file.unlink()
     (out / "more").rmdir()
     shutil.rmtree(out / DONE)
-    assert swap_places(converter, pictures, out, sources, "largest", [], shard=JobShard(1, 6)) == 0
+    assert swap_target(converter, pictures, out, sources, "largest", [], shard=JobShard(1, 6)) == 0
 
 
 def test_shares(expect_error: Callable[..., Any]) -> None:

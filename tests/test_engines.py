@@ -13,16 +13,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from swapping import swap_pairs, swap_target
 
 from fsframework.core.errors import UserError
 from fsframework.core.part import part
 from fsframework.data.extract import extract
 from fsframework.data.extract_faces import ExtractOptions
 from fsframework.data.samples import portrait, somebody
-from fsframework.inference.assignment import FaceAssignment
 from fsframework.inference.face_swapper import FaceSwapper
-from fsframework.inference.folder import FolderSwapper, swap_folder
-from fsframework.inference.jobs import swap_places
+from fsframework.inference.jobs import AssignmentFiles, JobList, SwapOptions, target_jobs
+from fsframework.inference.runner import JobWorker, execute
 from fsframework.media.image_io import read_image, write_image
 from fsframework.provenance.options import ProvenanceOptions
 from fsframework.provenance.verify import verify
@@ -40,6 +40,7 @@ def cluster(data_folder_of_tests: None) -> Iterator[RayExecutor]:
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("RAY_ADDRESS", raising=False)
         patch.setenv("OMP_NUM_THREADS", "1")
+        patch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)  # workers import this file
         with _connected(WORKERS):
             assert ray.is_initialized()
             yield RayExecutor(WORKERS, "cpu")
@@ -146,13 +147,9 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
 
 
-def swapper(folder: Path, out: Path, job: dict[str, Any], killed: Path) -> Worker:
+def swapper(jobs: JobList, killed: Path) -> Worker:
     """A worker that keeps a log, and is killed once, after a file."""
-    converter = FaceSwapper(device="cpu")
-    source = converter.read_source(folder.parent / "source.png")
-    work = FolderSwapper(
-        converter, FaceAssignment("largest", source), folder, out, job, ProvenanceOptions(provenance=False)
-    )
+    work = JobWorker(FaceSwapper(device="cpu"), jobs)
 
     def logged(name: str) -> str:
         said = work(name)
@@ -177,10 +174,10 @@ def test_swaps_of_a_cluster_equal_those_of_one_process(
     errors: Callable[[], list[str]],
     check_message: Callable[..., None],
 ) -> None:
-    sources, plain = [tmp_path / "source.png"], ProvenanceOptions(provenance=False)
+    sources, plain = tmp_path / "source.png", ProvenanceOptions(provenance=False)
 
     def swap(out: str, **how: Any) -> int:
-        return swap_places(converter, pictures, tmp_path / out, sources, "largest", [], None, plain, **how)
+        return swap_target(converter, pictures, tmp_path / out, sources, "largest", [], None, plain, **how)
 
     assert swap("plain") == 2
     wrong = errors()
@@ -188,15 +185,38 @@ def test_swaps_of_a_cluster_equal_those_of_one_process(
     made = contents(tmp_path / "plain")
     assert len(made) == 9 and [swap("shares", shard=JobShard(number, 2)) for number in (1, 2)] == [1, 1]
     assert contents(tmp_path / "shares") == made
-    assert swap("ray", engine=cluster) == 2
+    assert swap("ray", executor=cluster) == 2
     assert contents(tmp_path / "ray") == made and errors()[-2:] == wrong
     (pictures / "0.jpg").write_bytes((pictures / "more" / "1.png").read_bytes())  # another target under this name
-    assert swap("ray", engine=cluster) == 2
+    assert swap("ray", executor=cluster) == 2
     line = capsys.readouterr().out.splitlines()[-1]
     assert line.startswith("4 of 6 ") and str(tmp_path / "ray") in line and "3 of them" in line
     check_message(line)
     changed = {name for name, content in contents(tmp_path / "ray").items() if content != made[name]}
     assert changed == {"0.jpg", ".fsf-done/0.jpg.sha256"}
+
+
+@pytest.mark.slow
+def test_lists_of_a_cluster_equal_those_of_one_process(
+    cluster: RayExecutor,
+    converter: FaceSwapper,
+    pictures: Path,
+    tmp_path: Path,
+    one_thread: None,
+    errors: Callable[[], list[str]],
+) -> None:
+    lines = ["0.jpg,0.jpg", "more/1.png,one", "cut.png,two.png", "2.webp,../three.png"]
+    table, plain = pictures / "list.csv", ProvenanceOptions(provenance=False)
+    table.write_text("source,target,name\n" + "".join(f"../source.png,{line}\n" for line in lines))
+    wrong = []
+    for name, executor in both(cluster).items():
+        assert swap_pairs(converter, table, tmp_path / name, provenance=plain, executor=executor) == 2
+        wrong.append(errors())
+    assert wrong[0] == wrong[1] and [line.split(": ")[:2] for line in wrong[0]] == [
+        [str(table), f"line {number}"] for number in (4, 5)
+    ]
+    made = contents(tmp_path / "plain")
+    assert contents(tmp_path / "ray") == made and {"0.jpg", "one.png"} <= made.keys() and len(made) == 4
 
 
 @pytest.mark.slow
@@ -206,8 +226,10 @@ def test_a_worker_that_is_killed_costs_nothing(
     failed = []
     (tmp_path / "plain").touch()  # where one is killed already
     for name, engine in both(cluster).items():
-        make = partial(swapper, pictures, tmp_path / f"out-{name}", {"job": 1}, tmp_path / name)
-        failed.append(swap_folder(make, pictures, tmp_path / f"out-{name}", {"job": 1}, engine=engine))
+        assignment = AssignmentFiles("largest", tmp_path / "source.png")
+        options = SwapOptions(ProvenanceOptions(provenance=False))
+        jobs = target_jobs(pictures, tmp_path / f"out-{name}", assignment, options)
+        failed.append(execute(partial(swapper, jobs, tmp_path / name), jobs, {"job": 1}, executor=engine))
     assert failed == [2, 2] and contents(tmp_path / "out-ray") == contents(tmp_path / "out-plain")
     log = sorted((tmp_path / "ray.log").read_text().splitlines())
     assert (tmp_path / "ray").exists() and len(log) == 5  # the file after which it was killed is seen again
@@ -242,9 +264,9 @@ def test_crops_of_a_cluster_equal_those_of_one_process(
 def test_swaps_of_a_cluster_are_signed(
     cluster: RayExecutor, converter: FaceSwapper, pictures: Path, tmp_path: Path, one_thread: None
 ) -> None:
-    sources = [tmp_path / "source.png"]
+    sources = tmp_path / "source.png"
     for out, engine in both(cluster).items():
-        assert swap_places(converter, pictures, tmp_path / out, sources, "largest", [], engine=engine) == 2
+        assert swap_target(converter, pictures, tmp_path / out, sources, "largest", [], executor=engine) == 2
     for name in ("0.jpg", "more/1.png", "2.webp", "more/3.bmp.png"):
         report = verify(tmp_path / "ray" / name)
         assert report.verdict == "intact" and report.xmp and report.watermark is not None and report.ledger

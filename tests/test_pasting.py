@@ -11,6 +11,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from skimage import data
+from swapping import swap_file, swap_target
 from synthetic_video import make_video, scene
 
 from fsframework.cli.main import fsf
@@ -25,7 +26,6 @@ from fsframework.faces.paste import BLENDS, COLOURS, DEFAULT_PASTE, KEEPS, LANDM
 from fsframework.faces.select import largest
 from fsframework.inference import video
 from fsframework.inference.face_swapper import FaceSwapper, SourceIdentity
-from fsframework.inference.jobs import swap_places
 from fsframework.media.image_io import write_image
 from fsframework.media.tensor import to_images, to_tensor
 from fsframework.media.video_io import probe
@@ -300,7 +300,7 @@ def test_results_say_how_they_were_pasted(converter: FaceSwapper, tmp_path: Path
         ("other", PasteOptions("{use: hull-mask, forehead: 0.1}", "lab", "poisson")),
     ):
         converter.paster = Compositor(pasting, converter.size)
-        converter.swap_file(tmp_path / "source.png", tmp_path / "target.png", tmp_path / f"{name}.png")
+        swap_file(converter, tmp_path / "source.png", tmp_path / "target.png", tmp_path / f"{name}.png")
         manifest = verify(tmp_path / f"{name}.png").manifest
         assert manifest is not None
         said[name] = manifest.facts.get("pasting")
@@ -316,7 +316,7 @@ def test_a_job_goes_on_only_with_equal_options(
 
     def swap(pasting: PasteOptions, target: Path = film, to: Path = out) -> int:
         converter.paster = Compositor(pasting, converter.size)
-        return swap_places(converter, target, to, [tmp_path / "source.png"], "largest", [], None, PLAIN)
+        return swap_target(converter, target, to, tmp_path / "source.png", "largest", [], None, PLAIN)
 
     def interrupted(*_: object) -> None:
         raise UserError("interrupted")

@@ -11,6 +11,7 @@ from click.testing import CliRunner
 from fsf_faceshifter.shipped import HASHES, MODELS
 from fsf_identity import lfw_recogniser
 from skimage import data
+from swapping import swap_file
 
 from fsframework.cli.main import fsf
 from fsframework.core.components import Model
@@ -66,7 +67,7 @@ def converter(request: pytest.FixtureRequest) -> FaceSwapper:
 
 def test_a_swap_without_any_training(converter: FaceSwapper, tmp_path: Path) -> None:
     write_image(tmp_path / "a.png", data.astronaut(), synthetic=False)
-    converter.swap_file(tmp_path / "a.png", tmp_path / "a.png", tmp_path / "out.png")
+    swap_file(converter, tmp_path / "a.png", tmp_path / "a.png", tmp_path / "out.png")
     out = read_image(tmp_path / "out.png")
     assert is_marked(tmp_path / "out.png")
     left, top, right, bottom = converter.find(data.astronaut(), "a")[0].box.astype(int)

@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from fsframework.inference.folder import NOTE
+from fsframework.inference.runner import NOTE
 from fsframework.media.image_io import read_image
 from fsframework.utils.environment import of_script
 from fsframework.utils.files import package_file, write_text

@@ -35,11 +35,20 @@ WORKERS = click.option(
 @click.option("--model", metavar="MODEL", help=f"What swaps: {MODEL}. By default the last.")
 @click.option("--face", default="largest", show_default=True, metavar="largest|all|N", help="Which faces to swap.")
 @click.option(
-    "--who", metavar="FILE=SOURCE", multiple=True, help="Swap the person of a reference picture; repeat for others."
+    "--map",
+    "mappings",
+    metavar="REFERENCE=SOURCE",
+    multiple=True,
+    help="Swap the person of a reference picture; repeat for others.",
 )
 @click.option("--preview", type=click.IntRange(1), metavar="N", help="Of a video, show N frames in a picture instead.")
-@click.option("--shard", metavar="I/N", help="Do the I-th of N shares of a folder; all may run at the same time.")
-@click.option("--pairs", metavar="CSV", type=FILE, help="Swap many: a file with the columns source, target, name.")
+@click.option("--shard", metavar="I/N", help="Do the I-th of N shares of many targets; all may run at the same time.")
+@click.option(
+    "--pairs",
+    metavar="CSV",
+    type=FILE,
+    help="Swap many: a file with the columns source, target, name. A line without a source takes those of --map.",
+)
 @click.option("-o", "folder", metavar="DIR", type=FILE, help="Where the results of --pairs go.")
 @click.option(
     "--runtime",
@@ -96,7 +105,7 @@ def swap(
     out: Path | None,
     model: str | None,
     face: str,
-    who: tuple[str, ...],
+    mappings: tuple[str, ...],
     preview: int | None,
     shard: str | None,
     pairs: Path | None,
@@ -119,7 +128,7 @@ def swap(
     SOURCE says who. TARGET is the picture or the video that is changed, or a folder of them; OUT is written, or gets
     the results. Videos keep their sound, times and size. Work that was interrupted goes on when it is asked for again.
 
-    Several people: fsf swap --who anna.jpg=bob.jpg --who eve.jpg=carl.jpg TARGET OUT.
+    Several people: fsf swap --map anna.jpg=bob.jpg --map eve.jpg=carl.jpg TARGET OUT.
 
     Results say that they are synthetic, by XMP, a signed C2PA manifest and an invisible watermark; `fsf verify` shows
     all three. The certificate that signs is made when it is first needed and stays on this machine; to sign by
@@ -127,40 +136,42 @@ def swap(
 
     A mask with options is written as in a recipe, such as --mask "{use: face-segmenter, weights: FILE}".
 
-    Many at once: fsf swap --pairs FILE.csv -o DIR. Faces are numbered from 1, from left to right.
+    Many at once: fsf swap --pairs FILE.csv -o DIR. Its targets may be pictures and videos, and --face says which of
+    their faces a line's source replaces. Lines without a source, or a file without that column, take the sources of
+    --map. Faces are numbered from 1, from left to right.
     """
-    places = [place for place in (source, target, out) if place is not None]
-    if engine == "ray" and (preview or pairs is not None):
-        raise click.UsageError("--engine ray goes with a folder of targets.")
-    crew, share, here = _shared_out(engine, workers, shard, device)
+    paths = [path for path in (source, target, out) if path is not None]
+    if engine == "ray" and preview:
+        raise click.UsageError("--engine ray goes with a folder of targets or --pairs.")
+    executor, share, here = _shared_out(engine, workers, shard, device)
     if pairs is not None:
-        if places or folder is None or who or preview or shard:
+        if paths or folder is None or preview:
             raise click.UsageError("With --pairs FILE.csv give -o DIR, and no pictures.")
-    elif folder is not None or len(places) != (2 if who else 3):
-        raise click.UsageError("Give SOURCE TARGET OUT; --who FILE=SOURCE, TARGET OUT; or --pairs FILE.csv, -o DIR.")
+    elif folder is not None or len(paths) != (2 if mappings else 3):
+        usage = "Give SOURCE TARGET OUT; --map REFERENCE=SOURCE, TARGET OUT; or --pairs FILE.csv, -o DIR."
+        raise click.UsageError(usage)
+    elif engine == "ray" and not paths[-2].is_dir():
+        raise click.UsageError("--engine ray goes with a folder of targets or --pairs.")
+    elif shard is not None and not paths[-2].is_dir():
+        raise UserError(f"--shard shares out a folder or --pairs, and {paths[-2]} is one target; leave it out")
     from fsframework.faces.paste import PasteOptions
-    from fsframework.faces.select import check_face
     from fsframework.inference.face_swapper import FaceSwapper
-    from fsframework.inference.jobs import check_places, swap_places
-    from fsframework.inference.pairs_csv import swap_pairs
+    from fsframework.inference.jobs import AssignmentFiles, SwapOptions, pairs_jobs, parse_mapping, target_jobs
+    from fsframework.inference.runner import run_jobs
     from fsframework.models.store import for_runtime
     from fsframework.provenance.options import ProvenanceOptions
 
     pasting = PasteOptions(mask, colour, blend, keep)
-    marking = ProvenanceOptions(not no_provenance, label, consent)
-    marking.check()  # before the networks are loaded, which takes seconds
-    check_face(face)
+    options = SwapOptions(ProvenanceOptions(not no_provenance, label, consent), preview)
+    files = tuple(parse_mapping(text) for text in mappings)
+    # Jobs are checked before the networks are loaded, which takes seconds.
     if pairs is not None and folder is not None:
-        converter = FaceSwapper(for_runtime(model, runtime), device, pasting, precision)
-        context.exit(1 if swap_pairs(converter, pairs, folder, face, marking) else 0)
-    *sources, at, to = places
-    check_places(at, to, [*sources, *who], preview, marking)
-    if shard is not None and not at.is_dir():
-        raise UserError(f"--shard shares out a folder, and {at} is none; leave it out")
-    if engine == "ray" and not at.is_dir():
-        raise click.UsageError("--engine ray goes with a folder of targets.")
-    converter = FaceSwapper(for_runtime(model, runtime), here, pasting, precision)
-    context.exit(1 if swap_places(converter, at, to, sources, face, who, preview, marking, share, crew) else 0)
+        jobs = pairs_jobs(pairs, folder, AssignmentFiles(face, None, files), options)
+    else:
+        *sources, at, to = paths
+        jobs = target_jobs(at, to, AssignmentFiles(face, sources[0] if sources else None, files), options)
+    face_swapper = FaceSwapper(for_runtime(model, runtime), here, pasting, precision)
+    context.exit(1 if run_jobs(face_swapper, jobs, share, executor) else 0)
 
 
 @click.command("extract")

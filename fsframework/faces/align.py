@@ -101,12 +101,19 @@ def _resample(image: np.ndarray, matrix: np.ndarray, size: tuple[int, int], bord
 
 
 def paste(frame: np.ndarray, crop: np.ndarray, matrix: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """The frame with a crop put back in its place.
+    """Return a copy of a frame with a crop put back in its place; parameters as of `paste_into`."""
+    result = frame.copy()
+    paste_into(result, crop, matrix, mask)
+    return result
+
+
+def paste_into(frame: np.ndarray, crop: np.ndarray, matrix: np.ndarray, mask: np.ndarray) -> None:
+    """Put a crop back in its place, writing only the rectangle of the frame that holds it.
 
     Parameters
     ----------
     frame:
-        (H, W, 3) uint8.
+        (H, W, 3) uint8, which is changed.
     crop:
         (S, S, 3) uint8.
     matrix:
@@ -116,20 +123,18 @@ def paste(frame: np.ndarray, crop: np.ndarray, matrix: np.ndarray, mask: np.ndar
     """
     height, width = frame.shape[:2]
     size = len(crop)
-    corners = transform(np.array([[0, 0], [size, 0], [0, size], [size, size]], dtype=np.float64), invert(matrix))
+    back = invert(matrix)
+    corners = transform(np.array([[0, 0], [size, 0], [0, size], [size, size]], dtype=np.float64), back)
     left, top = np.maximum(np.floor(corners.min(axis=0)), 0).astype(int)
     right, bottom = np.minimum(np.ceil(corners.max(axis=0)) + 1, [width, height]).astype(int)
     if right <= left or bottom <= top:
-        return frame.copy()
-    back = invert(matrix)
+        return
     back[:, 2] -= [left, top]
     region_size = (int(right - left), int(bottom - top))
     alpha = _resample(mask.astype(np.float32), back, region_size, cv2.BORDER_CONSTANT).clip(0, 1)[..., None]
     colour = _resample(crop, back, region_size, cv2.BORDER_REPLICATE).astype(np.float32)
-    result = frame.copy()
-    region = result[top:bottom, left:right]
+    region = frame[top:bottom, left:right]
     region[:] = np.rint(alpha * colour + (1 - alpha) * region).astype(np.uint8)
-    return result
 
 
 def soft_mask(size: int) -> np.ndarray:

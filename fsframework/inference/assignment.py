@@ -52,7 +52,7 @@ class FaceAssignment:
         likeness = self._likeness(converter.embed(frame, ordered))
         found = [(face, source) for face, row in zip(ordered, likeness, strict=True) if (source := self._source(row))]
         if not found:
-            raise UserError(f"{name}: shows none of the people of --who; use another picture of them")
+            raise UserError(f"{name}: shows none of the people of --map; use another picture of them")
         return found
 
     def of_tracks(self, tracks: list[Track], embeddings: dict[int, Tensor]) -> dict[int, SourceIdentity]:

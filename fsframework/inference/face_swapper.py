@@ -14,23 +14,21 @@ from fsframework.core.components import Detector
 from fsframework.core.errors import UserError
 from fsframework.core.swapper import Swapper
 from fsframework.core.types import AlignedFace, Face, FaceBatch, SwapBatch
-from fsframework.faces.align import align, paste, transform
+from fsframework.faces.align import align, paste_into, transform
 from fsframework.faces.paste import DEFAULT_PASTE, OCCLUSIONS, Compositor, PasteOptions
-from fsframework.faces.select import check_face, choose
-from fsframework.media.image_io import read_image, writable_format
+from fsframework.faces.select import choose
+from fsframework.media.image_io import read_image
 from fsframework.media.tensor import grey, is_grey, to_images, to_tensor
 from fsframework.models import store
 from fsframework.models.onnx_runtime import OnnxSwapper
 from fsframework.ops.allocator import retain_freed_memory
 from fsframework.ops.conv import cache_weights
 from fsframework.ops.precision import Precision, autocast, wants_bf16
-from fsframework.provenance.options import ProvenanceOptions, write_swap
+from fsframework.provenance.options import ProvenanceOptions
 from fsframework.provenance.record import ProvenanceRecord
-from fsframework.utils.files import check_place
 from fsframework.utils.weights import digest
 
 TOGETHER = 16  # faces of one picture that go through the networks at once
-DEFAULT_PROVENANCE = ProvenanceOptions()
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,13 +167,13 @@ class FaceSwapper:
             for place, (frame, wanted) in enumerate(zip(frames, swaps, strict=True))
             for face, source in wanted
         ]
-        made = list(frames)
+        made = [frame.copy() if wanted else frame for frame, wanted in zip(frames, swaps, strict=True)]
         for start in range(0, len(crops), TOGETHER):
             places, aligned, sources = zip(*crops[start : start + TOGETHER], strict=True)
             for place, (crop, image, mask) in zip(places, self._swap_crops(sources, aligned), strict=True):
                 # Networks that saw few grey faces tint them.
                 image = grey(image) if is_grey(crop.image) else image
-                made[place] = paste(made[place], image, crop.matrix, mask)
+                paste_into(made[place], image, crop.matrix, mask)
         return made
 
     def crops(
@@ -228,32 +226,3 @@ class FaceSwapper:
         return ProvenanceRecord(
             self.model, self.weights_sha256, self.recipe_sha256, marking.consent, pasting, precision
         )
-
-    def swap_file(
-        self,
-        source: Path | SourceIdentity,
-        target: Path,
-        out: Path,
-        face: str = "largest",
-        marking: ProvenanceOptions = DEFAULT_PROVENANCE,
-    ) -> None:
-        """Write the picture `target` with the face of `source` to `out`, marked, in one step or not at all.
-
-        Raises
-        ------
-        UserError
-            `out` is the source or the target, has an unknown suffix or lies in no folder; a picture cannot be read
-            or shows no such face; `out` cannot be written or signed.
-        """
-        check_face(face)
-        check_output(out, *([target] if isinstance(source, SourceIdentity) else [target, source]))
-        marking.check()
-        who = source if isinstance(source, SourceIdentity) else self.read_source(source)
-        image = self.swap_into(who, read_image(target), str(target), face)
-        write_swap(out, image, self.origin(marking), marking, target, [who.path] if who.path is not None else [])
-
-
-def check_output(out: Path, *inputs: Path) -> None:
-    """Raise UserError, before any work, if a picture cannot be written there or would replace an input."""
-    writable_format(out)
-    check_place(out, *inputs)

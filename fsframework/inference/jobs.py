@@ -1,163 +1,252 @@
-"""What `fsf swap` is asked for: a picture, a video or a folder, with one source or one for each person."""
+"""What `fsf swap` is to do: a job for each target, of a path, a folder or a CSV file of pairs.
 
-import socket
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
-from functools import partial
+Nothing here loads a network. What is wrong with an option, an output or a line is found before that takes its seconds.
+"""
+
+import csv
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 from fsframework.core.errors import UserError
-from fsframework.faces.select import largest
-from fsframework.inference.assignment import FaceAssignment, IdentityMapping
-from fsframework.inference.face_swapper import DEFAULT_PROVENANCE, FaceSwapper, check_output
-from fsframework.inference.folder import FolderSwapper, swap_folder, swap_one
-from fsframework.inference.video import check_video_output, preview
-from fsframework.media.image_io import read_image
-from fsframework.media.video_io import is_video
-from fsframework.ops.precision import Precision
+from fsframework.faces.select import check_face
+from fsframework.media.image_io import media_in, writable_format
+from fsframework.media.video_io import WRITTEN, is_video
 from fsframework.provenance.options import ProvenanceOptions
-from fsframework.utils.executors import SERIAL, Executor, RayExecutor
-from fsframework.utils.files import sha256_of
-from fsframework.utils.shards import WHOLE, JobShard
+from fsframework.utils.files import check_not_input, check_place
+
+COLUMNS = ("source", "target", "name")  # of a list of pairs
 
 
-def check_places(
-    target: Path,
-    out: Path,
-    inputs: Sequence[str | Path],
-    frames: int | None,
-    marking: ProvenanceOptions = DEFAULT_PROVENANCE,
-) -> None:
-    """Raise UserError, before networks are loaded, if the target or the result's place cannot be right."""
-    files = [Path(part) for each in inputs for part in (named(each) if isinstance(each, str) else [each])]
-    for file in files:
-        if not file.is_file():
-            raise UserError(f"{file}: cannot be read: there is no such file")
-    if frames is not None and not is_video(target):
-        raise UserError(f"{target}: --preview shows frames of a video, and this is none; leave it out")
-    if not target.is_dir():
-        if is_video(target) and frames is None:
-            check_video_output(out, marking, target, *files)
-        else:
-            check_output(out, target, *files)
+@dataclass(frozen=True)
+class AssignmentFiles:
+    """The files of a `FaceAssignment`: one source for the faces that `face` selects, or one per reference person.
+
+    Raises UserError if `face` selects nothing.
+    """
+
+    face: str = "largest"
+    source: Path | None = None
+    mappings: tuple[tuple[Path, Path], ...] = ()  # a picture of the person, and the source
+
+    def __post_init__(self) -> None:
+        check_face(self.face)
+
+    @property
+    def files(self) -> list[Path]:
+        """Return all files, the source or those of the mappings."""
+        return [file for pair in self.mappings for file in pair] if self.source is None else [self.source]
 
 
-def named(text: str) -> tuple[str, str]:
-    """The two files of a `--who FILE=SOURCE`. Raises UserError if it has another form."""
-    reference, equals, source = text.partition("=")
-    if not (reference and equals and source):
-        raise UserError(f"--who {text}: write FILE=SOURCE, a picture of the person and one of who takes the place")
-    return reference, source
+@dataclass(frozen=True)
+class SwapOptions:
+    """How results are marked, and how many frames of a video are shown in a picture instead of swapping all."""
+
+    provenance: ProvenanceOptions = field(default_factory=ProvenanceOptions)
+    preview: int | None = None
 
 
-def swap_places(
-    converter: FaceSwapper,
-    target: Path,
-    out: Path,
-    sources: Sequence[Path],
-    face: str,
-    people: Sequence[str],
-    frames: int | None = None,
-    marking: ProvenanceOptions = DEFAULT_PROVENANCE,
-    shard: JobShard = WHOLE,
-    engine: Executor = SERIAL,
-) -> int:
-    """Swap what `fsf swap` names.
+@dataclass(frozen=True)
+class SwapJob:
+    """One target and its result. It holds no tensors, so it is made without networks and travels to workers."""
+
+    target: Path
+    out: Path
+    assignment: AssignmentFiles
+    options: SwapOptions = field(default_factory=SwapOptions)
+
+    @property
+    def kind(self) -> Literal["image", "video", "preview"]:
+        """Return the kind of the result."""
+        if self.options.preview is not None:
+            return "preview"
+        return "video" if is_video(self.target) else "image"
+
+    def check(self) -> None:
+        """Raise UserError if the result cannot be written or marked under its name, or would replace an input."""
+        _check_suffix(self.out, self.kind == "video")
+        if self.kind == "video":
+            self.options.provenance.check(self.out)
+        check_not_input(self.out, self.target, *self.assignment.files)
+
+
+@dataclass(frozen=True)
+class JobList:
+    """Jobs by name, in the order of work; what is wrong stands in place of a job that cannot be run.
 
     Parameters
     ----------
-    converter:
-        Does the work.
-    target, out:
-        Picture, video or folder.
-    sources, face:
-        One source for the faces that a rule chooses; no source where there are people.
-    people:
-        "FILE=SOURCE" for each.
-    frames:
-        Show so many of a video's frames in a picture instead.
-    marking:
-        How results are marked.
-    shard:
-        Which of a folder's files to do.
-    engine:
-        Who does them. The workers of a cluster load the converter's model themselves, on the cluster's device.
+    items:
+        A name is the target's path in a folder, or the number of a line.
+    out:
+        The folder of results, where finished ones are recorded; None for a single target.
+    shared:
+        The assignment without which no job is run; None if each line of a list has its own.
+    table:
+        The CSV file; None for the other producers. A folder's results share their folder with nothing else.
+    """
 
-    Returns
-    -------
-    How many files failed.
+    items: Mapping[str, SwapJob | UserError]
+    out: Path | None = None
+    shared: AssignmentFiles | None = None
+    table: Path | None = None
+
+
+def _check_suffix(out: Path, video: bool) -> None:
+    """Raise UserError unless videos, or else pictures, are written under such a name."""
+    if not video:
+        writable_format(out)
+    elif out.suffix.lower() not in WRITTEN:
+        raise UserError(f"{out}: videos are written as {', '.join(WRITTEN)}; choose such a name")
+
+
+def _check_inputs(assignment: AssignmentFiles, options: SwapOptions) -> None:
+    """Raise UserError if nothing can be signed, or a file of the assignment is missing."""
+    options.provenance.check()
+    for file in assignment.files:
+        if file.is_dir():
+            raise UserError(f"{file}: is a folder; give a picture")
+        if not file.is_file():
+            raise UserError(f"{file}: cannot be read: there is no such file; check the path")
+
+
+def parse_mapping(text: str) -> tuple[Path, Path]:
+    """Return the two files of `--map REFERENCE=SOURCE`. Raises UserError if the text has another form."""
+    reference, equals, source = text.partition("=")
+    if not (reference and equals and source):
+        raise UserError(f"--map {text}: write REFERENCE=SOURCE, a picture of the person and one of the new face")
+    return Path(reference), Path(source)
+
+
+def target_jobs(target: Path, out: Path, assignment: AssignmentFiles, options: SwapOptions) -> JobList:
+    """Return the job of one picture or video, or the jobs of all of a folder, at any depth.
 
     Raises
     ------
     UserError
-        Something cannot be read or written, or shows no such face.
+        A source is missing, nothing can be signed, or the result cannot be written there. The folder holds no such
+        files, or `out` lies inside it.
     """
-    who = _who(converter, sources, face, people)
-    job = _job(converter, sources, face, people, marking)
-    if frames is not None:
-        preview(converter, who, target, out, frames, marking)
-    elif target.is_dir():
-        make = partial(FolderSwapper, converter, who, target, out, job, marking)
-        if isinstance(engine, RayExecutor):
-            if converter.loaded_from is None:
-                raise ValueError("a converter of parts cannot be made again by workers")
-            precision: Precision = "bf16" if converter.bf16 else "fp32"
-            load = partial(FaceSwapper, converter.loaded_from, engine.device, converter.paster.pasting, precision)
-            make = partial(_away, load, sources, face, people, marking, target, out, job)
-        return swap_folder(make, target, out, job, shard, engine)
-    else:
-        swap_one(converter, who, target, out, job, marking)
-    return 0
+    _check_inputs(assignment, options)
+    if options.preview is not None and not is_video(target):
+        raise UserError(f"{target}: --preview shows frames of a video, and this is none; leave it out")
+    if not target.is_dir():
+        job = SwapJob(target, out, assignment, options)
+        job.check()
+        check_place(out)
+        return JobList({str(target): job}, shared=assignment)
+    files = media_in(target)
+    if not files:
+        raise UserError(f"{target}: holds no pictures and no videos; choose another folder")
+    if out.resolve().is_relative_to(target.resolve()):
+        raise UserError(f"{out}: lies inside {target}, which is read; choose another folder")
+    jobs = {str(file.relative_to(target)): file for file in files}
+    items = {name: _checked(SwapJob(file, result_path(name, out), assignment, options)) for name, file in jobs.items()}
+    return JobList(items, out, assignment)
 
 
-def _who(converter: FaceSwapper, sources: Sequence[Path], face: str, people: Sequence[str]) -> FaceAssignment:
-    if sources:
-        return FaceAssignment(face, converter.read_source(sources[0]))
-    if not converter.swapper.identity.metric:
-        raise UserError("--who: this model's identity encoder does not compare faces; choose faces by --face")
-    threshold = converter.swapper.identity.required_match_threshold()
-    made = []
-    for text in people:
-        reference, source = map(Path, named(text))
-        made.append(IdentityMapping(_reference(converter, reference), converter.read_source(source), threshold))
-    return FaceAssignment(people=made)
+def result_path(name: str, out: Path) -> Path:
+    """Return the result of a folder's file: its name in `out`, with a suffix added if its own is not written."""
+    path = out / name
+    if is_video(path):
+        return path if path.suffix.lower() == ".mp4" else path.with_name(f"{path.name}.mp4")
+    try:
+        writable_format(path)
+    except UserError:
+        return path.with_name(f"{path.name}.png")
+    return path
 
 
-def _away(
-    load: Callable[[], FaceSwapper],
-    sources: Sequence[Path],
-    face: str,
-    people: Sequence[str],
-    marking: ProvenanceOptions,
-    folder: Path,
-    out: Path,
-    job: dict[str, Any],
-) -> FolderSwapper:
-    """What a worker in another process does. Raises UserError if it would do something else there."""
-    converter = load()
-    if _job(converter, sources, face, people, marking) != job:
-        here = socket.gethostname()
-        raise UserError(f"{folder}: the worker on {here} has another model or sources; use a shared file system")
-    return FolderSwapper(converter, _who(converter, sources, face, people), folder, out, job, marking)
+def _checked(job: SwapJob) -> SwapJob | UserError:
+    try:
+        job.check()
+    except UserError as error:
+        return error
+    return job
 
 
-def _reference(converter: FaceSwapper, file: Path) -> Any:
-    """The embedding (1, D) of the largest face of a picture."""
-    frame = read_image(file)
-    return converter.embed(frame, [largest(converter.find(frame, str(file)))])
+def pairs_jobs(table: Path, out: Path, assignment: AssignmentFiles, options: SwapOptions) -> JobList:
+    """Return a job for each line of a CSV file.
+
+    Parameters
+    ----------
+    table:
+        Has the columns `source`, `target` (paths, from the folder of the file) and `name`, the result's name in
+        `out`. A name without suffix gets .png, or .mp4 if the target is a video.
+    out:
+        The folder of results, which is made.
+    assignment:
+        The face that a line's source replaces, and the mappings of lines without one. The column `source` may be
+        missing if there are mappings.
+    options:
+        As of every job.
+
+    Raises
+    ------
+    UserError
+        The file cannot be read, lacks a column or holds no line, a picture of the mappings is missing, or nothing
+        can be signed.
+    """
+    _check_inputs(assignment, options)
+    required = COLUMNS[1:] if assignment.mappings else COLUMNS
+    rows = _read_rows(table, required)
+    folder = table.parent
+    inputs = [folder / path for _, row in rows for path in (row["source"], row["target"]) if path] + assignment.files
+    taken = {os.path.realpath(path): "is also an input" for path in inputs}
+    items: dict[str, SwapJob | UserError] = {}
+    for line, row in rows:
+        try:
+            if not all(row[column] for column in required):
+                raise UserError(f"{', '.join(required[:-1])} or {required[-1]} is empty; fill it in")
+            target = folder / row["target"]
+            own = AssignmentFiles(assignment.face, folder / row["source"]) if row["source"] else assignment
+            path = _path_inside(out, row["name"], is_video(target))
+            if reason := taken.get(os.path.realpath(path)):
+                raise UserError(f"{path}: {reason}; choose another name")
+            job = SwapJob(target, path, own, options)
+            job.check()
+            taken[os.path.realpath(path)] = "is made by an earlier line"
+            items[str(line)] = job
+        except UserError as error:
+            items[str(line)] = error
+    # Lines with one source follow each other, so that it is read once.
+    ordered = dict(sorted(items.items(), key=lambda item: _source_of(item[1])))
+    return JobList(ordered, out, assignment if assignment.mappings else None, table)
 
 
-def _job(
-    converter: FaceSwapper, sources: Sequence[Path], face: str, people: Sequence[str], marking: ProvenanceOptions
-) -> dict[str, Any]:
-    """What results depend on, besides their targets."""
-    return {
-        "swapper": converter.weights_sha256,
-        "marking": asdict(marking),
-        "pasting": [asdict(converter.paster.pasting), converter.paster.sha256()],
-        "bf16": converter.bf16,
-        "sources": [sha256_of(source) for source in sources],
-        "face": face,
-        "people": [[sha256_of(Path(file)) for file in named(text)] for text in people],
-    }
+def _source_of(item: SwapJob | UserError) -> str:
+    return str(item.assignment.source or "") if isinstance(item, SwapJob) else ""
+
+
+def _read_rows(table: Path, required: tuple[str, ...]) -> list[tuple[int, dict[str, str]]]:
+    """Return number and columns of each line. Raises UserError as `pairs_jobs` does."""
+    try:
+        text = table.read_text(encoding="utf-8-sig")
+        if "\0" in text:
+            raise UserError(f"{table}: is no text; give a CSV file")
+        reader = csv.DictReader(StringIO(text, newline=""), skipinitialspace=True)
+        missing = [column for column in required if column not in (reader.fieldnames or [])]
+        if missing:
+            raise UserError(f"{table}: line 1: no column {', '.join(missing)}; begin with {','.join(COLUMNS)}")
+        rows = [(reader.line_num, {column: row.get(column) or "" for column in COLUMNS}) for row in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        why = getattr(error, "strerror", None) or error
+        raise UserError(f"{table}: cannot be read: {why}; give a CSV file in UTF-8") from error
+    if not rows:
+        raise UserError(f"{table}: holds no lines; add lines like a.jpg,b.jpg,c.png")
+    return rows
+
+
+def _path_inside(out: Path, name: str, video: bool) -> Path:
+    """Return the path of a name in a folder. Raises UserError if it leads out of it or has another suffix."""
+    path = Path(name)
+    inside = path.name and not path.is_absolute() and ".." not in path.parts
+    # Resolved, because the folder may hold a link that leads elsewhere.
+    if not inside or not Path(os.path.realpath(out / path)).is_relative_to(os.path.realpath(out)):
+        raise UserError(f"{name!r}: this name does not stay inside the output folder; write a name like c.png")
+    path = path if path.suffix else path.with_suffix(".mp4" if video else ".png")
+    _check_suffix(path, video)
+    return out / path

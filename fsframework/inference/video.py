@@ -23,11 +23,11 @@ from fsframework.faces.detect_video import find_faces
 from fsframework.faces.select import area
 from fsframework.faces.track import CUT, Track, smooth, track
 from fsframework.inference.assignment import FaceAssignment
-from fsframework.inference.face_swapper import DEFAULT_PROVENANCE, FaceSwapper, SourceIdentity, check_output
-from fsframework.media.video_io import WRITTEN, Video, join, probe, read, write
+from fsframework.inference.face_swapper import FaceSwapper, SourceIdentity
+from fsframework.media.video_io import Video, join, probe, read, write
 from fsframework.provenance.options import ProvenanceOptions, attach_manifest, mark_frame, write_swap
 from fsframework.provenance.record import new_payload
-from fsframework.utils.files import check_place, replacing, write_text
+from fsframework.utils.files import replacing, write_text
 from fsframework.utils.prefetch import ahead
 from fsframework.utils.progress import progress
 
@@ -42,7 +42,7 @@ def swap_video(
     target: Path,
     out: Path,
     job: dict[str, Any],
-    marking: ProvenanceOptions = DEFAULT_PROVENANCE,
+    marking: ProvenanceOptions,
 ) -> None:
     """Write the video `target` with swapped faces to `out`, in one step or not at all.
 
@@ -66,7 +66,6 @@ def swap_video(
     UserError
         The video cannot be read, shows no such face, or the result cannot be written.
     """
-    check_video_output(out, marking, target)
     video = probe(target)
     folder = out.parent / f".{out.name}.parts"
     _open_folder(
@@ -90,14 +89,6 @@ def swap_video(
     size = (video.width, video.height)
     join(pieces, video, out, lambda place: attach_manifest(place, out, origin, marking, target, who.source_paths, size))
     shutil.rmtree(folder, ignore_errors=True)
-
-
-def check_video_output(out: Path, marking: ProvenanceOptions, *inputs: Path) -> None:
-    """Raise UserError, before any work, if a video cannot be written there or would replace an input."""
-    if out.suffix.lower() not in WRITTEN:
-        raise UserError(f"{out}: videos are written as {', '.join(WRITTEN)}; choose such a name")
-    marking.check(out)
-    check_place(out, *inputs)
 
 
 def _open_folder(folder: Path, job: dict[str, Any]) -> None:
@@ -242,13 +233,12 @@ def preview(
     target: Path,
     out: Path,
     count: int,
-    marking: ProvenanceOptions = DEFAULT_PROVENANCE,
+    marking: ProvenanceOptions,
 ) -> None:
     """Write a picture of evenly spaced frames of a video, above each other: as they are, and swapped.
 
     Faces are looked for in these frames alone. Errors as of `swap_video`.
     """
-    check_output(out, target)
     video = probe(target)
     places = np.linspace(0, len(video.times) - 1, count).round().astype(int)
     rows = []

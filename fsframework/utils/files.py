@@ -143,11 +143,16 @@ def package_file(distribution: str, ending: str) -> Path:
     return Path(str(found[0].locate()))
 
 
-def check_place(out: Path, *inputs: Path) -> None:
-    """Raise UserError if a file would replace an input, or lie in no folder."""
+def check_not_input(out: Path, *inputs: Path) -> None:
+    """Raise UserError if a file would replace an input."""
     for path in inputs:
         if _same_file(out, path):
             raise UserError(f"{out}: is also an input, which is never overwritten; choose another name")
+
+
+def check_place(out: Path, *inputs: Path) -> None:
+    """Raise UserError if a file would replace an input, or lie in no folder."""
+    check_not_input(out, *inputs)
     if not out.parent.is_dir():
         raise UserError(f"{out}: there is no folder {out.parent}; make it, or choose another")
 

@@ -3,7 +3,7 @@
 import base64
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 
@@ -12,16 +12,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fsframework.core.errors import UserError
 from fsframework.core.part import part
 from fsframework.core.types import Face, FaceBatch
 from fsframework.faces.align import align
 from fsframework.faces.select import choose, largest
+from fsframework.inference.assignment import FaceAssignment
 from fsframework.inference.face_swapper import FaceSwapper, SourceIdentity
+from fsframework.inference.image import SwappedImage, swap_image
 from fsframework.media.image_io import read_image, usual_suffix, write_image
 from fsframework.media.tensor import to_tensor
-from fsframework.provenance.options import ProvenanceOptions, mark_frame, write_swap
-from fsframework.provenance.record import ProvenanceRecord
+from fsframework.provenance.options import ProvenanceOptions, mark_frame
 from fsframework.provenance.verify import MEANINGS, verify
 from fsframework.web.serve.queue import Limits
 from fsframework.web.serve.schemas import Details, FoundFace, FoundFaces, Info, SwappedFace, SwapRequest, Verification
@@ -34,14 +34,12 @@ Swap = tuple[Face, SourceIdentity]
 
 @dataclass(frozen=True, eq=False)
 class Made:
-    """A swap: the marked file, and what it was made of."""
+    """A marked file, and what it was made of."""
 
     file: Path
-    origin: ProvenanceRecord
+    swapped: SwappedImage
     marking: ProvenanceOptions
-    source_frame: np.ndarray  # (H, W, 3) uint8, as the others
-    target_frame: np.ndarray
-    result: np.ndarray  # before it was marked
+    source_frame: np.ndarray  # (H, W, 3) uint8
     numbered: Sequence[tuple[int, Swap]]  # from left to right
     seconds: float
 
@@ -109,31 +107,29 @@ class Work:
         marking = ProvenanceOptions(label=wanted.label, consent=wanted.consent)
         source_frame, target_frame = self._read(folder / "source"), self._read(folder / "target")
         source = self.converter.source(source_frame, "source", wanted.source_face)
-        faces = _from_left(self.converter.find(target_frame, "target"))
-        chosen = choose(faces, wanted.face, "target")
-        if len(chosen) > self.limits.faces:
-            raise UserError(f"target: shows {len(chosen)} faces, more than {self.limits.faces}; choose one of them")
-        result = self.converter.swap_faces(target_frame, [(face, source) for face in chosen])
-        origin = self.converter.origin(marking)
+        source_file, target_file = _named(folder / "source"), _named(folder / "target")
+        assignment = FaceAssignment(wanted.face, replace(source, path=source_file))
         out = folder / f"swap{SUFFIXES[wanted.format]}"
-        write_swap(out, result, origin, marking, _named(folder / "target"), [_named(folder / "source")])
-        numbered = [(number, (face, source)) for number, face in enumerate(faces, start=1) if face in chosen]
-        seconds = time.monotonic() - began
-        return Made(out, origin, marking, source_frame, target_frame, result, numbered, seconds)
+        max_faces = self.limits.faces
+        swapped = swap_image(self.converter, assignment, target_file, out, marking, target_frame, "target", max_faces)
+        from_left = _from_left(swapped.faces)
+        numbered = sorted(((from_left.index(swap[0]) + 1, swap) for swap in swapped.swaps), key=lambda each: each[0])
+        return Made(out, swapped, marking, source_frame, numbered, time.monotonic() - began)
 
     def details(self, folder: Path, wanted: SwapRequest) -> Details:
         """The same, with what was seen on the way."""
         made = self.swap(folder, wanted)
-        height, width = made.result.shape[:2]
+        swapped = made.swapped
+        height, width = swapped.image.shape[:2]
         shown = made.numbered[:SHOWN]
         swaps = [swap for _, swap in shown]
         faces = [face for face, _ in swaps]
         source_face = choose(self.converter.find(made.source_frame, "source"), wanted.source_face, "source")[0]
-        before, after = self._crops(made.target_frame, faces), self._crops(made.result, faces)
+        before, after = self._crops(swapped.frame, faces), self._crops(swapped.image, faces)
         z_source = swaps[0][1].z_id
-        z_after, z_before = (self.converter.embed(frame, faces) for frame in (made.result, made.target_frame))
+        z_after, z_before = (self.converter.embed(frame, faces) for frame in (swapped.image, swapped.frame))
         poses = self._pose_distances(before, after)
-        pasted = self.converter.crops(made.target_frame, swaps)
+        pasted = self.converter.crops(swapped.frame, swaps)
         return Details(
             result=_encoded(made.file),
             type=f"image/{wanted.format}",
@@ -150,7 +146,7 @@ class Work:
                     cosine_to_target=_cosine(z_after[place], z_before[place]),
                     pose_degrees=poses[place],
                     target=_png(folder, before[place]),
-                    swap=_png(folder, mark_frame(after[place], made.marking, made.origin.watermark), synthetic=True),
+                    swap=_png(folder, mark_frame(after[place], made.marking, swapped.record.watermark), synthetic=True),
                     mask=_png(folder, _grey(pasted[place][2])),
                     matrix=[(float(a), float(b), float(c)) for a, b, c in pasted[place][0].matrix],
                 )

@@ -1,0 +1,241 @@
+"""Run swap jobs: one target, or many in this process or on Ray; one that fails does not stop the rest.
+
+Results of a list appear whole or not at all, and a marker beside each records what it was made of: target, sources,
+model and options. A job that was killed goes on where it was, since results whose markers are still right are not
+made again. To compare them, targets and sources are read and hashed again.
+"""
+
+import hashlib
+import json
+import socket
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+import click
+
+from fsframework.core.errors import UserError
+from fsframework.faces.select import largest
+from fsframework.inference.assignment import FaceAssignment, IdentityMapping
+from fsframework.inference.face_swapper import FaceSwapper
+from fsframework.inference.image import swap_image
+from fsframework.inference.jobs import AssignmentFiles, JobList, SwapJob, SwapOptions
+from fsframework.inference.video import preview, swap_video
+from fsframework.media.image_io import read_image
+from fsframework.ops.precision import Precision
+from fsframework.utils.executors import SERIAL, Executor, RayExecutor, Worker
+from fsframework.utils.files import sha256_of, write_text
+from fsframework.utils.progress import progress
+from fsframework.utils.shards import WHOLE, JobShard
+
+NOTE = ".fsf-swap.json"  # in the folder of a folder's results: what they depend on
+DONE = ".fsf-done"  # in a folder of results: a marker for each
+THERE = "there"  # the worker's answer for a result that was made before
+CACHED = 16  # assignments that a worker holds
+
+
+class JobWorker:
+    """Runs the jobs of a list by their names, each once, however many processes share the list.
+
+    Raises UserError if the list's shared assignment cannot be read.
+    """
+
+    def __init__(self, face_swapper: FaceSwapper, jobs: JobList) -> None:
+        self.face_swapper = face_swapper
+        self.jobs = jobs
+        self.assignment = lru_cache(CACHED)(self._assignment)
+        self.facts = lru_cache(CACHED)(self._facts)
+        self.swapper_facts = {
+            "swapper": face_swapper.weights_sha256,
+            "pasting": [asdict(face_swapper.paster.pasting), face_swapper.paster.sha256()],
+            "bf16": face_swapper.bf16,
+        }
+        if jobs.shared is not None:
+            self.assignment(jobs.shared)
+
+    def __call__(self, name: str) -> str:
+        """Run a job unless its result is there; return `THERE` if it is. Raises UserError if the job fails."""
+        job, out = self.jobs.items[name], self.jobs.out
+        if isinstance(job, UserError):
+            raise job
+        if out is None:
+            self._swap(job)
+            return ""
+        marker = marker_path(job.out, out)
+        content = self._digest(job)
+        try:
+            if job.out.is_file() and marker.is_file() and marker.read_text(encoding="utf-8").strip() == content:
+                return THERE
+            for path in (job.out, marker):
+                path.parent.mkdir(parents=True, exist_ok=True)
+            self._swap(job)
+        except OSError as error:
+            raise UserError(f"{job.out}: cannot be written: {error.strerror or error}") from error
+        write_text(marker, f"{content}\n")
+        return ""
+
+    def shared_facts(self) -> dict[str, Any]:
+        """Return what all results depend on; workers in other processes must find the same."""
+        job = next((item for item in self.jobs.items.values() if isinstance(item, SwapJob)), None)
+        if job is None or self.jobs.shared is None:
+            return self.swapper_facts
+        return self.facts(self.jobs.shared, job.options)
+
+    def _swap(self, job: SwapJob) -> None:
+        swapper, assignment, options = self.face_swapper, self.assignment(job.assignment), job.options
+        if options.preview is not None:
+            preview(swapper, assignment, job.target, job.out, options.preview, options.provenance)
+        elif job.kind == "video":
+            facts = self.facts(job.assignment, options)
+            swap_video(swapper, assignment, job.target, job.out, facts, options.provenance)
+        else:
+            swap_image(swapper, assignment, job.target, job.out, options.provenance)
+
+    def _assignment(self, files: AssignmentFiles) -> FaceAssignment:
+        swapper = self.face_swapper
+        if files.source is not None:
+            return FaceAssignment(files.face, swapper.read_source(files.source))
+        identity = swapper.swapper.identity
+        if not identity.metric:
+            raise UserError("--map: this model's identity encoder does not compare faces; choose faces by --face")
+        threshold = identity.required_match_threshold()
+        people = []
+        for reference, source in files.mappings:
+            frame = read_image(reference)
+            z_id = swapper.embed(frame, [largest(swapper.find(frame, str(reference)))])
+            people.append(IdentityMapping(z_id, swapper.read_source(source), threshold))
+        return FaceAssignment(people=people)
+
+    def _facts(self, files: AssignmentFiles, options: SwapOptions) -> dict[str, Any]:
+        """Return what a result depends on, besides its target."""
+        return {
+            **self.swapper_facts,
+            "marking": asdict(options.provenance),
+            "sources": [] if files.source is None else [_content(files.source)],
+            "face": files.face,
+            "people": [[_content(file) for file in pair] for pair in files.mappings if files.source is None],
+        }
+
+    def _digest(self, job: SwapJob) -> str:
+        """Return the SHA-256 of what a result depends on, the target's content included."""
+        facts = {**self.facts(job.assignment, job.options), "target": _content(job.target)}
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def _content(file: Path) -> str:
+    try:
+        return sha256_of(file)
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read: {error.strerror or error}; check the path") from error
+
+
+def run_jobs(face_swapper: FaceSwapper, jobs: JobList, shard: JobShard = WHOLE, executor: Executor = SERIAL) -> int:
+    """Run the jobs of a list; return how many of them failed.
+
+    Parameters
+    ----------
+    face_swapper:
+        Networks. Workers of a cluster load its model themselves, on the cluster's device.
+    jobs, shard:
+        Jobs, and which of them to run. Other processes may run the others at the same time, into the same folder.
+    executor:
+        Runs the jobs of a list.
+
+    Raises
+    ------
+    UserError
+        The only job fails, the shared assignment cannot be read, or the folder of results cannot be used. Other jobs
+        that fail are printed on standard error, at the end.
+    """
+    worker = JobWorker(face_swapper, jobs)
+    facts = worker.shared_facts()
+    if not isinstance(executor, RayExecutor):
+        return execute(lambda: worker, jobs, facts, shard, executor)
+    if face_swapper.loaded_from is None:
+        raise ValueError("a face swapper of parts cannot be made again by workers")
+    precision: Precision = "bf16" if face_swapper.bf16 else "fp32"
+    load = partial(FaceSwapper, face_swapper.loaded_from, executor.device, face_swapper.paster.pasting, precision)
+    return execute(partial(_remote_worker, load, jobs, facts), jobs, facts, shard, executor)
+
+
+def _remote_worker(load: Callable[[], FaceSwapper], jobs: JobList, facts: dict[str, Any]) -> JobWorker:
+    """Return the worker of another process. Raises UserError if its results would be others."""
+    worker = JobWorker(load(), jobs)
+    if worker.shared_facts() != facts:
+        here = socket.gethostname()
+        raise UserError(f"{jobs.out}: the worker on {here} has another model or sources; use a shared file system")
+    return worker
+
+
+def execute(
+    make: Callable[[], Worker],
+    jobs: JobList,
+    facts: dict[str, Any],
+    shard: JobShard = WHOLE,
+    executor: Executor = SERIAL,
+) -> int:
+    """Run the jobs of a list by what `make` returns, a `JobWorker`; return and raise as `run_jobs` does.
+
+    `facts` are those that all results depend on.
+    """
+    out = jobs.out
+    if out is None:
+        for _, result in executor.run(make, list(jobs.items)):
+            if isinstance(result, UserError):
+                raise result
+        return 0
+    if jobs.table is None:
+        _open_folder(out, facts)
+    names = shard.of(list(jobs.items))
+    marked = {name for name in names if _is_marked(jobs.items[name], out)}
+    problems: dict[str, UserError] = {}
+    done = 0
+    with progress("swapping", len(names), "files") as ticker:
+        for name, result in executor.run(make, names):
+            if isinstance(result, UserError):
+                problems[name] = result
+            elif result == THERE and name in marked:  # and not by a worker that was killed meanwhile
+                done += 1
+            ticker.advance()
+    for name in sorted(problems, key=str if jobs.table is None else int):
+        place = "" if jobs.table is None else f"{jobs.table}: line {name}: "
+        click.echo(f"{place}{problems[name]}", err=True)
+    before = f", {done} of them before" if done else ""
+    click.echo(f"{len(names) - len(problems)} of {len(names)} files are in {out}{before}")
+    return len(problems)
+
+
+def marker_path(result: Path, out: Path) -> Path:
+    """Return the file that records what a result in `out` was made of."""
+    path = out / DONE / result.relative_to(out)
+    return path.with_name(f"{path.name}.sha256")
+
+
+def _is_marked(job: SwapJob | UserError, out: Path) -> bool:
+    """Return whether there is a marker of a job's result."""
+    try:
+        return isinstance(job, SwapJob) and marker_path(job.out, out).is_file()
+    except OSError:  # such as a name that is too long
+        return False
+
+
+def _is_note(file: Path) -> bool:
+    """Return whether a file is a note, or one that another process writes just now."""
+    return file.name == NOTE or file.name.startswith(f".{NOTE}.")
+
+
+def _open_folder(out: Path, facts: dict[str, Any]) -> None:
+    """Make the folder of a folder's results, or go on in it. Raises UserError if it holds anything else."""
+    text = json.dumps(facts, indent=2, sort_keys=True) + "\n"
+    note = out / NOTE
+    try:
+        if note.is_file() and note.read_text(encoding="utf-8") == text:
+            return
+        if out.exists() and (not out.is_dir() or any(not _is_note(file) for file in out.iterdir())):
+            raise UserError(f"{out}: holds something else, or results of another job; choose another folder")
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{out}: cannot be used: {error.strerror or error}; choose another folder") from error
+    write_text(note, text)
