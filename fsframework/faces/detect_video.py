@@ -1,8 +1,8 @@
 """Detect faces in the frames of a video: in some whole frames, and between them only near known faces.
 
 Searching a whole frame at all scales dominates the run time. Only every `EVERY`th frame is searched whole. In the
-frames between, the detector searches small windows around the faces of the two nearest such frames, resized to one
-size, so that they form a batch. Where a window contains no face, the whole frame is searched.
+frames between, the detector searches small windows around the faces of the two nearest such frames. Windows are resized
+to one size and form a batch. Where a window contains no face, the whole frame is searched.
 """
 
 from collections.abc import Callable, Iterable, Iterator

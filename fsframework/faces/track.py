@@ -104,8 +104,8 @@ def smooth(one: Track, rate: float) -> Track:
 
     A parabola is fitted to each coordinate in a short window around each frame (Savitzky and Golay, Analytical
     Chemistry 1964), which preserves steady motion. Smoother curves replace it where they agree with it up to the
-    detector's noise: a parabola in a long window, and the mean there, which is right for a face at rest. At the ends of
-    a track windows are cut off, not moved.
+    detector's noise. These are a parabola in a long window, and the mean there, which is right for a face at rest. At
+    the ends of a track windows are cut off, not moved.
     """
     values = np.concatenate([one.boxes, one.landmarks.reshape(len(one.boxes), -1)], axis=1)
     smoothed = short = _fitted(values, SHORT * rate, 2)

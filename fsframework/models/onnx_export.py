@@ -3,8 +3,8 @@
 Inputs: `source` and `target`, aligned crops (B, 3, S, S), float32, RGB, in [-1, 1], for any B. Outputs: `swap`, as the
 inputs; `z_id`, the sources' embeddings (B, D); and `mask` (B, 1, S, S) in 0..1, the share of the swap in each pixel,
 if the generator returns one and no refiner follows. Metadata: `name`, `size`, `recipe` (YAML with every default),
-`sha256` (of the networks' tensors, see `fsframework.utils.weights.digest`), `digital_source_type` (the IPTC term for
-images made with the model).
+`sha256` (of the networks' tensors, see `fsframework.utils.weights.digest`), and `digital_source_type` (the IPTC term
+for images made with the model).
 
 One file has both inputs, instead of an encoder and a generator in two files. It cannot be separated, two images in and
 one out need no explanation, and refiners such as HEAR-Net need the encoder anyway. To swap many targets with one
@@ -61,9 +61,8 @@ def write(recipe: Recipe, swapper: Swapper, out: Path) -> Checked:
     Raises
     ------
     UserError
-        A part does not consist of torch operations only, ONNX's packages are missing, the file would differ from torch
-        by
-        more than `TOLERANCE`, or cannot be written. An existing file then stays unchanged.
+        A part does not consist of torch operations only, or ONNX's packages are missing. The file would differ from
+        torch by more than `TOLERANCE`, or cannot be written. An existing file then stays unchanged.
     """
     _check_parts(recipe, swapper)
     with replacing(out) as temporary:

@@ -158,9 +158,8 @@ def export(where: str | Path, out: Path, sets: Sequence[str] = ()) -> Checked | 
     Raises
     ------
     UserError
-        There is no such method, no stage is finished, an override is wrong, the method cannot be exported to ONNX, or
-        the
-        file cannot be written.
+        There is no such method, no stage is finished, or an override is wrong. The method cannot be exported to ONNX,
+        or the file cannot be written.
     """
     if out.suffix not in (".safetensors", SUFFIX):
         raise UserError(f"{out}: models end in .safetensors or {SUFFIX}; choose another name")

@@ -3,7 +3,7 @@
 torch's forward convolution on CPUs is near the limit of a direct one. Its weight gradient is up to 12 times slower,
 and on maps of few pixels it reads the weights too often. Here 3x3 convolutions use Winograd's algorithm
 (`fsframework.ops.winograd`), in float32 even for bfloat16 maps. Convolutions on few pixels are one matrix product of
-all patches (`fsframework.ops.im2col`); weights in channels-last order are its other matrix without a copy.
+all patches (`fsframework.ops.im2col`). Weights in channels-last order are its other matrix without a copy.
 benchmarks/README.md lists the speedup of each method.
 """
 

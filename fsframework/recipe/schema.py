@@ -188,8 +188,8 @@ class Evaluation(Keys):
         default=None, description="The faces; null: the recipe's `data`."
     )
     pairs: str | Annotated[int, Field(ge=1)] = Field(
-        description="Pairs of sources and targets: the name of a list in benchmarks/pairs, a CSV file with the columns "
-        "source and target, a number of pairs to sample from the seed, or `data` for the data set's own pairs."
+        description="Pairs of sources and targets: a list in benchmarks/pairs, a CSV file (columns source and target), "
+        "a number of pairs to sample, or `data` for the data set's own pairs."
     )
     benchmarks: list[Annotated[Part, use("benchmarks")]] = Field(min_length=1, description="Benchmarks to run.")
     batch_size: int = Field(default=32, ge=1, description="Pairs per batch.")
