@@ -171,9 +171,9 @@ def test_limit_is_what_it_says(
     Image.new("RGB", (13, 1)).save(tmp_path / "not.png")
     assert read_image(tmp_path / "fits.png").shape == (3, 4, 3)
     check_message(refusal(tmp_path / "not.png"))
-    assert read_image(tmp_path / "not.png", most=13).shape == (1, 13, 3)
+    assert read_image(tmp_path / "not.png", max_pixels=13).shape == (1, 13, 3)
     with expect_error("fits.png"):
-        read_image(tmp_path / "fits.png", most=11)
+        read_image(tmp_path / "fits.png", max_pixels=11)
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000", "AVIF"])

@@ -212,4 +212,4 @@ def test_the_compiler_is_told_the_truth(layers: int) -> None:
     tests = ("test_schema", "test_autograd_registration", "test_faketensor")
     torch.library.opcheck(aad_triton._forward, inputs, test_utils=tests)
     torch.library.opcheck(upsample.upsample2x, (inputs[0],), test_utils=tests)
-    torch.library.opcheck(instance_norm._normalised, (inputs[0], EPSILON), test_utils=tests)
+    torch.library.opcheck(instance_norm._instance_norm, (inputs[0], EPSILON), test_utils=tests)

@@ -1,1 +1,1 @@
-"""Align, detect in videos, track, select, mask, match colours, paste."""
+"""Align, detect in videos, track, select, mask, match colours and paste faces."""

@@ -1,9 +1,9 @@
-"""What lies in front of a face, told without a segmentation network: what a generator of faces cannot paint.
+"""Mask occlusions in front of a face, without a segmentation network, by a generator's reconstruction error.
 
-FaceShifter's heuristic error (arXiv:1912.13457, equation 9) is the target less what the generator makes of the target
-with the target's own identity. HEAR-Net learns from it; here it is taken as it is: where it is large, over a region
-that is large or that reaches out of the face, the target's pixels stay. Mouths, glasses and beards are hard to paint,
-too; asking for such a region leaves most of them alone.
+FaceShifter's heuristic error (arXiv:1912.13457, equation 9) is the target less its reconstruction: the generator's
+output for the target with the target's own identity. HEAR-Net learns from this error; here it is thresholded. The
+target's pixels are kept where the error is large, in regions that are large or that extend beyond the face. Mouths,
+glasses and beards are hard to generate, too; the condition on the region excludes most of them.
 """
 
 import cv2
@@ -11,32 +11,32 @@ import numpy as np
 
 ERROR = 20.0  # grey levels, mean of the channels, blurred by BLUR
 BLUR = 0.02  # standard deviation, in units of the crop's side
-SMALLEST, LARGE = 0.003, 0.02  # of the crop's area: what is less is noise, and what is more counts even inside the face
+SMALLEST, LARGE = 0.003, 0.02  # of the crop's area: smaller regions are noise, larger ones count even inside the face
 SOFT = 0.015  # standard deviation of the edge's blur, in units of the crop's side
-OUTSIDE = 0.1  # of the face's mask, below which a pixel lies outside of the face
+OUTSIDE = 0.1  # value of the face's mask below which a pixel is outside of the face
 
 
-def occlusion_mask(target: np.ndarray, itself: np.ndarray, face: np.ndarray) -> np.ndarray:
-    """How much of the target to keep, (S, S) float32 in 0..1.
+def occlusion_mask(target: np.ndarray, reconstruction: np.ndarray, face: np.ndarray) -> np.ndarray:
+    """Return how much of the target to keep, (S, S) float32 in 0..1.
 
     Parameters
     ----------
     target:
         The target's crop, (S, S, 3) uint8.
-    itself:
-        What the generator makes of it with its own identity, (S, S, 3) uint8.
+    reconstruction:
+        The generator's output for the target with its own identity, (S, S, 3) uint8.
     face:
         (S, S) 0..1, the face's mask, such as the hull of its landmarks.
     """
     size = len(target)
-    error = np.abs(target.astype(np.float32) - itself).mean(axis=2)
+    error = np.abs(target.astype(np.float32) - reconstruction).mean(axis=2)
     large = (cv2.GaussianBlur(error, (0, 0), BLUR * size) > ERROR).astype(np.uint8)
     count, regions, table, _ = cv2.connectedComponentsWithStats(large)
-    kept = np.zeros_like(error)
+    mask = np.zeros_like(error)
     for number in range(1, count):
         region = regions == number
-        share = table[number, cv2.CC_STAT_AREA] / size**2
-        if share > LARGE or (share > SMALLEST and (face[region] < OUTSIDE).any()):
-            kept[region] = 1
-    wider = cv2.dilate(kept, np.ones((3, 3), np.uint8))
+        area = table[number, cv2.CC_STAT_AREA] / size**2
+        if area > LARGE or (area > SMALLEST and (face[region] < OUTSIDE).any()):
+            mask[region] = 1
+    wider = cv2.dilate(mask, np.ones((3, 3), np.uint8))
     return np.asarray(cv2.GaussianBlur(wider, (0, 0), SOFT * size), dtype=np.float32).clip(0, 1)

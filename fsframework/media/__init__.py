@@ -1,1 +1,1 @@
-"""Images and videos in and out, conversion to tensors and back, drawing."""
+"""Read and write images and videos, convert them to tensors and back, and draw grids and labels."""

@@ -1,38 +1,41 @@
-"""Pictures in a grid with names above its columns."""
+"""Draw grids of images with column headings, and labels on images."""
 
 from collections.abc import Mapping, Sequence
 
 import cv2
 import numpy as np
 
-SIDE = 128  # pixels of a picture
-HEAD = 22  # pixels of the line of names
+SIDE = 128  # of an image in the grid, in pixels
+HEADING = 22  # height of the headings, in pixels
 
 
 def grid(pictures: Mapping[str, Sequence[np.ndarray]]) -> np.ndarray:
-    """Pictures (S, S, 3) uint8 by the name of their column, which stands above it; a row for each pair."""
+    """Arrange images (S, S, 3) uint8 in a grid; return it, (H, W, 3) uint8.
+
+    `pictures` maps each column's heading to its images, one per row.
+    """
     columns = []
     for name, images in pictures.items():
-        head = np.full((HEAD, SIDE + 4, 3), 255, np.uint8)
+        heading = np.full((HEADING, SIDE + 4, 3), 255, np.uint8)
         scale = min(0.45, 0.45 * (SIDE / cv2.getTextSize(name, cv2.FONT_HERSHEY_SIMPLEX, 0.45, 1)[0][0]))
-        cv2.putText(head, name, (2, HEAD - 7), cv2.FONT_HERSHEY_SIMPLEX, scale, (0, 0, 0), 1, cv2.LINE_AA)
+        cv2.putText(heading, name, (2, HEADING - 7), cv2.FONT_HERSHEY_SIMPLEX, scale, (0, 0, 0), 1, cv2.LINE_AA)
         large = [cv2.resize(image, (SIDE, SIDE), interpolation=cv2.INTER_CUBIC) for image in images]
         padded = [np.pad(image, ((2, 2), (2, 2), (0, 0)), constant_values=255) for image in large]
-        columns.append(np.vstack([head, *padded]))
+        columns.append(np.vstack([heading, *padded]))
     return np.hstack(columns)
 
 
 WORD = "synthetic"
-SHARE = 0.04  # height of the letters, of the picture's shorter side
-SMALLEST = 11.0  # pixels of that
-_FONT, _THIN = cv2.FONT_HERSHEY_SIMPLEX, 0.1  # lines of a tenth of the letters' height
+SHARE = 0.04  # height of the letters, in units of the image's shorter side
+SMALLEST = 11.0  # smallest height, in pixels
+_FONT, _THIN = cv2.FONT_HERSHEY_SIMPLEX, 0.1  # thickness of the strokes, in units of the letters' height
 
 
 def draw_label(image: np.ndarray, word: str = WORD) -> np.ndarray:
-    """A picture (H, W, 3) uint8 with a word, white on a dark plate, in the lower left corner.
+    """Return a copy of an image (H, W, 3) uint8 with a word in the lower left corner, white on a dark plate.
 
-    The letters' height is SHARE of the shorter side, and SMALLEST pixels at least; in a picture too narrow for that
-    the word takes the whole width.
+    The letters' height is SHARE of the shorter side, and at least SMALLEST pixels. In a narrower image the word takes
+    the whole width.
     """
     height, width = image.shape[:2]
     letters = max(SMALLEST, SHARE * min(height, width))
@@ -49,6 +52,6 @@ def draw_label(image: np.ndarray, word: str = WORD) -> np.ndarray:
 
 
 def _size(word: str, scale: float) -> tuple[int, int]:
-    """Width and height of a word in pixels; what reaches below the line counts."""
-    (width, height), below = cv2.getTextSize(word, _FONT, scale, 1)
-    return width, height + below // 2
+    """Return the width and height of a word in pixels, including half of the descenders."""
+    (width, height), baseline = cv2.getTextSize(word, _FONT, scale, 1)
+    return width, height + baseline // 2

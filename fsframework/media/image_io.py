@@ -1,8 +1,7 @@
-"""Reading and writing image files, and the step between numpy images and torch images.
+"""Read and write image files as numpy arrays.
 
-Only this module opens image files, always with Pillow, and only this module knows that networks see [-1, 1].
-Written images say that they are synthetic: their XMP carries the IPTC property Digital Source Type (IPTC Photo
-Metadata Standard 2023.1, section "Digital Source Type").
+This module alone opens image files, always with Pillow. Written images are marked as synthetic: their XMP carries the
+IPTC property Digital Source Type (IPTC Photo Metadata Standard 2023.1, section "Digital Source Type").
 """
 
 import warnings
@@ -17,9 +16,9 @@ from fsframework.core.errors import UserError
 from fsframework.media.video_io import is_video
 from fsframework.utils.files import replacing
 
-MAX_PIXELS = 100_000_000  # of one picture; more is refused before it is decoded
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000", "AVIF")  # none that starts a program
-SUFFIXES = frozenset(  # of files worth trying to read, lower case
+MAX_PIXELS = 100_000_000  # of one image; larger ones are rejected before decoding
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000", "AVIF")  # none runs an external program
+SUFFIXES = frozenset(  # of files to try, lower case
     [".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".pgm", ".ppm", ".pnm", ".jp2", ".avif"]
 )
 WRITABLE = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP"}
@@ -32,7 +31,7 @@ XMP = (
     f' Iptc4xmpExt:DigitalSourceType="{SOURCE_TYPE}"/></rdf:RDF></x:xmpmeta><?xpacket end="w"?>'
 )
 
-_TURNS = {  # EXIF orientation -> what shows the picture upright
+_TURNS = {  # EXIF orientation -> the transform to upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -45,69 +44,77 @@ _ORIENTATION = 0x0112  # the EXIF tag
 
 
 def media_in(folder: Path) -> list[Path]:
-    """The pictures and videos in a folder, by their names, at any depth, in order; hidden ones are left out."""
+    """Return the paths of images and videos in a folder, at any depth, sorted; hidden files are left out.
+
+    Files are recognised by their suffixes.
+    """
     files = (file for file in sorted(folder.rglob("*")) if file.is_file() and not file.name.startswith("."))
     return [file for file in files if file.suffix.lower() in SUFFIXES or is_video(file)]
 
 
-def read_image(path_or_file: str | Path | IO[bytes], name: str | None = None, most: int | None = None) -> np.ndarray:
-    """One picture, upright, (H, W, 3) uint8 RGB.
+def read_image(
+    path_or_file: str | Path | IO[bytes], name: str | None = None, max_pixels: int | None = None
+) -> np.ndarray:
+    """Return an image, upright, (H, W, 3) uint8 RGB.
 
-    EXIF orientation is applied. Transparent pixels show white, as on an empty page. Grey, palette and CMYK become
-    RGB; 16-bit grey is scaled by 255/65535 and rounded. Of an animation the first picture is read. Colour profiles
-    are not applied.
+    EXIF orientation is applied. Transparent pixels are composited on white. Grey, palette and CMYK become RGB; 16-bit
+    grey is scaled by 255/65535 and rounded. Of an animation the first frame is read. Colour profiles are not applied.
 
     Parameters
     ----------
     path_or_file:
-        A path, or a binary file that can seek.
+        A path, or a seekable binary file.
     name:
-        What errors call it; by default the path.
-    most:
-        Pixels of a picture, by default MAX_PIXELS; more is refused before it is decoded.
+        The name in error messages; by default the path.
+    max_pixels:
+        The limit of pixels, by default MAX_PIXELS; larger images are rejected before decoding.
 
     Raises
     ------
     UserError
-        It cannot be read, is no picture, is damaged or incomplete, or has too many pixels.
+        The file cannot be read, is no image, is damaged or incomplete, or has too many pixels.
     """
     name = name or (str(path_or_file) if isinstance(path_or_file, str | Path) else "picture")
-    most = MAX_PIXELS if most is None else most
+    max_pixels = MAX_PIXELS if max_pixels is None else max_pixels
     try:
-        # Pillow warns of large pictures and of odd metadata; the first are refused below, the second do no harm.
+        # Pillow warns of large images, which are rejected below, and of odd metadata, which are harmless.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with Image.open(path_or_file, formats=FORMATS) as image:
-                _check_size(image, name, most)
+                _check_size(image, name, max_pixels)
                 image.load()
                 upright = _upright(image)
                 return _to_rgb(upright)
     except UserError:
         raise
     except UnidentifiedImageError:
-        raise UserError(f"{name}: is not a picture in a format that can be read; give {_formats()}") from None
+        raise UserError(f"{name}: is not a picture in a readable format; use {_formats()}") from None
     except Image.DecompressionBombError:
-        raise UserError(f"{name}: has more than {most:,} pixels; make it smaller") from None
+        raise UserError(f"{name}: has more than {max_pixels:,} pixels; make it smaller") from None
     except IsADirectoryError:
         raise UserError(f"{name}: is a folder; give a picture") from None
     except OSError as error:
-        # Errors of the system carry a number, errors of decoders do not.
+        # Errors of the operating system have a number, errors of decoders do not.
         advice = "check the path" if error.errno else "it is damaged or incomplete"
         raise UserError(f"{name}: cannot be read: {error.strerror or _line(error)}; {advice}") from error
-    except Exception as error:  # decoders fail in every way on damaged files
-        raise UserError(f"{name}: cannot be read: {_line(error)}; it is damaged or of an unusual kind") from error
+    except Exception as error:  # decoders raise errors of all types on damaged files
+        raise UserError(f"{name}: cannot be read: {_line(error)}; it is damaged or in an unusual format") from error
 
 
-def _check_size(image: Image.Image, name: str, most: int) -> None:
+def _check_size(image: Image.Image, name: str, max_pixels: int) -> None:
+    """Raise UserError if an image has no or too many pixels."""
     width, height = image.size
-    if width * height > most:
-        raise UserError(f"{name}: has {width:,} x {height:,} pixels, more than {most:,}; make it smaller")
+    if width * height > max_pixels:
+        raise UserError(f"{name}: has {width:,} x {height:,} pixels, more than {max_pixels:,}; make it smaller")
     if width == 0 or height == 0:
         raise UserError(f"{name}: has no pixels; give another picture")
 
 
 def usual_suffix(path: Path) -> str:
-    """The suffix of a picture's format, such as .jpeg, whatever its name says. Raises UserError if it is no picture."""
+    """Return the suffix of an image's format, such as .jpeg, independent of its name.
+
+    Raises UserError if the file is no image.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -118,6 +125,7 @@ def usual_suffix(path: Path) -> str:
 
 
 def _upright(image: Image.Image) -> Image.Image:
+    """Return the image with its EXIF orientation applied."""
     try:
         orientation = image.getexif().get(_ORIENTATION)
     except Exception:  # a damaged EXIF block does not spoil the pixels
@@ -126,6 +134,7 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def _to_rgb(image: Image.Image) -> np.ndarray:
+    """Return the pixels of an image as (H, W, 3) uint8 RGB."""
     if image.mode == "F":
         raise ValueError("its pixels are floating-point numbers of unknown range")
     if image.mode.startswith("I"):  # I;16 and its byte orders, and I, which Pillow uses for 16 bits too
@@ -136,16 +145,18 @@ def _to_rgb(image: Image.Image) -> np.ndarray:
         return np.repeat(grey8[:, :, None], 3, axis=2)
     if image.has_transparency_data:
         layer = image.convert("RGBA")
-        page = Image.new("RGBA", layer.size, "white")
-        return np.array(Image.alpha_composite(page, layer).convert("RGB"))
+        background = Image.new("RGBA", layer.size, "white")
+        return np.array(Image.alpha_composite(background, layer).convert("RGB"))
     return np.array(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def _line(error: Exception) -> str:
+    """Return an error's message as one line."""
     return " ".join(str(error).split()) or type(error).__name__
 
 
 def _formats() -> str:
+    """Return the names of the readable formats."""
     return f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
 
 
@@ -157,27 +168,27 @@ def write_image(
     lossless: bool = False,
     finish: Callable[[Path], None] | None = None,
 ) -> None:
-    """Write a picture in one step; a crash leaves the old file or the new one.
+    """Write an image atomically: a crash leaves the old file or the new one.
 
     Parameters
     ----------
     path:
-        The suffix says the format: .jpg, .jpeg, .png or .webp.
+        Its suffix selects the format: .jpg, .jpeg, .png or .webp.
     array:
         (H, W, 3) uint8 RGB.
     quality:
-        1..100, of JPEG and WebP. JPEG keeps colour at full resolution.
+        1..100, for JPEG and WebP. JPEG keeps colour at full resolution.
     synthetic:
-        Mark the file as a composite with media that a trained algorithm made (see `is_marked`).
+        Mark the file as a composite with trained algorithmic media (see `is_marked`).
     lossless:
-        Whether WebP keeps every pixel, as PNG does; JPEG cannot.
+        Store every pixel exactly in WebP, as in PNG; JPEG cannot.
     finish:
-        Is given the file that was written, before it gets its name, and may change it.
+        Called with the path of the temporary file before it is renamed; it may change the file.
 
     Raises
     ------
     UserError
-        The suffix is unknown, the file cannot be written, or the format does not hold so large a picture.
+        The suffix is unknown, the file cannot be written, or the image is too large for the format.
     """
     path = Path(path)
     kind = writable_format(path)
@@ -185,7 +196,7 @@ def write_image(
         raise ValueError(f"expected (H, W, 3) uint8, got {array.shape} {array.dtype}")
     settings: dict[str, Any] = {} if kind == "PNG" else {"quality": quality}
     if kind == "WEBP" and lossless:
-        settings = {"lossless": True, "quality": 20, "method": 1}  # effort: 5 % larger than the most, six times as fast
+        settings = {"lossless": True, "quality": 20, "method": 1}  # 5 % larger than at full effort, six times as fast
     if kind == "JPEG":
         settings["subsampling"] = 0
     if synthetic:
@@ -200,7 +211,10 @@ def write_image(
 
 
 def writable_format(path: str | Path) -> str:
-    """Pillow's name of the format that a suffix stands for. Raises UserError for one that is not written."""
+    """Return Pillow's name of the format of a suffix.
+
+    Raises UserError if that format cannot be written.
+    """
     suffix = Path(path).suffix.lower()
     if suffix not in WRITABLE:
         raise UserError(
@@ -210,6 +224,7 @@ def writable_format(path: str | Path) -> str:
 
 
 def _mark(kind: str) -> dict[str, Any]:
+    """Return Pillow's arguments that write the XMP of a synthetic image."""
     if kind != "PNG":
         return {"xmp": XMP.encode()}
     chunks = PngImagePlugin.PngInfo()
@@ -218,12 +233,12 @@ def _mark(kind: str) -> dict[str, Any]:
 
 
 def is_marked(path: str | Path) -> bool:
-    """Whether a picture's XMP says what `write_image` writes: a composite with trained algorithmic media.
+    """Return whether an image's XMP marks it as a composite with trained algorithmic media.
 
     Raises
     ------
     UserError
-        The file cannot be read, or is no picture.
+        The file cannot be read, or is no image.
     """
     try:
         with warnings.catch_warnings():

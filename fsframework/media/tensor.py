@@ -1,4 +1,7 @@
-"""Convert images between numpy and torch."""
+"""Convert images between numpy and torch.
+
+Tensors of images are in [-1, 1].
+"""
 
 import numpy as np
 import torch
@@ -6,22 +9,25 @@ from torch import Tensor
 
 
 def to_tensor(images: np.ndarray) -> Tensor:
-    """Images (N, H, W, 3) uint8 as a tensor (N, 3, H, W) float32: 0 becomes -1, 255 becomes 1."""
+    """Convert images (N, H, W, 3) uint8 to a tensor (N, 3, H, W) float32 in [-1, 1]."""
     return to_float(to_planes(images))
 
 
 def to_planes(images: np.ndarray) -> Tensor:
-    """Images (N, H, W, 3) uint8 as a tensor (N, 3, H, W) uint8: a quarter of the bytes, for the way to a device."""
-    return torch.from_numpy(np.array(images.transpose(0, 3, 1, 2), order="C"))  # a copy: neither read-only nor strided
+    """Convert images (N, H, W, 3) uint8 to a tensor (N, 3, H, W) uint8.
+
+    It has a quarter of the bytes of float32 for the transfer to a device.
+    """
+    return torch.from_numpy(np.array(images.transpose(0, 3, 1, 2), order="C"))  # a copy: writable and contiguous
 
 
 def to_float(planes: Tensor) -> Tensor:
-    """What `to_planes` made as networks take it: float32 in [-1, 1]."""
+    """Convert the result of `to_planes` to float32 in [-1, 1]."""
     return planes.to(torch.float32).div_(127.5).sub_(1)
 
 
 def to_images(tensor: Tensor) -> np.ndarray:
-    """A tensor (N, 3, H, W) in [-1, 1] as images (N, H, W, 3) uint8, rounded; values outside are clamped.
+    """Convert a tensor (N, 3, H, W) in [-1, 1] to images (N, H, W, 3) uint8, rounded and clamped.
 
     `to_images(to_tensor(images))` equals `images`.
     """
@@ -30,11 +36,14 @@ def to_images(tensor: Tensor) -> np.ndarray:
 
 
 def grey(image: np.ndarray) -> np.ndarray:
-    """An image (H, W, 3) uint8 without its colours: their weighted mean (luma, ITU-R BT.601) in each channel."""
+    """Return an image (H, W, 3) uint8 without colours: its luma (ITU-R BT.601) in each channel."""
     luma = np.rint(image @ np.array([0.299, 0.587, 0.114])).astype(np.uint8)  # (H, W)
     return np.repeat(luma[..., None], 3, axis=2)
 
 
 def is_grey(image: np.ndarray) -> bool:
-    """Whether an image (H, W, 3) uint8 has no colours but the few that JPEG adds to a grey one."""
+    """Return whether an image (H, W, 3) uint8 is grey.
+
+    The weak colours that JPEG adds to grey images are tolerated.
+    """
     return bool(np.percentile(np.ptp(image, axis=2), 99) <= 4)

@@ -1,1 +1,1 @@
-"""Trained methods on disk: run directories, model files, exported runtimes."""
+"""Store and load trained methods: run directories, model files and ONNX runtimes."""

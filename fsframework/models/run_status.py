@@ -1,4 +1,4 @@
-"""Where a run stands, read from its folder while it trains or afterwards: `fsf status RUN`."""
+"""Report the state of a run from its folder, during training or afterwards: `fsf status RUN`."""
 
 import time
 from collections.abc import Sequence
@@ -13,31 +13,31 @@ from fsframework.models.run import Run
 from fsframework.recipe.schema import Stage
 from fsframework.utils.progress import in_words
 
-RECENT = 10  # lines of the log from which the rate is told
+RECENT = 10  # lines of the log for the rate
 
 
 @dataclass(frozen=True)
 class StageStatus:
-    """What is known of one stage."""
+    """State of one stage."""
 
     name: str
-    steps: int  # in all
-    done: int  # as the log has them
+    steps: int  # in total
+    done: int  # completed steps, from the log
     finished: bool
-    images_per_s: float | None  # of the last lines of the log
-    seconds_left: float | None  # at that rate; None where nothing is left or nothing is known
-    checkpoint: int | None  # the step from which --resume goes on; None where there is no state, or none is needed
+    images_per_s: float | None  # median of the last lines of the log
+    seconds_left: float | None  # at that rate; None if the stage is finished or the rate is unknown
+    checkpoint: int | None  # step from which --resume continues; None if there is no state, or none is needed
     losses: dict[str, float]  # of the last line
 
     @property
     def word(self) -> str:
-        """finished, begun or waiting."""
+        """Return "finished", "begun" or "waiting"."""
         return "finished" if self.finished else "begun" if self.done or self.checkpoint else "waiting"
 
 
 @dataclass(frozen=True)
 class Status:
-    """What is known of a run."""
+    """State of a run."""
 
     name: str
     folder: Path
@@ -46,7 +46,10 @@ class Status:
 
 
 def status(folder: Path) -> Status:
-    """Where a run stands. Nothing is written. Raises UserError if the folder holds no run."""
+    """Return the state of a run; nothing is written.
+
+    Raises UserError if the folder contains no run.
+    """
     run = Run.load(folder, "cpu")
     entries = run.read_log()
     file = run.path / "log.jsonl"
@@ -56,32 +59,37 @@ def status(folder: Path) -> Status:
 
 
 def _of_stage(run: Run, stage: Stage, entries: Sequence[dict[str, Any]]) -> StageStatus:
+    """Return the state of a stage from its log entries."""
     finished, states = run.finished(stage), run.states(stage)
     done = entries[-1]["step"] if entries else 0
     rate = median(entry["images_per_s"] for entry in entries[-RECENT:]) if entries else None
-    left = None
+    seconds_left = None
     if rate and not finished:
-        left = (stage.steps - done) * stage.batch_size * stage.accumulate / rate
+        seconds_left = (stage.steps - done) * stage.batch_size * stage.accumulate / rate
     return StageStatus(
         name=stage.name,
         steps=stage.steps,
         done=done,
         finished=finished,
         images_per_s=rate,
-        seconds_left=left,
+        seconds_left=seconds_left,
         checkpoint=int(states[-1].stem.rpartition("-")[2]) if states and not finished else None,
         losses=entries[-1]["losses"] if entries else {},
     )
 
 
-def table(found: Status) -> Table:
-    """For the terminal."""
-    ago = "no step yet" if found.seconds_ago is None else f"last line of the log {in_words(found.seconds_ago)} ago"
-    shown = Table(title=f"{found.name} in {found.folder}: {ago}", title_justify="left")
+def table(run_status: Status) -> Table:
+    """Return the state of a run as a table for the terminal."""
+    ago = (
+        "no step yet"
+        if run_status.seconds_ago is None
+        else f"last line of the log {in_words(run_status.seconds_ago)} ago"
+    )
+    output = Table(title=f"{run_status.name} in {run_status.folder}: {ago}", title_justify="left")
     for heading in ("stage", "", "steps", "images/s", "left", "checkpoint", "losses"):
-        shown.add_column(heading, overflow="fold")
-    for stage in found.stages:
-        shown.add_row(
+        output.add_column(heading, overflow="fold")
+    for stage in run_status.stages:
+        output.add_row(
             stage.name,
             stage.word,
             f"{stage.steps if stage.finished else stage.done} of {stage.steps}",
@@ -90,4 +98,4 @@ def table(found: Status) -> Table:
             "" if stage.checkpoint is None else str(stage.checkpoint),
             ", ".join(f"{name} {value:.3g}" for name, value in stage.losses.items()),
         )
-    return shown
+    return output

@@ -1,8 +1,9 @@
-"""Trained methods: a run's folder, or a model, which is one file to hand on.
+"""Load and export trained methods: a run's folder, or a model in one file.
 
-A model is a safetensors file: the weights of a run's finished stages in half precision and, in its metadata, the recipe
-with every default written out. Plugins bring models by the hook `register_models`; `--model` and a stage's `init` take
-their names. What only swaps can also be an ONNX file (`fsframework.models.onnx_export`), which onnxruntime runs.
+A model is a safetensors file. It contains the weights of a run's finished stages in half precision and, in its
+metadata, the recipe with every default. Plugins provide models by the hook `register_models`; `--model` and a stage's
+`init` accept their names. A model for inference only can also be an ONNX file (`fsframework.models.onnx_export`), which
+onnxruntime runs.
 """
 
 from collections.abc import Sequence
@@ -26,12 +27,12 @@ from fsframework.recipe.schema import Recipe
 from fsframework.utils.device import pick_device
 from fsframework.utils.weights import load_metadata, save_state
 
-DEFAULT = "faceshifter-lfw-64"  # the model of those who name none
+DEFAULT = "faceshifter-lfw-64"  # the default model
 
 
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """A method that is ready to swap: in eval mode, on its device."""
+    """Trained method, ready for inference: in eval mode, on its device."""
 
     recipe: Recipe
     swapper: Swapper
@@ -39,21 +40,21 @@ class Trained:
 
 
 def load(where: str | Path, device: str | None = None, sets: Sequence[str] = ()) -> Trained:
-    """A trained method.
+    """Return a trained method.
 
     Parameters
     ----------
     where:
-        A run's folder, a model's file, or the name of an installed model. What exists on the disk wins.
+        A run's folder, a model's file, or the name of an installed model. Existing paths take precedence.
     device:
-        As torch names it; None: the GPU if there is one.
+        torch's name of the device; None: the GPU if there is one.
     sets:
-        Overrides of its recipe, such as `evaluation.pairs=100`.
+        Overrides of the recipe, such as `evaluation.pairs=100`.
 
     Raises
     ------
     UserError
-        There is no such thing, it is damaged, an override is wrong, or the device cannot be used.
+        There is no such method, it is damaged, an override is wrong, or the device cannot be used.
     """
     if Path(where).is_dir():
         run = Run.load(Path(where), device, sets)
@@ -64,14 +65,15 @@ def load(where: str | Path, device: str | None = None, sets: Sequence[str] = ())
     recipe = recipe_of(model, sets)
     swapper = build_swapper(recipe)
     swapper.load()
-    held = load_weights(swapper, model.file, model.sha256)
-    if "refiner" not in held:
+    loaded = load_weights(swapper, model.file, model.sha256)
+    if "refiner" not in loaded:
         swapper.drop_untrained_refiner()
-    found = pick_device(device)
-    return Trained(recipe, swapper.eval().requires_grad_(False).to(found), found)
+    chosen = pick_device(device)
+    return Trained(recipe, swapper.eval().requires_grad_(False).to(chosen), chosen)
 
 
 def _load_onnx(model: Model, device: str | None, sets: Sequence[str]) -> Trained:
+    """Return the trained method of an ONNX model."""
     if device not in (None, "cpu"):
         raise UserError(f"--device {device}: ONNX models run on the CPU; leave --device out")
     parsed = parse(model.file, model.sha256)
@@ -80,14 +82,14 @@ def _load_onnx(model: Model, device: str | None, sets: Sequence[str]) -> Trained
 
 
 def for_runtime(where: str | Path | None, runtime: Literal["torch", "onnx"] | None) -> str | Path:
-    """What `load` takes to run a model by a runtime: the model, or an ONNX file of it in the cache folder.
+    """Return the argument of `load` that runs a model by a runtime: the model, or its ONNX file in the cache folder.
 
-    Without a model it is `DEFAULT`; without a runtime that of the model's file.
+    The default model is `DEFAULT`, the default runtime that of the model's file.
 
     Raises
     ------
     UserError
-        There is no such model, it is ONNX and torch is asked for, or it cannot be exported.
+        There is no such model, it is ONNX and torch is requested, or it cannot be exported.
     """
     if where is None:
         where = DEFAULT
@@ -95,7 +97,7 @@ def for_runtime(where: str | Path | None, runtime: Literal["torch", "onnx"] | No
         return where
     is_onnx = not Path(where).is_dir() and find(where).file.suffix == SUFFIX
     if is_onnx and runtime == "torch":
-        raise UserError(f"{where}: is an ONNX model, which torch does not run; leave --runtime out")
+        raise UserError(f"{where}: is an ONNX model, which torch cannot run; leave --runtime out")
     if is_onnx or runtime == "torch":
         return where
     trained = load(where, "cpu")
@@ -103,19 +105,25 @@ def for_runtime(where: str | Path | None, runtime: Literal["torch", "onnx"] | No
 
 
 def find(where: str | Path) -> Model:
-    """A model's file, or an installed model. Raises UserError if there is neither."""
+    """Return a model's file, or an installed model.
+
+    Raises UserError if there is neither.
+    """
     path = Path(where)
     if path.is_file():
         return Model(path.stem, path, None)
     models = registry().models
     if str(where) in models:
         return models[str(where)]
-    known = ", ".join(sorted(models)) or "none is installed"
-    raise UserError(f"{where}: no such model; name a run's folder, a model's file, or one of: {known}")
+    installed = ", ".join(sorted(models)) or "none is installed"
+    raise UserError(f"{where}: no such model; use a run's folder, a model's file, or one of: {installed}")
 
 
 def weights_files(where: str | Path) -> list[Path]:
-    """The files that hold a method's weights: a model's, or those of a run's finished stages. Raises UserError."""
+    """Return the paths of a method's weights: a model's file, or those of a run's finished stages.
+
+    Raises UserError if there is no such method.
+    """
     if not Path(where).is_dir():
         return [find(where).file]
     run = Run.load(Path(where), "cpu")
@@ -123,43 +131,44 @@ def weights_files(where: str | Path) -> list[Path]:
 
 
 def recipe_of(model: Model, sets: Sequence[str] = ()) -> Recipe:
-    """The recipe that a model was made by. Raises UserError if the file holds none."""
+    """Return a model's recipe.
+
+    Raises UserError if the file contains none.
+    """
     if model.file.suffix == SUFFIX:
         return recipe_of_onnx(model.file, parse(model.file, model.sha256), sets)
     text = load_metadata(model.file).get("recipe")
     if text is None:
-        raise UserError(f"{model.file}: holds no recipe, so it is no model; make one with: fsf export RUN FILE")
+        raise UserError(f"{model.file}: contains no recipe, so it is not a model; write one with: fsf export RUN FILE")
     return Recipe.parse(text, str(model.file), sets)
 
 
 def export(where: str | Path, out: Path, sets: Sequence[str] = ()) -> Checked | None:
-    """Write a trained method as one file.
+    """Write a trained method as one file; return the difference of an ONNX file from torch, for other files None.
 
     Parameters
     ----------
     where:
-        What `load` takes.
+        As for `load`.
     out:
-        Ends in .safetensors or .onnx; a file there is replaced.
+        Ends in .safetensors or .onnx; an existing file is replaced.
     sets:
-        Changes of the recipe that goes with it, such as other places of the data.
-
-    Returns
-    -------
-    How far an ONNX file is from torch; of other files None.
+        Overrides of the stored recipe, such as other folders of the data.
 
     Raises
     ------
     UserError
-        There is no such method, no stage is finished, an override is wrong, the method cannot be written as ONNX, or
-        the file cannot be written.
+        There is no such method, no stage is finished, or an override is wrong. The method cannot be exported to ONNX,
+        or the file cannot be written.
     """
     if out.suffix not in (".safetensors", SUFFIX):
         raise UserError(f"{out}: models end in .safetensors or {SUFFIX}; choose another name")
     trained = load(where, "cpu", sets)
     if isinstance(trained.swapper, OnnxSwapper):
-        raise UserError(f"{where}: is an ONNX model, from which nothing else can be made; name what it was made of")
-    recipe = _requiring(trained.recipe)
+        raise UserError(
+            f"{where}: is an ONNX model, which cannot be exported; use the run or model that it was made from"
+        )
+    recipe = _with_requirements(trained.recipe)
     if out.suffix == SUFFIX:
         return write(recipe, trained.swapper, out)
     state = {
@@ -171,9 +180,9 @@ def export(where: str | Path, out: Path, sets: Sequence[str] = ()) -> Checked | 
     return None
 
 
-def _requiring(recipe: Recipe) -> Recipe:
-    """The recipe, which requires the distributions that bring its components, other than ours."""
-    known = {Requirement(each).name for each in recipe.requires}
-    brought = [distribution.split(" ") for distribution in providers(recipe)]
-    more = [f"{name}>={version}" for name, version in brought if name not in known | {GROUP}]
+def _with_requirements(recipe: Recipe) -> Recipe:
+    """Return the recipe with the distributions of its components, other than ours, as requirements."""
+    listed = {Requirement(requirement).name for requirement in recipe.requires}
+    distributions = [distribution.split(" ") for distribution in providers(recipe)]
+    more = [f"{name}>={version}" for name, version in distributions if name not in listed | {GROUP}]
     return recipe.model_copy(update={"requires": [*recipe.requires, *more]})

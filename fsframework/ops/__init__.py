@@ -1,1 +1,1 @@
-"""Fast operators, each with its form in plain torch."""
+"""Provide fast operators, each with a fallback in plain torch."""

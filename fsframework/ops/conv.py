@@ -1,10 +1,10 @@
-"""Convolutions that are fast on CPUs too, in float32 and under bfloat16 autocast; elsewhere they are torch's own.
+"""Convolve quickly on CPUs, in float32 and under bfloat16 autocast; use torch's convolution elsewhere.
 
-torch's CPU convolution is near the limit of a direct one forward, but its gradient of the weights is up to 12 times
-slower, and on the few pixels of coarse maps it moves the weights too often. Here 3x3 convolutions go by Winograd's
-algorithm (`fsframework.ops.winograd`), which computes in float32 even where maps are bfloat16, and those on few pixels
-as one matrix product of all patches (`fsframework.ops.im2col`), to which the weights, in channels-last order, are a
-matrix already. What each gains stands in benchmarks/README.md.
+torch's forward convolution on CPUs is near the limit of a direct one. Its weight gradient is up to 12 times slower,
+and on maps of few pixels it reads the weights too often. Here 3x3 convolutions use Winograd's algorithm
+(`fsframework.ops.winograd`), in float32 even for bfloat16 maps. Convolutions on few pixels are one matrix product of
+all patches (`fsframework.ops.im2col`). Weights in channels-last order are its other matrix without a copy.
+benchmarks/README.md lists the speedup of each method.
 """
 
 from typing import Any, NamedTuple, cast
@@ -20,30 +20,30 @@ from fsframework.ops.im2col import col2im, im2col, pixels_of
 from fsframework.ops.matmul import matmul
 from fsframework.ops.precision import has_bf16, without_autocast
 
-# Where each way is the fastest, in pixels of all images together, as measured on two cores.
-WINOGRAD = 384  # of 3x3 convolutions; with fewer, its transformed weights, four times as many, do not pay
-WINOGRAD_BF16 = 1024  # the same of maps in bfloat16, whose other ways are faster
-WINOGRAD_WIDE = 160  # of layers of more than winograd.LIGHT weights, which all ways read again for every few pixels
+# Ranges in which each method is the fastest, in pixels of the whole batch, measured on two cores.
+WINOGRAD = 384  # fewest pixels for Winograd's algorithm: its transformed weights are four times as many numbers
+WINOGRAD_BF16 = 1024  # the same for bfloat16 maps, for which the other methods are faster
+WINOGRAD_WIDE = 160  # for layers above winograd.MAX_FUSED_WEIGHTS: every method rereads their weights every few pixels
 WINOGRAD_WIDE_BF16 = 384
-PATCHES = 1024  # up to which patches do: of what a halving convolution gives, or what a doubling one takes
-PATCHES_BF16 = 256  # the same in bfloat16, whose direct convolutions are better where weights are few
-NARROW = 32 * 32  # inputs times outputs; below it Winograd's way is used for the gradient of the weights alone
-NARROW_BF16 = 64 * 64  # and of maps in bfloat16 for nothing
+PATCHES = 1024  # most pixels for im2col: of the output of a strided convolution, of the input of a transposed one
+PATCHES_BF16 = 256  # the same for bfloat16, where direct convolutions are faster for few weights
+NARROW = 32 * 32  # inputs times outputs; smaller layers use Winograd's algorithm only for the weight gradient
+NARROW_BF16 = 64 * 64  # the same for bfloat16 maps; smaller layers do not use it at all
 
 
 def scaled(channels: int, width: float) -> int:
-    """A number of channels at a width, at least 8 and a multiple of 8."""
+    """Return a number of channels scaled by a width factor: a multiple of 8, at least 8."""
     return max(8, round(channels * width / 8) * 8)
 
 
 class Conv2d(nn.Conv2d):
     """`nn.Conv2d` with a square kernel and zero padding.
 
-    `normed` says that an instance norm follows, whatever linear operations are between: the bias, the same number in
-    all pixels of a channel, is nothing to it, and GPUs spare the visit to memory that it would cost.
+    `normed` means that an instance norm follows, with only linear operations in between. The norm cancels the bias,
+    which is constant per channel. GPUs then skip the bias and save a pass over memory.
     """
 
-    cached: dict[Any, Tensor] | None = None  # what is made of the weight, if `cache_weights` says that it stays
+    cached: dict[Any, Tensor] | None = None  # forms of the weight, cached by `cache_weights`
 
     def __init__(
         self,
@@ -59,7 +59,7 @@ class Conv2d(nn.Conv2d):
         self.normed = normed
 
     def forward(self, input: Tensor) -> Tensor:
-        """(B, inputs, H, W) to (B, outputs, H', W')."""
+        """Convolve maps (B, inputs, H, W); return maps (B, outputs, H', W')."""
         if self.normed and input.is_cuda:
             return F.conv2d(input, self.weight, None, self.stride, self.padding)
         padding = cast(tuple[int, int], self.padding)[0]
@@ -77,20 +77,20 @@ class ConvTranspose2d(nn.ConvTranspose2d):
         super().__init__(inputs, outputs, kernel, stride=stride, padding=padding, bias=bias)
 
     def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
-        """(B, inputs, H, W) to (B, outputs, H', W')."""
+        """Convolve maps (B, inputs, H, W), transposed; return maps (B, outputs, H', W')."""
         arithmetic = _arithmetic(input, self.weight)
         if output_size is None and _suits_patches(input, self.weight, 1, arithmetic):
             padding = cast(tuple[int, int], self.padding)[0]
-            how = _How(self.stride[0], padding, self.cached)
-            return _by_product(_Spread, input, self.weight, self.bias, how, arithmetic)
+            options = _ConvOptions(self.stride[0], padding, self.cached)
+            return _apply_matmul(_Spread, input, self.weight, self.bias, options, arithmetic)
         return super().forward(input, output_size)
 
 
 def cache_weights(network: nn.Module, keep: bool = True) -> None:
-    """Say that a network's weights stay as they are, so that its convolutions make what they need of them once.
+    """Cache the transformed weights of a network's convolutions during inference.
 
-    Winograd's way needs them transformed, four times as many numbers, and products in bfloat16 need them so. Whoever
-    changes weights after all, or moves the network, says False before.
+    Winograd's algorithm transforms weights to four times as many numbers; bfloat16 products cast them. Call with `keep`
+    False before the weights change or the network moves to another device.
     """
     for module in network.modules():
         if isinstance(module, Conv2d | ConvTranspose2d):
@@ -105,89 +105,97 @@ def convolve(
     padding: int = 0,
     cached: dict[Any, Tensor] | None = None,
 ) -> Tensor:
-    """`F.conv2d` of images (B, C, H, W) by the fastest way: (B, O, H', W').
+    """Convolve images (B, C, H, W) like `F.conv2d`, by the fastest method; return maps (B, O, H', W').
 
-    `cached` has what was made of the weight before, and gets it; None: nothing is kept.
+    `cached` stores transformed weights between calls. None disables the cache.
     """
     arithmetic = _arithmetic(images, weight)
     if _suits_winograd(images, weight, stride, padding, arithmetic):
         with without_autocast(images.device):
             return cast(Tensor, _Winograd.apply(images.to(arithmetic), weight, bias, cached))
     if _suits_patches(images, weight, stride, arithmetic):
-        return _by_product(_Patches, images, weight, bias, _How(stride, padding, cached), arithmetic)
+        return _apply_matmul(_Patches, images, weight, bias, _ConvOptions(stride, padding, cached), arithmetic)
     return F.conv2d(images, weight, bias, stride, padding)
 
 
 def _arithmetic(images: Tensor, weight: Tensor) -> torch.dtype | None:
-    """float32 or bfloat16, if that is what the convolution computes in and torch's own ways are slow; else None."""
+    """Return the dtype to compute in, float32 or bfloat16; None where torch's own convolution is used.
+
+    torch's own is used on GPUs, for other dtypes and while torch compiles.
+    """
     if images.device.type != "cpu" or weight.dtype != torch.float32 or torch.compiler.is_compiling():
         return None
     if torch.is_autocast_enabled("cpu"):
-        wanted = torch.get_autocast_dtype("cpu") == torch.bfloat16 and images.dtype in (torch.float32, torch.bfloat16)
-        return torch.bfloat16 if wanted and has_bf16(images.device) else None
+        is_bf16 = torch.get_autocast_dtype("cpu") == torch.bfloat16 and images.dtype in (torch.float32, torch.bfloat16)
+        return torch.bfloat16 if is_bf16 and has_bf16(images.device) else None
     return torch.float32 if images.dtype == torch.float32 else None
 
 
 def _pixels(images: Tensor, stride: int) -> int:
+    """Return the number of output pixels of all images at a stride."""
     return len(images) * (images.shape[2] // stride) * (images.shape[3] // stride)
 
 
 def _suits_winograd(images: Tensor, weight: Tensor, stride: int, padding: int, arithmetic: torch.dtype | None) -> bool:
+    """Return whether Winograd's algorithm is the fastest method for a convolution."""
     if tuple(weight.shape[2:]) != (3, 3) or stride != 1 or padding != 1 or arithmetic is None:
         return False
     if min(images.shape[2:]) < 4:  # a tile's side
         return False
     outputs, inputs = weight.shape[:2]
     wide = outputs * inputs > winograd.MAX_FUSED_WEIGHTS
-    fewest = WINOGRAD_WIDE if wide else WINOGRAD
+    threshold = WINOGRAD_WIDE if wide else WINOGRAD
     if arithmetic == torch.bfloat16:
         if _bf16_is_fastest() or outputs * inputs < NARROW_BF16:
             return False
         if not wide and _suits_patches(images, weight, stride, arithmetic):
             return False
-        fewest = WINOGRAD_WIDE_BF16 if wide else WINOGRAD_BF16
-    return _pixels(images, 1) >= fewest and winograd.KERNELS.suit(outputs, inputs)
+        threshold = WINOGRAD_WIDE_BF16 if wide else WINOGRAD_BF16
+    return _pixels(images, 1) >= threshold and winograd.KERNELS.suit(outputs, inputs)
 
 
 def _bf16_is_fastest() -> bool:
-    """Whether all products in bfloat16 are faster than Winograd's, a quarter of them, in float32.
+    """Return whether direct bfloat16 products are faster than Winograd's float32 products, a quarter as many.
 
-    By AVX-512 a processor multiplies twice as many numbers of bfloat16 as of float32, by AMX up to eight times.
+    AVX-512 multiplies twice as many bfloat16 as float32 numbers at once, AMX up to eight times as many.
     """
     return torch.cpu._is_amx_tile_supported()
 
 
 def _suits_patches(images: Tensor, weight: Tensor, stride: int, arithmetic: torch.dtype | None) -> bool:
-    most = PATCHES
+    """Return whether im2col is the fastest method for a convolution."""
+    limit = PATCHES
     if arithmetic == torch.bfloat16:
-        # Patches spare the passes over all weights that a direct gradient makes, and cost passes over all patches.
-        most = min(PATCHES, max(PATCHES_BF16, 2 * weight.shape[0]))
-    return arithmetic is not None and _pixels(images, stride) <= most
+        # im2col avoids the passes over all weights of a direct gradient, at the cost of passes over all patches.
+        limit = min(PATCHES, max(PATCHES_BF16, 2 * weight.shape[0]))
+    return arithmetic is not None and _pixels(images, stride) <= limit
 
 
-class _How(NamedTuple):
-    """What `_Patches` and `_Spread` are told besides images, weight and bias."""
+class _ConvOptions(NamedTuple):
+    """Arguments of `_Patches` and `_Spread` besides images, weight and bias."""
 
     stride: int
     padding: int
     cached: dict[Any, Tensor] | None
 
 
-def _by_product(
-    way: type[torch.autograd.Function],
+def _apply_matmul(
+    function: type[torch.autograd.Function],
     images: Tensor,
     weight: Tensor,
     bias: Tensor | None,
-    how: _How,
+    options: _ConvOptions,
     arithmetic: torch.dtype | None,
 ) -> Tensor:
-    """What `_Patches` or `_Spread` make of everything, in a precision."""
+    """Apply `_Patches` or `_Spread` in a dtype; return maps (B, O, H', W')."""
     with without_autocast(images.device):
         bias = None if bias is None else bias.to(arithmetic)
-        return cast(Tensor, way.apply(images.to(arithmetic), weight, bias, how))
+        return cast(Tensor, function.apply(images.to(arithmetic), weight, bias, options))
 
 
 class _Winograd(torch.autograd.Function):
+    """3x3 convolution by Winograd's algorithm."""
+
     @staticmethod
     def forward(
         ctx: Any, images: Tensor, weight: Tensor, bias: Tensor | None, cached: dict[Any, Tensor] | None
@@ -215,16 +223,16 @@ class _Winograd(torch.autograd.Function):
 
 
 class _Patches(torch.autograd.Function):
-    """A convolution as a product of patches (pixels, kernel * kernel * C) and weights."""
+    """Convolution as a product of patches (pixels, kernel * kernel * C) and weights."""
 
     @staticmethod
-    def forward(ctx: Any, images: Tensor, weight: Tensor, bias: Tensor | None, how: _How) -> Tensor:
-        stride, padding, cached = how
+    def forward(ctx: Any, images: Tensor, weight: Tensor, bias: Tensor | None, options: _ConvOptions) -> Tensor:
+        stride, padding, cached = options
         patches, (height, width) = im2col(images, weight.shape[2], stride, padding)
         ctx.save_for_backward(images, weight)
-        ctx.how = how
-        made = matmul(patches, _matrix(weight, images, cached).T, bias)
-        return _as_images(made, (len(images), weight.shape[0], height, width))
+        ctx.how = options
+        rows = matmul(patches, _matrix(weight, images, cached).T, bias)
+        return _as_images(rows, (len(images), weight.shape[0], height, width))
 
     @staticmethod
     @once_differentiable
@@ -239,7 +247,7 @@ class _Patches(torch.autograd.Function):
                 matmul(rows, _matrix(weight, rows)), images.shape, size, weight.shape[2], stride, padding
             )
         if ctx.needs_input_grad[1]:
-            patches, _ = im2col(images, weight.shape[2], stride, padding)  # again: they are many times larger
+            patches, _ = im2col(images, weight.shape[2], stride, padding)  # recomputed: they are many times larger
             to_weight = _of_matrix(matmul(rows.T, patches), weight.shape)
         if ctx.needs_input_grad[2]:
             to_bias = rows.sum(dim=0)
@@ -247,16 +255,16 @@ class _Patches(torch.autograd.Function):
 
 
 class _Spread(torch.autograd.Function):
-    """A transposed convolution as a product of pixels and weights, whose patches are added up."""
+    """Transposed convolution: a product of pixels and weights, whose patches are summed by col2im."""
 
     @staticmethod
-    def forward(ctx: Any, images: Tensor, weight: Tensor, bias: Tensor | None, how: _How) -> Tensor:
-        stride, padding, cached = how
+    def forward(ctx: Any, images: Tensor, weight: Tensor, bias: Tensor | None, options: _ConvOptions) -> Tensor:
+        stride, padding, cached = options
         count, _, height, width = images.shape
         kernel = weight.shape[2]
         rows = pixels_of(images)
         ctx.save_for_backward(rows, weight)
-        ctx.how = how
+        ctx.how = options
         tall, wide = ((side - 1) * stride + kernel - 2 * padding for side in (height, width))
         shape = torch.Size([count, weight.shape[1], tall, wide])
         result = col2im(matmul(rows, _matrix(weight, rows, cached)), shape, (height, width), kernel, stride, padding)
@@ -280,10 +288,10 @@ class _Spread(torch.autograd.Function):
 
 
 def _matrix(weight: Tensor, like: Tensor, cached: dict[Any, Tensor] | None = None) -> Tensor:
-    """(O, kernel * kernel * C) of (O, C, kernel, kernel) in the precision of another tensor, in channels-last order.
+    """Return a weight (O, C, kernel, kernel) as a matrix (O, kernel * kernel * C) in `like`'s dtype, channels last.
 
-    A view where that is the weight's own. Elsewhere trainings keep nothing, and the pass back makes it again: weights
-    in bfloat16 would stay from one pass to the other, beside the maps, a fifth of what a step has there.
+    The matrix is a view where the weight has that dtype and order. Training caches nothing and the backward pass casts
+    again: cached bfloat16 weights would take a fifth of a step's memory between the passes.
     """
     if cached is None or weight.dtype == like.dtype:
         return weight.to(like.dtype).permute(0, 2, 3, 1).flatten(1)
@@ -293,12 +301,15 @@ def _matrix(weight: Tensor, like: Tensor, cached: dict[Any, Tensor] | None = Non
 
 
 def _of_matrix(matrix: Tensor, shape: torch.Size) -> Tensor:
-    """The weight of a `_matrix`, in channels-last order."""
+    """Return the weight (O, C, kernel, kernel) of a `_matrix`, in channels-last order."""
     outputs, inputs, kernel, _ = shape
     return matrix.view(outputs, kernel, kernel, inputs).permute(0, 3, 1, 2)
 
 
 def _as_images(rows: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """Images of a shape (B, C, H, W) whose `pixels_of` are given; a copy, so that what follows may work in place."""
+    """Return the images of a shape (B, C, H, W) from their `pixels_of` rows.
+
+    The result is a copy, so that later operations may work in place.
+    """
     count, channels, height, width = shape
     return rows.view(count, height, width, channels).permute(0, 3, 1, 2).clone()

@@ -1,6 +1,6 @@
-"""The patches that a convolution sees, as the rows of a matrix, and back: in C (patches.c), or else in torch.
+"""Unfold images into matrices of patches and fold them back: in C (csrc/im2col.c), else in torch.
 
-Images are (B, C, H, W), float32 or bfloat16 on a CPU. Of a kernel K there are H' x W' patches an image, and a patch is
+Images are (B, C, H, W), float32 or bfloat16, on a CPU. A kernel of side K has H' x W' patches per image, each of
 K * K * C numbers, channels last; `size` is (H', W').
 """
 
@@ -15,12 +15,12 @@ KERNELS = build.Kernels(SOURCES / "im2col.c", im2col=(2, 10), col2im=(2, 10))
 
 
 def pixels_of(images: Tensor) -> Tensor:
-    """The pixels of images as rows, (B * H * W, C)."""
+    """Return the pixels of images (B, C, H, W) as rows (B * H * W, C)."""
     return images.permute(0, 2, 3, 1).flatten(0, 2)
 
 
 def im2col(images: Tensor, kernel: int, stride: int, padding: int) -> tuple[Tensor, tuple[int, int]]:
-    """All patches (B * H' * W', K * K * C) of images, and their size."""
+    """Return all patches (B * H' * W', K * K * C) of images (B, C, H, W), and their size (H', W')."""
     count, channels, height, width = images.shape
     size = ((height + 2 * padding - kernel) // stride + 1, (width + 2 * padding - kernel) // stride + 1)
     if kernel == stride == 1 and padding == 0:
@@ -35,13 +35,13 @@ def im2col(images: Tensor, kernel: int, stride: int, padding: int) -> tuple[Tens
 
 
 def col2im(patches: Tensor, shape: torch.Size, size: tuple[int, int], kernel: int, stride: int, padding: int) -> Tensor:
-    """Images of a shape (B, C, H, W), each pixel the sum of what the patches (B * H' * W', K * K * C) say of it.
+    """Sum overlapping patches (B * H' * W', K * K * C) into images of a shape (B, C, H, W); return the images.
 
     Sums are float32.
     """
     count, channels, height, width = shape
     if kernel == stride == 1 and padding == 0:
-        return patches.view(count, height, width, channels).permute(0, 3, 1, 2).clone()  # no view, as below
+        return patches.view(count, height, width, channels).permute(0, 3, 1, 2).clone()  # a copy, as below
     if not KERNELS.suit(channels):
         return _col2im(patches, shape, size, kernel, stride, padding)
     patches = patches.contiguous()

@@ -1,4 +1,4 @@
-"""The precision that networks compute in."""
+"""Choose the precision in which networks compute."""
 
 import platform
 import sys
@@ -13,7 +13,10 @@ Precision = Literal["auto", "fp32", "bf16"]  # auto: bf16 where the device multi
 
 @cache
 def has_bf16(device: torch.device) -> bool:
-    """Whether the device multiplies bfloat16 in hardware; others emulate it, up to hundreds of times slower."""
+    """Return whether the device multiplies bfloat16 in hardware.
+
+    Other devices emulate it, up to hundreds of times slower.
+    """
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type == "cpu" and platform.machine() in ("x86_64", "AMD64"):
@@ -21,24 +24,24 @@ def has_bf16(device: torch.device) -> bool:
     return False
 
 
-def wants_bf16(asked: Precision, device: torch.device, who: str) -> bool:
-    """Whether a precision means bfloat16 on a device; a note on the error stream says where that is emulated.
+def wants_bf16(precision: Precision, device: torch.device, label: str) -> bool:
+    """Return whether a precision means bfloat16 on a device; print a note to stderr where that is emulated.
 
-    `who` begins the note: a stage's name, or an option's.
+    `label` begins the note: the name of a stage or of an option.
     """
-    if asked == "bf16" and not has_bf16(device):
-        slow = f"{who}: this {device.type} has no bfloat16 and emulates it, which is very slow"
+    if precision == "bf16" and not has_bf16(device):
+        slow = f"{label}: this {device.type} has no bfloat16 and emulates it, which is very slow"
         print(f"note: {slow}; precision: auto avoids that", file=sys.stderr)
-    return asked == "bf16" or (asked == "auto" and has_bf16(device))
+    return precision == "bf16" or (precision == "auto" and has_bf16(device))
 
 
 def autocast(device: torch.device, bf16: bool) -> torch.autocast:
-    """A block of mixed precision, or one that changes nothing."""
+    """Return a context of bfloat16 autocast, or one without effect if `bf16` is False."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16)
 
 
 def without_autocast(device: torch.device) -> AbstractContextManager[object]:
-    """A block that autocast does not touch: the device's operations keep the precision of their inputs.
+    """Return a context without autocast: operations keep the precision of their inputs.
 
     The meta device has no autocast.
     """

@@ -1,7 +1,7 @@
-"""Maps of twice the side, by bilinear interpolation.
+"""Upsample maps to twice the side by bilinear interpolation.
 
-torch's gradient adds up place by place with atomic operations, of maps that autocast has made float32. On GPUs it is
-gathered here instead (doubling_triton.py), in the type of the maps and in a fixed order.
+torch's gradient sums with atomic operations, one output at a time, over maps that autocast has cast to float32. On GPUs
+triton/upsample.py gathers the gradient instead, in the dtype of the maps and in a fixed order.
 """
 
 from typing import cast
@@ -13,7 +13,7 @@ from fsframework.ops.triton import launch
 
 
 def upsample2x(maps: Tensor) -> Tensor:
-    """Maps (B, C, H, W) to (B, C, 2H, 2W)."""
+    """Upsample maps (B, C, H, W) bilinearly; return maps (B, C, 2H, 2W) of the same dtype."""
     if launch.usable(maps):
         from fsframework.ops.triton import upsample
 

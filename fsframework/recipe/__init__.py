@@ -1,1 +1,1 @@
-"""Recipes: schema, overrides, building, checking, reference."""
+"""Define, override, build, check and document recipes."""

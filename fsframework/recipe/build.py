@@ -1,4 +1,4 @@
-"""Build the components that a recipe names."""
+"""Build the components of a recipe."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,10 +12,10 @@ from fsframework.recipe.schema import Recipe
 
 
 def build_swapper(recipe: Recipe) -> Swapper:
-    """The swapper that a recipe names, allocated on the current device and not loaded.
+    """Return the swapper of a recipe, allocated on the current device, without weights.
 
-    Encoders declare the sizes of what they return, and the generator is told. Raises UserError, naming the part, if
-    one cannot be built.
+    The sizes of the encoders' outputs are passed to the generator. Raises UserError, with the part's path, if a part
+    cannot be built.
     """
     parts = recipe.networks
     identity = build("networks.identity", parts.identity)
@@ -27,29 +27,32 @@ def build_swapper(recipe: Recipe) -> Swapper:
     return Swapper(identity, attributes, generator, refiner)
 
 
-def build(place: str, part: Part, *sizes: Any) -> Any:
-    """A component, allocated and not loaded. Raises UserError, naming its place in the recipe, if that fails."""
-    with component_error_context(place, part):
+def build(path: str, part: Part, *sizes: Any) -> Any:
+    """Return a component, allocated, without weights.
+
+    Raises UserError, with its path in the recipe, if that fails.
+    """
+    with component_error_context(path, part):
         return part.build(*sizes)
 
 
 @contextmanager
-def component_error_context(place: str, part: Part) -> Iterator[None]:
-    """Say which part of a recipe failed; a component may fail in any way."""
+def component_error_context(path: str, part: Part) -> Iterator[None]:
+    """Raise any error of a component as UserError with its path in the recipe."""
     try:
         yield
     except UserError as error:
-        raise UserError(f"{place}: {part.name}: {error}") from error
+        raise UserError(f"{path}: {part.name}: {error}") from error
     except Exception as error:
         cls = component(part.kind, part.name)
-        said = str(error).partition("\n")[0]
-        reason = said if isinstance(error, ValueError) else f"{type(error).__name__}: {said}".rstrip(": ")
-        who = f"{place}: {part.name} ({line_of(error, cls)})"
-        raise UserError(f"{who} does not work here: {reason}{_more(part)}") from error
+        message = str(error).partition("\n")[0]
+        reason = message if isinstance(error, ValueError) else f"{type(error).__name__}: {message}".rstrip(": ")
+        where = f"{path}: {part.name} ({line_of(error, cls)})"
+        raise UserError(f"{where} cannot be used: {reason}{_test_hint(part)}") from error
 
 
-def _more(part: Part) -> str:
-    """How to learn more of what fails in somebody's plugin; nothing for ours."""
+def _test_hint(part: Part) -> str:
+    """Return the test command for a third-party plugin, "" for a bundled one."""
     plugin = registry().components[part.kind][part.name].plugin
     ours = registry().distributions[plugin].partition(" ")[0] == GROUP
-    return "" if ours else f"; pytest --fsf-plugin {plugin} says more"
+    return "" if ours else f"; pytest --fsf-plugin {plugin} gives details"

@@ -1,4 +1,4 @@
-"""Whether the networks of a recipe fit together, found out without memory, data or weights."""
+"""Check that the networks of a recipe fit together, without memory, data or weights."""
 
 from collections.abc import Sequence
 
@@ -14,22 +14,20 @@ from fsframework.recipe.schema import Networks, Recipe
 
 
 def check(recipe: Recipe) -> str:
-    """Build all networks and losses of a recipe without memory (on the meta device) and run a batch of 2 through.
+    """Build all networks and losses on the meta device, pass a batch of 2 through, and return a summary of a few lines.
 
-    Returns
-    -------
-    A summary, a few lines. Identity encoders and losses are built and not run.
+    Identity encoders and losses are built and not run.
 
     Raises
     ------
     UserError
-        A part does not fit: it names the part.
+        A part does not fit; the message contains its path in the recipe.
     """
     with torch.device("meta"), torch.no_grad():
         swapper = build_swapper(recipe)
-        for number, stage in enumerate(recipe.stages):
-            for place, loss in enumerate(stage.losses):
-                build(f"stages.{number}.losses.{place}", loss)
+        for stage_index, stage in enumerate(recipe.stages):
+            for loss_index, loss in enumerate(stage.losses):
+                build(f"stages.{stage_index}.losses.{loss_index}", loss)
         if isinstance(swapper.generator, ClosedSetGenerator):
             try:
                 swapper.identity.required_match_threshold()
@@ -50,12 +48,18 @@ def check(recipe: Recipe) -> str:
 
 
 def check_file(path_or_name: str, sets: Sequence[str] = ()) -> str:
-    """`check` of a recipe file or name, with overrides; UserError names the file."""
+    """Check a recipe file or name, with overrides; return the summary of `check`.
+
+    Raises UserError with the file's name.
+    """
     return loaded(path_or_name, sets)[1]
 
 
 def loaded(path_or_name: str, sets: Sequence[str] = ()) -> tuple[Recipe, str]:
-    """A recipe of a file or name, with overrides, and what `check` says of it; UserError names the file."""
+    """Load and check a recipe file or name, with overrides; return the recipe and the summary of `check`.
+
+    Raises UserError with the file's name.
+    """
     recipe = Recipe.load(path_or_name, sets)
     try:
         return recipe, check(recipe)
@@ -64,7 +68,7 @@ def loaded(path_or_name: str, sets: Sequence[str] = ()) -> tuple[Recipe, str]:
 
 
 class _AnyIdentity(IdentityEncoder):
-    """Embeddings of the right shape, for refiners that ask for a coarse swap."""
+    """Identity encoder with outputs of the right shape, for refiners that request a coarse swap."""
 
     def __init__(self, dim: int) -> None:
         Network.__init__(self, self.Options())
@@ -75,7 +79,10 @@ class _AnyIdentity(IdentityEncoder):
 
 
 def _run(recipe: Recipe, built: Swapper) -> None:
-    """A batch of 2 through attribute encoder, generator and refiner; raises UserError naming the one that fails."""
+    """Pass a batch of 2 through attribute encoder, generator and refiner.
+
+    Raises UserError with the path of the network that fails.
+    """
     networks, size = recipe.networks, recipe.size
     if networks.attributes is None or networks.generator is None:
         return
@@ -88,8 +95,8 @@ def _run(recipe: Recipe, built: Swapper) -> None:
         if channels != list(built.attributes.channels):
             raise ValueError(f"it declares maps of {list(built.attributes.channels)} channels and returns {channels}")
     with component_error_context("networks.generator", networks.generator):
-        painted = swapper.generator(swapper.identity(faces), maps)
-        _check_shape(painted, size, (3, 4))
+        output = swapper.generator(swapper.identity(faces), maps)
+        _check_shape(output, size, (3, 4))
         coarse = swapper.coarse(batch, z_att=maps)
     if swapper.refiner is not None and networks.refiner is not None:
         with component_error_context("networks.refiner", networks.refiner):
@@ -97,6 +104,7 @@ def _run(recipe: Recipe, built: Swapper) -> None:
 
 
 def _check_shape(image: torch.Tensor, size: int, channels: tuple[int, ...]) -> None:
+    """Raise ValueError unless an output has the right shape for a batch of 2."""
     if image.shape not in [(2, count, size, size) for count in channels]:
-        wanted = f"(2, {' or '.join(map(str, channels))}, {size}, {size})"
-        raise ValueError(f"it returns {tuple(image.shape)} for a batch of 2, and must return {wanted}")
+        expected = f"(2, {' or '.join(map(str, channels))}, {size}, {size})"
+        raise ValueError(f"it returns {tuple(image.shape)} for a batch of 2, and must return {expected}")

@@ -1,4 +1,4 @@
-"""The values of a recipe file with `--set` overrides, where each came from, and errors that say so."""
+"""Apply `--set` overrides to a recipe's values, record where each value came from, and report errors with it."""
 
 import difflib
 from collections.abc import Sequence
@@ -13,39 +13,39 @@ from fsframework.core.part import use
 from fsframework.core.registry import component, unmet
 from fsframework.core.renamed import present_key
 from fsframework.utils import yaml
-from fsframework.utils.yaml import Marks, Place
+from fsframework.utils.yaml import KeyPath, Marks
 
 
 class ConfigSource:
-    """What a file and overrides say, before anything is checked.
+    """Values of a file with overrides, before validation.
 
     Parameters
     ----------
     read:
-        What `safe_yaml` read: a mapping, and the lines of everything in it.
+        The result of `parse_yaml`: a mapping, and the line of every value in it.
     name:
-        What it was read from.
+        The name of the file, for messages.
     defaults:
-        Values of the keys that it leaves out, where overrides must find them.
+        Values of missing keys, so that overrides can change parts of them.
 
     Raises
     ------
     UserError
-        It is no mapping.
+        The value is not a mapping.
     """
 
     def __init__(self, read: tuple[Any, Marks], name: str, defaults: dict[str, Any]) -> None:
         self.data, marks = read
         if not isinstance(self.data, dict):
-            raise UserError(f"{name}: line 1: a recipe is a mapping; begin with name: NAME")
-        self.origins = {place: f"{name}: line {line}" for place, line in marks.items()}
+            raise UserError(f"{name}: line 1: a recipe is a mapping; start with name: NAME")
+        self.origins = {path: f"{name}: line {line}" for path, line in marks.items()}
         self.origins[()] = name
         self.data = {**defaults, **self.data}
 
     def override(self, text: str) -> None:
-        """Set one value: `stages.0.batch_size=8`, counted from 0, with a value in YAML.
+        """Set one value: `stages.0.batch_size=8`, with indices from 0 and a value in YAML.
 
-        Setting `use` to another name drops the former component's options. Raises UserError, naming the override.
+        Setting `use` to another name removes the previous component's options. Raises UserError with the override.
         """
         origin = f"--set {text}"
         key, equals, value = text.partition("=")
@@ -53,40 +53,41 @@ class ConfigSource:
         if not equals or "" in steps:
             raise UserError(f"{origin}: write KEY=VALUE, such as stages.0.batch_size=8")
         parsed, marks = yaml.parse_yaml(value, origin)
-        container, place = self.data, Place()
+        container, path = self.data, KeyPath()
         for step in steps[:-1]:
-            name = _step(container, step, place, origin)
-            place = (*place, name)
+            name = _step(container, step, path, origin)
+            path = (*path, name)
             if isinstance(container, dict) and container.get(name) is None:
                 container[name] = {}
-                self.origins[place] = origin
+                self.origins[path] = origin
             container = container[name]
-        last = _step(container, steps[-1], place, origin)
+        last = _step(container, steps[-1], path, origin)
         if last == "use" and container.get("use") != parsed:
             container.clear()
-            self._forget(place)
-        self._forget((*place, last))
+            self._forget(path)
+        self._forget((*path, last))
         container[last] = parsed
-        self.origins.update({(*place, last, *below): origin for below in marks or [()]})
+        self.origins.update({(*path, last, *below): origin for below in marks or [()]})
 
-    def _forget(self, place: Place) -> None:
-        for known in [known for known in self.origins if known[: len(place)] == place and known != place]:
-            del self.origins[known]
+    def _forget(self, path: KeyPath) -> None:
+        """Remove the origins of all values below a path."""
+        for other in [other for other in self.origins if other[: len(path)] == path and other != path]:
+            del self.origins[other]
 
     def explain(self, error: ValidationError, model: type[BaseModel]) -> UserError:
-        """All errors of a validation by `model`, one a line: `file: line 7: stages.0.steps: what`."""
+        """Return all errors of a validation by `model`, one per line: `file: line 7: stages.0.steps: what`."""
         lines = []
         for entry in error.errors(include_url=False):
-            place = entry["loc"] if entry["type"] == "missing" else self._existing(entry["loc"])
-            # An unknown component is a mistake in its `use`, which an override may have set.
-            marked = (*place, "use") if entry["type"] == "component" else place
-            origin = next(self.origins[marked[:n]] for n in range(len(marked), -1, -1) if marked[:n] in self.origins)
-            where = f"{'.'.join(map(str, place))}: " if place else ""
-            lines.append(f"{origin}: {where}{self._what(entry, place, model)}")
+            path = entry["loc"] if entry["type"] == "missing" else self._existing(entry["loc"])
+            # The line of an unknown component is that of its `use`, which an override may have set.
+            lookup = (*path, "use") if entry["type"] == "component" else path
+            origin = next(self.origins[lookup[:n]] for n in range(len(lookup), -1, -1) if lookup[:n] in self.origins)
+            prefix = f"{'.'.join(map(str, path))}: " if path else ""
+            lines.append(f"{origin}: {prefix}{self._what(entry, path, model)}")
         return UserError("\n".join(dict.fromkeys(lines)))
 
-    def _existing(self, loc: Place) -> Place:
-        """A place without what pydantic adds for the branches of a union."""
+    def _existing(self, loc: KeyPath) -> KeyPath:
+        """Return a path without the steps that pydantic adds for branches of a union."""
         value: Any = self.data
         for depth, step in enumerate(loc):
             try:
@@ -95,9 +96,10 @@ class ConfigSource:
                 return loc[:depth]
         return loc
 
-    def _what(self, entry: ErrorDetails, place: Place, model: type[BaseModel]) -> str:
+    def _what(self, entry: ErrorDetails, path: KeyPath, model: type[BaseModel]) -> str:
+        """Return the message of one validation error."""
         if entry["type"] == "extra_forbidden":
-            return _no_such_key(str(place[-1]), keys_at(model, self.data, place[:-1]))
+            return _no_such_key(str(path[-1]), keys_at(model, self.data, path[:-1]))
         if entry["type"] in _MESSAGES:
             return _MESSAGES[entry["type"]]
         message = entry["msg"]
@@ -106,14 +108,14 @@ class ConfigSource:
         if entry["type"] == "component":
             missing = self._missing()
             return message.partition("; ")[0] + missing if missing else message
-        given = entry["input"]
-        is_plain = entry["type"] not in _OWN and isinstance(given, str | int | float | None)
-        return f"{message}, not {yaml.format_inline(given)}" if is_plain else message
+        input_value = entry["input"]
+        is_plain = entry["type"] not in _OWN and isinstance(input_value, str | int | float | None)
+        return f"{message}, not {yaml.format_inline(input_value)}" if is_plain else message
 
     def _missing(self) -> str:
-        """What to install, where the recipe requires something that is not there."""
+        """Return install hints for required distributions that are missing."""
         required = self.data.get("requires")
-        names = [each for each in required if isinstance(each, str)] if isinstance(required, list) else []
+        names = [entry for entry in required if isinstance(entry, str)] if isinstance(required, list) else []
         return "".join(f"; {what}" for name in names if (what := unmet(name)))
 
 
@@ -123,12 +125,12 @@ _MESSAGES = {
     "list_type": "should be a list, [VALUE, ...]",
     "tuple_type": "should be a list, [VALUE, ...]",
 }
-_OWN = ("component", "stage", "value_error")  # types of errors whose messages are ours
+_OWN = ("component", "stage", "value_error")  # types of errors with complete messages
 
 
-def _step(container: Any, step: str, place: Place, origin: str) -> str | int:
-    """The key or index that one step of an override means in what it is taken in."""
-    where = ".".join(map(str, place))
+def _step(container: Any, step: str, path: KeyPath, origin: str) -> str | int:
+    """Return the key or index in a container for one step of an override."""
+    where = ".".join(map(str, path))
     if isinstance(container, dict):
         return step
     if not isinstance(container, list):
@@ -139,8 +141,9 @@ def _step(container: Any, step: str, place: Place, origin: str) -> str | int:
 
 
 def _no_such_key(key: str, keys: Sequence[str]) -> str:
+    """Return the message for an unknown key, with the closest existing one."""
     if new := present_key(key, list(keys)):
-        return f"there is no such key; it is called {new} now"
+        return f"there is no such key; it is now called {new}"
     close = difflib.get_close_matches(key, keys, n=1)
     if close:
         return f"there is no such key; did you mean {close[0]}?"
@@ -148,22 +151,22 @@ def _no_such_key(key: str, keys: Sequence[str]) -> str:
     return f"there is no such key; {hint}"
 
 
-def keys_at(model: type[BaseModel], data: Any, place: Place) -> list[str]:
-    """The keys that may stand at a place of data that `model` checks; none where that cannot be told."""
+def keys_at(model: type[BaseModel], data: Any, path: KeyPath) -> list[str]:
+    """Return the allowed keys at a path of data that `model` validates; [] if they cannot be determined."""
     hint: Any = model
     value = data
-    for step in place:
+    for step in path:
         checked, _ = _model(hint, value)
         entries = [checked.model_fields[str(step)].rebuild_annotation()] if checked else get_args(_bare(hint))
         if not entries:
             return []
-        hint, value = entries[-1], value[step]  # lists hold entries of their one argument, mappings of their second
+        hint, value = entries[-1], value[step]  # the entries' type: a list's only argument, a mapping's second
     checked, extra = _model(hint, value)
     return [*extra, *(checked.model_fields if checked else ())]
 
 
 def _model(hint: Any, value: Any) -> tuple[type[BaseModel] | None, list[str]]:
-    """The model that checks a mapping where `hint` stands, and the keys beside its fields."""
+    """Return the model that validates a mapping of type `hint`, and the keys beside its fields."""
     bare = _bare(hint)
     if isinstance(bare, use):
         return component(bare.kind, value["use"]).Options, ["use"]
@@ -171,7 +174,7 @@ def _model(hint: Any, value: Any) -> tuple[type[BaseModel] | None, list[str]]:
 
 
 def _bare(hint: Any) -> Any:
-    """A type hint without `Annotated` and `| None`; the mark `use` where it has one."""
+    """Return a type hint without `Annotated` and `| None`, or its mark `use`."""
     while get_origin(hint) in (Annotated, Union, UnionType):
         if get_origin(hint) is Annotated:
             hint = next((mark for mark in hint.__metadata__ if isinstance(mark, use)), hint.__origin__)

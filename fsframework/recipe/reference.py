@@ -1,6 +1,6 @@
-"""What can be written in a recipe, for people (tables of keys) and for editors (JSON Schema).
+"""Document all keys of recipes, for users (tables in Markdown) and for editors (JSON Schema).
 
-`python -m fsframework.recipe.reference recipes/README.md` writes the tables into that file, below its marker.
+`python -m fsframework.recipe.reference recipes/README.md` writes the tables into that file, after its marker.
 """
 
 import json
@@ -23,16 +23,16 @@ MARKER = "<!-- Generated from here on: python -m fsframework.recipe.reference re
 
 
 class Row(NamedTuple):
-    """One key: all are short texts."""
+    """One key, as short texts."""
 
     key: str
     type: str
-    default: str  # empty where the key must be written
+    default: str  # empty if the key is required
     meaning: str
 
 
 def rows(model: type[BaseModel]) -> list[Row]:
-    """The keys of a model of a recipe, or of the options of a component."""
+    """Return the keys of a recipe's model, or of a component's options."""
     return [
         Row(name, _type(field.annotation, tuple(field.metadata)), _default(field), field.description or "")
         for name, field in model.model_fields.items()
@@ -40,6 +40,7 @@ def rows(model: type[BaseModel]) -> list[Row]:
 
 
 def _default(field: FieldInfo) -> str:
+    """Return a field's default as inline YAML, "" if it is required."""
     if field.is_required():
         return ""
     value = field.get_default(call_default_factory=True, validated_data={})
@@ -55,18 +56,18 @@ _NAMES = {int: "integer", float: "number", str: "text", bool: "true or false", N
 
 
 def _type(hint: Any, marks: tuple[Any, ...] = ()) -> str:
-    """A type in words; `marks` are limits and the like that hold for it."""
+    """Return a type as text; `marks` are its limits and other annotations."""
     origin, inside = get_origin(hint), get_args(hint)
     if origin is Annotated:
         return _type(hint.__origin__, (*marks, *hint.__metadata__))
     if origin is Literal:
         return " or ".join(yaml.format_inline(choice) for choice in inside)
     if origin in (Union, UnionType):
-        return " or ".join(_type(each, marks) for each in inside)
+        return " or ".join(_type(member, marks) for member in inside)
     if origin is list:
         return f"list, each: {_type(inside[0])}"
     if origin is tuple:
-        return f"[{', '.join(_type(each) for each in inside if each is not ...)}]"
+        return f"[{', '.join(_type(member) for member in inside if member is not ...)}]"
     if hint is Part:
         noun = SINGULAR[next(mark.kind for mark in marks if isinstance(mark, use))]
         return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
@@ -77,12 +78,13 @@ def _type(hint: Any, marks: tuple[Any, ...] = ()) -> str:
 
 
 def _limits(marks: tuple[Any, ...]) -> list[str]:
-    flat = [each for mark in marks for each in (mark.metadata if isinstance(mark, FieldInfo) else [mark])]
-    return [f"{sign} {getattr(each, key)}" for each in flat for key, sign in _LIMITS.items() if hasattr(each, key)]
+    """Return the numeric limits in annotations as text."""
+    flat = [limit for mark in marks for limit in (mark.metadata if isinstance(mark, FieldInfo) else [mark])]
+    return [f"{sign} {getattr(limit, key)}" for limit in flat for key, sign in _LIMITS.items() if hasattr(limit, key)]
 
 
 def tables() -> str:
-    """Every key of a recipe, as Markdown."""
+    """Return tables of all keys of a recipe, as Markdown."""
     parts = [_table("recipe", Recipe), _table("networks", Networks), _table("stages", Stage)]
     parts += [_table(f"stages: {name}", model) for name, model in _STAGE_PARTS.items()]
     return "\n".join([*parts, _table("evaluation", Evaluation)])
@@ -92,6 +94,7 @@ _STAGE_PARTS: dict[str, type[BaseModel]] = {"pairs": Pairs, "optimizer": Optimiz
 
 
 def _table(heading: str, model: type[BaseModel]) -> str:
+    """Return the table of a model's keys, as Markdown."""
     lines = [f"## {heading}", "", model.__doc__ or "", "", "| key | value | default | meaning |", "|---|---|---|---|"]
     for row in rows(model):
         cells = [f"`{row.key}`", row.type, f"`{row.default}`" if row.default else "required", row.meaning]
@@ -99,31 +102,31 @@ def _table(heading: str, model: type[BaseModel]) -> str:
     return "\n".join([*lines, ""])
 
 
-_ELSEWHERE = "https://fsframework.invalid/"  # pydantic leaves references alone that lead out of its document
+_ELSEWHERE = "https://fsframework.invalid/"  # pydantic keeps references to other documents
 
 
 class _Generator(GenerateJsonSchema):
-    """Keeps the references that `fsframework.core.part.use` makes; `schema` writes what they refer to."""
+    """Schema generator that keeps the references of `fsframework.core.part.use`, which `schema` resolves."""
 
     def generate_inner(self, schema: Any) -> dict[str, Any]:
-        found = super().generate_inner(schema)
-        kind = found.get("$ref", "").removeprefix("#/$defs/")
-        return {**found, "$ref": _ELSEWHERE + kind} if kind in KINDS else found
+        generated = super().generate_inner(schema)
+        kind = generated.get("$ref", "").removeprefix("#/$defs/")
+        return {**generated, "$ref": _ELSEWHERE + kind} if kind in KINDS else generated
 
 
 def schema() -> dict[str, Any]:
-    """The JSON Schema (2020-12) of recipes, with all installed components and their options."""
+    """Return the JSON Schema (2020-12) of recipes, with all installed components and their options."""
     options = {(kind, name): cls.Options for kind in KINDS for name, cls in components(kind).items()}
     models: list[tuple[type[BaseModel], Literal["validation", "serialization"]]] = [(Recipe, "validation")]
     models += [(model, "validation") for model in dict.fromkeys(options.values())]
-    references, whole = models_json_schema(models, schema_generator=_Generator)
-    definitions = whole["$defs"]
+    references, document = models_json_schema(models, schema_generator=_Generator)
+    definitions = document["$defs"]
     for kind in KINDS:
         choices = []
         for name, cls in components(kind).items():
             reference = references[options[kind, name], "validation"]["$ref"]
-            described = definitions[reference.removeprefix("#/$defs/")]
-            choices.append(_component(name, (cls.__doc__ or "").strip().partition("\n")[0], described))
+            options_schema = definitions[reference.removeprefix("#/$defs/")]
+            choices.append(_component(name, (cls.__doc__ or "").strip().partition("\n")[0], options_schema))
         definitions[kind] = {"anyOf": choices} if choices else False
     for model in options.values():
         definitions.pop(references[model, "validation"]["$ref"].removeprefix("#/$defs/"), None)
@@ -133,13 +136,14 @@ def schema() -> dict[str, Any]:
 
 
 def _component(name: str, meaning: str, options: dict[str, Any]) -> dict[str, Any]:
+    """Return the JSON Schema of a component with its options."""
     properties = {"use": {"const": name, "description": meaning}, **options.get("properties", {})}
     required = ["use", *options.get("required", [])]
     return {**options, "title": name, "description": meaning, "properties": properties, "required": required}
 
 
 def write_tables(file: Path) -> None:
-    """Put the tables into a Markdown file, in place of what follows the marker."""
+    """Replace the text after the marker in a Markdown file with the tables."""
     introduction, marker, _ = file.read_text(encoding="utf-8").partition(MARKER)
     write_text(file, f"{introduction}{marker or MARKER}\n{tables()}")
 

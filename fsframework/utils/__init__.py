@@ -1,1 +1,1 @@
-"""Files, YAML, weights, progress, environment, devices, executors, job shards, prefetching."""
+"""Provide files, YAML, weights, progress, environment, devices, executors, job shards and prefetching."""

@@ -8,7 +8,10 @@ from fsframework.core.errors import UserError
 
 
 def pick_device(name: str | None) -> torch.device:
-    """The device of that name; without a name the GPU if there is one. Raises UserError if it cannot be used."""
+    """Return the device of a name; without a name the GPU if there is one, else the CPU.
+
+    Raises UserError if the device cannot be used.
+    """
     if name is None:
         name = local_device() or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -18,8 +21,8 @@ def pick_device(name: str | None) -> torch.device:
 
 
 def local_device() -> str | None:
-    """The name of the GPU that torchrun means this process to use; None without torchrun or without a GPU."""
-    place = os.environ.get("LOCAL_RANK")
-    if place is None or not torch.cuda.is_available():
+    """Return the name of this process's GPU under torchrun; None without torchrun or without a GPU."""
+    rank = os.environ.get("LOCAL_RANK")
+    if rank is None or not torch.cuda.is_available():
         return None
-    return f"cuda:{int(place) % torch.cuda.device_count()}"
+    return f"cuda:{int(rank) % torch.cuda.device_count()}"

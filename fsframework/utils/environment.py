@@ -1,4 +1,4 @@
-"""Versions, hardware and commit: what a figure needs beside it."""
+"""Record versions, hardware and commit, to be stored with results."""
 
 import datetime
 import os
@@ -18,7 +18,7 @@ LIBRARIES = ("fsframework", "torch", "torchvision", "timm", "numpy", "pillow", "
 
 
 def environment(device: torch.device) -> dict[str, Any]:
-    """Versions and hardware, for manifests and results."""
+    """Return versions and hardware, for manifests and results."""
     is_gpu = device.type == "cuda"
     return {
         "device": torch.cuda.get_device_name(device) if is_gpu else f"{platform.machine()} CPU, {os.cpu_count()} cores",
@@ -32,7 +32,7 @@ def environment(device: torch.device) -> dict[str, Any]:
 
 
 def of_script(script: str) -> dict[str, Any]:
-    """What a script of benchmarks/ keeps beside its figures: its command, the time, and the environment of a CPU."""
+    """Return what a script of benchmarks/ stores with its results: command, date and the CPU's environment."""
     return {
         "command": shlex.join(["python", f"benchmarks/{script}", *sys.argv[1:]]),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -41,6 +41,7 @@ def of_script(script: str) -> dict[str, Any]:
 
 
 def _version(distribution: str) -> str | None:
+    """Return the version of an installed distribution, None if it is not installed."""
     try:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:
@@ -48,7 +49,7 @@ def _version(distribution: str) -> str | None:
 
 
 def _commit() -> str | None:
-    """The commit of the checkout that the code runs from, if it runs from one."""
+    """Return the commit of the checkout that contains this code, None outside of a checkout."""
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
     try:
         return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()

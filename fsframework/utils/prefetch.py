@@ -1,4 +1,4 @@
-"""Stages of work that overlap: decoding, networks and encoding each in a thread of its own."""
+"""Overlap stages of work, such as decoding, networks and encoding, in a thread each."""
 
 import queue
 import threading
@@ -9,41 +9,41 @@ T = TypeVar("T")
 
 
 def ahead(items: Iterable[T], depth: int = 2) -> Iterator[T]:
-    """The same items, made in a thread that is at most `depth` of them ahead.
+    """Yield the items, produced in a thread that is at most `depth` of them ahead.
 
-    What the thread raises is raised here, in its place. When the consumer stops early, so does the thread.
+    The thread's exceptions are raised here, in their place. When the consumer stops early, the thread stops, too.
     """
-    made: queue.Queue[tuple[bool, T | BaseException | None]] = queue.Queue(depth)
+    results: queue.Queue[tuple[bool, T | BaseException | None]] = queue.Queue(depth)
     stopped = threading.Event()
 
-    def give(entry: tuple[bool, T | BaseException | None]) -> None:
+    def put(entry: tuple[bool, T | BaseException | None]) -> None:
         while not stopped.is_set():
             try:
-                return made.put(entry, timeout=0.1)
+                return results.put(entry, timeout=0.1)
             except queue.Full:
                 continue
 
-    def work() -> None:
+    def produce() -> None:
         try:
             for item in items:
-                give((True, item))
+                put((True, item))
                 if stopped.is_set():
                     break
-        except BaseException as error:  # it belongs to the consumer
-            give((False, error))
+        except BaseException as error:  # raised in the consumer
+            put((False, error))
         else:
-            give((False, None))
+            put((False, None))
         finally:
             if stopped.is_set() and isinstance(items, Iterator) and hasattr(items, "close"):
                 items.close()
 
-    thread = threading.Thread(target=work, daemon=True)
+    thread = threading.Thread(target=produce, daemon=True)
     thread.start()
     try:
         while True:
-            is_item, value = made.get()
+            is_item, value = results.get()
             if is_item:
-                yield value  # type: ignore[misc]  # it is an item
+                yield value  # type: ignore[misc]  # an item
             elif isinstance(value, BaseException):
                 raise value
             else:

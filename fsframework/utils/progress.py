@@ -1,4 +1,4 @@
-"""Progress of long work on standard error: a bar in a terminal, now and then a plain line elsewhere."""
+"""Show the progress of long work on stderr: a bar in a terminal, occasional plain lines elsewhere."""
 
 import sys
 import time
@@ -12,11 +12,11 @@ from rich.text import Text
 
 T = TypeVar("T")
 
-QUIET_SECONDS = 10.0  # between plain lines; work that is done sooner prints nothing
+QUIET_SECONDS = 10.0  # between plain lines; shorter work prints nothing
 
 
 class Ticker:
-    """Counts work that is done. `advance` is cheap enough to be called for every item."""
+    """Counter of completed items. `advance` is cheap enough for every item."""
 
     def __init__(self, description: str, total: int, unit: str, done: int, bar: Progress | None) -> None:
         self.description, self.total, self.unit = description, total, unit
@@ -26,15 +26,16 @@ class Ticker:
         self.task = bar.add_task(description, total=total, completed=done, unit=unit, note="") if bar else None
 
     def advance(self, count: int = 1, note: str = "") -> None:
-        """Count so many items more; `note` is shown beside the bar."""
+        """Add `count` completed items; `note` is displayed beside the bar."""
         self.done += count
         if self.bar is not None and self.task is not None:
             self.bar.update(self.task, advance=count, note=note)
         elif time.monotonic() - self.printed >= QUIET_SECONDS:
             self.printed = time.monotonic()
             rate = (self.done - self.first) / (self.printed - self.started)
-            left = (self.total - self.done) / rate if rate > 0 else float("inf")
-            line = f"{self.description}: {self.done}/{self.total} {self.unit}, {rate:.3g}/s, {left:.0f} s left  {note}"
+            remaining = (self.total - self.done) / rate if rate > 0 else float("inf")
+            completed = f"{self.done}/{self.total} {self.unit}"
+            line = f"{self.description}: {completed}, {rate:.3g}/s, {remaining:.0f} s left  {note}"
             print(line.rstrip(), file=sys.stderr, flush=True)
 
 
@@ -45,18 +46,18 @@ class _Rate(ProgressColumn):
 
 @contextmanager
 def progress(description: str, total: int, unit: str = "items", done: int = 0, shown: bool = True) -> Iterator[Ticker]:
-    """Show how far some work is, with rate and remaining time.
+    """Display the progress of some work, with rate and remaining time; yield its `Ticker`.
 
     Parameters
     ----------
     description:
-        What is being done, a few words.
+        A short description of the work.
     total, done:
-        Items in all, and items done before (a resumed run).
+        Items in total, and items completed before (by an interrupted run).
     unit:
-        What an item is, in the plural.
+        The name of the items, in the plural.
     shown:
-        False where another process shows it.
+        False where another process displays the progress.
     """
     console = Console(stderr=True, quiet=not shown)
     if not console.is_terminal:
@@ -77,7 +78,7 @@ def progress(description: str, total: int, unit: str = "items", done: int = 0, s
 
 
 def tracked(items: Iterable[T], description: str, total: int, unit: str = "items") -> Iterator[T]:
-    """The same items, with their progress shown; parameters are those of `progress`."""
+    """Yield the items and display their progress; parameters are those of `progress`."""
     with progress(description, total, unit) as ticker:
         for item in items:
             yield item
@@ -85,7 +86,7 @@ def tracked(items: Iterable[T], description: str, total: int, unit: str = "items
 
 
 def in_words(seconds: float) -> str:
-    """A duration by its two largest units: 3 h 20 min, 4 min 5 s, 12 s."""
+    """Return a duration in its two largest units: 3 h 20 min, 4 min 5 s, 12 s."""
     days, rest = divmod(round(seconds), 86400)
     hours, rest = divmod(rest, 3600)
     minutes, rest = divmod(rest, 60)

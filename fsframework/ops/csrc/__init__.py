@@ -1,1 +1,1 @@
-"""Kernels in C, compiled when they are first needed."""
+"""Provide kernels in C, compiled at first use."""

@@ -1,17 +1,17 @@
-/* Instance normalisation, forward and backward: instance_norm.py says what they compute.
+/* Instance normalisation, forward and backward; instance_norm.py defines it.
  *
- * Channels-last: a pixel's `channels` numbers lie side by side; channels is a multiple of LANES. Maps are float32, or
- * bfloat16 where `half` says so; sums and scales are float32. A map is read twice, from its first number to its last:
- * for sums of each block of pixels, which stays in the processor's cache while it is looked at again, and for the
- * result. A task is one block of an image, and of it at most CHUNK channels.
+ * Maps are channels-last: a pixel's `channels` numbers are contiguous, and channels is a multiple of LANES. Maps are
+ * bfloat16 if `half` is 1, else float32; sums and scales are float32. A map is read twice in memory order: for the sums
+ * of each block of pixels, and for the result. A block stays in cache for both passes of its sums. A task is one block
+ * of an image and at most CHUNK of its channels.
  */
 #include "simd.h"
 
-#define BLOCK 256 /* pixels, which instance_norm.py knows, too; few, as small sums have small rounding errors */
+#define BLOCK 256 /* pixels, the same as in instance_norm.py; few, because short sums have small rounding errors */
 #define CHUNK 64
 
 typedef struct {
-    long image, block, first, last, start, end; /* pixels and channels, of which `last` and `end` are the next ones */
+    long image, block, first, last, start, end; /* of pixels and channels; `last` and `end` are exclusive */
 } task;
 
 INLINE long blocks_of(long pixels) { return (pixels + BLOCK - 1) / BLOCK; }
@@ -28,7 +28,7 @@ INLINE task task_of(long number, long pixels, long channels) {
                   start + CHUNK < channels ? start + CHUNK : channels};
 }
 
-/* Sums of the block of a task, and of the squares of what its numbers are apart from its mean. */
+/* Sum a task's block, and its squared deviations from the block's mean. */
 INLINE void sums(const void *x, task t, float *parts, long channels, int half) {
     for (long c = t.start; c < t.end; c += LANES) {
         lanes sum = {0}, squares = {0};
@@ -43,8 +43,8 @@ INLINE void sums(const void *x, task t, float *parts, long channels, int half) {
     }
 }
 
-/* Inverse standard deviations of an image's channels, from the parts of its blocks (blocks, 2, channels), and their
- * means into the first block's place. */
+/* Reduce an image's partial sums (blocks, 2, channels) to inverse standard deviations per channel, in `scale`. The
+ * means replace the first block's sums. */
 INLINE void moments(float *parts, float *scale, float epsilon, long pixels, long channels) {
     for (long c = 0; c < channels; c += LANES) {
         lanes sum = {0}, squares = {0}, factor;
@@ -70,8 +70,8 @@ INLINE void normalise(const void *x, void *y, task t, const float *mean, const f
         }
 }
 
-/* `scale` gets the inverse standard deviation of each image and channel; `parts` is room for (images, blocks, 2,
- * channels). */
+/* Normalise x into y. `scale` receives the inverse standard deviation of each image and channel; `parts` is a workspace
+ * of (images, blocks, 2, channels). */
 void instance_norm_forward(const void *x, void *y, float *scale, float *parts, const float *epsilon, long images,
                            long pixels, long channels, long half) {
     const long tasks = tasks_of(images, pixels, channels), blocks = blocks_of(pixels);
@@ -95,7 +95,7 @@ void instance_norm_forward(const void *x, void *y, float *scale, float *parts, c
     }
 }
 
-/* Sums of a gradient over the block of a task, and of its product with the result. */
+/* Sum a gradient over a task's block, and its product with the result. */
 INLINE void gradient_sums(const void *gradient, const void *y, task t, float *parts, long channels, int half) {
     for (long c = t.start; c < t.end; c += LANES) {
         lanes sum = {0}, along = {0};
@@ -109,7 +109,7 @@ INLINE void gradient_sums(const void *gradient, const void *y, task t, float *pa
     }
 }
 
-/* Their means over all blocks (blocks, 2, channels), into the first block's place. */
+/* Average these sums over all blocks (blocks, 2, channels). The means replace the first block's sums. */
 INLINE void gradient_means(float *parts, long pixels, long channels) {
     for (long c = 0; c < 2 * channels; c += LANES) {
         lanes sum = {0};
@@ -128,7 +128,7 @@ INLINE void denormalise(const void *gradient, const void *y, void *to_x, task t,
         }
 }
 
-/* The same backward; y and scale are what the forward pass gave. */
+/* Compute the gradient of x; y and scale are outputs of the forward pass. */
 void instance_norm_backward(const void *gradient, const void *y, const float *scale, float *parts, void *to_x,
                             long images, long pixels, long channels, long half) {
     const long tasks = tasks_of(images, pixels, channels), blocks = blocks_of(pixels);

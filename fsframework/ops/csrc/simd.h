@@ -1,12 +1,11 @@
-/* What all kernels share: LANES numbers of float32 at once, and maps of float32 or bfloat16 numbers. LANES is 8 or 16,
- * as whoever compiles says. */
+/* Vectors of LANES float32 numbers, and maps of float32 or bfloat16 numbers, for all kernels. The build sets LANES to 8
+ * or 16 (build.py). */
 #ifdef __AVX512BF16__
 #include <immintrin.h>
 #endif
 #define INLINE static inline __attribute__((always_inline))
-/* A call with a constant for `half`, its last argument: the compiler makes two functions of one. It must stand where
- * the loop over threads does: that is a function of its own to the compiler, to which what it is given from outside is
- * no constant. */
+/* Call with a constant for `half`, the last argument, so that the compiler specialises the function for both dtypes.
+ * Use it inside the loop over threads: the compiler outlines that loop, and constants from outside are lost there. */
 #define EITHER(CALL, ...) (half ? CALL(__VA_ARGS__, 1) : CALL(__VA_ARGS__, 0))
 typedef float lanes __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 typedef int bits __attribute__((vector_size(4 * LANES)));
@@ -17,13 +16,13 @@ INLINE lanes load(const float *from) { return *(const lanes *)from; }
 INLINE void store(float *to, lanes value) { *(lanes *)to = value; }
 INLINE lanes where(bits keep, lanes value) { return (lanes)((bits)value & keep); }
 
-/* LANES numbers of a map, from the number `at` on. A map is bfloat16 where `half` says so, and float32 otherwise. */
+/* Load LANES numbers of a map from index `at` on. A map is bfloat16 if `half` is 1, else float32. */
 INLINE lanes map_load(const void *map, long at, int half) {
     if (!half) return load((const float *)map + at);
     return (lanes)(__builtin_convertvector(*(const halves *)((const unsigned short *)map + at), words) << 16);
 }
 
-/* bfloat16 is the upper half of a float32, rounded to nearest, ties to even; what is no number stays none. */
+/* Store LANES numbers. bfloat16 is the upper half of a float32, rounded to nearest, ties to even; NaN stays NaN. */
 INLINE void map_store(void *map, long at, lanes value, int half) {
     if (!half) {
         store((float *)map + at, value);

@@ -1,1 +1,1 @@
-"""Kernels in Triton for GPUs."""
+"""Provide kernels in Triton for GPUs."""

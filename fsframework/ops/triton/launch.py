@@ -1,8 +1,7 @@
-"""Triton kernels for what torch does slowly on GPUs: when they can be used, and what they share.
+"""Decide when Triton kernels can be used on GPUs, and launch them.
 
-Triton comes with torch where torch knows GPUs. A kernel is compiled when it is first needed, within seconds, and kept
-in the user's cache folder by Triton itself. Every caller has a way in plain torch beside it, which
-`FSF_BLOCK_KERNELS=triton` (or `all`) takes.
+Triton comes with torch's GPU builds. A kernel is compiled at its first use, within seconds, and Triton keeps it in the
+user's cache folder. Every caller has a fallback in plain torch, which `FSF_BLOCK_KERNELS=triton` (or `all`) selects.
 """
 
 import os
@@ -15,21 +14,24 @@ from torch import Tensor
 
 LAST = torch.channels_last
 TYPES = (torch.float32, torch.bfloat16, torch.float16)
-PROGRAMS = 1056  # that sum, at least: eight for each of 132 multiprocessors
-OLDEST = (8, 0)  # compute capability: the first with bfloat16
+PROGRAMS = 1056  # fewest programs of a reduction: eight for each of 132 multiprocessors
+OLDEST = (8, 0)  # lowest compute capability with bfloat16
 
 
 def usable(*tensors: Tensor) -> bool:
-    """Whether kernels can work on these tensors."""
+    """Return whether Triton kernels support these tensors."""
     return all(value.is_cuda and value.dtype in TYPES for value in tensors) and _has_triton()
 
 
 def _has_triton() -> bool:
-    """Whether there is Triton for this GPU. torch's compiler asks once and writes the answer down."""
+    """Return whether Triton supports this GPU.
+
+    torch's compiler evaluates this once and treats the result as a constant.
+    """
     return _found()
 
 
-# What torch.compiler.assume_constant_result does, but for importing the compiler, which doubles the time of a start.
+# As torch.compiler.assume_constant_result, without importing the compiler, which doubles the start-up time.
 _has_triton._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
@@ -42,16 +44,19 @@ def _found() -> bool:
 
 
 def shared(tiles: int, groups: int) -> tuple[int, int]:
-    """How sums over tiles are shared among programs: tiles of a program, and programs, for each of some groups."""
+    """Split a reduction of tiles in some groups; return (tiles per program, programs per group)."""
     steps = -(-tiles // -(-PROGRAMS // groups))
     return steps, -(-tiles // steps)
 
 
 def on_device_of(value: Tensor) -> AbstractContextManager[object]:
-    """A block whose kernels are launched on the device of a tensor. On CPUs Triton's interpreter needs none."""
+    """Return a context whose kernels are launched on the device of a tensor.
+
+    On CPUs, Triton's interpreter needs no device.
+    """
     return torch.cuda.device(value.device) if value.is_cuda else nullcontext()
 
 
 def empty_last(like: Tensor, *shape: int, dtype: torch.dtype | None = None) -> Tensor:
-    """An empty tensor (B, C, H, W) in channels-last order, on the device and by default in the type of another."""
+    """Return an empty tensor (B, C, H, W) in channels-last order, with device and default dtype of `like`."""
     return torch.empty(shape, dtype=dtype or like.dtype, device=like.device, memory_format=LAST)
