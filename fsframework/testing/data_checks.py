@@ -97,7 +97,7 @@ def repeats(subject: Subject) -> None:
             )
 
 
-def names_faces(subject: Subject) -> None:
+def names_match(subject: Subject) -> None:
     """Check that names are unique and match the samples, and that people() and persons() agree."""
     assert isinstance(subject, DatasetSubject)
     data = subject.component
@@ -125,7 +125,7 @@ def names_faces(subject: Subject) -> None:
             )
 
 
-def keeps_people_apart(subject: Subject) -> None:
+def splits_are_disjoint(subject: Subject) -> None:
     """Check that train and test share no person, unless `is_closed_set`, and that `all` is their union."""
     assert isinstance(subject, DatasetSubject)
     names = {split: data.names() for split, data in subject.splits.items()}
@@ -141,7 +141,7 @@ def keeps_people_apart(subject: Subject) -> None:
         raise subject.broken("no person may be in both splits, train and test", f"{min(shared)} is in both")
 
 
-def travels(subject: Subject) -> None:
+def can_be_pickled(subject: Subject) -> None:
     """Check that the dataset can be pickled for worker processes."""
     with subject.running("pickling it (pickle.dumps) for worker processes"):
         pickle.dumps(subject.component)
@@ -247,10 +247,10 @@ def alone(subject: Subject) -> None:
 DATASET = (
     *COMPONENT,
     Check("faces", holds_faces),
-    Check("names", names_faces),
+    Check("names", names_match),
     Check("repeats", repeats),
-    Check("splits", keeps_people_apart),
-    Check("pickle", travels),
+    Check("splits", splits_are_disjoint),
+    Check("pickle", can_be_pickled),
     Check("prepare", prepares),
 )
 BENCHMARK = (*COMPONENT, Check("declares", declares), Check("metrics", measures), Check("alike", measures_alike))

@@ -103,7 +103,7 @@ def embeds(subject: Subject) -> None:
 
 
 def matches(subject: Subject) -> None:
-    """Check `match_threshold`, a cosine in (-1, 1) where cosines compare faces; trainable encoders may have none."""
+    """Check that `match_threshold` is a cosine in (-1, 1) if cosines compare faces; trainable encoders may lack it."""
     encoder = subject.component
     threshold = getattr(encoder, "match_threshold", None)
     if threshold is None and (encoder.trainable or not encoder.metric):
@@ -174,7 +174,7 @@ def encodes(subject: Subject) -> None:
         raise subject.broken("maps must come coarse to fine", f"their sides are {sides}")
 
 
-def learns(subject: Subject) -> None:
+def trains_every_weight(subject: Subject) -> None:
     """Check that gradients reach every weight, because unused weights break training on several GPUs."""
     network = subject.loaded()
     network.train().requires_grad_(True)
@@ -213,7 +213,7 @@ class AttributeSubject(Subject):
         return component(*self.inputs(rows, device))
 
 
-def paints(subject: Subject) -> None:
+def generates_image(subject: Subject) -> None:
     """Check that the generated image, and its mask if any, have the right shape and range."""
     (image,) = subject.outputs
     allowed = [(len(ROWS), channels, SIZE, SIZE) for channels in (3, 4)]
@@ -236,7 +236,7 @@ def in_range(subject: Subject, values: Tensor, what: str, low: int) -> None:
         raise subject.broken(f"{what} must be from {low} to 1; end with {end}", f"it is from {least:.3g} to {most:.3g}")
 
 
-def shows_maps(subject: Subject) -> None:
+def returns_attention(subject: Subject) -> None:
     """Check that attention maps, if any, have one channel, and that `supports` returns a value for each row."""
     generator = subject.component
     assert isinstance(subject, GeneratorSubject)
@@ -318,7 +318,7 @@ class RefinerSubject(Subject):
             return swapper.coarse(batch), batch, swapper
 
 
-def judges(subject: Subject) -> None:
+def returns_scalar(subject: Subject) -> None:
     """Check that the loss is a finite scalar, not multiplied by its weight."""
     (value,) = subject.outputs
     if not isinstance(value, Tensor) or value.shape != ():
@@ -333,7 +333,7 @@ def judges(subject: Subject) -> None:
         )
 
 
-def teaches(subject: Subject) -> None:
+def passes_gradients(subject: Subject) -> None:
     """Check that gradients reach the swap, its mask, or the swapper's trainable weights."""
     loss = subject.loaded()
     loss.requires_grad_(False)
@@ -349,7 +349,7 @@ def teaches(subject: Subject) -> None:
         raise subject.broken("gradients must pass from the loss to the swap", "none arrives")
 
 
-def criticises(subject: Subject) -> None:
+def trains_critic(subject: Subject) -> None:
     """Check that a loss with weights of its own trains them by `critic`."""
     loss = subject.loaded()
     weights = {name: weight for name, weight in loss.named_parameters() if weight.requires_grad}
@@ -372,7 +372,7 @@ def criticises(subject: Subject) -> None:
         raise subject.broken(contract, f"no gradient of critic reaches {cut[0]}")
 
 
-def sums_over(subject: Subject) -> None:
+def ignores_order(subject: Subject) -> None:
     """Check that the loss accepts one pair, and does not depend on the order of pairs."""
     (one,) = subject.called(subject.component, (1,))
     if not isinstance(one, Tensor) or one.shape != () or not bool(one.isfinite()):
@@ -465,24 +465,40 @@ IDENTITY = (
     *ROWWISE,
     TRACED,
 )
-ATTRIBUTES = (*COMPONENT, Check("maps", encodes), Check("gradient", learns), *NETWORK, *ROWWISE, META_RUN, TRACED)
-GENERATOR = (
+ATTRIBUTES = (
     *COMPONENT,
-    Check("picture", paints),
-    Check("attention", shows_maps),
-    Check("gradient", learns),
+    Check("maps", encodes),
+    Check("gradient", trains_every_weight),
     *NETWORK,
     *ROWWISE,
     META_RUN,
     TRACED,
 )
-REFINER = (*COMPONENT, Check("picture", refines), Check("gradient", learns), *NETWORK, *ROWWISE, META_RUN, TRACED)
+GENERATOR = (
+    *COMPONENT,
+    Check("picture", generates_image),
+    Check("attention", returns_attention),
+    Check("gradient", trains_every_weight),
+    *NETWORK,
+    *ROWWISE,
+    META_RUN,
+    TRACED,
+)
+REFINER = (
+    *COMPONENT,
+    Check("picture", refines),
+    Check("gradient", trains_every_weight),
+    *NETWORK,
+    *ROWWISE,
+    META_RUN,
+    TRACED,
+)
 LOSS = (
     *COMPONENT,
-    Check("number", judges),
-    Check("gradient", teaches),
-    Check("critic", criticises),
+    Check("number", returns_scalar),
+    Check("gradient", passes_gradients),
+    Check("critic", trains_critic),
     *NETWORK,
-    Check("batch", sums_over),
+    Check("batch", ignores_order),
 )
 ESTIMATOR = (*COMPONENT, Check("quantity", estimates), *NETWORK[:2], NETWORK[-1], *ROWWISE)
