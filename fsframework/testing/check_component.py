@@ -127,45 +127,45 @@ def _run(kind: str, cls: type[Any], networks: Mapping[str, Part] | None, options
 
 
 def check_detector(cls: type[Any], /, **options: Any) -> None:
-    """Check a detector class with these options. Raises ContractError."""
+    """Check a detector class with these options. Raise ContractError if it fails."""
     _run("detectors", cls, None, options)
 
 
 def check_identity_encoder(cls: type[Any], /, **options: Any) -> None:
-    """Check an identity encoder class with these options. Raises ContractError."""
+    """Check an identity encoder class with these options. Raise ContractError if it fails."""
     _run("identity-encoders", cls, None, options)
 
 
 def check_attribute_encoder(cls: type[Any], /, **options: Any) -> None:
-    """Check an attribute encoder class with these options. Raises ContractError."""
+    """Check an attribute encoder class with these options. Raise ContractError if it fails."""
     _run("attribute-encoders", cls, None, options)
 
 
 def check_generator(cls: type[Any], /, networks: Mapping[str, Part] | None = None, **options: Any) -> None:
-    """Check a generator class; `networks` as in `check_component`. Raises ContractError."""
+    """Check a generator class; `networks` as in `check_component`. Raise ContractError if it fails."""
     _run("generators", cls, networks, options)
 
 
 def check_refiner(cls: type[Any], /, networks: Mapping[str, Part] | None = None, **options: Any) -> None:
-    """Check a refiner class; `networks` as in `check_component`. Raises ContractError."""
+    """Check a refiner class; `networks` as in `check_component`. Raise ContractError if it fails."""
     _run("refiners", cls, networks, options)
 
 
 def check_loss(cls: type[Any], /, networks: Mapping[str, Part] | None = None, **options: Any) -> None:
-    """Check a loss class; `networks` as in `check_component`. Raises ContractError."""
+    """Check a loss class; `networks` as in `check_component`. Raise ContractError if it fails."""
     _run("losses", cls, networks, options)
 
 
 def check_dataset(cls: type[Any], /, **options: Any) -> None:
-    """Check a dataset class with these options. Raises ContractError."""
+    """Check a dataset class with these options. Raise ContractError if it fails."""
     _run("datasets", cls, None, options)
 
 
 def check_estimator(cls: type[Any], /, **options: Any) -> None:
-    """Check an estimator class with these options. Raises ContractError."""
+    """Check an estimator class with these options. Raise ContractError if it fails."""
     _run("estimators", cls, None, options)
 
 
 def check_benchmark(cls: type[Any], /, **options: Any) -> None:
-    """Check a benchmark class with these options. Raises ContractError."""
+    """Check a benchmark class with these options. Raise ContractError if it fails."""
     _run("benchmarks", cls, None, options)

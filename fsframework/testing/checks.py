@@ -127,7 +127,7 @@ def _note_open(event: str, arguments: tuple[Any, ...]) -> None:
 
 
 def seed(subject: Subject) -> None:
-    """Check that instances of one seed are equal, and that forward is deterministic in eval mode."""
+    """Check that instances of one seed are equal and forward is deterministic in eval mode."""
     one, other = subject.loaded(3), subject.loaded(3)
     for (key, value), again in zip(one.state_dict().items(), other.state_dict().values(), strict=True):
         if not same(value, again, 0):
@@ -265,7 +265,7 @@ def order(subject: Subject) -> None:
 
 
 def traced(subject: Subject) -> None:
-    """Check that torch.compile captures forward in one graph, if the class declares `traceable`."""
+    """Check that the forward of a class with `traceable` compiles to one graph by torch.compile."""
     if not getattr(subject.cls, "traceable", False):
         return
     torch.compiler.reset()

@@ -98,7 +98,7 @@ def repeats(subject: Subject) -> None:
 
 
 def names_match(subject: Subject) -> None:
-    """Check that names are unique and match the samples, and that people() and persons() agree."""
+    """Check that names are unique, match the samples, and people() and persons() agree."""
     assert isinstance(subject, DatasetSubject)
     data = subject.component
     with subject.running("names() and people()"):
@@ -126,7 +126,7 @@ def names_match(subject: Subject) -> None:
 
 
 def splits_are_disjoint(subject: Subject) -> None:
-    """Check that train and test share no person, unless `is_closed_set`, and that `all` is their union."""
+    """Check that train and test share no person, unless `is_closed_set`, and `all` is their union."""
     assert isinstance(subject, DatasetSubject)
     names = {split: data.names() for split, data in subject.splits.items()}
     both = set(names["train"]) & set(names["test"])
@@ -148,7 +148,7 @@ def can_be_pickled(subject: Subject) -> None:
 
 
 def prepares(subject: Subject) -> None:
-    """Check that `prepare` returns arrays, and that `restore` transfers its result to another instance."""
+    """Check that `prepare` returns arrays, and `restore` transfers its result to another instance."""
     assert isinstance(subject, DatasetSubject)
     first, other = subject.loaded(), subject.loaded()
     with torch.no_grad(), subject.running("prepare(swapper)"):

@@ -237,7 +237,7 @@ def in_range(subject: Subject, values: Tensor, what: str, low: int) -> None:
 
 
 def returns_attention(subject: Subject) -> None:
-    """Check that attention maps, if any, have one channel, and that `supports` returns a value for each row."""
+    """Check that attention maps, if any, have one channel and `supports` returns a value for each row."""
     generator = subject.component
     assert isinstance(subject, GeneratorSubject)
     z_id, z_att = subject.inputs(ROWS, CPU)
