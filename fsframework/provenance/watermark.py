@@ -186,8 +186,8 @@ def _corrected(votes: np.ndarray) -> int | None:
 def _locate(image: np.ndarray) -> tuple[int, int]:
     """Return the most probable origin of the pattern: row and column of a pixel, below BLOCK * TILE each.
 
-    The phases of the coefficients at every pixel are summed over the pattern's repetitions. An FFT correlates the sums with
-    the pattern at all offsets. For large images the centre is enough.
+    The phases of the coefficients at every pixel are summed over the pattern's repetitions. An FFT correlates the sums
+    with the pattern at all offsets. For large images the centre is enough.
     """
     top, left = (max(0, (length - SEARCH_SIDE) // 2) for length in image.shape[:2])
     middle = np.ascontiguousarray(image[top : top + SEARCH_SIDE, left : left + SEARCH_SIDE])
