@@ -1,6 +1,6 @@
-"""The hooks, their base classes and an example of each, as Markdown: plugins/README.md holds what `sections` says.
+"""Markdown of the hooks, their base classes and an example of each, for plugins/README.md.
 
-`cog -r plugins/README.md` brings it up to date. Examples are the files of plugins/fsf_template.
+`cog -r plugins/README.md` inserts it. Examples are the files of plugins/fsf_template.
 """
 
 import inspect
@@ -19,13 +19,13 @@ from fsframework.testing.data_checks import ALONE
 
 
 def sections() -> str:
-    """A section for each hook, headed by its signature."""
+    """Return a section for each hook, headed by its signature."""
     parts = [_section(kind, base) for kind, base in KINDS.items()]
     return "\n".join([*parts, _models()])
 
 
 def signature(hook: str) -> str:
-    """A hook as it is written: `register_losses() -> list[type[Loss]]`."""
+    """Return a hook's signature: `register_losses() -> list[type[Loss]]`."""
     function = getattr(hookspecs, hook)
     text = str(inspect.signature(function)).replace("fsframework.core.components.", "")
     return f"{hook}{text}"
@@ -40,13 +40,13 @@ def _section(kind: str, base: type[Component]) -> str:
 
 
 def _list_apart(text: str) -> list[str]:
-    """Prose, with an empty line after it unless it ends with the bullets that others follow."""
+    """Return the lines of prose, with an empty line after it unless it ends with bullets."""
     lines = text.splitlines()
     return lines if lines[-1].startswith("* ") else [*lines, ""]
 
 
 def _members(base: type[Component]) -> list[str]:
-    """A bullet for each attribute and method that a class may define, with what it means."""
+    """Return a bullet for each attribute and method that a class may define, with its meaning."""
     source = inspect.getsource(base)
     bullets = []
     for name, meaning in re.findall(r"^    (\w+: [^#\n]+?)  # (.+)$", source, re.MULTILINE):
@@ -58,9 +58,9 @@ def _members(base: type[Component]) -> list[str]:
             continue
         if name == "train":
             continue
-        shown = name if isinstance(value, property) else f"{name}{_arguments(function)}"
+        heading = name if isinstance(value, property) else f"{name}{_arguments(function)}"
         first = _prose(inspect.cleandoc(function.__doc__ or "")).partition("\n\n")[0].replace("\n", " ")
-        bullets.append(f"* `{shown}`" + (f": {first}" if first else ""))
+        bullets.append(f"* `{heading}`" + (f": {first}" if first else ""))
     return bullets
 
 
@@ -70,18 +70,18 @@ def _arguments(function: Any) -> str:
 
 
 def _prose(text: str) -> str:
-    """A docstring without its sections of parameters, which become sentences."""
+    """Return a docstring with its parameter sections converted to bullets."""
     text = re.sub(r"^Parameters\n-+\n", "", text, flags=re.MULTILINE)
     return re.sub(r"^(\w+(?:, \w+)*):\n((?:    .*\n?)+)", _parameter, text, flags=re.MULTILINE).strip()
 
 
-def _parameter(found: re.Match[str]) -> str:
-    words = " ".join(line.strip() for line in found[2].splitlines())
-    return f"* `{found[1]}`: {words}\n"
+def _parameter(match: re.Match[str]) -> str:
+    words = " ".join(line.strip() for line in match[2].splitlines())
+    return f"* `{match[1]}`: {words}\n"
 
 
 def example(kind: str) -> str:
-    """The template's component of a kind, called `MyLoss` and `my-loss`, and the hook that returns it."""
+    """Return the template's component of a kind, renamed to `MyLoss` and `my-loss`, and its hook."""
     noun = SINGULAR[kind].replace(" ", "_")
     file = Path(str(resources.files("fsf_template"))) / f"{noun}.py"
     text = file.read_text(encoding="utf-8").replace("Template", "My").replace("template", "my")
@@ -119,44 +119,45 @@ def _models() -> str:
 
 
 def values() -> str:
-    """The values that travel between components, as tables of their fields."""
+    """Return tables of the fields of the dataclasses that components exchange."""
     parts = []
     for cls in (types.Face, types.AlignedFace, types.Sample, types.FaceBatch, types.SwapBatch, types.SwapResult):
         meanings = dict(re.findall(r"^    (\w+): [^#\n]+?  # (.+)$", inspect.getsource(cls), re.MULTILINE))
         first = (cls.__doc__ or "").partition("\n")[0]
-        parts += [f"**{cls.__name__}**: {first}", "", "| field | what it is |", "|---|---|"]
+        parts += [f"**{cls.__name__}**: {first}", "", "| field | meaning |", "|---|---|"]
         parts += [f"| `{entry.name}` | {meanings.get(entry.name, '')} |" for entry in fields(cls)]
         parts.append("")
     return "\n".join(parts).rstrip("\n")
 
 
 def checks_table() -> str:
-    """What each check of a contract looks for, and for which kinds."""
-    found: dict[str, tuple[str, list[str]]] = {}
+    """Return a table of the checks: name, requirement and kinds of components."""
+    rows: dict[str, tuple[str, list[str]]] = {}
     for kind, checks in {**CHECKS, "benchmarks": (*CHECKS["benchmarks"], *ALONE)}.items():
         for check in checks:
-            meaning = (check.run.__doc__ or "").partition("\n")[0]
-            found.setdefault(f"{check.name}: {meaning}", (check.name, []))[1].append(kind)
+            meaning = (check.run.__doc__ or "").partition("\n")[0].removeprefix("Check that ")
+            rows.setdefault(f"{check.name}: {meaning}", (check.name, []))[1].append(kind)
     lines = ["| check | what must hold | for |", "|---|---|---|"]
-    for key, (name, kinds) in found.items():
-        whom = "all" if len(set(kinds)) == len(KINDS) else ", ".join(dict.fromkeys(kinds))
-        lines.append(f"| `{name}` | {key.partition(': ')[2]} | {whom} |")
+    for key, (name, kinds) in rows.items():
+        scope = "all" if len(set(kinds)) == len(KINDS) else ", ".join(dict.fromkeys(kinds))
+        requirement = key.partition(": ")[2]
+        lines.append(f"| `{name}` | {requirement[:1].upper()}{requirement[1:]} | {scope} |")
     return "\n".join(lines)
 
 
 def helpers() -> str:
-    """What tests of plugins may use, as bullets."""
+    """Return bullets of the functions and classes for plugins' tests."""
     lines = []
     for module in (check_component, samples):
         for name, value in vars(module).items():
-            own = getattr(value, "__module__", "") == module.__name__ and not name.startswith("_")
-            if own and (inspect.isfunction(value) or inspect.isclass(value)):
-                shown = f"{name}{_arguments(value)}" if inspect.isfunction(value) else name
+            is_local = getattr(value, "__module__", "") == module.__name__ and not name.startswith("_")
+            if is_local and (inspect.isfunction(value) or inspect.isclass(value)):
+                heading = f"{name}{_arguments(value)}" if inspect.isfunction(value) else name
                 first = inspect.cleandoc(value.__doc__ or "").partition("\n")[0]
-                lines.append(f"* `{module.__name__}.{shown}`: {first}")
+                lines.append(f"* `{module.__name__}.{heading}`: {first}")
     return "\n".join(lines)
 
 
 def common() -> str:
-    """What the base class of all networks has, as bullets."""
+    """Return bullets of the attributes and methods of the base class of all networks."""
     return "\n".join([*_members(Component), *_members(Network)])

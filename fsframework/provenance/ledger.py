@@ -1,6 +1,6 @@
-"""What was made on this machine: a line of JSON for each result, so that a watermark leads to its manifest.
+"""The local ledger: one line of JSON for each result, which maps a watermark to its manifest.
 
-The register lies in the user's data folder, for the owner alone. Lines are only ever added.
+The ledger is an append-only file in the user's data folder, readable by the owner alone.
 """
 
 import datetime
@@ -16,41 +16,44 @@ from fsframework.utils.files import data_folder
 
 
 def ledger_file() -> Path:
-    return data_folder() / "register.jsonl"
+    """Return the path of this user's ledger."""
+    return data_folder() / "ledger.jsonl"
 
 
 def append(facts: dict[str, Any]) -> None:
-    """Add what is known of a result, and the time. Raises UserError if it cannot be written."""
+    """Append the facts of a result, with the time, to the ledger. Raise UserError if it cannot be written."""
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    line = f"\n{json.dumps({'time': now, **facts})}\n".encode()  # whatever an earlier full disk left behind
+    line = (
+        f"\n{json.dumps({'time': now, **facts})}\n".encode()
+    )  # starts a new line after one that a full disk truncated
     file = ledger_file()
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         try:
-            if os.write(handle, line) < len(line):  # one write, so that lines of several processes do not mix
+            if os.write(handle, line) < len(line):  # one write call keeps lines of several processes apart
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             os.fsync(handle)
         finally:
             os.close(handle)
     except OSError as error:
         reason = error.strerror or error
-        raise UserError(f"{file}: cannot be written: {reason}; choose another folder by XDG_DATA_HOME") from error
+        raise UserError(f"{file}: cannot be written: {reason}; set XDG_DATA_HOME to another folder") from error
 
 
 def lookup(**facts: str) -> list[dict[str, Any]]:
-    """The lines that say all of these facts, such as `watermark="0123abcd"`, the newest first."""
+    """Return the ledger entries that match all facts, such as `watermark="0123abcd"`, newest first."""
     return [line for line in reversed(list(_lines())) if all(line.get(key) == fact for key, fact in facts.items())]
 
 
 def _lines() -> Iterator[dict[str, Any]]:
-    """Every line that can be read; one that was cut short by a full disk does not spoil the others."""
+    """Yield every valid ledger entry; truncated lines are skipped."""
     try:
         text = ledger_file().read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
         return
     except OSError as error:
-        raise UserError(f"{ledger_file()}: cannot be read: {error.strerror or error}; check its rights") from error
+        raise UserError(f"{ledger_file()}: cannot be read: {error.strerror or error}; check its permissions") from error
     for line in text.splitlines():
         try:
             facts = json.loads(line)

@@ -1,4 +1,4 @@
-"""Mark results as synthetic: manifest, XMP and watermark."""
+"""Mark results as synthetic: manifest, XMP, watermark and label."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ import numpy as np
 from fsframework.core.errors import UserError
 from fsframework.media.draw import draw_label
 from fsframework.media.image_io import write_image
-from fsframework.provenance.c2pa import LONGEST, SIGNED, WITHOUT, _signing, add_xmp, media_type, sign
+from fsframework.provenance.c2pa import MAX_CONSENT, OPT_OUT, SIGNABLE, _load_signer, add_xmp, media_type, sign
 from fsframework.provenance.ledger import append
 from fsframework.provenance.record import ProvenanceRecord
 from fsframework.provenance.watermark import embed
@@ -18,11 +18,21 @@ from fsframework.utils.files import sha256_of
 
 @dataclass(frozen=True)
 class ProvenanceOptions:
-    """How results are marked.
+    """How results are marked as synthetic.
 
-    Without `provenance` they get neither manifest nor watermark, which the register remembers, but XMP; `label` draws a
-    word on them; `consent` is what the people shown have agreed to, for the manifest. Raises UserError if it is empty,
-    too long, or given without provenance.
+    Parameters
+    ----------
+    provenance:
+        Embed a manifest and a watermark. Without it results get XMP only, and the ledger records the omission.
+    label:
+        Draw the word "synthetic" on results.
+    consent:
+        What the people in the images agreed to, for the manifest.
+
+    Raises
+    ------
+    UserError
+        `consent` is empty, too long, or given without `provenance`.
     """
 
     provenance: bool = True
@@ -32,76 +42,79 @@ class ProvenanceOptions:
     def __post_init__(self) -> None:
         if self.consent is None:
             return
-        if not self.consent.strip() or len(self.consent) > LONGEST:
-            raise UserError(f"consent: is empty or longer than {LONGEST:,} characters; say who agreed to what")
+        if not self.consent.strip() or len(self.consent) > MAX_CONSENT:
+            raise UserError(f"consent: is empty or longer than {MAX_CONSENT:,} characters; write who agreed to what")
         if not self.provenance:
-            raise UserError("consent: stands in the manifest, which is left out; give one of the two options")
+            raise UserError("consent: is part of the manifest, which is left out; give one of the two options")
 
     def check(self, *outs: Path) -> None:
-        """Raise UserError, before any work, if nothing can be signed here, or one of these is of another kind."""
+        """Raise UserError, before any work, if signing is impossible or an output's format holds no manifest."""
         if not self.provenance:
             return
         for out in outs:
-            if out.suffix.lower() not in SIGNED:
-                raise UserError(f"{out}: no manifest fits into such a file; choose .mp4, {WITHOUT}")
-        _signing()
+            if out.suffix.lower() not in SIGNABLE:
+                raise UserError(f"{out}: this format holds no manifest; choose .mp4, {OPT_OUT}")
+        _load_signer()
 
 
 def write_swap(
     out: Path,
     image: np.ndarray,
-    origin: ProvenanceRecord,
-    marking: ProvenanceOptions,
+    record: ProvenanceRecord,
+    options: ProvenanceOptions,
     target: Path,
     sources: Sequence[Path] = (),
 ) -> None:
-    """Write a picture (H, W, 3) uint8 that was made of a target and a source, marked, in one step or not at all.
-
-    Raises UserError as `write_image` and `seal` do.
-    """
-    marked = mark_frame(image, marking, origin.watermark)
-    size = (image.shape[1], image.shape[0])
-    write_image(out, marked, finish=lambda place: attach_manifest(place, out, origin, marking, target, sources, size))
-
-
-def mark_frame(frame: np.ndarray, marking: ProvenanceOptions, payload: int) -> np.ndarray:
-    """A picture or a video's frame (H, W, 3) uint8 with the visible and the invisible mark, as `marking` wants them."""
-    if marking.label:
-        frame = draw_label(frame)
-    return embed(frame, payload) if marking.provenance else frame
-
-
-def attach_manifest(
-    place: Path,
-    out: Path,
-    origin: ProvenanceRecord,
-    marking: ProvenanceOptions,
-    target: Path,
-    sources: Sequence[Path] = (),
-    size: tuple[int, int] | None = None,
-) -> None:
-    """Give a finished file, whose frames are marked, its manifest, and note it in the register.
-
-    Parameters
-    ----------
-    place:
-        The file, JPEG, PNG, WebP, MP4 or MOV, which is replaced. Videos get XMP in any case, as pictures have it.
-    out:
-        What it will be called.
-    target, sources:
-        The files that it was made of.
-    size:
-        Width and height in pixels, for the register, so that the watermark of smaller copies is found.
+    """Write a swap (H, W, 3) uint8 of a target and its sources atomically, with all provenance marks.
 
     Raises
     ------
     UserError
-        It cannot be signed or noted. No file should then get the name `out`.
+        The image cannot be written, or the manifest cannot be attached.
     """
-    if media_type(place) in ("video/mp4", "video/quicktime"):
-        add_xmp(place)
-    if marking.provenance:
-        sign(place, place, target, origin, sources, out, size)
+    marked = mark_frame(image, options, record.watermark)
+    size = (image.shape[1], image.shape[0])
+    write_image(out, marked, finish=lambda path: attach_manifest(path, out, record, options, target, sources, size))
+
+
+def mark_frame(frame: np.ndarray, options: ProvenanceOptions, payload: int) -> np.ndarray:
+    """Return an image or a video frame (H, W, 3) uint8 with the label and the watermark that `options` select."""
+    if options.label:
+        frame = draw_label(frame)
+    return embed(frame, payload) if options.provenance else frame
+
+
+def attach_manifest(
+    path: Path,
+    out: Path,
+    record: ProvenanceRecord,
+    options: ProvenanceOptions,
+    target: Path,
+    sources: Sequence[Path] = (),
+    size: tuple[int, int] | None = None,
+) -> None:
+    """Attach the manifest to a finished file with marked frames, and append it to the ledger.
+
+    Parameters
+    ----------
+    path:
+        The file, JPEG, PNG, WebP, MP4 or MOV, which is replaced. Videos get XMP here; images already have it.
+    out:
+        Its final path.
+    target, sources:
+        The input files of the result.
+    size:
+        Width and height in pixels, for the ledger. They let `verify` find the watermark in scaled copies.
+
+    Raises
+    ------
+    UserError
+        The file cannot be signed, or the ledger cannot be written. `out` must then not be created.
+    """
+    if media_type(path) in ("video/mp4", "video/quicktime"):
+        add_xmp(path)
+    if options.provenance:
+        sign(path, path, target, record, sources, out, size)
     else:
-        facts = {**origin.facts(), "file": str(out.absolute()), "sha256": sha256_of(place)}
+        facts = {**record.facts(), "file": str(out.absolute()), "sha256": sha256_of(path)}
         append({"provenance": False, **facts})

@@ -1,4 +1,4 @@
-"""The record of a result's origin."""
+"""The provenance record of a result."""
 
 import secrets
 from dataclasses import dataclass, field
@@ -10,15 +10,15 @@ if TYPE_CHECKING:
 
 
 def new_payload() -> int:
-    """32 random bits for a watermark."""
+    """Return a random 32-bit watermark payload."""
     return secrets.randbits(32)
 
 
 @dataclass(frozen=True)
 class ProvenanceRecord:
-    """What made a result: the model, SHA-256 of its tensors and of its recipe, and the watermark of this result.
+    """The origin of a result: model, SHA-256 of its tensors and of its recipe, and this result's watermark.
 
-    `pasting` says in words how it was pasted, and `precision` what the networks computed in, if not as by default.
+    `pasting` describes the non-default options of compositing, and `precision` a non-default numeric precision.
     """
 
     model: str | None
@@ -30,8 +30,8 @@ class ProvenanceRecord:
     watermark: int = field(default_factory=new_payload)
 
     def facts(self) -> dict[str, str]:
-        """What is known, as words."""
-        known = {
+        """Return the fields that are set, and the framework's version, as strings."""
+        values = {
             "model": self.model,
             "weights_sha256": self.weights_sha256,
             "recipe_sha256": self.recipe_sha256,
@@ -39,4 +39,4 @@ class ProvenanceRecord:
             "precision": self.precision,
             "version": metadata.version("fsframework"),
         }
-        return {key: value for key, value in known.items() if value is not None}
+        return {key: value for key, value in values.items() if value is not None}

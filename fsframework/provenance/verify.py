@@ -1,4 +1,4 @@
-"""What a file says of itself: its manifest, its XMP, its watermark, and what the local register knows of that."""
+"""Verify a file's provenance: its manifest, XMP and watermark, and the matching ledger entries."""
 
 import json
 from collections.abc import Iterator
@@ -17,30 +17,30 @@ from fsframework.provenance.ledger import lookup
 from fsframework.provenance.watermark import Reading, read, read_together
 from fsframework.utils.files import sha256_of
 
-FRAMES = 10  # of a video whose watermark is read
-SIZES = 20  # that are tried
+FRAMES = 10  # sampled from a video to read its watermark
+SIZES = 20  # image sizes from the ledger to which a scaled copy is resampled
 
 Verdict = Literal["intact", "altered", "doubtful", "unsigned", "unmarked"]
 MEANINGS: dict[Verdict, str] = {
-    "intact": "it is as it was signed",
+    "intact": "it is unaltered since it was signed",
     "altered": "it was altered after it was signed",
-    "doubtful": "it is as it was signed, but the certificate does not count",
-    "unsigned": "it has no manifest, or none any more, but other marks say that it is synthetic",
-    "unmarked": "it says nothing of how it was made",
+    "doubtful": "it is unaltered since it was signed, but the certificate is invalid",
+    "unsigned": "it has no manifest, or lost it, but other marks declare it synthetic",
+    "unmarked": "it carries no mark of its origin",
 }
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a C2PA manifest says. Of one that cannot be read there are only the problems."""
+    """The content of a C2PA manifest; if it cannot be parsed, only `problems` is set."""
 
     label: str | None = None
-    signer: str | None = None  # name and organisation, as its certificate says
-    made_here: bool = False  # the certificate is the one that was made on this machine
+    signer: str | None = None  # name and organisation in its certificate
+    made_here: bool = False  # the certificate was generated on this machine
     claim: str | None = None  # the program that wrote the manifest
     time: str | None = None
-    synthetic: bool = False  # it says that a trained algorithm made the whole or a part
-    facts: dict[str, str] = field(default_factory=dict)  # our own: model, hashes, version, watermark
+    synthetic: bool = False  # it declares that a trained algorithm made the whole or a part
+    facts: dict[str, str] = field(default_factory=dict)  # this framework's assertion: model, hashes, version, watermark
     consent: str | None = None
     ingredients: list[dict[str, Any]] = field(default_factory=list)  # role, relationship, and its manifest's signer
     problems: list[str] = field(default_factory=list)
@@ -48,7 +48,7 @@ class Manifest:
 
 @dataclass(frozen=True)
 class Watermark:
-    """What was read from the pixels: 8 hexadecimal digits; of a video, and from how many of the frames alone."""
+    """A watermark: 8 hexadecimal digits; for a video also how many of its sampled frames are readable alone."""
 
     payload: str
     strength: float
@@ -58,28 +58,28 @@ class Watermark:
 
 @dataclass(frozen=True)
 class Report:
-    """All that a file says of itself."""
+    """The result of `verify`: a verdict and every mark that was read."""
 
     file: str
     verdict: Verdict
     manifest: Manifest | None
-    xmp: bool  # XMP says that it is synthetic
+    xmp: bool  # XMP declares the file synthetic
     watermark: Watermark | None
-    ledger: list[dict[str, Any]]  # what this machine knows of the watermark, or of the very file
+    ledger: list[dict[str, Any]]  # entries of the watermark, or else of the file's SHA-256
     notes: list[str]
 
     def plain(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return the report as a dictionary for JSON."""
         return asdict(self)
 
 
 def verify(file: Path) -> Report:
-    """What a picture or a video says of itself; nothing is fetched from the network.
+    """Return the provenance report of an image or a video, without network access.
 
     Raises
     ------
     UserError
-        The file cannot be read, or is neither a picture nor a video.
+        The file cannot be read, or is neither an image nor a video.
     """
     kind = media_type(file)
     notes: list[str] = []
@@ -89,21 +89,21 @@ def verify(file: Path) -> Report:
             xmp, mark = _video_xmp(file), _video_watermark(file, notes)
         else:
             image, xmp = read_image(file), is_marked(file)
-            found = _shared([image]) or read(image, search=True)
-            mark = None if found is None else Watermark(f"{found.payload:08x}", round(found.strength, 3))
+            reading = _read_scaled([image]) or read(image, search=True)
+            mark = None if reading is None else Watermark(f"{reading.payload:08x}", round(reading.strength, 3))
     except UserError as error:
         if manifest is None or manifest.label is None:
-            raise  # nothing is known of it at all
+            raise  # no manifest either, so there is nothing to report
         xmp, mark = False, None
         notes.append(str(error).removeprefix(f"{file}: "))
-    known = lookup(watermark=mark.payload) if mark is not None else []
-    known = known or lookup(sha256=sha256_of(file))
-    said = None if manifest is None else manifest.facts.get("watermark")
-    if said is not None and mark is not None and said != mark.payload:
-        notes.append(f"the watermark {mark.payload} is not the one that the manifest names, {said}")
-    if said is not None and mark is None and not notes:
-        notes.append("the watermark that the manifest names cannot be read")
-    return Report(str(file), _verdict(manifest, xmp, mark), manifest, xmp, mark, known, notes)
+    entries = lookup(watermark=mark.payload) if mark is not None else []
+    entries = entries or lookup(sha256=sha256_of(file))
+    declared = None if manifest is None else manifest.facts.get("watermark")
+    if declared is not None and mark is not None and declared != mark.payload:
+        notes.append(f"the watermark {mark.payload} differs from the manifest's, {declared}")
+    if declared is not None and mark is None and not notes:
+        notes.append("the manifest's watermark cannot be read")
+    return Report(str(file), _verdict(manifest, xmp, mark), manifest, xmp, mark, entries, notes)
 
 
 def _verdict(manifest: Manifest | None, xmp: bool, mark: Watermark | None) -> Verdict:
@@ -116,14 +116,14 @@ def _verdict(manifest: Manifest | None, xmp: bool, mark: Watermark | None) -> Ve
 
 
 def lines(report: Report) -> list[str]:
-    """A report for people: the verdict, then the details, indented."""
-    told = [f"{report.file}: {report.verdict}: {MEANINGS[report.verdict]}"]
-    told += [f"  {line}" for line in _about_manifest(report.manifest)]
-    told.append(f"  XMP: {'says that it is synthetic' if report.xmp else 'says nothing'}")
-    told += [f"  {line}" for line in _about_watermark(report)]
-    told += [f"  note: {note}" for note in report.notes]
-    # What others wrote must not steer a terminal.
-    return ["".join(letter if letter.isprintable() else "?" for letter in line) for line in told]
+    """Return a report as lines of text: the verdict, then the indented details."""
+    output = [f"{report.file}: {report.verdict}: {MEANINGS[report.verdict]}"]
+    output += [f"  {line}" for line in _about_manifest(report.manifest)]
+    output.append(f"  XMP: {'declares it synthetic' if report.xmp else 'none'}")
+    output += [f"  {line}" for line in _about_watermark(report)]
+    output += [f"  note: {note}" for note in report.notes]
+    # Text from foreign manifests must not send control characters to a terminal.
+    return ["".join(letter if letter.isprintable() else "?" for letter in line) for line in output]
 
 
 def _about_manifest(manifest: Manifest | None) -> Iterator[str]:
@@ -135,19 +135,26 @@ def _about_manifest(manifest: Manifest | None) -> Iterator[str]:
         yield f"problem: {problem}"
     if manifest.label is None:
         return
-    who = manifest.signer or "nobody who is named"
-    known = "made on this machine, not by a known authority" if manifest.made_here else "which is not known here"
-    yield f"signed by: {who}; the certificate is one {known}"
+    signer = manifest.signer or "an unnamed signer"
+    authority = (
+        "generated on this machine, not issued by an authority" if manifest.made_here else "from an unknown issuer"
+    )
+    yield f"signed by: {signer}; certificate {authority}"
     yield f"written by: {manifest.claim}" + (f", {manifest.time}" if manifest.time else "")
-    yield f"says: {'made in part or whole by a trained algorithm' if manifest.synthetic else 'nothing of an algorithm'}"
+    yield f"declares: {'made in part or whole by a trained algorithm' if manifest.synthetic else 'no algorithm'}"
     for key, value in manifest.facts.items():
         yield f"{key.replace('_', ' ')}: {value}"
     if manifest.consent is not None:
         yield f"consent: {' '.join(manifest.consent.split())}"
-    for each in manifest.ingredients:
-        signed = f", signed by: {each['signer']}" if each["signer"] else f", {each['description'] or 'no manifest'}"
-        bad = f", whose manifest was broken: {'; '.join(each['problems'])}" if each["problems"] else ""
-        yield f"{'parent' if each['relationship'] == 'parentOf' else 'component'}: {each['title']}{signed}{bad}"
+    for ingredient in manifest.ingredients:
+        signed = (
+            f", signed by: {ingredient['signer']}"
+            if ingredient["signer"]
+            else f", {ingredient['description'] or 'no manifest'}"
+        )
+        bad = f", with an invalid manifest: {'; '.join(ingredient['problems'])}" if ingredient["problems"] else ""
+        role = "parent" if ingredient["relationship"] == "parentOf" else "component"
+        yield f"{role}: {ingredient['title']}{signed}{bad}"
 
 
 def _about_watermark(report: Report) -> Iterator[str]:
@@ -155,20 +162,20 @@ def _about_watermark(report: Report) -> Iterator[str]:
     if mark is None:
         yield "watermark: none that can be read"
     else:
-        frames = f", of {mark.looked} frames {mark.read} alone are enough" if mark.looked > 1 else ""
-        unknown = "" if report.ledger else "; the register of this machine does not know it"
+        frames = f", readable in {mark.read} of {mark.looked} frames alone" if mark.looked > 1 else ""
+        unknown = "" if report.ledger else "; no entry in this machine's ledger"
         yield f"watermark: {mark.payload}, strength {mark.strength:.2f}{frames}{unknown}"
     for entry in report.ledger:
-        what = ", ".join(f"{key.replace('_', ' ')} {entry[key]}" for key in SHOWN if key in entry)
-        left_out = "" if entry.get("provenance", True) else ", without manifest and watermark, as was asked"
-        yield f"register: made {entry.get('time')}{left_out}: {what}"
+        facts = ", ".join(f"{key.replace('_', ' ')} {entry[key]}" for key in LEDGER_KEYS if key in entry)
+        left_out = "" if entry.get("provenance", True) else ", without manifest and watermark on request"
+        yield f"ledger: made {entry.get('time')}{left_out}: {facts}"
 
 
-SHOWN = ("file", "model", "weights_sha256", "recipe_sha256", "version", "manifest", "consent")
+LEDGER_KEYS = ("file", "model", "weights_sha256", "recipe_sha256", "version", "manifest", "consent")
 
 
 def read_manifest(file: Path, kind: str) -> Manifest | None:
-    """A file's manifest; None if it has none. Raises UserError if C2PA's library cannot be loaded."""
+    """Return a file's manifest, or None if it has none. Raise UserError if c2pa-python cannot be loaded."""
     from fsframework.provenance.certificate import anchors
 
     c2pa = library()
@@ -177,36 +184,36 @@ def read_manifest(file: Path, kind: str) -> Manifest | None:
             file.open("rb") as opened,
             c2pa.Reader(kind, opened, context=context(c2pa, anchors())) as reader,
         ):
-            said = json.loads(reader.json())
+            store = json.loads(reader.json())
     except c2pa.C2paError.ManifestNotFound:
         return None
     except c2pa.C2paError.NotSupported:
-        return None  # a kind of file that holds none
+        return None  # this format holds no manifest
     except c2pa.C2paError as error:
         return Manifest(problems=[" ".join(str(error).split())[:300]])
-    return _told(said)
+    return _parse_manifest(store)
 
 
-def _told(said: dict[str, Any]) -> Manifest:
-    """What C2PA's library says of a manifest store, as far as we use it."""
-    label = said["active_manifest"]
-    manifest = said["manifests"][label]
-    # What stands in assertions is of whatever form their author liked.
+def _parse_manifest(store: dict[str, Any]) -> Manifest:
+    """Return the active manifest of a manifest store that c2pa-python read."""
+    label = store["active_manifest"]
+    manifest = store["manifests"][label]
+    # Assertions of foreign manifests may hold data of any type.
     assertions = {each["label"]: _mapping(each.get("data")) for each in manifest.get("assertions", [])}
     signature = manifest.get("signature_info", {})
-    results = said.get("validation_results", {}).get("activeManifest", {})
+    results = store.get("validation_results", {}).get("activeManifest", {})
     trusted = any(each["code"] == "signingCredential.trusted" for each in results.get("success", []))
     agent = (manifest.get("claim_generator_info") or [{}])[0]
     return Manifest(
         label=label,
         signer=_signer(manifest),
-        made_here=trusted,  # ours is the only issuer that `context` was given
+        made_here=trusted,  # the issuer generated here is the only trust anchor in `context`
         claim=" ".join(str(agent[key]) for key in ("name", "version") if key in agent) or "an unnamed program",
         time=signature.get("time"),
         synthetic=any("rainedAlgorithmicMedia" in kind for kind in _source_types(assertions)),
         facts={str(key): str(value) for key, value in assertions.get(SWAP, {}).items()},
         consent=None if (text := assertions.get(CONSENT, {}).get("text")) is None else str(text),
-        ingredients=[_ingredient(each, said["manifests"]) for each in manifest.get("ingredients", [])],
+        ingredients=[_ingredient(each, store["manifests"]) for each in manifest.get("ingredients", [])],
         problems=_problems(results),
     )
 
@@ -228,25 +235,25 @@ def _signer(manifest: dict[str, Any]) -> str | None:
 
 
 def _ingredient(ingredient: dict[str, Any], manifests: dict[str, Any]) -> dict[str, Any]:
-    own = manifests.get(ingredient.get("active_manifest", ""))
+    manifest = manifests.get(ingredient.get("active_manifest", ""))
     return {
         "title": ingredient.get("title"),
         "relationship": ingredient.get("relationship"),
         "description": ingredient.get("description"),
         "manifest": ingredient.get("active_manifest"),
-        "signer": None if own is None else _signer(own),
+        "signer": None if manifest is None else _signer(manifest),
         "problems": _problems(ingredient.get("validation_results", {}).get("activeManifest", {})),
     }
 
 
 def _problems(results: dict[str, Any]) -> list[str]:
-    """What does not verify. That a certificate is unknown is no problem: no list of known ones is used."""
-    failures = [each for each in results.get("failure", []) if each["code"] != "signingCredential.untrusted"]
-    return [f"{each['code']}: {' '.join(str(each.get('explanation', '')).split())}" for each in failures]
+    """Return the validation failures as text, without `signingCredential.untrusted`, because no trust list is used."""
+    failures = [failure for failure in results.get("failure", []) if failure["code"] != "signingCredential.untrusted"]
+    return [f"{failure['code']}: {' '.join(str(failure.get('explanation', '')).split())}" for failure in failures]
 
 
 def _video_xmp(file: Path) -> bool:
-    """Whether a box of an MP4's top level holds XMP that says that it is synthetic."""
+    """Return whether a top-level box of an MP4 holds XMP that declares it synthetic."""
     with file.open("rb") as opened:
         return any(SOURCE_TYPE.encode() in box for box in _xmp_boxes(opened))
 
@@ -256,7 +263,7 @@ def _xmp_boxes(file: BinaryIO) -> Iterator[bytes]:
         length, head = int.from_bytes(start[:4], "big"), 8
         if length == 1:  # the length follows, in 64 bits
             length, head = int.from_bytes(file.read(8), "big"), 16
-        if length < head:  # 0: to the end, which is media; less than its head: damaged
+        if length < head:  # 0: extends to the end and holds media; below its header's length: damaged
             return
         end = file.tell() + length - head
         if start[4:] == b"uuid" and length < 10_000_000 and file.read(16) == XMP_BOX:
@@ -265,37 +272,39 @@ def _xmp_boxes(file: BinaryIO) -> Iterator[bytes]:
 
 
 def _video_watermark(file: Path, notes: list[str]) -> Watermark | None:
-    """The watermark that up to FRAMES evenly spaced frames share, if PyAV can read them."""
+    """Return the watermark common to up to FRAMES evenly spaced frames; None without one or without PyAV."""
     try:
         frames = list(_frames(file))
     except ImportError:
-        notes.append('the watermark of videos is read by PyAV: pip install "fsframework[video]"')
+        notes.append('the watermark of a video needs PyAV; try: pip install "fsframework[video]"')
         return None
-    except (OSError, IndexError, ValueError) as error:  # PyAV's errors are of these kinds
+    except (OSError, IndexError, ValueError) as error:  # PyAV raises these types
         reason = getattr(error, "strerror", None) or error
-        raise UserError(f"{file}: cannot be read as a video: {reason}; it is damaged or of an unusual kind") from error
-    found = _shared(frames)
-    if found is None:
+        raise UserError(
+            f"{file}: cannot be read as a video: {reason}; it is damaged or in an unsupported format"
+        ) from error
+    reading = _read_scaled(frames)
+    if reading is None:
         return None
-    alone = sum(reading is not None and reading.payload == found.payload for reading in map(read, frames))
-    return Watermark(f"{found.payload:08x}", round(found.strength, 3), alone, len(frames))
+    readable = sum(reading is not None and reading.payload == reading.payload for reading in map(read, frames))
+    return Watermark(f"{reading.payload:08x}", round(reading.strength, 3), readable, len(frames))
 
 
-def _shared(frames: list[np.ndarray]) -> Reading | None:
-    """The watermark of a picture, or of frames of one size, as they are or as a smaller or larger copy."""
-    found = read_together(frames)
-    if found is not None or not frames:
-        return found
+def _read_scaled(frames: list[np.ndarray]) -> Reading | None:
+    """Return the watermark of frames of one size, as they are or resampled to an original's likely size."""
+    reading = read_together(frames)
+    if reading is not None or not frames:
+        return reading
     height, width = frames[0].shape[:2]
     for size in _sizes(width, height):
-        found = read_together([cv2.resize(frame, size, interpolation=cv2.INTER_CUBIC) for frame in frames])
-        if found is not None:
-            return found
+        reading = read_together([cv2.resize(frame, size, interpolation=cv2.INTER_CUBIC) for frame in frames])
+        if reading is not None:
+            return reading
     return None
 
 
 def _sizes(width: int, height: int) -> list[tuple[int, int]]:
-    """The sizes that things made on this machine have, and that this may be a copy of, the latest first."""
+    """Return ledger sizes of the same aspect ratio, from which a copy may be scaled, newest first."""
     sizes = [entry["size"] for entry in lookup() if isinstance(entry.get("size"), list)]
     distinct = list(dict.fromkeys((size[0], size[1]) for size in sizes if len(size) == 2))
     likely = [
@@ -309,18 +318,22 @@ def _sizes(width: int, height: int) -> list[tuple[int, int]]:
 
 
 def _frames(file: Path) -> Iterator[np.ndarray]:
-    """Up to FRAMES evenly spaced frames of a video, (H, W, 3) uint8 each."""
+    """Yield up to FRAMES evenly spaced frames of a video, (H, W, 3) uint8 each."""
     import av
 
     with av.open(str(file)) as container:
         stream = container.streams.video[0]
         length = stream.duration or 0
-        start, seen = stream.start_time or 0, -1
-        for place in range(FRAMES):
-            wanted = start + int(Fraction(place, FRAMES) * length)
-            container.seek(wanted, stream=stream)
-            later = (each for each in container.decode(stream) if each.pts is not None and each.pts >= wanted)
+        start, last = stream.start_time or 0, -1
+        for index in range(FRAMES):
+            time = start + int(Fraction(index, FRAMES) * length)
+            container.seek(time, stream=stream)
+            later = (
+                candidate
+                for candidate in container.decode(stream)
+                if candidate.pts is not None and candidate.pts >= time
+            )
             frame = next(later, None)
-            if frame is not None and frame.pts is not None and frame.pts > seen:
-                seen = frame.pts
+            if frame is not None and frame.pts is not None and frame.pts > last:
+                last = frame.pts
                 yield frame.to_ndarray(format="rgb24")

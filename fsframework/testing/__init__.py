@@ -1,1 +1,1 @@
-"""Contract checks for plugin authors, a pytest plugin, the scaffold of a new plugin."""
+"""Contract checks for plugin authors, a pytest plugin, and the scaffold of a new plugin."""

@@ -1,14 +1,14 @@
-"""Checks of components, for their authors: does a class keep the contract of its kind?
+"""Contract checks for component authors: verify that a class fulfils the contract of its kind.
 
     from fsframework.testing.check_component import check_component
 
     def test_my_loss():
         check_component(MyLoss, gain=2.0)
 
-A check that fails raises `ContractError`, an AssertionError whose one line says where the class stands, what must hold
-and what was seen. `pytest --fsf-plugin PLUGIN` runs all checks over everything that an installed plugin brings.
+A failed check raises `ContractError`, an AssertionError of one line: the class's name and location, the contract, and
+the observed behaviour. `pytest --fsf-plugin PLUGIN` runs all checks over every component of an installed plugin.
 
-Nothing is downloaded: the pictures are those of `fsframework.testing.samples`, 64 px wide.
+Nothing is downloaded: the images are those of `fsframework.testing.samples`, 64 px wide.
 """
 
 from collections.abc import Mapping
@@ -54,8 +54,8 @@ __all__ = [
 ]
 
 SUBJECTS: dict[str, type[Subject]] = {
-    each.kind: each
-    for each in (
+    cls.kind: cls
+    for cls in (
         DetectorSubject,
         IdentitySubject,
         AttributeSubject,
@@ -81,27 +81,27 @@ CHECKS: dict[str, tuple[Check, ...]] = {
 
 
 def checks(kind: str, cls: type[Any]) -> tuple[Check, ...]:
-    """The checks of a class of a kind (`losses`), in the order in which a mistake is best found."""
+    """Return the checks of a class of a kind (`losses`), ordered so that the most basic mistake is reported first."""
     return ALONE if kind == "benchmarks" and getattr(cls, "standalone", False) else CHECKS[kind]
 
 
 def subject(
     kind: str, cls: type[Any], options: Mapping[str, Any], networks: Mapping[str, Part] | None = None
 ) -> Subject:
-    """What the checks of a kind take: the class, its options, and what stands beside it (`Subject`)."""
+    """Return the argument of a kind's checks: the class, its options, and its companion networks (`Subject`)."""
     return SUBJECTS[kind](cls, options, networks or {})
 
 
 def check_component(cls: type[Any], /, networks: Mapping[str, Part] | None = None, **options: Any) -> None:
-    """Check a component class of whatever kind.
+    """Check a component class of any kind.
 
     Parameters
     ----------
     cls:
         The class.
     networks:
-        What it needs beside it, by the keys of a recipe's `networks`, such as {"attributes": part(...)} for a
-        generator that takes the maps of one encoder only; small networks stand in for the others.
+        Companion networks, by the keys of a recipe's `networks`, such as {"attributes": part(...)} for a generator that
+        supports one encoder's maps only. Small networks replace the others.
     options:
         Its options; the defaults otherwise.
 
@@ -121,51 +121,51 @@ def check_component(cls: type[Any], /, networks: Mapping[str, Part] | None = Non
 
 
 def _run(kind: str, cls: type[Any], networks: Mapping[str, Part] | None, options: Mapping[str, Any]) -> None:
-    about = subject(kind, cls, options, networks)
+    checked = subject(kind, cls, options, networks)
     for check in checks(kind, cls):
-        check.run(about)
+        check.run(checked)
 
 
 def check_detector(cls: type[Any], /, **options: Any) -> None:
-    """Check a detector class with these options. Raises ContractError."""
+    """Check a detector class with these options. Raise ContractError if it fails."""
     _run("detectors", cls, None, options)
 
 
 def check_identity_encoder(cls: type[Any], /, **options: Any) -> None:
-    """Check an identity encoder class with these options. Raises ContractError."""
+    """Check an identity encoder class with these options. Raise ContractError if it fails."""
     _run("identity-encoders", cls, None, options)
 
 
 def check_attribute_encoder(cls: type[Any], /, **options: Any) -> None:
-    """Check an attribute encoder class with these options. Raises ContractError."""
+    """Check an attribute encoder class with these options. Raise ContractError if it fails."""
     _run("attribute-encoders", cls, None, options)
 
 
 def check_generator(cls: type[Any], /, networks: Mapping[str, Part] | None = None, **options: Any) -> None:
-    """Check a generator class; `networks` as in `check_component`. Raises ContractError."""
+    """Check a generator class; `networks` as in `check_component`. Raise ContractError if it fails."""
     _run("generators", cls, networks, options)
 
 
 def check_refiner(cls: type[Any], /, networks: Mapping[str, Part] | None = None, **options: Any) -> None:
-    """Check a refiner class; `networks` as in `check_component`. Raises ContractError."""
+    """Check a refiner class; `networks` as in `check_component`. Raise ContractError if it fails."""
     _run("refiners", cls, networks, options)
 
 
 def check_loss(cls: type[Any], /, networks: Mapping[str, Part] | None = None, **options: Any) -> None:
-    """Check a loss class; `networks` as in `check_component`. Raises ContractError."""
+    """Check a loss class; `networks` as in `check_component`. Raise ContractError if it fails."""
     _run("losses", cls, networks, options)
 
 
 def check_dataset(cls: type[Any], /, **options: Any) -> None:
-    """Check a data set class with these options. Raises ContractError."""
+    """Check a dataset class with these options. Raise ContractError if it fails."""
     _run("datasets", cls, None, options)
 
 
 def check_estimator(cls: type[Any], /, **options: Any) -> None:
-    """Check an estimator class with these options. Raises ContractError."""
+    """Check an estimator class with these options. Raise ContractError if it fails."""
     _run("estimators", cls, None, options)
 
 
 def check_benchmark(cls: type[Any], /, **options: Any) -> None:
-    """Check a benchmark class with these options. Raises ContractError."""
+    """Check a benchmark class with these options. Raise ContractError if it fails."""
     _run("benchmarks", cls, None, options)

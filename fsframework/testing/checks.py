@@ -1,4 +1,4 @@
-"""The checks that every kind of component, or every kind of network, has to pass."""
+"""Checks that apply to every kind of component, or to every kind of network."""
 
 import re
 import sys
@@ -19,46 +19,45 @@ from fsframework.testing.subject import Check, ContractError, Subject, shapes
 from fsframework.utils.weights import fill, load_state, save_state
 
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
-CODE = (".py", ".pyc", ".so", ".pyd", ".dll", ".dylib")  # files that importing opens
+CODE = (".py", ".pyc", ".so", ".pyd", ".dll", ".dylib")  # files that imports open
 META = torch.device("meta")
-MIXED = 0.05  # how far mixed precision may be off on average, as a share of the largest value
+MIXED = 0.05  # mean error allowed in mixed precision, relative to the largest value
 
 
 def base(subject: Subject) -> None:
-    """The class derives from its kind's base class."""
-    wanted = KINDS[subject.kind]
-    if not (isinstance(subject.cls, type) and issubclass(subject.cls, wanted)):
-        bases = ", ".join(each.__name__ for each in subject.cls.__bases__)
+    """Check that the class derives from its kind's base class."""
+    expected = KINDS[subject.kind]
+    if not (isinstance(subject.cls, type) and issubclass(subject.cls, expected)):
+        bases = ", ".join(parent.__name__ for parent in subject.cls.__bases__)
         raise subject.broken(
-            f"{SINGULAR[subject.kind]}: the class must derive from fsframework.core.components.{wanted.__name__}",
+            f"{SINGULAR[subject.kind]}: the class must derive from fsframework.core.components.{expected.__name__}",
             f"it derives from {bases}",
         )
 
 
 def name(subject: Subject) -> None:
-    """It has a name of lower-case words joined by dashes."""
-    found = getattr(subject.cls, "name", None)
+    """Check that the class has a name of lower-case words joined by dashes."""
+    value = getattr(subject.cls, "name", None)
     contract = 'a component must have a name of lower-case words joined by dashes, such as name = "my-loss"'
-    if found is None:
+    if value is None:
         raise subject.broken(contract, "it has none")
-    if not isinstance(found, str) or not NAME.fullmatch(found):
-        raise subject.broken(contract, f"its name is {found!r}")
+    if not isinstance(value, str) or not NAME.fullmatch(value):
+        raise subject.broken(contract, f"its name is {value!r}")
 
 
 def docstring(subject: Subject) -> None:
-    """It has a docstring of its own, which begins with a sentence."""
+    """Check that the class has a docstring of its own, which begins with a sentence."""
     first = (subject.cls.__dict__.get("__doc__") or "").strip().partition("\n")[0]
     if not first.endswith("."):
-        seen = f"it begins with {first!r}" if first else "there is none"
+        actual = f"it begins with {first!r}" if first else "there is none"
         raise subject.broken(
-            "the class must have a docstring whose first line is a sentence that says what it is, for "
-            "`fsf plugins list`",
-            seen,
+            "the class must have a docstring whose first line is a sentence that describes it, for `fsf plugins list`",
+            actual,
         )
 
 
 def options(subject: Subject) -> None:
-    """Each option is described, and a run's recipe can hold them."""
+    """Check that each option has a description and survives a round trip through a run's recipe."""
     model = subject.cls.Options
     bare = [key for key, field in model.model_fields.items() if not field.description]
     if bare:
@@ -66,37 +65,37 @@ def options(subject: Subject) -> None:
             'every option needs a description: Field(1.0, description="...")', f"{', '.join(bare)} has none"
         )
     if missing := missing_options(subject.cls, subject.given):
-        raise subject.broken("the check must be given the required options", f"{', '.join(missing)} is missing")
+        raise subject.broken("the check needs the required options", f"{', '.join(missing)} is missing")
     written = subject.options.model_dump(mode="json")
     try:
         again = model(**written)
     except (ValidationError, UserError) as error:
-        raise subject.broken("options must be readable as a run's recipe writes them", str(error)) from error
+        raise subject.broken("options must be readable from a run's recipe", str(error)) from error
     if again.model_dump(mode="json") != written:
-        raise subject.broken("options must be the same when they are written and read", "they change")
+        raise subject.broken("options must not change in a round trip through a recipe", "they change")
 
 
 def missing_options(cls: type[Any], given: Any) -> list[str]:
-    """Required options that are not given."""
+    """Return the names of required options that are not given."""
     return [key for key, field in cls.Options.model_fields.items() if field.is_required() and key not in given]
 
 
 def allocates(subject: Subject) -> None:
-    """The constructor only allocates: it reads no file, and everything is on the device that is asked for."""
+    """Check that the constructor opens no file and allocates every tensor on the current device."""
     with META:
-        subject.build()  # imports may read files, once
+        subject.build()  # the first construction may import modules, which opens files
         with opened() as files:
-            made = subject.build()
+            component = subject.build()
     if files:
         raise subject.broken("the constructor must read no file; read it in load()", f"it opens {files[0]}")
-    if isinstance(made, nn.Module):
-        placed = [*made.named_parameters(), *made.named_buffers()]
-        wrong = [name for name, tensor in placed if not tensor.is_meta]
+    if isinstance(component, nn.Module):
+        tensors = [*component.named_parameters(), *component.named_buffers()]
+        wrong = [name for name, tensor in tensors if not tensor.is_meta]
         if wrong:
             raise subject.broken(
                 "everything must be allocated on the current device, so that `fsf check` needs no memory; make tensors "
                 "with torch, and read files in load()",
-                f"on the meta device {wrong[0]} is on {dict(placed)[wrong[0]].device}",
+                f"on the meta device {wrong[0]} is on {dict(tensors)[wrong[0]].device}",
             )
 
 
@@ -106,17 +105,17 @@ _hooked = False
 
 @contextmanager
 def opened() -> Iterator[list[str]]:
-    """Collects the names of files that are opened meanwhile, without those of code and of devices."""
+    """Yield a list that collects the names of files opened in the block, except code and devices."""
     global _hooked
-    if not _hooked:  # an audit hook cannot be taken away again
+    if not _hooked:  # an audit hook cannot be removed
         sys.addaudithook(_note_open)
         _hooked = True
-    found: list[str] = []
-    _watched.append(found)
+    paths: list[str] = []
+    _watched.append(paths)
     try:
-        yield found
+        yield paths
     finally:
-        _watched.remove(found)
+        _watched.remove(paths)
 
 
 def _note_open(event: str, arguments: tuple[Any, ...]) -> None:
@@ -128,7 +127,7 @@ def _note_open(event: str, arguments: tuple[Any, ...]) -> None:
 
 
 def seed(subject: Subject) -> None:
-    """Two instances from one seed are equal, and one says the same twice."""
+    """Check that instances of one seed are equal and forward is deterministic in eval mode."""
     one, other = subject.loaded(3), subject.loaded(3)
     for (key, value), again in zip(one.state_dict().items(), other.state_dict().values(), strict=True):
         if not same(value, again, 0):
@@ -137,18 +136,19 @@ def seed(subject: Subject) -> None:
             )
     if not all(map(same, subject.called(one), subject.called(one))):
         raise subject.broken(
-            "forward must give the same for the same input and seed in eval mode", "two calls give different values"
+            "forward must return equal values for equal input and seed in eval mode",
+            "two calls return different values",
         )
     if not all(map(same, subject.called(one), subject.called(other))):
-        raise subject.broken("instances of one seed must give the same", "two of them give different values")
+        raise subject.broken("instances of one seed must return equal values", "two of them return different values")
     if subject.kind != "losses" and not all(map(same, subject.called(one), subject.called(one, seed=2))):
         raise subject.broken(
-            "forward must draw nothing at random in eval mode", "with another seed it gives different values"
+            "forward must be deterministic in eval mode", "with another seed it returns different values"
         )
 
 
 def state(subject: Subject) -> None:
-    """What it has learned is in its state_dict, and goes through a checkpoint."""
+    """Check that the state_dict holds all learned state, and survives a checkpoint."""
     one, other = subject.loaded(3), subject.loaded(4)
     before = subject.called(one)
     with tempfile.TemporaryDirectory() as folder:
@@ -159,28 +159,28 @@ def state(subject: Subject) -> None:
             fill(other, load_state(file), "another instance")
     if not all(map(same, before, subject.called(other))):
         raise subject.broken(
-            "an instance with another's state_dict must give the same; make tensors parameters or buffers "
+            "an instance with another's state_dict must return equal values; make tensors parameters or buffers "
             "(register_buffer), and layers attributes or a ModuleList",
-            "it gives something else",
+            "it returns different values",
         )
 
 
 def precision(subject: Subject) -> None:
-    """It computes in mixed precision, as stages with `precision: bf16` do."""
+    """Check that forward works in mixed precision, as in stages with `precision: bf16`."""
     with torch.autocast("cpu", dtype=torch.bfloat16):
         mixed = subject.called(subject.component)
     for one, other in zip(subject.outputs, mixed, strict=True):
-        found, most = _mean_apart(one, other), _largest(one)
-        if not found <= MIXED * (1e-3 + most):
+        error, largest = _mean_apart(one, other), _largest(one)
+        if not error <= MIXED * (1e-3 + largest):
             raise subject.broken(
                 f"in mixed precision (autocast to bfloat16) values must change by less than {MIXED:.0%} of the largest "
                 "on average; compute sums and norms in .float()",
-                f"they change by {found:.3g}, and the largest is {most:.3g}",
+                f"they change by {error:.3g}, and the largest is {largest:.3g}",
             )
 
 
 def device(subject: Subject) -> None:
-    """It can be moved to a GPU, where there is one."""
+    """Check that outputs on a GPU, if there is one, match those on the CPU."""
     if not torch.cuda.is_available():
         return
     gpu = torch.device("cuda")
@@ -193,10 +193,10 @@ def device(subject: Subject) -> None:
 
 
 def meta(subject: Subject) -> None:
-    """It runs on the meta device, where `fsf check` finds out whether networks fit together; at twice the size, too."""
+    """Check that forward runs on the meta device, where `fsf check` compares shapes, also at twice the size."""
     with META:
-        made = subject.build()
-    outputs = subject.called(made, device=META)
+        component = subject.build()
+    outputs = subject.called(component, device=META)
     if [tuple(t.shape) for t in outputs] != [tuple(t.shape) for t in subject.outputs]:
         raise subject.broken(
             "on the meta device, where `fsf check` runs it, forward must return the same shapes",
@@ -206,21 +206,22 @@ def meta(subject: Subject) -> None:
     larger.size = 2 * subject.size
     try:
         with META:
-            made = larger.build()
+            component = larger.build()
     except ContractError as error:
-        if isinstance(error.__cause__, ValueError):  # it says that it does not come in this size
+        if isinstance(error.__cause__, ValueError):  # the component does not support this size
             return
         raise
-    sides = [tensor.shape[-1] for tensor in larger.called(made, device=META)]
+    sides = [tensor.shape[-1] for tensor in larger.called(component, device=META)]
     if subject.kind != "attribute-encoders" and sides != [larger.size]:
         raise subject.broken(
-            "the size must be what the constructor is given, or a ValueError say which sizes there are",
-            f"at {larger.size} px the picture is {sides[0]} px wide",
+            "the output must have the constructor's size, or the constructor must raise a ValueError with the "
+            "supported sizes",
+            f"at {larger.size} px the image is {sides[0]} px wide",
         )
 
 
 def untouched(subject: Subject) -> None:
-    """It leaves its inputs as they are."""
+    """Check that forward does not modify its inputs in place."""
     inputs = subject.inputs(tuple(range(3)), torch.device("cpu"))
     tensors = list(_tensors(inputs))
     before = [tensor.clone() for tensor in tensors]
@@ -231,40 +232,40 @@ def untouched(subject: Subject) -> None:
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:
-    """The tensors in inputs: in tuples, lists and the values that travel, not in networks."""
+    """Yield the tensors of inputs: in tuples, lists and dataclasses, not in networks."""
     if isinstance(value, Tensor):
         yield value
     elif isinstance(value, list | tuple):
-        for each in value:
-            yield from _tensors(each)
+        for item in value:
+            yield from _tensors(item)
     elif is_dataclass(value):
         for entry in fields(value):
             yield from _tensors(getattr(value, entry.name))
 
 
 def batch_of_one(subject: Subject) -> None:
-    """A batch of one gives the same row as a larger batch."""
+    """Check that a batch of one returns the same row as a larger batch."""
     for one, all_rows in zip(subject.called(subject.component, (1,)), subject.outputs, strict=True):
         if not same(one, all_rows[1:2]):
             raise subject.broken(
-                "a batch of one must give what the same row of a larger batch gives; take no means over the batch",
+                "a batch of one must return the same row as a larger batch; take no means over the batch",
                 f"they are {apart(one, all_rows[1:2])} apart",
             )
 
 
 def order(subject: Subject) -> None:
-    """Rows do not depend on each other's order."""
-    turned = (2, 0, 1)
-    for one, all_rows in zip(subject.called(subject.component, turned), subject.outputs, strict=True):
-        if not same(one, all_rows[list(turned)]):
+    """Check that rows of a batch are independent of its order."""
+    permutation = (2, 0, 1)
+    for one, all_rows in zip(subject.called(subject.component, permutation), subject.outputs, strict=True):
+        if not same(one, all_rows[list(permutation)]):
             raise subject.broken(
-                "each row of the output must follow from the same row of the input alone",
-                f"with the batch in another order, rows are {apart(one, all_rows[list(turned)])} apart",
+                "each row of the output must depend on the same row of the input alone",
+                f"with the batch in another order, rows are {apart(one, all_rows[list(permutation)])} apart",
             )
 
 
 def traced(subject: Subject) -> None:
-    """Where the class says `traceable`, torch.compile captures its forward in one graph."""
+    """Check that the forward of a class with `traceable` compiles to one graph by torch.compile."""
     if not getattr(subject.cls, "traceable", False):
         return
     torch.compiler.reset()
@@ -272,23 +273,23 @@ def traced(subject: Subject) -> None:
         outputs = subject.called(torch.compile(subject.component, backend="eager", fullgraph=True))
     except ContractError as error:
         raise subject.broken(
-            "the class says traceable, so torch.compile must capture forward in one graph; take branches on values out "
-            "of it, or leave traceable out",
+            "the class declares traceable, so torch.compile must capture forward in one graph; remove branches on "
+            "values from it, or remove traceable",
             str(error).partition("; ")[2],
         ) from error.__cause__
     finally:
         torch.compiler.reset()
     if not all(map(same, outputs, subject.outputs)):
-        raise subject.broken("the compiled forward must give the same", "it gives something else")
+        raise subject.broken("the compiled forward must return equal values", "it returns different values")
 
 
 def same(one: Tensor, other: Tensor, tolerance: float = 1e-3) -> bool:
-    """Equal shapes, and values within a share of the largest; NaN equals NaN."""
+    """Return whether shapes are equal and values agree, relative to the largest value; NaN equals NaN."""
     return one.shape == other.shape and apart(one, other) <= tolerance * (1e-3 + _largest(other))
 
 
 def apart(one: Tensor, other: Tensor) -> float:
-    """Largest difference of two tensors of one shape; infinite where only one is finite."""
+    """Return the largest difference of two tensors, infinite if shapes or finite positions differ."""
     a, b = one.detach().double(), other.detach().double()
     if one.shape != other.shape or not torch.equal(a.isfinite(), b.isfinite()):
         return float("inf")
@@ -296,9 +297,9 @@ def apart(one: Tensor, other: Tensor) -> float:
 
 
 def _mean_apart(one: Tensor, other: Tensor) -> float:
-    """Mean difference where `one` is finite; NaN, which no limit lets pass, where `other` is not."""
-    known = one.isfinite()
-    return float((one - other)[known].abs().double().mean()) if bool(known.any()) else 0.0
+    """Return the mean difference where `one` is finite; NaN, which fails every limit, if `other` is not."""
+    finite = one.isfinite()
+    return float((one - other)[finite].abs().double().mean()) if bool(finite.any()) else 0.0
 
 
 def _largest(values: Tensor) -> float:
@@ -308,14 +309,20 @@ def _largest(values: Tensor) -> float:
 
 
 def gradients(subject: Subject, outputs: Sequence[Tensor], inputs: Sequence[Tensor], what: str) -> list[Tensor | None]:
-    """Gradients of the sum of squares of outputs; ContractError if they are cut off from everything."""
+    """Return the gradients of the outputs' sum of squares with respect to the inputs, None where there is none.
+
+    Raises
+    ------
+    ContractError
+        No output requires a gradient; `what` names the inputs.
+    """
     total = torch.stack([output.double().square().sum() for output in outputs]).sum()
     if not total.requires_grad:
         raise subject.broken(
             f"gradients must pass from the output to {what}", "they do not: look for no_grad, detach, item or numpy"
         )
-    found: Sequence[Tensor | None] = torch.autograd.grad(total, list(inputs), allow_unused=True)
-    return list(found)
+    result: Sequence[Tensor | None] = torch.autograd.grad(total, list(inputs), allow_unused=True)
+    return list(result)
 
 
 CLASS = (Check("base", base), Check("name", name), Check("docstring", docstring), Check("options", options))

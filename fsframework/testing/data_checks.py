@@ -1,4 +1,4 @@
-"""The contracts of data sets and benchmarks."""
+"""The contracts of datasets and benchmarks."""
 
 import pickle
 from collections.abc import Sequence
@@ -18,11 +18,11 @@ from fsframework.testing.checks import COMPONENT, same
 from fsframework.testing.samples import PAIRS, batch_of
 from fsframework.testing.subject import Check, Subject
 
-LOOKED_AT = 4  # faces of a data set: reading all of a large one would take long
+CHECKED_FACES = 4  # faces of a dataset that are read; all faces of a large one would take too long
 
 
 class DatasetSubject(Subject):
-    """A data set, in each of its splits; one that wraps another and is given none wraps `orl`."""
+    """A dataset in each of its splits; a `DatasetWrapper` without the option `data` wraps `orl`."""
 
     kind = "datasets"
     signature = ("size", "detector", "split")
@@ -33,31 +33,31 @@ class DatasetSubject(Subject):
         self.split = split
 
     def arguments(self) -> tuple[Any, ...]:
-        """Side, detector, split."""
+        """Return the crop size, the detector and the split."""
         return SIZE, part("detectors", "mtcnn"), self.split
 
     @cached_property
     def splits(self) -> dict[str, Any]:
-        """The data set of each split, loaded; a split that is empty may refuse."""
-        made = {}
+        """Return the loaded dataset of each split. An empty split may raise ContractError."""
+        datasets = {}
         for split in ("train", "test", "all"):
-            made[split] = type(self)(self.cls, self.given, self.networks, split).loaded()
-        return made
+            datasets[split] = type(self)(self.cls, self.given, self.networks, split).loaded()
+        return datasets
 
     @property
-    def places(self) -> range:
-        """The faces that are looked at."""
-        return range(min(LOOKED_AT, len(self.component)))
+    def indices(self) -> range:
+        """Return the indices of the faces to check."""
+        return range(min(CHECKED_FACES, len(self.component)))
 
 
 def holds_faces(subject: Subject) -> None:
-    """It has a length, and yields samples of the right size."""
+    """Check that the dataset has a length, and returns samples of the right size."""
     assert isinstance(subject, DatasetSubject)
     with subject.running("len()"):
         count = len(subject.component)
     if count < 1:
-        raise subject.broken("the data set must hold faces", "its length is 0")
-    for index in subject.places:
+        raise subject.broken("the dataset must hold faces", "its length is 0")
+    for index in subject.indices:
         with subject.running(f"[{index}]"):
             _check_sample(subject, subject.component[index], f"[{index}]")
 
@@ -67,8 +67,8 @@ def _check_sample(subject: Subject, sample: Any, what: str) -> None:
         raise subject.broken(f"{what} must be a Sample", f"it is a {type(sample).__name__}")
     image = sample.image
     if not isinstance(image, np.ndarray) or image.shape != (SIZE, SIZE, 3) or image.dtype != np.uint8:
-        seen = f"{image.shape} {image.dtype}" if isinstance(image, np.ndarray) else type(image).__name__
-        raise subject.broken(f"the image of {what} must be ({SIZE}, {SIZE}, 3) uint8 at size {SIZE}", f"it is {seen}")
+        actual = f"{image.shape} {image.dtype}" if isinstance(image, np.ndarray) else type(image).__name__
+        raise subject.broken(f"the image of {what} must be ({SIZE}, {SIZE}, 3) uint8 at size {SIZE}", f"it is {actual}")
     points = np.asarray(sample.landmarks)
     if points.shape != (5, 2):
         raise subject.broken(f"the landmarks of {what} must be (5, 2), in crop pixels", f"they are {points.shape}")
@@ -80,25 +80,25 @@ def _check_sample(subject: Subject, sample: Any, what: str) -> None:
 
 
 def repeats(subject: Subject) -> None:
-    """A place holds the same face at every call, in another instance too; a target follows from its generator."""
+    """Check that an index returns the same face on every call and instance, and `target` depends on `rng` only."""
     assert isinstance(subject, DatasetSubject)
     one, other = subject.component, subject.loaded()
-    for index in subject.places:
+    for index in subject.indices:
         first, again = one[index], other[index]
         if first.name != again.name or not np.array_equal(first.image, again.image):
-            raise subject.broken("a place must hold the same face at every call", f"[{index}] differs")
+            raise subject.broken("an index must return the same face on every call", f"[{index}] differs")
         with subject.running(f"target({index}, rng)"):
-            targets = [each.target(index, np.random.default_rng(7)) for each in (one, other)]
+            targets = [dataset.target(index, np.random.default_rng(7)) for dataset in (one, other)]
         _check_sample(subject, targets[0], f"target({index}, rng)")
         if not np.array_equal(targets[0].image, targets[1].image):
             raise subject.broken(
                 "target(index, rng) must take all randomness from rng, so that runs resume exactly",
-                f"of two equal generators target({index}, rng) makes two pictures",
+                f"target({index}, rng) returns different images for two equal generators",
             )
 
 
-def names_faces(subject: Subject) -> None:
-    """Names are unique, and agree with the samples, as people do, and as persons() does with people()."""
+def names_match(subject: Subject) -> None:
+    """Check that names are unique, match the samples, and people() and persons() agree."""
     assert isinstance(subject, DatasetSubject)
     data = subject.component
     with subject.running("names() and people()"):
@@ -110,143 +110,147 @@ def names_faces(subject: Subject) -> None:
         persons = data.persons()
     if persons.tolist() != Dataset.persons(data).tolist():
         raise subject.broken(
-            "persons() must number people() by their first appearance, -1 where unknown", f"it says {persons.tolist()}"
+            "persons() must number people() by their first appearance, -1 where unknown",
+            f"it returns {persons.tolist()}",
         )
     if len(set(names)) != len(names):
         twice = next(name for name in names if names.count(name) > 1)
-        raise subject.broken("names must be unique in the data set", f"{twice} is there twice")
-    for index in subject.places:
+        raise subject.broken("names must be unique in the dataset", f"{twice} occurs twice")
+    for index in subject.indices:
         sample = data[index]
         if (sample.name, sample.person) != (names[index], people[index]):
             raise subject.broken(
-                "names() and people() must say what the samples say",
-                f"[{index}] is {sample.name} of {sample.person}, and they say {names[index]} of {people[index]}",
+                "names() and people() must match the samples",
+                f"[{index}] is {sample.name} of {sample.person}, and they return {names[index]} of {people[index]}",
             )
 
 
-def keeps_people_apart(subject: Subject) -> None:
-    """Nobody is in both train and test, unless it says `seen`; together they are everybody."""
+def splits_are_disjoint(subject: Subject) -> None:
+    """Check that train and test share no person, unless `is_closed_set`, and `all` is their union."""
     assert isinstance(subject, DatasetSubject)
     names = {split: data.names() for split, data in subject.splits.items()}
     both = set(names["train"]) & set(names["test"])
     if both:
-        raise subject.broken("no picture may be in both splits, train and test", f"{min(both)} is in both")
+        raise subject.broken("no image may be in both splits, train and test", f"{min(both)} is in both")
     if set(names["train"]) | set(names["test"]) != set(names["all"]):
-        raise subject.broken("the split all must hold what train and test hold", "it holds something else")
-    people = {split: {who for who in data.people() if who is not None} for split, data in subject.splits.items()}
+        raise subject.broken("the split all must be the union of train and test", "it is not")
+    people = {
+        split: {person for person in data.people() if person is not None} for split, data in subject.splits.items()
+    }
     if (shared := people["train"] & people["test"]) and not subject.splits["test"].is_closed_set:
         raise subject.broken("no person may be in both splits, train and test", f"{min(shared)} is in both")
 
 
-def travels(subject: Subject) -> None:
-    """It can be pickled, as worker processes need."""
+def can_be_pickled(subject: Subject) -> None:
+    """Check that the dataset can be pickled for worker processes."""
     with subject.running("pickling it (pickle.dumps) for worker processes"):
         pickle.dumps(subject.component)
 
 
 def prepares(subject: Subject) -> None:
-    """What `prepare` returns are arrays, and another instance works with them."""
+    """Check that `prepare` returns arrays, and `restore` transfers its result to another instance."""
     assert isinstance(subject, DatasetSubject)
-    made, other = subject.loaded(), subject.loaded()
+    first, other = subject.loaded(), subject.loaded()
     with torch.no_grad(), subject.running("prepare(swapper)"):
-        state = made.prepare(subject.swapper())
+        state = first.prepare(subject.swapper())
     if not isinstance(state, dict) or not all(isinstance(value, np.ndarray) for value in state.values()):
-        raise subject.broken("prepare must return arrays by name, for the run to keep", f"it returns {state!r}")
+        raise subject.broken("prepare must return a dict of arrays, which the run stores", f"it returns {state!r}")
     with subject.running("restore(prepared)"):
-        made.restore(state)
+        first.restore(state)
         other.restore(state)
-        one, two = (each.target(0, np.random.default_rng(3)) for each in (made, other))
+        one, two = (instance.target(0, np.random.default_rng(3)) for instance in (first, other))
     if not np.array_equal(one.image, two.image):
         raise subject.broken(
-            "restore must bring what prepare found to another process",
-            "one that restored it makes other targets",
+            "restore must transfer the result of prepare to another process",
+            "an instance that restored it returns other targets",
         )
 
 
 class BenchmarkSubject(Subject):
-    """A benchmark, shown three swaps that are half source and half target."""
+    """A benchmark, evaluated on three swaps, each the mean of its source and target."""
 
     kind = "benchmarks"
 
     @cached_property
     def metrics(self) -> dict[str, Any]:
-        """What it says of the swaps."""
+        """Return the metrics of all swaps in one batch."""
         return self.measured(len(PAIRS))
 
     def measured(self, batch_size: int) -> dict[str, Any]:
-        """What it says of the swaps in batches."""
+        """Return the metrics of the swaps in batches of `batch_size`."""
         swaps = []
         for start in range(0, len(PAIRS), batch_size):
             batch = batch_of(range(start, min(start + batch_size, len(PAIRS))))
             image = (batch.source.image + batch.target.image) / 2
             swaps.append((batch, SwapResult(image=image, coarse=image, z_id=torch.zeros(len(image), 1))))
         with torch.no_grad(), self.running("forward(swaps, faces)"):
-            found = self.component(iter(swaps), FewFaces())
-        if not isinstance(found, dict):
-            raise self.broken("forward must return metrics by name, a dict", f"it returns a {type(found).__name__}")
-        return found
+            metrics = self.component(iter(swaps), FewFaces())
+        if not isinstance(metrics, dict):
+            raise self.broken("forward must return a dict of metrics", f"it returns a {type(metrics).__name__}")
+        return metrics
 
 
 def declares(subject: Subject) -> None:
-    """Each figure has a unit, a direction and a meaning."""
+    """Check that each metric declares a unit, a direction and a meaning."""
     metrics = getattr(subject.cls, "metrics", None)
     if subject.cls.standalone and not metrics:
         return
     contract = 'a benchmark must declare metrics, {"name": MetricInfo("deg", "lower", "A sentence.")}'
     if not isinstance(metrics, dict) or not metrics:
         raise subject.broken(contract, f"metrics is {metrics!r}")
-    for key, figure in metrics.items():
-        if not isinstance(figure, MetricInfo) or figure.better not in ("higher", "lower") or not figure.meaning:
-            raise subject.broken(contract, f"of {key} it says {figure!r}")
+    for key, info in metrics.items():
+        if not isinstance(info, MetricInfo) or info.better not in ("higher", "lower") or not info.meaning:
+            raise subject.broken(contract, f"{key} is {info!r}")
 
 
 def measures(subject: Subject) -> None:
-    """It returns what it declares: a value for each pair, or a number."""
+    """Check that forward returns the declared metrics: one value for each pair, or a number."""
     assert isinstance(subject, BenchmarkSubject)
-    found = subject.metrics
-    undeclared = found.keys() - subject.cls.metrics.keys()
-    if undeclared or not found:
-        seen = f"it returns {', '.join(sorted(undeclared))} besides" if undeclared else "it returns none"
-        raise subject.broken(f"forward must return the declared metrics, {', '.join(subject.cls.metrics)}", seen)
-    for key, value in found.items():
+    metrics = subject.metrics
+    undeclared = metrics.keys() - subject.cls.metrics.keys()
+    if undeclared or not metrics:
+        actual = f"it also returns {', '.join(sorted(undeclared))}" if undeclared else "it returns none"
+        raise subject.broken(f"forward must return the declared metrics, {', '.join(subject.cls.metrics)}", actual)
+    for key, value in metrics.items():
         if np.isinf(np.asarray(value, dtype=np.float64)).any():
             raise subject.broken("metrics must be finite, or NaN where a pair failed", f"{key} is {value}")
-    for key, value in found.items():
+    for key, value in metrics.items():
         if isinstance(value, float | int):
             continue
         if not isinstance(value, np.ndarray) or value.shape != (len(PAIRS),):
-            seen = f"{value.shape}" if isinstance(value, np.ndarray | Tensor) else type(value).__name__
+            actual = f"{value.shape}" if isinstance(value, np.ndarray | Tensor) else type(value).__name__
             raise subject.broken(
-                f"{key} must be a number, or an array with a value for each of the {len(PAIRS)} pairs", f"it is {seen}"
+                f"{key} must be a number, or an array with a value for each of the {len(PAIRS)} pairs",
+                f"it is {actual}",
             )
 
 
 def measures_alike(subject: Subject) -> None:
-    """A second call and other batches give the same."""
+    """Check that metrics are the same in a second call and for other batch sizes."""
     assert isinstance(subject, BenchmarkSubject)
     for what, again in (("a second call", subject.measured(len(PAIRS))), ("batches of one", subject.measured(1))):
         for key, value in subject.metrics.items():
-            one, other = (torch.as_tensor(np.asarray(each, dtype=np.float64)) for each in (value, again[key]))
+            one, other = (torch.as_tensor(np.asarray(metric, dtype=np.float64)) for metric in (value, again[key]))
             if not same(one, other):
-                raise subject.broken(f"{what} must give the same metrics", f"{key} is {value}, and {again[key]} then")
+                raise subject.broken(f"{what} must return the same metrics", f"{key} is {value}, and {again[key]} then")
 
 
 def alone(subject: Subject) -> None:
-    """A benchmark that is `alone` returns rows."""
+    """Check that `measure` of a standalone benchmark returns rows."""
     with subject.running("measure(device)"):
-        found = subject.component.measure(torch.device("cpu"))
-    rows = found.get("rows") if isinstance(found, dict) else None
+        result = subject.component.measure(torch.device("cpu"))
+    rows = result.get("rows") if isinstance(result, dict) else None
     if not isinstance(rows, Sequence) or not rows or not all(isinstance(row, dict) for row in rows):
-        raise subject.broken('measure must return {"rows": [{...}, ...]}', f"it returns {found!r}"[:120])
+        raise subject.broken('measure must return {"rows": [{...}, ...]}', f"it returns {result!r}"[:120])
 
 
 DATASET = (
     *COMPONENT,
     Check("faces", holds_faces),
-    Check("names", names_faces),
+    Check("names", names_match),
     Check("repeats", repeats),
-    Check("splits", keeps_people_apart),
-    Check("pickle", travels),
+    Check("splits", splits_are_disjoint),
+    Check("pickle", can_be_pickled),
     Check("prepare", prepares),
 )
 BENCHMARK = (*COMPONENT, Check("declares", declares), Check("metrics", measures), Check("alike", measures_alike))

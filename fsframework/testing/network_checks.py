@@ -1,4 +1,4 @@
-"""The contracts of components that see, encode, paint, refine and judge: torch modules in a swapper or beside it."""
+"""The contracts of networks: detectors, encoders, generators, refiners, losses and estimators."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -19,24 +19,24 @@ from fsframework.testing.checks import COMPONENT, META_RUN, NETWORK, ROWWISE, TR
 from fsframework.testing.samples import SmallIdentity, batch_of
 from fsframework.testing.subject import CPU, ROWS, Check, Subject, shapes
 
-NEAR = 0.35  # of the distance between the eyes: how far a detector's landmarks may be from mtcnn's, on average
+NEAR = 0.35  # mean landmark distance to mtcnn's, relative to the eye distance, that a detector may have
 
 
 def detects(subject: Subject) -> None:
-    """It finds the portrait's face, best first, in the form that `Face` describes."""
+    """Check that the detector finds the portrait's face, best first, as valid `Face` values."""
     with subject.running("forward([portrait])"):
-        answer = subject.component([portrait()])
+        output = subject.component([portrait()])
     contract = "forward must return a list of Face values for each frame"
-    if not isinstance(answer, list) or len(answer) != 1 or not isinstance(answer[0], list):
-        raise subject.broken(contract, f"of one frame it returns {_kind(answer)}")
-    (faces,) = answer
+    if not isinstance(output, list) or len(output) != 1 or not isinstance(output[0], list):
+        raise subject.broken(contract, f"for one frame it returns {_kind(output)}")
+    (faces,) = output
     if not faces:
         raise subject.broken(
             "a detector must find the face of scikit-image's portrait (skimage.data.astronaut())", "it finds none"
         )
     for face in faces:
         if not isinstance(face, Face):
-            raise subject.broken(contract, f"there is {_kind(face)} among them")
+            raise subject.broken(contract, f"one of them is {_kind(face)}")
         if np.shape(face.box) != (4,) or np.shape(face.landmarks) != (5, 2):
             raise subject.broken(
                 "a face must have a box (4,) and landmarks (5, 2)",
@@ -57,53 +57,53 @@ def detects(subject: Subject) -> None:
 
 
 def detects_in_batches(subject: Subject) -> None:
-    """Frames of different sizes at once give what each gives alone, and nothing is found where nothing is."""
+    """Check that frames in a batch return the same faces as alone, and none where there is no face."""
     frames = [portrait(), np.full((96, 160, 3), 128, np.uint8), portrait()[:300].copy()]
     with subject.running("forward of three frames of different sizes, one of them grey"):
         together = subject.component(frames)
         alone = [subject.component([frame])[0] for frame in frames]
     if [len(faces) for faces in together] != [len(faces) for faces in alone]:
         counts = f"{[len(faces) for faces in together]} and {[len(faces) for faces in alone]}"
-        raise subject.broken("frames at once must give the faces that each gives alone", f"there are {counts}")
+        raise subject.broken("frames in a batch must return the same faces as alone", f"the counts are {counts}")
     for one, other in zip(chain(*together), chain(*alone), strict=True):
         if not np.allclose(one.landmarks, other.landmarks, atol=1.0):
-            raise subject.broken("frames at once must give the faces that each gives alone", "landmarks differ")
+            raise subject.broken("frames in a batch must return the same faces as alone", "landmarks differ")
     if together[1]:
         raise subject.broken("an empty list must be returned for a frame without faces", f"it finds {together[1][0]}")
 
 
 class DetectorSubject(Subject):
-    """A detector, shown frames."""
+    """A detector, applied to frames of the portrait."""
 
     kind = "detectors"
 
     def call(self, component: Any, rows: Sequence[int], device: torch.device) -> list[Tensor]:
-        """The landmarks of the best face, for each row."""
+        """Return the landmarks (n, 5, 2) of the best face of each row's frame, NaN where none is found."""
         frames = [(portrait(), portrait()[:, ::-1].copy(), portrait()[:300].copy())[row] for row in rows]
-        found = [faces[0].landmarks if faces else np.full((5, 2), np.nan) for faces in component(frames)]
-        return [torch.from_numpy(np.stack(found).astype(np.float64))]
+        landmarks = [faces[0].landmarks if faces else np.full((5, 2), np.nan) for faces in component(frames)]
+        return [torch.from_numpy(np.stack(landmarks).astype(np.float64))]
 
 
 def embeds(subject: Subject) -> None:
-    """Embeddings have the length that is declared."""
+    """Check that embeddings have the declared length."""
     dim = getattr(subject.component, "dim", None)
     if not isinstance(dim, int) or dim < 1:
         raise subject.broken("the encoder must declare dim, the length of an embedding", f"dim is {dim!r}")
     (z,) = subject.outputs
     if not isinstance(z, Tensor) or z.shape != (len(ROWS), dim):
-        seen = _shape(z)
+        actual = _shape(z)
         raise subject.broken(
-            f"forward must return embeddings (B, dim), ({len(ROWS)}, {dim}) here", f"it returns {seen}"
+            f"forward must return embeddings (B, dim), ({len(ROWS)}, {dim}) here", f"it returns {actual}"
         )
     if subject.component.metric and not torch.allclose(z.float().norm(dim=1), torch.ones(len(z)), atol=1e-3):
         raise subject.broken(
-            "embeddings must have unit length (F.normalize), unless the class says metric = False",
+            "embeddings must have unit length (F.normalize), unless the class declares metric = False",
             f"their lengths are {', '.join(f'{value:.3g}' for value in z.norm(dim=1).tolist())}",
         )
 
 
 def matches(subject: Subject) -> None:
-    """Check `match_threshold`, a cosine in (-1, 1) where cosines compare faces; trainable encoders may have none."""
+    """Check that `match_threshold` is a cosine in (-1, 1) if cosines compare faces; trainable encoders may lack it."""
     encoder = subject.component
     threshold = getattr(encoder, "match_threshold", None)
     if threshold is None and (encoder.trainable or not encoder.metric):
@@ -115,52 +115,52 @@ def matches(subject: Subject) -> None:
     if not isinstance(threshold, float) or not -1 < threshold < 1:
         raise subject.broken(
             "an encoder whose cosines compare faces must declare match_threshold, a cosine in (-1, 1); measure it with "
-            "fsf bench verification, or say metric = False",
+            "fsf bench verification, or declare metric = False",
             f"match_threshold is {threshold!r}",
         )
 
 
 def stays_frozen(subject: Subject) -> None:
-    """It never leaves eval mode, unless it is trainable."""
+    """Check that the encoder stays in eval mode, unless it is trainable."""
     encoder = subject.loaded()
     encoder.train()
     training = [name or "itself" for name, module in encoder.named_modules() if module.training]
     if training and not encoder.trainable:
         raise subject.broken(
             "an identity encoder that is not trainable must stay in eval mode when train() is called; do not override "
-            "train, or say trainable = True",
+            "train, or declare trainable = True",
             f"{training[0]} is in train mode",
         )
 
 
 def embeds_differentiably(subject: Subject) -> None:
-    """Gradients reach the image, where that is promised."""
+    """Check that gradients reach the image, if the encoder declares `differentiable`."""
     if not subject.component.differentiable:
         return
     faces = batch_of(ROWS).source
     image = faces.image.clone().requires_grad_(True)
     with subject.running("forward"):
         z = subject.component(replace(faces, image=image))
-    (found,) = gradients(subject, [z[:, 0]], [image], "the image, unless the class says differentiable = False")
-    if found is None or not bool(found.any()):
+    (gradient,) = gradients(subject, [z[:, 0]], [image], "the image, unless the class declares differentiable = False")
+    if gradient is None or not bool(gradient.any()):
         raise subject.broken(
-            "gradients must pass from the embedding to the image, unless the class says differentiable = False",
+            "gradients must pass from the embedding to the image, unless the class declares differentiable = False",
             "none arrives",
         )
 
 
 class IdentitySubject(Subject):
-    """An identity encoder, shown three faces."""
+    """An identity encoder, applied to three faces."""
 
     kind = "identity-encoders"
 
     def inputs(self, rows: Sequence[int], device: torch.device) -> tuple[Any, ...]:
-        """The faces."""
+        """Return the source faces."""
         return (batch_of(rows, self.size).source.to(device),)
 
 
 def encodes(subject: Subject) -> None:
-    """Maps have the channels that are declared, coarse to fine."""
+    """Check that maps have the declared channels, and are ordered coarse to fine."""
     maps, declared = subject.outputs, getattr(subject.component, "channels", None)
     if not isinstance(maps, list) or not all(isinstance(level, Tensor) and level.ndim == 4 for level in maps):
         raise subject.broken("forward must return a list of maps (B, C, H, W)", f"it returns {_kind(maps)}")
@@ -174,17 +174,19 @@ def encodes(subject: Subject) -> None:
         raise subject.broken("maps must come coarse to fine", f"their sides are {sides}")
 
 
-def learns(subject: Subject) -> None:
-    """Gradients reach every weight: weights that are never used break training on several GPUs."""
-    made = subject.loaded()
-    made.train().requires_grad_(True)
-    parameters = dict(made.named_parameters())
+def trains_every_weight(subject: Subject) -> None:
+    """Check that gradients reach every weight, because unused weights break training on several GPUs."""
+    network = subject.loaded()
+    network.train().requires_grad_(True)
+    parameters = dict(network.named_parameters())
     if not parameters:
         return
-    outputs = subject.called(made, grad=True)
-    found = gradients(subject, outputs, list(parameters.values()), "the weights")
-    cut = [name for name, gradient in zip(parameters, found, strict=True) if gradient is None]
-    few = isinstance(made, ClosedSetGenerator) and len(cut) < len(parameters)  # a batch shows some of the people
+    outputs = subject.called(network, grad=True)
+    grads = gradients(subject, outputs, list(parameters.values()), "the weights")
+    cut = [name for name, gradient in zip(parameters, grads, strict=True) if gradient is None]
+    few = isinstance(network, ClosedSetGenerator) and len(cut) < len(
+        parameters
+    )  # a batch holds only some of the people
     if cut and not few:
         raise subject.broken(
             "gradients must reach every weight; remove weights that are not used, or register frozen ones as buffers",
@@ -193,131 +195,135 @@ def learns(subject: Subject) -> None:
 
 
 class AttributeSubject(Subject):
-    """An attribute encoder, shown three faces."""
+    """An attribute encoder, applied to three faces."""
 
     kind = "attribute-encoders"
     signature = ("size",)
 
     def arguments(self) -> tuple[int]:
-        """The crops' side."""
+        """Return the crop size."""
         return (self.size,)
 
     def inputs(self, rows: Sequence[int], device: torch.device) -> tuple[Any, ...]:
-        """The faces."""
+        """Return the target faces."""
         return (batch_of(rows, self.size).target.to(device),)
 
     def call(self, component: Any, rows: Sequence[int], device: torch.device) -> Any:
-        """The maps."""
+        """Return the attribute maps, coarse to fine."""
         return component(*self.inputs(rows, device))
 
 
-def paints(subject: Subject) -> None:
-    """The picture has the right shape and range."""
-    (painted,) = subject.outputs
+def generates_image(subject: Subject) -> None:
+    """Check that the generated image, and its mask if any, have the right shape and range."""
+    (image,) = subject.outputs
     allowed = [(len(ROWS), channels, SIZE, SIZE) for channels in (3, 4)]
-    if not isinstance(painted, Tensor) or tuple(painted.shape) not in allowed:
-        seen = _shape(painted)
+    if not isinstance(image, Tensor) or tuple(image.shape) not in allowed:
+        actual = _shape(image)
         raise subject.broken(
-            f"forward must return a picture (B, 3, S, S), or (B, 4, S, S) with a mask, {allowed[0]} here",
-            f"it returns {seen}",
+            f"forward must return an image (B, 3, S, S), or (B, 4, S, S) with a mask, {allowed[0]} here",
+            f"it returns {actual}",
         )
-    in_range(subject, painted[:, :3], "the picture", -1)
-    if painted.shape[1] == 4:
-        in_range(subject, painted[:, 3:], "the mask, the fourth channel,", 0)
+    in_range(subject, image[:, :3], "the image", -1)
+    if image.shape[1] == 4:
+        in_range(subject, image[:, 3:], "the mask, the fourth channel,", 0)
 
 
 def in_range(subject: Subject, values: Tensor, what: str, low: int) -> None:
     """Raise ContractError unless values are finite and from `low` to 1."""
     least, most = float(values.min()), float(values.max())
-    if not (low - 1e-3 <= least and most <= 1 + 1e-3):  # also where they are NaN
+    if not (low - 1e-3 <= least and most <= 1 + 1e-3):  # also true for NaN
         end = "torch.tanh" if low < 0 else "torch.sigmoid"
         raise subject.broken(f"{what} must be from {low} to 1; end with {end}", f"it is from {least:.3g} to {most:.3g}")
 
 
-def shows_maps(subject: Subject) -> None:
-    """Attention maps, where there are any, are pictures of one channel; `supports` answers for every row."""
-    made = subject.component
+def returns_attention(subject: Subject) -> None:
+    """Check that attention maps, if any, have one channel and `supports` returns a value for each row."""
+    generator = subject.component
     assert isinstance(subject, GeneratorSubject)
     z_id, z_att = subject.inputs(ROWS, CPU)
-    with torch.no_grad(), subject.running("maps or knows"):
-        maps, known = made.maps(z_id, z_att), made.supports(z_id, subject.beside[0])
+    with torch.no_grad(), subject.running("maps or supports"):
+        maps, supported = generator.maps(z_id, z_att), generator.supports(z_id, subject.beside[0])
     for level in maps:
         if not isinstance(level, Tensor) or level.ndim != 4 or level.shape[:2] != (len(ROWS), 1):
             raise subject.broken("maps must return a list of maps (B, 1, H, W)", f"it returns {_kind(level)}")
         in_range(subject, level, "an attention map", 0)
-    if not isinstance(known, Tensor) or known.dtype != torch.bool or known.shape != (len(ROWS),):
-        raise subject.broken("knows must return (B,) bool", f"it returns {_kind(known)}")
+    if not isinstance(supported, Tensor) or supported.dtype != torch.bool or supported.shape != (len(ROWS),):
+        raise subject.broken("supports must return (B,) bool", f"it returns {_kind(supported)}")
 
 
 class GeneratorSubject(Subject):
-    """A generator, given what encoders make of three pairs."""
+    """A generator, applied to embeddings and attribute maps of three pairs."""
 
     kind = "generators"
     signature = ("size", "id_dim", "att_channels")
 
     def arguments(self) -> tuple[int, int, list[int]]:
-        """The crops' side, and what the encoders beside it declare."""
+        """Return the crop size, the embedding's length and the channels of the attribute maps."""
         identity, attributes = self.beside
         return self.size, identity.dim, list(attributes.channels)
 
     @cached_property
     def beside(self) -> tuple[Any, Any]:
-        """The encoders beside it."""
+        """Return the identity and attribute encoders."""
         return self.encoders()
 
     def loaded(self, seed: int = 0) -> Any:
-        """A new one that has met the people of the samples."""
-        made = super().loaded(seed)
+        """Return a new generator that has enrolled the people of the samples."""
+        generator = super().loaded(seed)
         z_id, _ = self.inputs(range(3), CPU)
         with torch.no_grad(), self.running("enroll"):
-            made.enroll(z_id, torch.arange(3))
-        return made
+            generator.enroll(z_id, torch.arange(3))
+        return generator
 
     @torch.no_grad()
     def inputs(self, rows: Sequence[int], device: torch.device) -> tuple[Tensor, list[Tensor]]:
-        """Embeddings of sources and maps of targets; of the embeddings, the length and not the direction is real."""
+        """Return embeddings of the sources and attribute maps of the targets.
+
+        If embeddings are compared by their cosine, orthogonal unit vectors replace them, because the samples show one
+        woman.
+        """
         identity, attributes = self.beside
         batch = batch_of(rows, self.size)
         z_id = identity(batch.source)
-        if identity.metric:  # the three people are one woman
+        if identity.metric:  # the samples' three people are one woman
             z_id = torch.eye(3, identity.dim)[list(rows)]
         return z_id.to(device), [level.to(device) for level in attributes(batch.target)]
 
 
 def refines(subject: Subject) -> None:
-    """The picture has the right shape and range."""
+    """Check that the refined image has the right shape and range."""
     (image,) = subject.outputs
     if not isinstance(image, Tensor) or image.shape != (len(ROWS), 3, SIZE, SIZE):
-        seen = _shape(image)
+        actual = _shape(image)
         raise subject.broken(
-            f"forward must return a picture (B, 3, S, S), ({len(ROWS)}, 3, {SIZE}, {SIZE}) here", f"it returns {seen}"
+            f"forward must return an image (B, 3, S, S), ({len(ROWS)}, 3, {SIZE}, {SIZE}) here", f"it returns {actual}"
         )
-    in_range(subject, image, "the picture", -1)
+    in_range(subject, image, "the image", -1)
 
 
 class RefinerSubject(Subject):
-    """A refiner, given coarse swaps of three pairs."""
+    """A refiner, applied to coarse swaps of three pairs."""
 
     kind = "refiners"
     signature = ("size",)
 
     def arguments(self) -> tuple[int]:
-        """The crops' side."""
+        """Return the crop size."""
         return (self.size,)
 
     def inputs(self, rows: Sequence[int], device: torch.device) -> tuple[Any, ...]:
-        """Drafts, pairs, and the swapper."""
-        batch, swapper = placed(self, rows, device)
+        """Return the coarse swaps, the pairs and the swapper."""
+        batch, swapper = on_device(self, rows, device)
         with torch.no_grad():
             return swapper.coarse(batch), batch, swapper
 
 
-def judges(subject: Subject) -> None:
-    """A finite number, without its weight."""
+def returns_scalar(subject: Subject) -> None:
+    """Check that the loss is a finite scalar, not multiplied by its weight."""
     (value,) = subject.outputs
     if not isinstance(value, Tensor) or value.shape != ():
-        seen = _shape(value)
-        raise subject.broken("a loss must return a scalar tensor, shape (); take the mean", f"it returns {seen}")
+        actual = _shape(value)
+        raise subject.broken("a loss must return a scalar tensor, shape (); take the mean", f"it returns {actual}")
     if not bool(value.isfinite()):
         raise subject.broken("a loss must be finite", f"it is {float(value)}")
     twice = type(subject)(subject.cls, {**subject.given, "weight": 2 * subject.options.weight}, subject.networks)
@@ -327,47 +333,47 @@ def judges(subject: Subject) -> None:
         )
 
 
-def teaches(subject: Subject) -> None:
-    """Gradients reach the swap, its mask, or what the swapper trains."""
-    made = subject.loaded()
-    made.requires_grad_(False)
-    batch, swapper = placed(subject, ROWS, CPU)
+def passes_gradients(subject: Subject) -> None:
+    """Check that gradients reach the swap, its mask, or the swapper's trainable weights."""
+    loss = subject.loaded()
+    loss.requires_grad_(False)
+    batch, swapper = on_device(subject, ROWS, CPU)
     swapper.requires_grad_(True)
     output = swapper(batch)
     with subject.running("forward"):
-        value = made(batch, output, swapper)
-    wanted = [tensor for tensor in (output.image, output.coarse, output.mask) if tensor is not None]
-    wanted += [weight for weight in swapper.parameters() if weight.requires_grad]
-    found = gradients(subject, [value], wanted, "the swap")
-    if all(gradient is None for gradient in found):
+        value = loss(batch, output, swapper)
+    inputs = [tensor for tensor in (output.image, output.coarse, output.mask) if tensor is not None]
+    inputs += [weight for weight in swapper.parameters() if weight.requires_grad]
+    grads = gradients(subject, [value], inputs, "the swap")
+    if all(gradient is None for gradient in grads):
         raise subject.broken("gradients must pass from the loss to the swap", "none arrives")
 
 
-def criticises(subject: Subject) -> None:
-    """A loss with weights of its own trains them by `critic`."""
-    made = subject.loaded()
-    weights = {name: weight for name, weight in made.named_parameters() if weight.requires_grad}
+def trains_critic(subject: Subject) -> None:
+    """Check that a loss with weights of its own trains them by `critic`."""
+    loss = subject.loaded()
+    weights = {name: weight for name, weight in loss.named_parameters() if weight.requires_grad}
     if not weights:
         return
-    batch, swapper = placed(subject, ROWS, CPU)
+    batch, swapper = on_device(subject, ROWS, CPU)
     with torch.no_grad():
         output: SwapResult = swapper(batch)
-        made(batch, output, swapper)
+        loss(batch, output, swapper)
     contract = "a loss with weights must train them in critic(batch, output), or freeze them (requires_grad_(False))"
-    if type(made).critic is Loss.critic:
+    if type(loss).critic is Loss.critic:
         raise subject.broken(contract, f"it has {next(iter(weights))} and no critic")
     with subject.running("critic"):
-        value = made.critic(batch, output)
+        value = loss.critic(batch, output)
     if not isinstance(value, Tensor) or value.shape != ():
         raise subject.broken("critic must return a scalar tensor", f"it returns {_kind(value)}")
-    found = gradients(subject, [value], list(weights.values()), "the loss's own weights")
-    cut = [name for name, gradient in zip(weights, found, strict=True) if gradient is None]
+    grads = gradients(subject, [value], list(weights.values()), "the loss's own weights")
+    cut = [name for name, gradient in zip(weights, grads, strict=True) if gradient is None]
     if cut:
         raise subject.broken(contract, f"no gradient of critic reaches {cut[0]}")
 
 
-def sums_over(subject: Subject) -> None:
-    """The loss works for one pair, and does not depend on the order of pairs."""
+def ignores_order(subject: Subject) -> None:
+    """Check that the loss accepts one pair, and does not depend on the order of pairs."""
     (one,) = subject.called(subject.component, (1,))
     if not isinstance(one, Tensor) or one.shape != () or not bool(one.isfinite()):
         raise subject.broken("the loss of a batch of one must be a finite scalar", f"it is {_kind(one)}")
@@ -375,29 +381,32 @@ def sums_over(subject: Subject) -> None:
     with torch.no_grad(), subject.running("forward"):
         again = subject.call(subject.component, ROWS, CPU)
     if not torch.equal(again[0], subject.outputs[0]):
-        return  # it draws at random, so the order cannot be told from chance
-    (turned,) = subject.called(subject.component, (2, 0, 1))
-    if not torch.allclose(turned.float(), subject.outputs[0].float(), rtol=1e-3, atol=1e-6):
+        return  # a random loss: an effect of the order cannot be separated from chance
+    (permuted,) = subject.called(subject.component, (2, 0, 1))
+    if not torch.allclose(permuted.float(), subject.outputs[0].float(), rtol=1e-3, atol=1e-6):
         raise subject.broken(
             "a loss must not depend on the order of the batch",
-            f"it is {float(subject.outputs[0]):.6g}, and {float(turned):.6g} in another order",
+            f"it is {float(subject.outputs[0]):.6g}, and {float(permuted):.6g} in another order",
         )
 
 
 class LossSubject(Subject):
-    """A loss, given swaps of three pairs."""
+    """A loss, applied to swaps of three pairs."""
 
     kind = "losses"
 
     def inputs(self, rows: Sequence[int], device: torch.device) -> tuple[Any, ...]:
-        """Pairs, swaps, and the swapper."""
-        batch, swapper = placed(self, rows, device)
+        """Return the pairs, their swaps and the swapper."""
+        batch, swapper = on_device(self, rows, device)
         with torch.no_grad():
             return batch, swapper(batch), swapper
 
 
-def placed(subject: Subject, rows: Sequence[int], device: torch.device) -> tuple[SwapBatch, Swapper]:
-    """Pairs and a swapper on a device. Recognisers seldom run on the meta device; there a small one."""
+def on_device(subject: Subject, rows: Sequence[int], device: torch.device) -> tuple[SwapBatch, Swapper]:
+    """Return pairs and a swapper on a device.
+
+    On the meta device a small identity encoder replaces the swapper's, because most recognisers do not run there.
+    """
     swapper = subject.swapper()
     if device.type == "meta":
         swapper.identity = SmallIdentity()
@@ -405,40 +414,42 @@ def placed(subject: Subject, rows: Sequence[int], device: torch.device) -> tuple
 
 
 def estimates(subject: Subject) -> None:
-    """A row for each face, of the shape that the quantity has."""
+    """Check that the estimator returns a row for each face, in the shape of its quantity."""
     quantity = getattr(subject.cls, "quantity", None)
     if not isinstance(quantity, str) or not quantity:
         raise subject.broken(
-            'an estimator must declare what it reads, with its unit: quantity = "pose_deg"', f"quantity is {quantity!r}"
+            'an estimator must declare its quantity, with the unit: quantity = "pose_deg"', f"quantity is {quantity!r}"
         )
-    (found,) = subject.outputs
-    known = {"pose_deg": (3,), "landmarks68": (68, 2), "mask": (1, SIZE, SIZE)}
-    row = known.get(quantity)
-    if not isinstance(found, Tensor) or len(found) != len(ROWS) or (row and tuple(found.shape[1:]) != row):
-        wanted = f"(B, {', '.join(map(str, row))})" if row else "a row for each face"
-        seen = _shape(found)
-        raise subject.broken(f"forward must return {wanted} for {quantity}", f"of {len(ROWS)} faces it returns {seen}")
+    (output,) = subject.outputs
+    row_shapes = {"pose_deg": (3,), "landmarks68": (68, 2), "mask": (1, SIZE, SIZE)}
+    row = row_shapes.get(quantity)
+    if not isinstance(output, Tensor) or len(output) != len(ROWS) or (row and tuple(output.shape[1:]) != row):
+        expected = f"(B, {', '.join(map(str, row))})" if row else "a row for each face"
+        actual = _shape(output)
+        raise subject.broken(
+            f"forward must return {expected} for {quantity}", f"for {len(ROWS)} faces it returns {actual}"
+        )
 
 
 class EstimatorSubject(Subject):
-    """An estimator, shown three faces."""
+    """An estimator, applied to three faces."""
 
     kind = "estimators"
 
     def inputs(self, rows: Sequence[int], device: torch.device) -> tuple[Any, ...]:
-        """The faces."""
+        """Return the target faces."""
         return (batch_of(rows, self.size).target.to(device),)
 
 
 def _shape(value: Any) -> str:
-    """The shape of a tensor; of anything else what it is."""
+    """Return a tensor's shape as text; for any other value, its type and value."""
     return str(tuple(value.shape)) if isinstance(value, Tensor) else _kind(value)
 
 
 def _kind(value: Any) -> str:
     if isinstance(value, Tensor):
         return f"a tensor {tuple(value.shape)} of {value.dtype}"
-    if isinstance(value, list | tuple) and value and all(isinstance(each, Tensor) for each in value):
+    if isinstance(value, list | tuple) and value and all(isinstance(item, Tensor) for item in value):
         return shapes(value)
     return f"{type(value).__name__} {value!r}"[:80]
 
@@ -454,24 +465,40 @@ IDENTITY = (
     *ROWWISE,
     TRACED,
 )
-ATTRIBUTES = (*COMPONENT, Check("maps", encodes), Check("gradient", learns), *NETWORK, *ROWWISE, META_RUN, TRACED)
-GENERATOR = (
+ATTRIBUTES = (
     *COMPONENT,
-    Check("picture", paints),
-    Check("attention", shows_maps),
-    Check("gradient", learns),
+    Check("maps", encodes),
+    Check("gradient", trains_every_weight),
     *NETWORK,
     *ROWWISE,
     META_RUN,
     TRACED,
 )
-REFINER = (*COMPONENT, Check("picture", refines), Check("gradient", learns), *NETWORK, *ROWWISE, META_RUN, TRACED)
+GENERATOR = (
+    *COMPONENT,
+    Check("picture", generates_image),
+    Check("attention", returns_attention),
+    Check("gradient", trains_every_weight),
+    *NETWORK,
+    *ROWWISE,
+    META_RUN,
+    TRACED,
+)
+REFINER = (
+    *COMPONENT,
+    Check("picture", refines),
+    Check("gradient", trains_every_weight),
+    *NETWORK,
+    *ROWWISE,
+    META_RUN,
+    TRACED,
+)
 LOSS = (
     *COMPONENT,
-    Check("number", judges),
-    Check("gradient", teaches),
-    Check("critic", criticises),
+    Check("number", returns_scalar),
+    Check("gradient", passes_gradients),
+    Check("critic", trains_critic),
     *NETWORK,
-    Check("batch", sums_over),
+    Check("batch", ignores_order),
 )
 ESTIMATOR = (*COMPONENT, Check("quantity", estimates), *NETWORK[:2], NETWORK[-1], *ROWWISE)

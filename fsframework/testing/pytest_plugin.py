@@ -1,6 +1,6 @@
 """`pytest --fsf-plugin fsf_x`: run all contract checks over the components of a plugin, one test for each check.
 
-pytest loads this file wherever the framework is installed, so everything else is imported when it is asked for.
+pytest loads this module in every project, so all other imports are lazy.
 """
 
 import inspect
@@ -12,29 +12,29 @@ import pytest
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """The two options."""
+    """Add the options --fsf-plugin and --fsf-recipe."""
     group = parser.getgroup("fsframework")
     group.addoption(
         "--fsf-plugin",
         action="append",
         default=[],
         metavar="PLUGIN",
-        help="Check everything that an installed fsframework plugin brings. May be repeated.",
+        help="Check every component of an installed fsframework plugin. May be repeated.",
     )
     group.addoption(
         "--fsf-recipe",
         action="append",
         default=[],
         metavar="FILE",
-        help="A recipe whose options and networks the checks take for the components that it names. May be repeated.",
+        help="A recipe with options and networks for the checks of the components that it names. May be repeated.",
     )
 
 
-@pytest.hookimpl(tryfirst=True)  # before -k and -m choose
+@pytest.hookimpl(tryfirst=True)  # before -k and -m select
 def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Add the checks to what is collected."""
+    """Append the checks to the collected tests."""
     if config.option.fsf_plugin:
-        uses = _uses(config.option.fsf_recipe)
+        uses = _options_from(config.option.fsf_recipe)
         for plugin in config.option.fsf_plugin:
             items.extend(_checks(session, plugin, uses))
 
@@ -42,24 +42,24 @@ def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config
 class Contract(pytest.Item):
     """One check of one component."""
 
-    def __init__(self, about: Any = None, check: Any = None, reason: str = "", **rest: Any) -> None:
+    def __init__(self, subject: Any = None, check: Any = None, reason: str = "", **rest: Any) -> None:
         super().__init__(**rest)
-        self.about, self.check, self.reason = about, check, reason
+        self.subject, self.check, self.reason = subject, check, reason
 
     def runtest(self) -> None:
         """Run the check, or skip it with the reason."""
         if self.reason:
             pytest.skip(self.reason)
-        if getattr(self.about, "is_unfit", False):
-            pytest.skip("it cannot be built: see allocates")
+        if getattr(self.subject, "is_unfit", False):
+            pytest.skip("the component cannot be built: see allocates")
         try:
-            self.check.run(self.about)
+            self.check.run(self.subject)
         except AssertionError:
-            self.about.is_unfit = self.check.name == "allocates"
+            self.subject.is_unfit = self.check.name == "allocates"
             raise
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
-        """The line that says what is wrong; the component's own traceback, where it raised something."""
+        """Return the error's line, and the component's traceback if it raised an error."""
         from fsframework.testing.check_component import ContractError
 
         if not isinstance(excinfo.value, ContractError):
@@ -70,55 +70,56 @@ class Contract(pytest.Item):
         return f"{excinfo.value}\n\n{pytest.ExceptionInfo.from_exception(cause).getrepr(style='short')}"
 
     def reportinfo(self) -> tuple[Path, int | None, str]:
-        """The class's file and line."""
+        """Return the file and line of the class, and the check's name."""
         try:
-            return self.path, inspect.getsourcelines(self.about.cls)[1] - 1, self.name
+            return self.path, inspect.getsourcelines(self.subject.cls)[1] - 1, self.name
         except (OSError, TypeError):
             return self.path, None, self.name
 
 
 class Plugin(pytest.Collector):
-    """A plugin, in the names of tests."""
+    """A plugin, as the parent node of its checks."""
 
     def collect(self) -> list[pytest.Item | pytest.Collector]:
-        """Nothing: `_checks` makes the items."""
+        """Return an empty list, because `_checks` creates the items."""
         return []
 
 
 def _checks(session: pytest.Session, plugin: str, uses: dict[tuple[str, str], Any]) -> Iterator[Contract]:
     from fsframework.core.registry import registry
-    from fsframework.testing.check_component import checks, subject
+    from fsframework.testing.check_component import checks
+    from fsframework.testing.check_component import subject as make_subject
     from fsframework.testing.checks import CLASS, missing_options
 
     installed = registry()
     if plugin not in installed.distributions:
-        known = ", ".join(sorted(installed.distributions))
-        broken = next((problem for problem in installed.problems if problem.startswith(f"{plugin}: ")), None)
-        raise pytest.UsageError(broken or f"--fsf-plugin {plugin}: no such plugin is installed; there are {known}")
+        names = ", ".join(sorted(installed.distributions))
+        problem = next((problem for problem in installed.problems if problem.startswith(f"{plugin}: ")), None)
+        raise pytest.UsageError(problem or f"--fsf-plugin {plugin}: no such plugin is installed; there are {names}")
     parent = Plugin.from_parent(session, name=plugin, path=session.path, nodeid=plugin)
-    for kind, brought in installed.components.items():
-        for name, (cls, owner) in sorted(brought.items()):
+    for kind, classes in installed.components.items():
+        for name, (cls, owner) in sorted(classes.items()):
             if owner != plugin:
                 continue
             options, networks = uses.get((kind, name), ({}, {}))
-            about = subject(kind, cls, options, networks)
+            subject = make_subject(kind, cls, options, networks)
             missing = missing_options(cls, options)
             for check in checks(kind, cls):
                 needs = bool(missing) and check not in CLASS[:3]
                 reason = f"{name} needs {', '.join(missing)}; give a recipe that uses it: --fsf-recipe" if needs else ""
                 file = Path(inspect.getsourcefile(cls) or plugin)
                 yield Contract.from_parent(
-                    parent, name=f"{kind}::{name}::{check.name}", path=file, about=about, check=check, reason=reason
+                    parent, name=f"{kind}::{name}::{check.name}", path=file, subject=subject, check=check, reason=reason
                 )
 
 
-def _uses(recipes: list[str]) -> dict[tuple[str, str], Any]:
-    """Options, and networks beside it, of every component that recipes name; the first use counts."""
+def _options_from(recipes: list[str]) -> dict[tuple[str, str], Any]:
+    """Return the options and companion networks of each component in the recipes; the first use counts."""
     from fsframework.core.errors import UserError
     from fsframework.core.part import parts
     from fsframework.recipe.schema import Recipe
 
-    found: dict[tuple[str, str], Any] = {}
+    result: dict[tuple[str, str], Any] = {}
     for file in recipes:
         try:
             recipe = Recipe.load(file)
@@ -127,5 +128,5 @@ def _uses(recipes: list[str]) -> dict[tuple[str, str], Any]:
         networks = {name: part for name, part in recipe.networks if part is not None}
         for part in parts(recipe):
             options = {key: value for key, value in part.options if value is not None}
-            found.setdefault((part.kind, part.name), (options, networks))
-    return found
+            result.setdefault((part.kind, part.name), (options, networks))
+    return result

@@ -1,6 +1,6 @@
-"""What components are checked with: a photograph, six aligned crops made of it, and small networks that do their part.
+"""Inputs for checks: a photograph, six aligned crops of it, and small networks.
 
-The photograph is Eileen Collins's official portrait, which scikit-image carries (NASA, public domain).
+The photograph is Eileen Collins's official portrait, which scikit-image contains (NASA, public domain).
 """
 
 from collections.abc import Sequence
@@ -15,44 +15,44 @@ from fsframework.core.types import FaceBatch, SwapBatch
 from fsframework.data.collate import collate, paired
 from fsframework.data.samples import SIZE, FewFaces
 
-DIM = 128  # of the small embeddings
+DIM = 128  # length of SmallIdentity's embeddings
 
 
-PAIRS = ((0, 0), (2, 1), (4, 3))  # source and target in `FewFaces`: one picture twice, and two pairs of two people
+PAIRS = ((0, 0), (2, 1), (4, 3))  # source and target in `FewFaces`: one self pair, and two pairs of two people
 
 
 def batch_of(rows: Sequence[int], size: int = SIZE) -> SwapBatch:
-    """Some of `PAIRS` as a batch of crops of that side, on the CPU."""
+    """Return the given rows of `PAIRS` as a batch of crops (B, 3, size, size) on the CPU."""
     faces = FewFaces(size)
     persons = faces.persons()
 
-    def side(places: list[int]) -> FaceBatch:
-        return collate([faces[place] for place in places], places, persons)
+    def side(indices: list[int]) -> FaceBatch:
+        return collate([faces[index] for index in indices], indices, persons)
 
     sources, targets = ([PAIRS[row][number] for row in rows] for number in (0, 1))
-    return paired(side(sources), side(targets), [faces[place] for place in targets])
+    return paired(side(sources), side(targets), [faces[index] for index in targets])
 
 
 class SmallIdentity(IdentityEncoder):
-    """Directions of a crop's grey levels, 8x8, without their mean."""
+    """A linear identity encoder of a crop's 8x8 grey levels without their mean."""
 
     name = "small-identity"
     dim = DIM
     trainable = True
-    match_threshold = 0.5  # people of the checks have orthogonal embeddings
+    match_threshold = 0.5  # embeddings of different people are orthogonal in the checks
 
     def __init__(self) -> None:
         super().__init__(ComponentOptions())
         self.linear = nn.Linear(64, DIM)
 
     def forward(self, faces: FaceBatch) -> Tensor:
-        """(B, 128), unit length."""
+        """Return embeddings (B, 128) of unit length."""
         small = F.adaptive_avg_pool2d(faces.image.mean(dim=1, keepdim=True), 8).flatten(1)
         return F.normalize(self.linear(small - small.mean(dim=1, keepdim=True)), dim=1)
 
 
 class SmallAttributes(AttributeEncoder):
-    """Maps of a half, a quarter and an eighth of the crop's side."""
+    """A convolutional attribute encoder with maps of an eighth, a quarter and a half of the crop's side."""
 
     name = "small-attributes"
 
@@ -62,7 +62,7 @@ class SmallAttributes(AttributeEncoder):
         self.down = nn.ModuleList(nn.Conv2d(i, o, 4, 2, 1) for i, o in ((3, 8), (8, 12), (12, 16)))
 
     def forward(self, faces: FaceBatch) -> list[Tensor]:
-        """(B, 16, S/8, S/8), (B, 12, S/4, S/4), (B, 8, S/2, S/2)."""
+        """Return maps (B, 16, S/8, S/8), (B, 12, S/4, S/4), (B, 8, S/2, S/2)."""
         h, maps = faces.image, []
         for layer in self.down:
             h = F.leaky_relu(layer(h), 0.1)
@@ -71,7 +71,7 @@ class SmallAttributes(AttributeEncoder):
 
 
 class SmallGenerator(Generator):
-    """The finest map and the embedding through one layer, with a mask."""
+    """A one-layer generator from the finest map and the embedding, with a mask."""
 
     name = "small-generator"
 
@@ -81,14 +81,14 @@ class SmallGenerator(Generator):
         self.paint = nn.Conv2d(att_channels[-1], 4, 3, padding=1)
 
     def forward(self, z_id: Tensor, z_att: list[Tensor]) -> Tensor:
-        """(B, 4, S, S)."""
+        """Return images in [-1, 1] with a mask in [0, 1] as fourth channel: (B, 4, S, S)."""
         h = self.paint(z_att[-1] + self.identity(z_id)[..., None, None])
         h = F.interpolate(h, size=(self.size, self.size), mode="bilinear")
         return torch.cat([h[:, :3].tanh(), h[:, 3:].sigmoid()], dim=1)
 
 
 def ready(network: Any) -> Any:
-    """A network with its files read, in eval mode."""
+    """Return a network after load(), in eval mode."""
     assert isinstance(network, Network)
     network.load()
     return network.eval()

@@ -1,7 +1,7 @@
-"""`fsf plugins new`: a package with a component of each wanted kind, tests, and a recipe that uses them.
+"""`fsf plugins new`: create a package with components of the given kinds, tests, and a recipe that uses them.
 
-What is written are the files of plugins/fsf_template with the new names in them, so they are linted, typed and tested
-as everything else is.
+The files are copies of plugins/fsf_template with the new names. The originals are linted, typed and tested like all
+other code.
 """
 
 import importlib.util
@@ -19,31 +19,31 @@ from fsframework.utils import yaml
 from fsframework.utils.files import making
 
 NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
-IGNORED = ("__pycache__/", "*.egg-info/", "build/", "dist/", "runs/", ".venv/")  # by git
-WIDTH = 120  # of lines
-PREFIX = "fsf-"  # of the names of most plugins; components are called without it
+IGNORED = ("__pycache__/", "*.egg-info/", "build/", "dist/", "runs/", ".venv/")  # entries of .gitignore
+WIDTH = 120  # maximum line length
+PREFIX = "fsf-"  # prefix of most distributions, left out of component names
 
 
 def check_name(name: str) -> None:
-    """Raise UserError unless a package can be called so: lower-case words, and no module that exists."""
+    """Raise UserError unless a name is lower-case words joined by dashes and no module of that name exists."""
     module = name.replace("-", "_")
     if not NAME.fullmatch(name) or keyword.iskeyword(module):
-        raise UserError(f"{name}: is no name for a plugin; write lower-case words joined by dashes, such as fsf-demo")
+        raise UserError(f"{name}: is no valid plugin name; write lower-case words joined by dashes, such as fsf-demo")
     if module in sys.stdlib_module_names or importlib.util.find_spec(module) is not None:
-        raise UserError(f"{name}: a module {module} is installed already; choose another name")
+        raise UserError(f"{name}: a module {module} is already installed; choose another name")
 
 
 def write(name: str, kinds: Sequence[str], folder: Path) -> list[str]:
-    """Write a new plugin.
+    """Write a new plugin package.
 
     Parameters
     ----------
     name:
-        Of the distribution: lower-case words joined by dashes.
+        The distribution's name: lower-case words joined by dashes.
     kinds:
-        What it brings, such as ["losses", "generators"].
+        The kinds of its components, such as ["losses", "generators"].
     folder:
-        Where; it must not exist, or be empty.
+        The output folder; it must not exist, or be empty.
 
     Returns
     -------
@@ -52,7 +52,7 @@ def write(name: str, kinds: Sequence[str], folder: Path) -> list[str]:
     Raises
     ------
     UserError
-        There is something in the folder's place, or the name cannot be used.
+        The folder is not empty, or the name is invalid.
     """
     check_name(name)
     words = name.removeprefix(PREFIX)
@@ -64,19 +64,23 @@ def write(name: str, kinds: Sequence[str], folder: Path) -> list[str]:
     template = Path(str(resources.files("fsf_template")))
     singular = [SINGULAR[kind].replace(" ", "_") for kind in kinds]
     files = {"pyproject.toml": template / "pyproject.txt", "README.md": template / "readme.txt"}
-    files |= {f"fsf_template/{each}.py": template / f"{each}.py" for each in singular}
-    files |= {f"tests/test_{each}.py": template / "tests" / f"test_{each}.py" for each in singular}
-    texts = {place: file.read_text(encoding="utf-8") for place, file in files.items()}
+    files |= {f"fsf_template/{noun}.py": template / f"{noun}.py" for noun in singular}
+    files |= {f"tests/test_{noun}.py": template / "tests" / f"test_{noun}.py" for noun in singular}
+    texts = {path: file.read_text(encoding="utf-8") for path, file in files.items()}
     texts |= {"fsf_template/__init__.py": _hooks(kinds), "fsf_template/py.typed": "", "recipe.yaml": _recipe(kinds)}
     texts[".gitignore"] = "".join(f"{name}\n" for name in IGNORED)
     with making(folder) as temporary:
-        for place, text in texts.items():
-            file = temporary / _renamed(place, names)
+        for path, text in texts.items():
+            file = temporary / _renamed(path, names)
             file.parent.mkdir(exist_ok=True)
-            about = {"DISTRIBUTION": name, "KINDS": _listed(kinds), "FRAMEWORK": metadata.version("fsframework")}
-            text = _sorted_imports(_renamed(text.replace("BROUGHT", _table(kinds)), names | about))
+            substitutions = {
+                "DISTRIBUTION": name,
+                "KINDS": _listed(kinds),
+                "FRAMEWORK": metadata.version("fsframework"),
+            }
+            text = _sorted_imports(_renamed(text.replace("COMPONENTS", _table(kinds)), names | substitutions))
             file.write_text(text, encoding="utf-8")
-    return sorted(_renamed(place, names) for place in texts)
+    return sorted(_renamed(path, names) for path in texts)
 
 
 def _renamed(text: str, names: dict[str, str]) -> str:
@@ -108,7 +112,7 @@ def _file(kind: str) -> str:
 
 
 def _hooks(kinds: Sequence[str]) -> str:
-    """The text of the package's __init__.py."""
+    """Return the text of the package's __init__.py."""
     imports = [f"from fsf_template.{_file(kind).removesuffix('.py')} import {_class(kind)}" for kind in kinds]
     bases = sorted(KINDS[kind].__name__ for kind in kinds)
     parts = ['"""A plugin for fsframework."""\n', *imports, "from fsframework import hookimpl"]
@@ -122,34 +126,34 @@ def _hooks(kinds: Sequence[str]) -> str:
 
 
 def _recipe(kinds: Sequence[str]) -> str:
-    """A recipe that uses every kind, with built-in components for the rest."""
-    own = {kind: _use(kind) for kind in kinds}
+    """Return the text of a recipe that uses every kind, with built-in components for the rest."""
+    components = {kind: _use(kind) for kind in kinds}
     judge = {"use": "dlib-resnet"}
     networks = {
-        "identity": own.get("identity-encoders", judge),
-        "attributes": own.get("attribute-encoders", {"use": "aei-attributes", "width": 0.25}),
-        "generator": own.get("generators", {"use": "aad-generator", "width": 0.125}),
+        "identity": components.get("identity-encoders", judge),
+        "attributes": components.get("attribute-encoders", {"use": "aei-attributes", "width": 0.25}),
+        "generator": components.get("generators", {"use": "aad-generator", "width": 0.125}),
     }
     losses = [{"use": "attribute", "weight": 10}, {"use": "identity", "weight": 5}]
     losses.append({"use": "reconstruction", "weight": 10})
-    if "losses" in own:
-        losses.append({**own["losses"], "weight": 1})
+    if "losses" in components:
+        losses.append({**components["losses"], "weight": 1})
     training = {"optimizer": {"lr": 4.0e-4}, "steps": 60, "batch_size": 8}
     stages = [{"name": "swap", "train": ["attributes", "generator"], "losses": losses, **training}]
-    if "refiners" in own:
-        networks["refiner"] = own["refiners"]
+    if "refiners" in components:
+        networks["refiner"] = components["refiners"]
         stages.append({"name": "refine", "train": ["refiner"], "losses": [{"use": "reconstruction"}], **training})
     benchmarks = [{"use": "id-retrieval", "judge": judge}, {"use": "pose-error"}, {"use": "reconstruction"}]
-    if "estimators" in own:
-        benchmarks[1] = {"use": "pose-error", "estimator": own["estimators"]}
-    if "benchmarks" in own:
-        benchmarks.append(own["benchmarks"])
+    if "estimators" in components:
+        benchmarks[1] = {"use": "pose-error", "estimator": components["estimators"]}
+    if "benchmarks" in components:
+        benchmarks.append(components["benchmarks"])
     recipe: dict[str, Any] = {"name": "template", "requires": ["DISTRIBUTION>=0.1"], "size": 64}
-    if "detectors" in own:
-        recipe["detector"] = own["detectors"]
-    recipe |= {"data": own.get("datasets", {"use": "orl"}), "networks": networks, "stages": stages}
+    if "detectors" in components:
+        recipe["detector"] = components["detectors"]
+    recipe |= {"data": components.get("datasets", {"use": "orl"}), "networks": networks, "stages": stages}
     recipe["evaluation"] = {"pairs": 40, "benchmarks": benchmarks}
-    head = "# A short training with what DISTRIBUTION brings; too short to be any good.\n#\n#   fsf run recipe.yaml\n"
+    head = "# A short training with the components of DISTRIBUTION, too short to be good.\n#\n#   fsf run recipe.yaml\n"
     return head + yaml.dump_yaml(recipe)
 
 
@@ -157,10 +161,10 @@ STATEMENT = r"from (\S+) import (?:\([^)]*\)|.*)\n"
 
 
 def _sorted_imports(text: str) -> str:
-    """The text with its last block of imports in the order of modules, which the new name may change."""
+    """Return the text with its last import block sorted, because the new name may change the order."""
     blocks = list(re.finditer(rf"^(?:{STATEMENT})+", text, re.MULTILINE))
     if not blocks:
         return text
     start, end = blocks[-1].span()
-    statements = sorted(re.finditer(STATEMENT, text[start:end]), key=lambda found: found[1])
-    return text[:start] + "".join(found[0] for found in statements) + text[end:]
+    statements = sorted(re.finditer(STATEMENT, text[start:end]), key=lambda statement: statement[1])
+    return text[:start] + "".join(statement[0] for statement in statements) + text[end:]

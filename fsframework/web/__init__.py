@@ -1,1 +1,1 @@
-"""What pages on HTTP share: server, headers, style."""
+"""Web pages and HTTP interfaces: `fsf serve`, `fsf study`, and their common server."""

@@ -1,4 +1,4 @@
-"""How our pages are served: the socket, the server, the headers of every answer, errors as sentences, files."""
+"""The common server of the pages: socket, security headers, errors as sentences, and static files."""
 
 import socket
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from starlette.types import Message, Send
 
 from fsframework.core.errors import UserError
 
-GRACE = 5  # seconds for answers on their way when the server stops
+GRACE = 5  # seconds for responses in progress when the server stops
 HERE = Path(__file__).parent
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; "
@@ -28,12 +28,12 @@ HEADERS = {
 SENTENCES = {
     400: "The body cannot be read; send JSON.",
     404: "There is no such page.",
-    405: "This address takes no such request.",
+    405: "This address does not accept this method.",
 }
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A listening socket; port 0 is any free one. Raises UserError if there is none to be had."""
+    """Return a listening socket; port 0 selects a free one. Raise UserError if the address cannot be bound."""
     try:
         return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except (OSError, OverflowError) as error:
@@ -42,14 +42,14 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def address(host: str, listening: socket.socket) -> str:
-    """The address of a socket for people, under a host's name or number: `http://127.0.0.1:8000`."""
+    """Return the URL of a socket under a host's name or IP address: `http://127.0.0.1:8000`."""
     return f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"
 
 
 def run(app: FastAPI, listening: socket.socket, connections: int | None = None) -> None:
-    """Serve an application until Ctrl-C or SIGTERM, which act as usual once the answers on their way are sent.
+    """Serve an application until Ctrl-C or SIGTERM, then send the responses in progress and stop.
 
-    Beyond so many `connections` at once uvicorn answers 503.
+    uvicorn answers 503 above `connections` concurrent connections.
     """
     settings = uvicorn.Config(
         app,
@@ -65,7 +65,7 @@ def run(app: FastAPI, listening: socket.socket, connections: int | None = None) 
 
 
 def with_headers(send: Send) -> Send:
-    """A `send` that adds HEADERS to every answer, and forbids to keep it unless it says otherwise."""
+    """Return a `send` that adds HEADERS to every response, and `no-store` unless it sets Cache-Control."""
 
     async def guarded(message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -80,17 +80,17 @@ def with_headers(send: Send) -> Send:
 
 
 def refusal(status: int, sentence: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
-    """An error, as every error is: a status and `{"error": "A sentence."}`."""
+    """Return an error response: a status and `{"error": "A sentence."}`."""
     return JSONResponse({"error": sentence}, status, headers)
 
 
 def add_errors(app: FastAPI) -> None:
-    """Make what FastAPI refuses such errors."""
+    """Convert errors of FastAPI and Starlette to refusals."""
 
     @app.exception_handler(StarletteError)
     def refused(request: Request, error: StarletteError) -> JSONResponse:
-        is_own = error.detail.endswith(".")
-        sentence = error.detail if is_own else SENTENCES.get(error.status_code, "It is refused.")
+        is_sentence = error.detail.endswith(".")
+        sentence = error.detail if is_sentence else SENTENCES.get(error.status_code, "The request is refused.")
         return refusal(error.status_code, sentence, error.headers)
 
     @app.exception_handler(RequestValidationError)
@@ -100,7 +100,7 @@ def add_errors(app: FastAPI) -> None:
 
 
 def add_page(app: FastAPI, folder: Path) -> None:
-    """Show a folder's page.html at /, with its page.css and page.js, and the style that all pages share."""
+    """Serve a folder's page.html at /, with its page.css and page.js, and the common base.css."""
 
     @app.get("/", include_in_schema=False)
     def page() -> FileResponse:

@@ -1,4 +1,4 @@
-"""What `fsf plugins new` copies: a component of each kind, short, that really works. Not registered as a plugin.
+"""The source of `fsf plugins new`: a short, working component of each kind. It is not registered as a plugin.
 
-`Template` and `template` stand for the new plugin's name.
+`Template` and `template` are placeholders for the new plugin's name.
 """

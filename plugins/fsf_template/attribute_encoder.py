@@ -1,4 +1,4 @@
-"""An attribute encoder that halves the picture again and again."""
+"""An attribute encoder that repeatedly halves the image."""
 
 from pydantic import Field
 from torch import Tensor, nn
@@ -9,7 +9,7 @@ from fsframework.core.types import FaceBatch
 
 
 class TemplateAttributeEncoder(AttributeEncoder):
-    """A convolution for each side from the crop's own down to 2; each one's output is a map."""
+    """One convolution for each resolution from the crop's down to 2x2, whose outputs are the attribute maps."""
 
     name = "template-attribute-encoder"
     traceable = True
@@ -29,7 +29,7 @@ class TemplateAttributeEncoder(AttributeEncoder):
         )
 
     def forward(self, faces: FaceBatch) -> list[Tensor]:
-        """Maps (B, channels, 2, 2) to (B, channels, S, S)."""
+        """Return attribute maps from (B, channels, 2, 2) to (B, channels, S, S), coarse to fine."""
         maps = [F.leaky_relu(self.first(faces.image), 0.1)]
         for layer in self.down:
             maps.append(F.leaky_relu(layer(maps[-1]), 0.1))

@@ -11,7 +11,7 @@ from fsframework.core.types import SwapBatch, SwapResult
 
 
 class TemplateBenchmark(Benchmark):
-    """How far the mean colour of the swap is from the target's, in grey levels; lower is better."""
+    """Distance of the mean colours of swap and target, in grey levels; lower is better."""
 
     name = "template-benchmark"
     metrics: ClassVar = {
@@ -20,7 +20,7 @@ class TemplateBenchmark(Benchmark):
 
     @torch.no_grad()
     def forward(self, swaps: Iterable[tuple[SwapBatch, SwapResult]], faces: Dataset) -> dict[str, np.ndarray | float]:
-        """`colour`: (n,), a value for each pair."""
+        """Return `colour`: (n,), a value for each pair."""
         found = []
         for batch, swap in swaps:
             difference = (swap.image - batch.target.image).double().mean(dim=(2, 3)) * 127.5  # (B, 3) grey levels

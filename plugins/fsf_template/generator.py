@@ -1,4 +1,4 @@
-"""A generator that goes from coarse to fine, one block for each attribute map."""
+"""A generator from coarse to fine, with one block for each attribute map."""
 
 from pydantic import Field
 from torch import Tensor, nn
@@ -8,7 +8,7 @@ from fsframework.core.components import ComponentOptions, Generator
 
 
 class TemplateGenerator(Generator):
-    """Each block adds an attribute map to what is painted so far, and scales its channels by the identity."""
+    """Each block adds an attribute map to the features so far, and scales their channels by the identity."""
 
     name = "template-generator"
     traceable = True
@@ -28,7 +28,10 @@ class TemplateGenerator(Generator):
         self.paint = nn.Conv2d(width, 3, 3, padding=1)
 
     def forward(self, z_id: Tensor, z_att: list[Tensor]) -> Tensor:
-        """The picture (B, 3, S, S) in [-1, 1]; embeddings (B, id_dim), maps (B, C_k, H_k, W_k) from coarse to fine."""
+        """Return the image (B, 3, S, S) in [-1, 1].
+
+        The inputs are embeddings (B, id_dim) and attribute maps (B, C_k, H_k, W_k), coarse to fine.
+        """
         h: Tensor | None = None
         layers = zip(self.attributes, self.identity, self.norms, self.blocks, z_att, strict=True)
         for attributes, identity, norm, block, z in layers:

@@ -1,4 +1,4 @@
-"""An identity encoder that compares small grey pictures."""
+"""An identity encoder that compares small grey images."""
 
 import torch
 from pydantic import Field
@@ -10,7 +10,7 @@ from fsframework.core.types import FaceBatch
 
 
 class TemplateIdentityEncoder(IdentityEncoder):
-    """The middle of the face as a small grey picture, without its mean and contrast."""
+    """The centre of the face as a small grey image, without its mean and contrast."""
 
     name = "template-identity-encoder"
     match_threshold = 0.903  # false-accept rate 1e-3 on ORL; measure yours with: fsf bench verification
@@ -22,10 +22,10 @@ class TemplateIdentityEncoder(IdentityEncoder):
 
     def __init__(self, options: Options) -> None:
         super().__init__(options)
-        self.dim = options.side**2  # numbers of an embedding
+        self.dim = options.side**2  # length of an embedding
 
     def forward(self, faces: FaceBatch) -> Tensor:
-        """Embeddings (B, dim) of unit length."""
+        """Return embeddings (B, dim) of unit length."""
         size = faces.image.shape[-1]
         middle = faces.image[..., size // 4 : size * 7 // 8, size // 4 : size * 3 // 4]
         small = F.interpolate(middle, size=(self.options.side, self.options.side), mode="bilinear", antialias=True)

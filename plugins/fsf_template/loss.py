@@ -11,7 +11,7 @@ from fsframework.core.types import SwapBatch, SwapResult
 
 
 class TemplateLoss(Loss):
-    """How far the mean colour of the swap is from the target's."""
+    """Difference of the mean colours of swap and target."""
 
     name = "template-loss"
 
@@ -21,6 +21,6 @@ class TemplateLoss(Loss):
     options: Options
 
     def forward(self, batch: SwapBatch, output: SwapResult, swapper: Swapper) -> Tensor:
-        """The loss without its weight, a scalar."""
+        """Return the loss without its weight, a scalar."""
         difference = (output.image - batch.target.image).float().mean(dim=(2, 3))  # (B, 3)
         return difference.square().mean() if self.options.distance == "squared" else difference.abs().mean()

@@ -1,4 +1,4 @@
-"""A refiner that corrects the coarse swap by what the target shows."""
+"""A refiner that corrects the coarse swap from the target."""
 
 import torch
 from pydantic import Field
@@ -11,7 +11,7 @@ from fsframework.core.types import SwapBatch, SwapResult
 
 
 class TemplateRefiner(Refiner):
-    """Adds a correction to the coarse swap, by three convolutions of it and the target; zero at first."""
+    """Adds a correction to the coarse swap, by three convolutions of it and the target; zero at initialisation."""
 
     name = "template-refiner"
     traceable = True
@@ -30,7 +30,7 @@ class TemplateRefiner(Refiner):
             nn.init.zeros_(value)
 
     def forward(self, coarse: SwapResult, batch: SwapBatch, swapper: Swapper) -> Tensor:
-        """The better picture (B, 3, S, S) in [-1, 1]."""
+        """Return the refined image (B, 3, S, S) in [-1, 1]."""
         h = torch.cat([coarse.image, batch.target.image], dim=1)
         h = F.leaky_relu(self.first(h), 0.1)
         h = F.leaky_relu(self.middle(h), 0.1)

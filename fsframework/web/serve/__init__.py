@@ -1,1 +1,1 @@
-"""`fsf serve`: swaps on a page and by HTTP."""
+"""`fsf serve`: swap faces on a web page and over HTTP."""

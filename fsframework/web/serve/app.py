@@ -1,7 +1,7 @@
-"""`fsf serve`: swaps in the browser and over HTTP, by one application. Nothing is kept or loaded from elsewhere.
+"""The application of `fsf serve`: a page and an HTTP interface for swaps.
 
-Errors are `{"error": "A sentence."}`. /openapi.json describes everything; pages that show it are left out, as FastAPI's
-load their scripts from elsewhere.
+It stores nothing and loads no foreign resources. Errors are `{"error": "A sentence."}`. /openapi.json is the schema;
+FastAPI's documentation pages are disabled, because they load scripts from other hosts.
 """
 
 import asyncio
@@ -24,82 +24,84 @@ from fsframework.web.serve.swaps import Work
 from fsframework.web.serve.uploads import FORM, form_schema, received
 from fsframework.web.server import add_errors, add_page, address, listen, refusal, run
 
-CONNECTIONS = 512  # at once
+CONNECTIONS = 512  # concurrent connections
 DEFAULT_LIMITS = Limits()
 DESCRIPTION = (
-    "Swaps faces in pictures. Every result says that it is synthetic: by a signed C2PA manifest, XMP and an invisible "
-    "watermark; there is no way to leave them out. Nothing is kept here but a line in the register of this machine."
+    "Swap faces in images. Every result is marked as synthetic: by a signed C2PA manifest, XMP and an invisible "
+    "watermark; the marks cannot be disabled. The server stores nothing but a line in its local ledger."
 )
 PROBLEMS: dict[int | str, dict[str, Any]] = {
     status: {"model": Problem, "description": text}
     for status, text in {
         400: "The form cannot be read.",
-        401: "A token is asked for, and was not given (only where the server was started with one).",
-        403: "The Host is not this machine, or a page of another site asks.",
+        401: "The token is missing or wrong (only if the server was started with one).",
+        403: "The Host is not this machine, or the request comes from a page of another site.",
         408: "The request did not arrive in time.",
         413: "A file is too large.",
-        422: "A picture cannot be read or shows no such face; a file is missing; a field is wrong.",
-        503: "Too many requests wait; Retry-After says when to try again.",
-        504: "It took too long.",
+        422: "An image cannot be read or shows no such face; a file is missing; a field is invalid.",
+        503: "Too many requests are waiting; Retry-After holds the seconds until a retry.",
+        504: "The request took too long.",
     }.items()
 }
 PICTURE = {"picture": "JPEG, PNG, WebP, BMP, GIF, TIFF, PPM, JPEG 2000 or AVIF."}
-PAIR = {"source": "A picture of who is put in.", "target": "The picture that is changed."}
+PAIR = {"source": "An image with the source face.", "target": "The image whose faces are replaced."}
 ONE = {"image/*": {"schema": {"type": "string", "format": "binary"}}, FORM: {"schema": form_schema(PICTURE)}}
 TWO = {FORM: {"schema": form_schema(PAIR, SwapRequest.model_json_schema()["properties"])}}
-MADE = {kind: {"schema": {"type": "string", "format": "binary"}} for kind in ("image/png", "image/jpeg", "image/webp")}
+RESULT = {
+    kind: {"schema": {"type": "string", "format": "binary"}} for kind in ("image/png", "image/jpeg", "image/webp")
+}
 
 
 def serve(
-    converter: Callable[[], FaceSwapper],
+    load_face_swapper: Callable[[], FaceSwapper],
     host: str,
     port: int,
     token: str | None,
-    say: Callable[[str], None],
+    echo: Callable[[str], None],
     limits: Limits = DEFAULT_LIMITS,
 ) -> None:
     """Serve swaps until Ctrl-C or SIGTERM.
 
     Parameters
     ----------
-    converter:
-        Loads what swaps; asked once the address is known to be free.
+    load_face_swapper:
+        Returns the face swapper; called once the address is bound.
     host, port:
-        Where to listen; port 0 is any free one.
+        The address to bind; port 0 selects a free one.
     token:
-        What requests must carry; without one, addresses that other machines reach get a new one.
-    say:
-        Takes a line for the terminal: where the page is.
+        The access token of requests. Without one, addresses that other machines reach get a new one.
+    echo:
+        Prints a line with the page's address.
     limits:
-        What is refused above.
+        The limits above which requests are refused.
 
     Raises
     ------
     UserError
-        The address cannot be used, the token is none, nothing can be signed here, or there is no such model.
+        The address cannot be used, the token is invalid, signing is impossible, or there is no such model.
     """
     with listen(host, port) as listening:
-        known = token_for(listening.getsockname()[0], token)
+        required_token = token_for(listening.getsockname()[0], token)
         ProvenanceOptions().check()
         queue = Queue(limits)
         try:
-            app = build(Work(converter(), limits), queue, limits, known)
-            secret = f"/?token={known}" if known is not None else ""
-            say(f"serve: {address(_reachable(listening), listening)}{secret} (Ctrl-C ends it)")
+            app = build(Work(load_face_swapper(), limits), queue, limits, required_token)
+            secret = f"/?token={required_token}" if required_token is not None else ""
+            echo(f"serve: {address(_reachable(listening), listening)}{secret} (Ctrl-C ends it)")
             run(app, listening, CONNECTIONS)
         finally:
             queue.close()
 
 
 def _reachable(listening: socket.socket) -> str:
-    """Under which name a socket is reached: its own number, or this machine's name if it listens at all of them."""
-    number = str(listening.getsockname()[0])
-    return socket.gethostname() if number in ("0.0.0.0", "::") else number
+    """Return the host for the printed address: the bound one, or this machine's name if all are bound."""
+    host = str(listening.getsockname()[0])
+    return socket.gethostname() if host in ("0.0.0.0", "::") else host
 
 
-def build(work: Work, queue: Queue, limits: Limits, token: str | None) -> FastAPI:
-    """The application: the page at /, and what it asks for under /api."""
-    info = work.info()
+def build(worker: Work, queue: Queue, limits: Limits, token: str | None) -> FastAPI:
+    """Return the application: the page at /, and its interface under /api."""
+    info = worker.info()
     app = FastAPI(
         title="fsf serve", version=info.version, description=DESCRIPTION, docs_url=None, redoc_url=None
     )  # fmt: skip
@@ -116,48 +118,48 @@ def build(work: Work, queue: Queue, limits: Limits, token: str | None) -> FastAP
         "/api/faces", responses=PROBLEMS, summary="Find faces", openapi_extra={"requestBody": _body(ONE)}
     )  # fmt: skip
     async def faces(request: Request) -> FoundFaces:
-        """Faces from left to right, with boxes, five landmarks and scores. One picture: the body, or a form's file."""
-        async with queue.place(), received(request, list(PICTURE), limits) as (folder, _):
-            return await queue.do(lambda: work.faces(folder / "picture"))
+        """Return the faces from left to right. The image is the request's body, or a file of its form."""
+        async with queue.slot(), received(request, list(PICTURE), limits) as (folder, _):
+            return await queue.run(lambda: worker.faces(folder / "picture"))
 
     @app.post(
         "/api/swap",
-        responses={**PROBLEMS, 200: {"description": "The marked picture.", "content": MADE}},
+        responses={**PROBLEMS, 200: {"description": "The marked image.", "content": RESULT}},
         response_class=Response,
         summary="Swap",
         openapi_extra={"requestBody": _body(TWO)},
     )
     async def swap(request: Request) -> Response:
-        """The target with the source's face, marked as synthetic; X-Seconds says how long it took."""
-        async with queue.place(), received(request, list(PAIR), limits) as (folder, fields):
-            wanted = _wanted(fields)
-            made = await queue.do(lambda: work.swap(folder, wanted))
+        """Return the target with the source's face, marked as synthetic; X-Seconds is the duration."""
+        async with queue.slot(), received(request, list(PAIR), limits) as (folder, fields):
+            options = _swap_request(fields)
+            result = await queue.run(lambda: worker.swap(folder, options))
             headers = {
-                "Content-Disposition": f'attachment; filename="{made.file.name}"',
-                "X-Seconds": f"{made.seconds:.3f}",
+                "Content-Disposition": f'attachment; filename="{result.file.name}"',
+                "X-Seconds": f"{result.seconds:.3f}",
             }
-            content = await asyncio.to_thread(made.file.read_bytes)
-            return Response(content, media_type=f"image/{wanted.format}", headers=headers)
+            content = await asyncio.to_thread(result.file.read_bytes)
+            return Response(content, media_type=f"image/{options.format}", headers=headers)
 
     @app.post(
         "/api/swap/details",
         responses=PROBLEMS,
-        summary="Swap, and tell what was seen on the way",
+        summary="Swap, and return intermediate results",
         openapi_extra={"requestBody": _body(TWO)},
     )
     async def details(request: Request) -> Details:
-        """The same picture in base64, with crops, masks and measures of each face."""
-        async with queue.place(), received(request, list(PAIR), limits) as (folder, fields):
-            wanted = _wanted(fields)
-            return await queue.do(lambda: work.details(folder, wanted))
+        """Return the swap in base64, with crops, mask and metrics of each face."""
+        async with queue.slot(), received(request, list(PAIR), limits) as (folder, fields):
+            options = _swap_request(fields)
+            return await queue.run(lambda: worker.details(folder, options))
 
     @app.post(
         "/api/verify", responses=PROBLEMS, summary="Verify", openapi_extra={"requestBody": _body(ONE)}
     )  # fmt: skip
     async def verify(request: Request) -> Verification:
-        """What a picture says of itself, as `fsf verify` does: its manifest, XMP, watermark, whether it was altered."""
-        async with queue.place(), received(request, list(PICTURE), limits) as (folder, _):
-            return await queue.do(lambda: work.verify(folder / "picture"))
+        """Return the provenance report of an image, like `fsf verify`: verdict, manifest, XMP and watermark."""
+        async with queue.slot(), received(request, list(PICTURE), limits) as (folder, _):
+            return await queue.run(lambda: worker.verify(folder / "picture"))
 
     return app
 
@@ -166,15 +168,15 @@ def _body(content: dict[str, Any]) -> dict[str, Any]:
     return {"required": True, "content": content}
 
 
-def _wanted(fields: dict[str, str]) -> SwapRequest:
-    """The fields of a swap; empty ones are as good as none. Raises UserError."""
+def _swap_request(fields: dict[str, str]) -> SwapRequest:
+    """Return the swap's validated fields; empty ones take their defaults. Raise UserError if one is invalid."""
     try:
-        wanted = SwapRequest.model_validate({name: value for name, value in fields.items() if value != ""})
+        request = SwapRequest.model_validate({name: value for name, value in fields.items() if value != ""})
     except ValidationError as error:
         first = error.errors()[0]
         raise UserError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
-    ProvenanceOptions(consent=wanted.consent)
-    return wanted
+    ProvenanceOptions(consent=request.consent)
+    return request
 
 
 def _add_errors(app: FastAPI) -> None:
@@ -186,4 +188,4 @@ def _add_errors(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     def failed(request: Request, error: Exception) -> JSONResponse:
-        return refusal(500, "The server failed; its terminal says why.")
+        return refusal(500, "The server failed; its terminal shows the error.")

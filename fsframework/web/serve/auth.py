@@ -1,4 +1,4 @@
-"""Who may ask: programs and pages of this machine; from elsewhere, whoever has the token."""
+"""Access control: programs and pages of this machine, or any client with the token."""
 
 import hmac
 import ipaddress
@@ -13,38 +13,42 @@ from fsframework.core.errors import UserError
 from fsframework.web.server import refusal, with_headers
 
 COOKIE = "fsf_token"
-TOKEN = re.compile(r"[A-Za-z0-9_~.-]{16,200}")  # what needs no quotes in an address, a header or a cookie
-NO_TOKEN = "This server asks for a token: open the address that it printed, or send the header Authorization: Bearer."
+TOKEN = re.compile(r"[A-Za-z0-9_~.-]{16,200}")  # characters that need no quoting in URLs, headers and cookies
+NO_TOKEN = "This server needs a token: open the address that it printed, or send the header Authorization: Bearer."
 WRONG_HOST = "This server answers under localhost, 127.0.0.1 and [::1] only."
-WRONG_ORIGIN = "A page of another site may not ask this server."
+WRONG_ORIGIN = "Requests from pages of other sites are refused."
 
 
 def token_for(host: str, token: str | None) -> str | None:
-    """The token that a server on an address must ask for: the given one, or off this machine a new one.
+    """Return the token that a server requires: the given one, a new one if other machines reach the host, or None.
 
-    Raises UserError for one that is short or has other characters than addresses, headers and cookies hold.
+    Raises
+    ------
+    UserError
+        The token is short, or has characters that URLs, headers or cookies do not hold.
     """
     if token is None:
         return None if is_loopback(host) else secrets.token_urlsafe(24)
     if not TOKEN.fullmatch(token):
-        raise UserError("--token: give 16 to 200 letters, digits, and - _ . ~; or leave it out, and one is made")
+        raise UserError("--token: give 16 to 200 letters, digits, and - _ . ~; or leave it out to generate one")
     return token
 
 
 def is_loopback(host: str) -> bool:
-    """Whether an address is a number that is reached from this machine alone."""
+    """Return whether an address is a loopback IP address."""
     try:
         return ipaddress.ip_address(host.partition("%")[0]).is_loopback
-    except ValueError:  # a name
+    except ValueError:  # a host name
         return False
 
 
 class Gate:
-    """Refuses who may not ask, and adds the headers of every answer.
+    """Middleware that authorises requests, and adds the security headers of every response.
 
-    Without a token the Host must be this machine, so that no foreign name that leads here (DNS rebinding) opens the
-    server to a page of that name. With one it comes as `Authorization: Bearer`, or as a cookie, which the page's own
-    address sets (`/?token=...`). Other sites may not send what changes or costs something, in either case.
+    Without a token the Host header must be this machine. This prevents DNS rebinding, where a foreign name that
+    resolves to this machine opens the server to that name's pages. With a token, it is sent as `Authorization: Bearer`,
+    or as a cookie, which the page's own address sets (`/?token=...`). Requests from other sites are refused in either
+    case, unless they are GET or HEAD.
     """
 
     def __init__(self, app: ASGIApp, token: str | None) -> None:
@@ -61,9 +65,9 @@ class Gate:
             await refusal(403, WRONG_HOST)(scope, receive, send)
         elif scope["method"] not in ("GET", "HEAD") and _is_foreign(headers):
             await refusal(403, WRONG_ORIGIN)(scope, receive, send)
-        elif self.token is None or self._is(_carried(headers)):
+        elif self.token is None or self._is(_token_of_headers(headers)):
             await self.app(scope, receive, send)
-        elif scope["path"] == "/" and self._is(_asked(scope)):
+        elif scope["path"] == "/" and self._is(_token_of_query(scope)):
             await self.app(scope, receive, self._with_cookie(send))
         else:
             await refusal(401, NO_TOKEN, {"WWW-Authenticate": "Bearer"})(scope, receive, send)
@@ -72,7 +76,10 @@ class Gate:
         return self.token is not None and hmac.compare_digest(token.encode("latin-1", "replace"), self.token.encode())
 
     def _with_cookie(self, send: Send) -> Send:
-        """No redirection: browsers leave strict cookies out of one that another page began."""
+        """Return a `send` that sets the cookie.
+
+        A redirect does not work, because browsers omit strict cookies after links from other pages.
+        """
         cookie = f"{COOKIE}={self.token}; HttpOnly; SameSite=Strict; Path=/"
 
         async def setting(message: Message) -> None:
@@ -84,24 +91,24 @@ class Gate:
 
 
 def _is_local(host: str) -> bool:
-    """Whether a Host header, with or without a port, is this machine's name or number."""
+    """Return whether a Host header, with or without a port, is localhost or a loopback address."""
     name = re.sub(r":\d*$", "", host).lower()
     return name == "localhost" or is_loopback(name.removeprefix("[").removesuffix("]"))
 
 
 def _is_foreign(headers: dict[str, str]) -> bool:
-    """Whether a browser says that a page of another origin asks. Programs say nothing of it."""
+    """Return whether the headers show a request from a page of another origin; programs send no such headers."""
     origin = headers.get("origin")
     if headers.get("sec-fetch-site") in ("cross-site", "same-site"):
         return True
     return origin is not None and origin.lower().partition("://")[2] != headers.get("host", "").lower()
 
 
-def _carried(headers: dict[str, str]) -> str:
-    """The token in the headers, or nothing."""
-    scheme, _, given = headers.get("authorization", "").partition(" ")
+def _token_of_headers(headers: dict[str, str]) -> str:
+    """Return the token in the headers, or an empty string."""
+    scheme, _, credentials = headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer":
-        return given.strip()
+        return credentials.strip()
     try:
         cookies = SimpleCookie(headers.get("cookie", ""))
     except CookieError:
@@ -109,7 +116,7 @@ def _carried(headers: dict[str, str]) -> str:
     return cookies[COOKIE].value if COOKIE in cookies else ""
 
 
-def _asked(scope: Scope) -> str:
-    """The token in the address, or nothing."""
+def _token_of_query(scope: Scope) -> str:
+    """Return the token in the URL's query, or an empty string."""
     query: bytes = scope["query_string"]
     return parse_qs(query.decode("latin-1")).get("token", [""])[0]

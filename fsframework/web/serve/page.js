@@ -1,28 +1,28 @@
-// The page of `fsf serve`: two pictures in, a marked swap out. All is asked of the server that the page came from.
+// The page of `fsf serve`: swap the faces of two images. All requests go to the page's own server.
 "use strict";
 
 const at = (id) => document.getElementById(id);
-const slots = { source: {}, target: {} }; // of each: file, faces, and the number of the chosen one
-let info; // what the server says of itself
-let addresses = []; // of the pictures of the last result, to be given back
+const slots = { source: {}, target: {} }; // for each: file, faces, and number of the selected face
+let info; // response of /api/info
+let addresses = []; // object URLs of the last result's images, to be revoked
 
 function element(name, properties, ...inside) {
-  const made = Object.assign(document.createElement(name), properties);
-  made.append(...inside);
-  return made;
+  const node = Object.assign(document.createElement(name), properties);
+  node.append(...inside);
+  return node;
 }
 
-/** Ask the server: what it says. Throws an Error with a sentence if it refuses or does not answer. */
-async function ask(path, body) {
+/** Send a request and return the JSON response. Throws an Error with a sentence if it fails. */
+async function request(path, body) {
   let answer;
   try {
     answer = await fetch(path, { method: body === undefined ? "GET" : "POST", body });
   } catch (error) {
     throw new Error("The server does not answer. Is it still running?");
   }
-  const said = await answer.json().catch(() => ({}));
-  if (!answer.ok) throw new Error(said.error || `The server answers ${answer.status}.`);
-  return said;
+  const content = await answer.json().catch(() => ({}));
+  if (!answer.ok) throw new Error(content.error || `The server answers ${answer.status}.`);
+  return content;
 }
 
 function notice(text) {
@@ -30,21 +30,21 @@ function notice(text) {
   at("notice").hidden = text === "";
 }
 
-function say(name, text, wrong = false) {
+function setMessage(name, text, wrong = false) {
   const line = at(`${name}-says`);
   line.textContent = text;
   line.classList.toggle("wrong", wrong);
 }
 
-/** Why a file is not sent at all, or nothing. */
+/** Return the reason to reject a file before upload, or an empty string. */
 function refusal(file) {
   const most = info ? info.file_bytes : Infinity;
   return file.size > most ? `It has more than ${Math.floor(most / 1e6)} MB; make it smaller.` : "";
 }
 
-/** Show a picture in its place and ask for its faces. */
+/** Show an image in its slot and detect its faces. */
 async function take(name, file) {
-  const slot = (slots[name] = { file }); // an answer that comes late finds another slot there
+  const slot = (slots[name] = { file }); // a late response is dropped, because the slot was replaced
   const box = at(name);
   const frame = box.querySelector(".frame");
   const image = frame.querySelector("img");
@@ -55,29 +55,29 @@ async function take(name, file) {
   if (name === "target") at("all-line").hidden = true;
   ready();
   const problem = refusal(file);
-  if (problem) return say(name, problem, true);
-  say(name, "Looking for faces …");
+  if (problem) return setMessage(name, problem, true);
+  setMessage(name, "Looking for faces …");
   image.src = URL.createObjectURL(file);
   try {
-    const found = await ask("/api/faces", file);
+    const result = await request("/api/faces", file);
     if (slots[name] !== slot) return;
-    slot.faces = found.faces;
-    slot.face = found.faces.find((face) => face.largest).number;
-    show(name, found);
+    slot.faces = result.faces;
+    slot.face = result.faces.find((face) => face.largest).number;
+    show(name, result);
   } catch (error) {
-    if (slots[name] === slot) say(name, error.message.replace(/^picture: /, ""), true);
+    if (slots[name] === slot) setMessage(name, error.message.replace(/^picture: /, ""), true);
   }
   ready();
 }
 
-function show(name, found) {
+function show(name, result) {
   const frame = at(name).querySelector(".frame");
-  frame.style.aspectRatio = `${found.width} / ${found.height}`;
-  frame.style.maxWidth = `min(100%, calc(26rem * ${found.width / found.height}))`;
-  for (const face of found.faces) frame.append(faceButton(name, face, found));
+  frame.style.aspectRatio = `${result.width} / ${result.height}`;
+  frame.style.maxWidth = `min(100%, calc(26rem * ${result.width / result.height}))`;
+  for (const face of result.faces) frame.append(faceButton(name, face, result));
   frame.hidden = false;
   at(name).querySelector(".drop").classList.add("filled");
-  if (name === "target") at("all-line").hidden = found.faces.length < 2;
+  if (name === "target") at("all-line").hidden = result.faces.length < 2;
   choose(name, slots[name].face);
 }
 
@@ -103,17 +103,17 @@ function faceButton(name, face, { width, height }) {
   return button;
 }
 
-/** Mark the chosen face, or all of them. */
+/** Highlight the selected face, or all faces. */
 function choose(name, number) {
   const slot = slots[name];
   const all = name === "target" && at("all").checked;
   slot.face = number;
-  at(name).querySelectorAll("button.face").forEach((button, place) => {
-    button.setAttribute("aria-pressed", all || slot.faces[place].number === number);
+  at(name).querySelectorAll("button.face").forEach((button, index) => {
+    button.setAttribute("aria-pressed", all || slot.faces[index].number === number);
   });
   const count = slot.faces.length;
   const which = all ? "all are swapped" : `number ${number} is ${name === "source" ? "taken" : "swapped"}`;
-  say(name, count === 1 ? "One face was found." : `${count} faces were found; ${which}. Click another to change that.`);
+  setMessage(name, count === 1 ? "One face was found." : `${count} faces were found; ${which}. Click another to change that.`);
 }
 
 function ready() {
@@ -130,14 +130,16 @@ async function swap() {
   form.append("label", at("label").checked);
   form.append("consent", at("consent").value.trim());
   form.append("format", at("format").value);
-  const began = Date.now();
-  const tell = () => { at("working-says").textContent = `Swapping … ${Math.floor((Date.now() - began) / 1000)} s`; };
+  const started = Date.now();
+  const showElapsed = () => {
+    at("working-says").textContent = `Swapping … ${Math.floor((Date.now() - started) / 1000)} s`;
+  };
   at("working").hidden = false;
-  tell();
-  const clock = setInterval(tell, 1000);
+  showElapsed();
+  const clock = setInterval(showElapsed, 1000);
   ready();
   try {
-    showResult(await ask("/api/swap/details", form), slots.target.file);
+    showResult(await request("/api/swap/details", form), slots.target.file);
   } catch (error) {
     notice(error.message);
   }
@@ -146,82 +148,82 @@ async function swap() {
   ready();
 }
 
-/** An address under which the page finds bytes that came in base64. */
+/** Return an object URL of bytes in base64. */
 function addressOf(base64, type) {
   const bytes = Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
   addresses.push(URL.createObjectURL(new Blob([bytes], { type })));
   return addresses.at(-1);
 }
 
-function showResult(made, target) {
+function showResult(result, target) {
   for (const address of addresses) URL.revokeObjectURL(address);
   addresses = [URL.createObjectURL(target)];
   at("before").src = addresses[0];
-  const address = addressOf(made.result, made.type);
+  const address = addressOf(result.result, result.type);
   at("after").src = address;
   at("download").href = address;
-  at("download").download = made.file_name;
-  const size = Math.ceil((made.result.length * 0.75) / 1000);
-  at("download").textContent = `Download ${made.file_name}`;
-  const took = made.seconds.toFixed(1);
-  at("marked").textContent = `${made.width} × ${made.height} pixels, ${size} kB, made in ${took} s. `
+  at("download").download = result.file_name;
+  const size = Math.ceil((result.result.length * 0.75) / 1000);
+  at("download").textContent = `Download ${result.file_name}`;
+  const seconds = result.seconds.toFixed(1);
+  at("marked").textContent = `${result.width} × ${result.height} pixels, ${size} kB, made in ${seconds} s. `
     + "Marked as synthetic by a signed C2PA manifest, XMP and an invisible watermark; fsf verify reads them.";
-  at("faces").replaceChildren(...made.faces.map((face) => seen(face, made)));
-  drawMasks(made);
+  at("faces").replaceChildren(...result.faces.map((face) => measures(face, result)));
+  drawMasks(result);
   at("result").hidden = false;
   at("result-title").focus({ preventScroll: true });
   at("result").scrollIntoView({ block: "start" });
 }
 
-function seen(face, made) {
-  const crops = [["Source", made.source], ["Target", face.target], ["Swap", face.swap], ["Mask", face.mask]];
+function measures(face, result) {
+  const crops = [["Source", result.source], ["Target", face.target], ["Swap", face.swap], ["Mask", face.mask]];
   const pictures = crops.map(([name, png]) => element("figure", {},
     element("figcaption", { textContent: name }),
     element("img", { alt: `${name}, face ${face.number}`, src: addressOf(png, "image/png") })));
   const pose = face.pose_degrees === null ? "not found again" : `${face.pose_degrees.toFixed(1)}°`;
-  const measures = [
+  const rows = [
     ["Likeness to source", face.cosine_to_source.toFixed(2)],
     ["Likeness to target", face.cosine_to_target.toFixed(2)],
     ["Change of pose", pose],
   ];
-  const list = measures.flatMap(([name, value]) => [
+  const list = rows.flatMap(([name, value]) => [
     element("dt", { textContent: name }), element("dd", { textContent: value })]);
-  if (made.faces.length > 1) list.unshift(
+  if (result.faces.length > 1) list.unshift(
     element("dt", { textContent: "Face" }), element("dd", { textContent: face.number }));
   return element("div", { className: "seen" },
     element("div", { className: "crops" }, ...pictures), element("dl", {}, ...list));
 }
 
-/** Lay what was taken of each swap over the result. */
-async function drawMasks(made) {
+/** Draw the blending mask of each swap over the result. */
+async function drawMasks(result) {
   const canvas = at("masks");
-  const scale = Math.min(1, 1600 / Math.max(made.width, made.height));
-  canvas.width = Math.round(made.width * scale);
-  canvas.height = Math.round(made.height * scale);
-  const page = canvas.getContext("2d");
-  for (const face of made.faces) {
+  const scale = Math.min(1, 1600 / Math.max(result.width, result.height));
+  canvas.width = Math.round(result.width * scale);
+  canvas.height = Math.round(result.height * scale);
+  const context = canvas.getContext("2d");
+  for (const face of result.faces) {
     const image = new Image();
     image.src = addressOf(face.mask, "image/png");
     await image.decode();
-    const [[a, c, e], [b, d, f]] = face.matrix; // between middles of pixels, where a canvas counts from their corners
+    const [[a, c, e], [b, d, f]] = face.matrix; // maps pixel centres; a canvas counts from pixel corners
     const toCrop = new DOMMatrix([a, b, c, d, e + 0.5 - (a + c) / 2, f + 0.5 - (b + d) / 2]);
-    page.setTransform(new DOMMatrix().scale(scale).multiply(toCrop.inverse()));
-    page.drawImage(tinted(image), 0, 0);
+    context.setTransform(new DOMMatrix().scale(scale).multiply(toCrop.inverse()));
+    context.drawImage(tinted(image), 0, 0);
   }
 }
 
-/** A grey mask as a colour that shows where the mask is white. */
+/** Return a grey mask as a colour overlay, visible where the mask is white. */
 function tinted(image) {
-  const made = element("canvas", { width: image.width, height: image.height });
-  const page = made.getContext("2d");
-  page.drawImage(image, 0, 0);
-  const pixels = page.getImageData(0, 0, image.width, image.height);
-  for (let place = 0; place < pixels.data.length; place += 4) {
-    const level = pixels.data[place];
-    pixels.data.set([255, 120, 40, 0.6 * level], place);
+  const canvas = element("canvas", { width: image.width, height: image.height });
+  const context = canvas.getContext("2d");
+  context.drawImage(image, 0, 0);
+  const pixels = context.getImageData(0, 0, image.width, image.height);
+  for (let offset = 0; offset < pixels.data.length; offset += 4) {
+    const level = pixels.data[offset];
+    pixels.data.set([255, 120, 40, 0.6 * level], offset);
   }
-  page.putImageData(pixels, 0, 0);
-  return made;
+  context.putImageData(pixels, 0, 0);
+  return canvas;
 }
 
 async function start() {
@@ -236,7 +238,7 @@ async function start() {
     });
   }
   for (const kind of ["dragover", "drop"]) {
-    window.addEventListener(kind, (event) => event.preventDefault()); // a picture dropped beside stays here
+    window.addEventListener(kind, (event) => event.preventDefault()); // files dropped elsewhere must not replace the page
   }
   at("all").addEventListener("change", () => choose("target", slots.target.face));
   at("show-masks").addEventListener("change", () => { at("masks").hidden = !at("show-masks").checked; });
@@ -246,11 +248,11 @@ async function start() {
   });
   if (location.search) history.replaceState(null, "", location.pathname); // the token is in a cookie now
   try {
-    info = await ask("/api/info");
+    info = await request("/api/info");
     at("about").textContent = `Model ${info.model || "without a name"}, ${info.size} px crops, `
       + `fsframework ${info.version}. Pictures up to ${Math.floor(info.file_bytes / 1e6)} MB `
       + `and ${Math.floor(info.pixels / 1e6)} megapixels. `
-      + "They go to this server alone, and are forgotten once they are answered.";
+      + "They are sent to this server only, and deleted after the response.";
   } catch (error) {
     notice(error.message);
   }

@@ -1,4 +1,4 @@
-"""Files and fields of requests, received into a folder under names of ours; names that come along are not looked at."""
+"""Receive a request's files and fields into a temporary folder under fixed names; names from clients are ignored."""
 
 import asyncio
 import shutil
@@ -14,8 +14,8 @@ from starlette.datastructures import UploadFile
 from fsframework.core.errors import UserError
 from fsframework.web.serve.queue import Limits
 
-FIELDS = 8  # of a form, besides its files
-FIELD_BYTES = 20_000  # of a field: a consent, in characters of one byte or two
+FIELDS = 8  # fields of a form, in addition to its files
+FIELD_BYTES = 20_000  # of a field: fits a consent text of one- or two-byte characters
 FORM = "multipart/form-data"
 
 
@@ -23,15 +23,15 @@ FORM = "multipart/form-data"
 async def received(
     request: Request, files: Sequence[str], limits: Limits
 ) -> AsyncIterator[tuple[Path, dict[str, str]]]:
-    """A folder that holds the files of a request, which is removed afterwards, and the request's fields.
+    """Yield a temporary folder with a request's files, and the request's fields.
 
-    A single file may come as the whole body, too.
+    A single file may also be the whole body.
 
     Raises
     ------
     HTTPException
-        400: the form cannot be read. 408: it takes too long. 413: a file is too large. 422: a file is missing or
-        empty, or there is another one.
+        400: the form cannot be read. 408: receiving takes too long. 413: a file is too large. 422: a file is missing,
+        empty or unexpected.
     """
     with TemporaryDirectory(prefix="fsf-serve-", ignore_cleanup_errors=True) as temporary:
         folder = Path(temporary)
@@ -42,7 +42,7 @@ async def received(
             raise HTTPException(408, f"The request did not arrive within {limits.seconds:g} seconds.") from None
         try:
             yield folder, fields
-        except UserError as error:  # where the files lay is nobody's business
+        except UserError as error:  # hides the temporary folder from clients
             raise UserError(str(error).replace(f"{folder}/", "")) from error
 
 
@@ -58,7 +58,7 @@ async def _receive(request: Request, files: Sequence[str], folder: Path, limits:
             if isinstance(value, str):
                 fields[name] = value
             elif name in files:
-                _keep(value, name, folder / name, limits)
+                _store_upload(value, name, folder / name, limits)
             else:
                 raise HTTPException(422, f"Send the files {' and '.join(files)}, and no others.")
     for name in files:
@@ -69,26 +69,26 @@ async def _receive(request: Request, files: Sequence[str], folder: Path, limits:
 
 async def _receive_body(request: Request, file: Path, limits: Limits) -> None:
     size = 0
-    with file.open("wb") as opened:
+    with file.open("wb") as output:
         async for part in request.stream():
             size += len(part)
             if size > limits.file_bytes:
                 raise HTTPException(413, limits.too_large())
-            opened.write(part)
+            output.write(part)
     if size == 0:
-        raise HTTPException(422, f"{file.name}: is empty; send a picture.")
+        raise HTTPException(422, f"{file.name}: is empty; send an image.")
 
 
-def _keep(upload: UploadFile, name: str, file: Path, limits: Limits) -> None:
+def _store_upload(upload: UploadFile, name: str, file: Path, limits: Limits) -> None:
     if not upload.size:
-        raise HTTPException(422, f"{name}: is empty; send a picture.")
+        raise HTTPException(422, f"{name}: is empty; send an image.")
     if upload.size > limits.file_bytes:
         raise HTTPException(413, limits.too_large())
-    with file.open("wb") as opened:
-        shutil.copyfileobj(upload.file, opened)
+    with file.open("wb") as output:
+        shutil.copyfileobj(upload.file, output)
 
 
 def form_schema(files: dict[str, str], fields: dict[str, Any] | None = None) -> dict[str, Any]:
-    """The schema of a form for OpenAPI: files with a description each, and fields."""
+    """Return the OpenAPI schema of a form: files with a description each, and fields."""
     uploads = {name: {"type": "string", "format": "binary", "description": text} for name, text in files.items()}
     return {"type": "object", "required": list(files), "properties": {**uploads, **(fields or {})}}

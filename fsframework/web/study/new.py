@@ -1,9 +1,9 @@
-"""Make a study: swap the same pairs by all methods and write the pictures under names that say nothing.
+"""Create a study: swap the same pairs by all methods and write the images under anonymous names.
 
-Attention checks are trials of further pairs, one for every ten trials that were begun, at least two. Their options are
-no swaps: the source's own picture, the target's own picture and, where there are more than two methods, the target's
-picture in coarse squares. Nothing looks more like the source than the source, nothing is more like the target than the
-target, and a picture in squares is not the realistic one; whoever looks at the pictures answers so.
+Attention checks are trials of further pairs, one for every ten trials or part of ten, at least two. Their options are
+no swaps: the source image, the target image and, with more than two methods, pixelated copies of the target. The source
+is the best answer for identity and the target for attributes, and a pixelated image is not realistic. An attentive
+participant therefore answers correctly.
 """
 
 import datetime
@@ -32,10 +32,10 @@ from fsframework.utils.files import check_new, making, write_text
 from fsframework.utils.weights import read
 from fsframework.web.study.plan import CONSENT, MOST, PICTURES, PLAN, Method, Option, Question, Study, Trial
 
-SIDE = 256  # pixels of every picture, or more where a method paints more, so that no size gives a method away
-STRETCH = 10  # trials for each attention check
-LEAST = 2  # attention checks
-SQUARES = 5  # on each side of the coarsest degraded picture
+SIDE = 256  # pixels of every image, or the largest method's size, so that sizes reveal no method
+TRIALS_PER_CHECK = 10  # trials for each attention check
+MIN_CHECKS = 2  # minimum number of attention checks
+SQUARES = 5  # squares on each side of the coarsest pixelated image
 QUESTIONS = [
     Question(id="identity", text="Which result looks most like the person in the source picture?", beside="source"),
     Question(
@@ -48,17 +48,17 @@ QUESTIONS = [
 
 
 class Shown(NamedTuple):
-    """A trial's pictures, (S, S, 3) uint8, and the options that an attentive person may choose, by question."""
+    """A trial's images, (S, S, 3) uint8, and by question the options that count as attentive."""
 
     pair: tuple[str, str]
     source: np.ndarray
     target: np.ndarray
-    options: list[tuple[str, np.ndarray]]  # with what they are
+    options: list[tuple[str, np.ndarray]]  # (method or kind, image)
     right: dict[str, list[int]]
 
 
 def make(
-    wheres: Sequence[str | Path],
+    models: Sequence[str | Path],
     folder: Path,
     trials: int = 30,
     seed: int = 0,
@@ -66,67 +66,67 @@ def make(
     device: str | None = None,
     command: str = "",
 ) -> Study:
-    """Make a study in one step: `folder` gets study.json, consent.txt and pictures/, or does not come to be.
+    """Create a study atomically: `folder` gets study.json, consent.txt and pictures/.
 
     Parameters
     ----------
-    wheres:
-        The methods, two to nine, as `models.load` takes them.
+    models:
+        The methods, two to nine, as `models.load` accepts them.
     folder:
-        A new or an empty one.
+        A new or an empty folder.
     trials:
-        Pairs to ask about, besides the attention checks. They are drawn from the list of the first method's recipe.
+        Number of pairs, without the attention checks. They are drawn from the pairs of the first method's recipe.
     seed:
-        Draws the pairs, and later the orders in which participants see trials and results.
+        Seed of the pairs, and of the orders in which participants see trials and results.
     sets:
         Overrides of the first method's recipe, such as `evaluation.pairs=lfw`.
     device:
-        As torch names it; None: the GPU if there is one.
+        A torch device; None selects the GPU if there is one.
     command:
-        Is kept in study.json.
+        The command line, stored in study.json.
 
     Raises
     ------
     UserError
-        The folder holds something, a method cannot be loaded or does not know a pair's source, or there are too few
-        methods or pairs.
+        The folder is not empty, a method cannot be loaded or does not support a source, or there are too few methods or
+        pairs.
     """
-    if not 2 <= len(wheres) <= MOST:
-        raise UserError(f"MODEL...: {len(wheres)} given, and a study compares 2 to {MOST} methods; name so many")
+    if not 2 <= len(models) <= MOST:
+        raise UserError(f"MODEL...: {len(models)} given, and a study compares 2 to {MOST} methods; name as many")
     check_new(folder)
-    methods = load_methods(wheres, sets, device)
+    methods = load_methods(models, sets, device)
     names, first = names_of(methods), methods[0]
     plan = plan_of(first.recipe)
     size = max(trained.recipe.size for trained in methods)
     _, pairs = at_size(first.recipe, plan, size)
-    asked, checks = _draw(pairs, trials, seed)
-    swaps = {name: _swaps(trained, first, plan, asked) for name, trained in zip(names, methods, strict=True)}
-    shown = [*_trials(asked, swaps), *_checks(checks, len(methods))]
-    described = [_described(*each) for each in zip(names, wheres, methods, strict=True)]
+    trial_pairs, checks = _draw(pairs, trials, seed)
+    swaps = {name: _swaps(trained, first, plan, trial_pairs) for name, trained in zip(names, methods, strict=True)}
+    trial_images = [*_trials(trial_pairs, swaps), *_checks(checks, len(methods))]
+    descriptions = [_describe(*entry) for entry in zip(names, models, methods, strict=True)]
     about = {"command": command, "evaluation": plan.model_dump(mode="json"), "manifest": environment(first.device)}
-    return write(folder, described, shown, seed, about)
+    return write(folder, descriptions, trial_images, seed, about)
 
 
 def write(folder: Path, methods: Sequence[Method], trials: Sequence[Shown], seed: int, about: dict[str, Any]) -> Study:
-    """Write a study of pictures that are made already, in one step.
+    """Write a study from existing images atomically, and return it.
 
     Parameters
     ----------
     folder:
-        A new or an empty one.
+        A new or an empty folder.
     methods:
-        What is compared.
+        The compared methods.
     trials:
-        Each with an option for every method, in their order, or for an attention check as many others.
+        The trials, each with an option for every method, in their order. An attention check has as many other options.
     seed:
-        Of the orders that participants see.
+        Seed of the orders that participants see.
     about:
         `command`, `evaluation` and `manifest` of study.json.
 
     Raises
     ------
     UserError
-        The folder holds something, or cannot be written.
+        The folder is not empty, or cannot be written.
     """
     side = max(SIDE, *(method.size for method in methods))
     with making(folder) as temporary:
@@ -138,7 +138,7 @@ def write(folder: Path, methods: Sequence[Method], trials: Sequence[Shown], seed
             side=side,
             methods=list(methods),
             questions=QUESTIONS,
-            trials=[_written(trial, temporary / PICTURES, side) for trial in trials],
+            trials=[_write_trial(trial, temporary / PICTURES, side) for trial in trials],
             **about,
         )
         write_text(temporary / PLAN, study.model_dump_json(indent=2) + "\n")
@@ -147,48 +147,50 @@ def write(folder: Path, methods: Sequence[Method], trials: Sequence[Shown], seed
 
 
 def _draw(pairs: EvaluationPairs, trials: int, seed: int) -> tuple[EvaluationPairs, EvaluationPairs]:
-    """Pairs for trials and others for checks, drawn from the list. Raises UserError if it is too short."""
-    checks = max(LEAST, -(-trials // STRETCH))
+    """Draw pairs for trials and others for attention checks. Raise UserError if there are too few."""
+    checks = max(MIN_CHECKS, -(-trials // TRIALS_PER_CHECK))
     if trials + checks > len(pairs.pairs):
         raise UserError(
             f"--trials {trials}: needs {trials + checks} pairs with the {checks} attention checks, and there are "
-            f"{len(pairs.pairs)}; ask for fewer trials, or name more pairs with --pairs"
+            f"{len(pairs.pairs)}; choose fewer trials, or more pairs with --pairs"
         )
-    places = np.random.default_rng(seed).permutation(len(pairs.pairs))[: trials + checks]
-    drawn = [pairs.pairs[place] for place in places]
+    indices = np.random.default_rng(seed).permutation(len(pairs.pairs))[: trials + checks]
+    drawn = [pairs.pairs[index] for index in indices]
     return replace(pairs, pairs=drawn[:trials]), replace(pairs, pairs=drawn[trials:])
 
 
-def _swaps(trained: Trained, first: Trained, plan: Evaluation, asked: EvaluationPairs) -> list[np.ndarray]:
-    """A method's swaps of the pairs, (S, S, 3) uint8. Raises UserError if it does not know a source."""
-    _, own = at_size(first.recipe, plan, trained.recipe.size)
-    swapped = swap_all(replace(own, pairs=asked.pairs), trained.swapper, trained.device)
+def _swaps(trained: Trained, first: Trained, plan: Evaluation, trial_pairs: EvaluationPairs) -> list[np.ndarray]:
+    """Return a method's swaps of the pairs, (S, S, 3) uint8. Raise UserError if it does not support a source."""
+    _, sized_pairs = at_size(first.recipe, plan, trained.recipe.size)
+    swapped = swap_all(replace(sized_pairs, pairs=trial_pairs.pairs), trained.swapper, trained.device)
     for result in swapped.results:
         swapper = trained.swapper
         if not bool(swapper.generator.supports(result.z_id.to(trained.device), swapper.identity).all()):
             raise UserError(
-                f"{trained.recipe.name}: paints only people whom it was trained on, and not everybody in these pairs "
-                "is one of them; leave it out, or take pairs of its people with --set data=... and --pairs"
+                f"{trained.recipe.name}: supports only people of its training data, and not every source of these "
+                "pairs is one of them; leave it out, or choose pairs of its people with --set data=... and --pairs"
             )
     return [image for batch in swapped.images for image in batch]
 
 
 def _pictures(pairs: EvaluationPairs) -> Iterator[tuple[tuple[str, str], np.ndarray, np.ndarray]]:
-    """Of each pair the names and the pictures (S, S, 3) uint8 of source and target."""
-    names, places = pairs.dataset.names(), iter(pairs.pairs)
+    """Yield for each pair the names and the images (S, S, 3) uint8 of source and target."""
+    names, remaining = pairs.dataset.names(), iter(pairs.pairs)
     for batch in pairs:
-        for one, other in zip(to_images(batch.source.image), to_images(batch.target.image), strict=True):
-            source, target = next(places)
-            yield (names[source], names[target]), one, other
+        for source_image, target_image in zip(
+            to_images(batch.source.image), to_images(batch.target.image), strict=True
+        ):
+            source, target = next(remaining)
+            yield (names[source], names[target]), source_image, target_image
 
 
-def _trials(asked: EvaluationPairs, swaps: dict[str, list[np.ndarray]]) -> Iterator[Shown]:
-    for number, (pair, source, target) in enumerate(_pictures(asked)):
+def _trials(trial_pairs: EvaluationPairs, swaps: dict[str, list[np.ndarray]]) -> Iterator[Shown]:
+    for number, (pair, source, target) in enumerate(_pictures(trial_pairs)):
         yield Shown(pair, source, target, [(name, images[number]) for name, images in swaps.items()], {})
 
 
 def _checks(pairs: EvaluationPairs, count: int) -> Iterator[Shown]:
-    """Attention checks with so many options."""
+    """Yield attention checks with `count` options each."""
     for pair, source, target in _pictures(pairs):
         options = [("source", source), ("target", target)]
         options += [("degraded", in_squares(target, SQUARES + number)) for number in range(count - len(options))]
@@ -197,17 +199,17 @@ def _checks(pairs: EvaluationPairs, count: int) -> Iterator[Shown]:
 
 
 def in_squares(image: np.ndarray, count: int) -> np.ndarray:
-    """A picture (S, S, 3) uint8 in coarse squares, so many on each side."""
+    """Return a pixelated image (S, S, 3) uint8 with `count` squares on each side."""
     coarse = cv2.resize(image, (count, count), interpolation=cv2.INTER_AREA)
     return cv2.resize(coarse, image.shape[1::-1], interpolation=cv2.INTER_NEAREST)
 
 
-def _written(trial: Shown, folder: Path, side: int) -> Trial:
-    """A trial whose pictures are in the folder; only a method's are marked as synthetic."""
+def _write_trial(trial: Shown, folder: Path, side: int) -> Trial:
+    """Write a trial's images to a folder and return the trial; only images of methods are marked as synthetic."""
 
     def write(image: np.ndarray, synthetic: bool = False) -> str:
         name = f"{secrets.token_hex(16)}.png"
-        large = cv2.resize(image, (side, side), interpolation=cv2.INTER_CUBIC)  # the same picture, if it has this size
+        large = cv2.resize(image, (side, side), interpolation=cv2.INTER_CUBIC)  # unchanged if it has this size
         write_image(folder / name, large, synthetic=synthetic)
         return name
 
@@ -220,12 +222,12 @@ def _written(trial: Shown, folder: Path, side: int) -> Trial:
     )
 
 
-def _described(name: str, where: str | Path, trained: Trained) -> Method:
+def _describe(name: str, model: str | Path, trained: Trained) -> Method:
     return Method(
         name=name,
-        model=str(where),
+        model=str(model),
         recipe_sha256=trained.recipe.digest(),
-        weights_sha256={file.name: hashlib.sha256(read(file)).hexdigest() for file in weights_files(where)},
+        weights_sha256={file.name: hashlib.sha256(read(file)).hexdigest() for file in weights_files(model)},
         size=trained.recipe.size,
         known_people=isinstance(trained.swapper.generator, ClosedSetGenerator),
     )

@@ -1,14 +1,14 @@
-// The participant's page of a user study. Everything is asked of the server that the page came from.
+// The participant's page of a user study. All requests go to the page's own server.
 //
-// The browser keeps, under the study's id: the token, the choices of the task at hand (`draft`), and answers that the
-// server has not confirmed (`unsent`), so that a reload, a restart or a lost connection loses nothing.
+// The browser stores, under the study's id: the token, the choices of the current task (`draft`), and answers that the
+// server has not confirmed (`unsent`). A reload, a restart or a lost connection therefore loses nothing.
 "use strict";
 
-const PATIENCE = 15000; // milliseconds for an answer of the server, and the longest pause before another try
+const PATIENCE = 15000; // milliseconds: timeout of a request, and longest pause before a retry
 const VIEWS = ["consent", "trial", "end", "withdrawn"];
 const at = (id) => document.getElementById(id);
 
-let study; // what the server says of the study
+let study; // response of /api/study
 let saved = {}; // token, draft, unsent
 
 function save() {
@@ -25,7 +25,7 @@ function notice(text) {
   at("notice").hidden = text === "";
 }
 
-/** Show one part of the page, and let those who do not see it hear its heading. */
+/** Show one part of the page, and focus its heading for screen readers. */
 function view(name) {
   for (const each of VIEWS) at(each).hidden = each !== name;
   at("footer").hidden = saved.token === undefined;
@@ -33,8 +33,8 @@ function view(name) {
   document.querySelector(`#${name} h1`).focus({ preventScroll: true });
 }
 
-/** Ask the server until it answers: its status and what it says. Its own failures and lost connections are waited out. */
-async function ask(method, path, body) {
+/** Send a request and return status and JSON content. Server errors and lost connections are retried. */
+async function request(method, path, body) {
   for (let pause = 1000; ; pause = Math.min(2 * pause, PATIENCE)) {
     try {
       const headers = { "Content-Type": "application/json" };
@@ -42,12 +42,12 @@ async function ask(method, path, body) {
       const settings = { method, headers, body: body && JSON.stringify(body), signal: AbortSignal.timeout(PATIENCE) };
       const answer = await fetch(path, settings);
       if (answer.status < 500) {
-        const said = await answer.json();
+        const content = await answer.json();
         notice("");
-        return { status: answer.status, said };
+        return { status: answer.status, content };
       }
     } catch (error) {
-      // No connection, no answer in time, or a cut one.
+      // No connection, a timeout, or a truncated response.
     }
     notice("The study's server does not answer. Your answers are kept here; trying again …");
     await new Promise((resolve) => setTimeout(resolve, pause));
@@ -55,7 +55,7 @@ async function ask(method, path, body) {
 }
 
 async function start() {
-  study = (await ask("GET", "/api/study")).said;
+  study = (await request("GET", "/api/study")).content;
   try {
     saved = JSON.parse(localStorage.getItem(study.id) || "{}");
   } catch (error) {
@@ -75,33 +75,33 @@ function showConsent() {
 
 async function agree() {
   at("agree").disabled = true;
-  const { status, said } = await ask("POST", "/api/participants", { agreed: true });
+  const { status, content } = await request("POST", "/api/participants", { agreed: true });
   at("agree").disabled = false;
   if (status !== 201) {
-    notice(said.error);
+    notice(content.error);
     return;
   }
-  saved = { token: said.token };
+  saved = { token: content.token };
   save();
-  show(said);
+  show(content);
 }
 
-/** Ask for the state of this participant, and show it. */
+/** Request the participant's state, and show it. */
 async function go(method, path, body) {
-  const { status, said } = await ask(method, path, body);
+  const { status, content } = await request(method, path, body);
   if (saved.token === undefined) return; // withdrawn meanwhile
   delete saved.unsent;
   if (status === 401) {
     forget();
     showConsent();
-    notice("The study does not know you any more. If you did not withdraw, you may begin again.");
+    notice("Your participation was not found. If you did not withdraw, you may begin again.");
   } else if (status !== 200) {
     save();
     await go("GET", "/api/trial");
-    notice(said.error);
+    notice(content.error);
   } else {
     save();
-    show(said);
+    show(content);
   }
 }
 
@@ -131,9 +131,9 @@ function show(state) {
 }
 
 function element(name, properties, ...inside) {
-  const made = Object.assign(document.createElement(name), properties);
-  made.append(...inside);
-  return made;
+  const node = Object.assign(document.createElement(name), properties);
+  node.append(...inside);
+  return node;
 }
 
 function picture(name, alt) {
@@ -149,11 +149,11 @@ function fieldset(question, number, task) {
     const caption = element("figcaption", { textContent: name });
     choices.append(element("figure", { className: "reference" }, picture(task[question.beside], name), caption));
   }
-  task.options.forEach((option, place) => {
+  task.options.forEach((option, index) => {
     const input = element("input", { type: "radio", name: question.id, value: option, required: true });
-    const label = element("span", { className: "number", textContent: place + 1 });
-    label.setAttribute("aria-hidden", "true"); // the picture says it
-    choices.append(element("label", { className: "option" }, input, picture(option, `Result ${place + 1}`), label));
+    const label = element("span", { className: "number", textContent: index + 1 });
+    label.setAttribute("aria-hidden", "true"); // the image's alt text holds the number
+    choices.append(element("label", { className: "option" }, input, picture(option, `Result ${index + 1}`), label));
   });
   const count = element("span", { textContent: `${number + 1} of ${study.questions.length}: ` });
   const legend = element("legend", {}, count, question.text);
@@ -169,10 +169,10 @@ function keepDraft() {
   save();
 }
 
-/** A number key chooses in the question that has the focus, or else in the first one without an answer. */
-function choose(place) {
+/** Select an option in the focused question, or else in the first one without an answer. */
+function choose(number) {
   const set = document.activeElement.closest("fieldset") || unanswered();
-  const input = set && set.querySelectorAll("input")[place - 1];
+  const input = set && set.querySelectorAll("input")[number - 1];
   if (!input || at("next").disabled) return;
   input.checked = true;
   keepDraft();
@@ -194,7 +194,7 @@ document.addEventListener("keydown", (event) => {
 at("agree").addEventListener("click", agree);
 at("form").addEventListener("change", keepDraft);
 at("form").addEventListener("click", (event) => {
-  // A tap on a picture, not a key: bring the next question into view, once the choice is made.
+  // A click on an image, not a key press: scroll to the next question once the choice is set.
   if (event.target.closest("label") === null || event.target.matches("input")) return;
   setTimeout(() => (unanswered() || at("next")).scrollIntoView({ block: "nearest" }));
 });
@@ -208,7 +208,7 @@ at("form").addEventListener("submit", (event) => {
 });
 at("withdraw").addEventListener("click", async () => {
   if (!confirm("Withdraw from the study and delete all your answers?")) return;
-  await ask("DELETE", "/api/participants");
+  await request("DELETE", "/api/participants");
   forget();
   view("withdrawn");
 });

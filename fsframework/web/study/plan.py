@@ -1,6 +1,6 @@
-"""What a study is made of, as study.json holds it, and who sees which trial and which picture where.
+"""The plan of a study, stored in study.json, and the random orders of trials and images for each participant.
 
-A study's folder holds study.json, consent.txt, pictures/ and, once it was served, answers.sqlite.
+A study's folder holds study.json, consent.txt, pictures/ and, after `fsf study serve`, answers.sqlite.
 """
 
 from pathlib import Path
@@ -12,10 +12,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from fsframework.core.errors import UserError
 
 PLAN, CONSENT, PICTURES, ANSWERS = "study.json", "consent.txt", "pictures", "answers.sqlite"
-MOST = 9  # methods: each has a number key
+MOST = 9  # maximum number of methods: each has a number key
 
-Picture = Annotated[str, Field(pattern=r"^[0-9a-f]{32}\.png$")]  # a file's name, which says nothing
-_TRIALS, _OPTIONS = range(2)  # what a random order is of: streams of their own from one seed
+Picture = Annotated[str, Field(pattern=r"^[0-9a-f]{32}\.png$")]  # a random file name, which reveals nothing
+_TRIALS, _OPTIONS = range(2)  # separate random streams of one seed
 
 
 class _Part(BaseModel):
@@ -23,7 +23,7 @@ class _Part(BaseModel):
 
 
 class Question(_Part):
-    """What is asked of every trial, and the picture that its results are compared with."""
+    """A question about every trial, and the image beside the results."""
 
     id: str = Field(min_length=1)
     text: str = Field(min_length=1)
@@ -31,49 +31,50 @@ class Question(_Part):
 
 
 class Option(_Part):
-    """A picture to choose: a method's, or in an attention check `source`, `target` or `degraded`."""
+    """An image to choose: a method's, or in an attention check `source`, `target` or `degraded`."""
 
     what: str
     picture: Picture
 
 
 class Trial(_Part):
-    """A pair and the pictures to choose from."""
+    """A pair and its options."""
 
     pair: tuple[str, str]  # names of source and target in the data set
     source: Picture
     target: Picture
     options: list[Option]
-    right: dict[str, list[int]]  # of a check, by question: the options that an attentive person may choose
+    right: dict[str, list[int]]  # correct options of an attention check, by question
 
     @property
     def is_check(self) -> bool:
+        """Return whether the trial is an attention check."""
         return bool(self.right)
 
 
 class Method(_Part):
-    """What is compared."""
+    """A compared method."""
 
     name: str
-    model: str  # as it was named on the command line
+    model: str  # as on the command line
     recipe_sha256: str
-    weights_sha256: dict[str, str]  # by file; none where nothing learns
+    weights_sha256: dict[str, str]  # by file; empty for methods without weights
     size: int
-    known_people: bool  # it paints only people whom it was trained on
+    known_people: bool  # it supports only people of its training data
 
 
 class Study(_Part):
-    """A study as it was made. Its questions may be worded anew before the first answer."""
+    """A study. Its questions may be reworded in study.json before the first answer."""
 
     id: str
     date: str
     command: str
     seed: Annotated[int, Field(ge=0)]
-    side: int  # of every picture, in pixels
+    side: int  # of every image, in pixels
     methods: list[Method] = Field(min_length=2, max_length=MOST)
     questions: list[Question] = Field(min_length=1)
     trials: list[Trial] = Field(min_length=1)
-    evaluation: dict[str, Any]  # of the first method's recipe, whose data and pairs were taken
+    evaluation: dict[str, Any]  # of the first method's recipe, the source of data and pairs
     manifest: dict[str, Any]
 
     @model_validator(mode="after")
@@ -86,28 +87,30 @@ class Study(_Part):
             if not trial.is_check and [option.what for option in trial.options] != names:
                 raise ValueError(f"the options of trial {number} are not the methods in their order")
             if not trial.right.keys() <= ids:
-                raise ValueError(f"trial {number} is right in a question that is not asked")
+                raise ValueError(f"trial {number} has correct options of an unknown question")
         return self
 
     @classmethod
     def load(cls, folder: Path) -> "Study":
-        """The study in a folder. Raises UserError if there is none, or it is damaged."""
+        """Return the study in a folder. Raise UserError if there is none, or it is damaged."""
         file = folder / PLAN
         if not file.is_file():
-            raise UserError(f"{folder}: holds no study; make one with: fsf study new MODEL... -o {folder}")
+            raise UserError(f"{folder}: holds no study; create one with: fsf study new MODEL... -o {folder}")
         try:
             return cls.model_validate_json(file.read_bytes())
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
-            where = ".".join(map(str, first["loc"]))
-            raise UserError(f"{file}: {where + ': ' if where else ''}{first['msg']}; make the study again") from None
+            location = ".".join(map(str, first["loc"]))
+            raise UserError(
+                f"{file}: {location + ': ' if location else ''}{first['msg']}; create the study again"
+            ) from None
         except OSError as error:
             raise UserError(f"{file}: cannot be read: {error.strerror or error}; check its permissions") from error
 
     def order(self, participant: int) -> list[int]:
-        """The trials in the order in which a participant, numbered from 1, sees them.
+        """Return the trial indices in the order for a participant, numbered from 1.
 
-        All but the attention checks are shuffled; each check stands at a random place in a stretch of its own.
+        All trials but the attention checks are shuffled. Each check has a random position in a block of its own.
         """
         rng = np.random.default_rng([self.seed, _TRIALS, participant])
         checks = [number for number, trial in enumerate(self.trials) if trial.is_check]
@@ -115,25 +118,25 @@ class Study(_Part):
         stretches = np.array_split(rng.permutation(others), max(1, len(checks)))
         order: list[int] = []
         for stretch, check in zip(stretches, rng.permutation(checks) if checks else [None], strict=True):
-            shown = [int(number) for number in stretch]
+            block = [int(number) for number in stretch]
             if check is not None:
-                shown.insert(int(rng.integers(len(shown) + 1)), int(check))
-            order += shown
+                block.insert(int(rng.integers(len(block) + 1)), int(check))
+            order += block
         return order
 
     def shown(self, trial: int, participant: int) -> list[int]:
-        """A trial's options, by place in its list, in the order in which a participant sees them.
+        """Return a trial's option indices in the order for a participant, numbered from 1.
 
-        As many participants in a row as there are options see every option at every place once: a random order that
-        is turned by one for each of them. The next ones start from another.
+        The order is a random permutation, rotated by one for each participant. Among as many consecutive participants
+        as there are options, each option is thus once in every position. The next group has another permutation.
         """
         count = len(self.trials[trial].options)
-        block, turn = divmod(participant - 1, count)
-        start = np.random.default_rng([self.seed, _OPTIONS, trial, block]).permutation(count)
+        group, turn = divmod(participant - 1, count)
+        start = np.random.default_rng([self.seed, _OPTIONS, trial, group]).permutation(count)
         return [int(option) for option in np.roll(start, turn)]
 
     def pictures(self) -> set[str]:
-        """The names of all pictures."""
+        """Return the file names of all images."""
         return {
             name
             for trial in self.trials

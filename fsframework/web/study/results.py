@@ -1,4 +1,4 @@
-"""What people chose: shares with intervals, agreement, and every answer."""
+"""Results of a study: choices in percent with intervals, agreement, and every answer."""
 
 import csv
 import io
@@ -17,41 +17,41 @@ from fsframework.web.study.agreement import fleiss_kappa
 from fsframework.web.study.plan import ANSWERS, Question, Study
 from fsframework.web.study.store import Answer, read
 
-PASSED = 0.75  # share of the answers to attention checks that must be right
-COUNTED, FAILED, UNCHECKED = "yes", "failed checks", "no check answered"  # whether a participant counts, and why not
+MIN_CORRECT = 0.75  # minimum fraction of correct answers to attention checks
+COUNTED, FAILED, UNCHECKED = "yes", "failed checks", "no check answered"  # states of participants
 
 
 def results(folder: Path) -> dict[str, Any]:
-    """The results of a study; a server may go on taking answers.
+    """Return the results of a study; a server may be running.
 
-    A participant counts who answered attention checks and did so rightly in three quarters of the answers or more,
-    whether or not all trials are done. Of the others nothing is used.
+    A participant counts with correct answers to three quarters of the answered attention checks or more, and at least
+    one. Unfinished participants count, too. The answers of all others are excluded.
 
     Returns
     -------
-    {"participants": how many answered anything, "counted", "failed_checks", "no_check", "finished": of those counted,
-    "trials", "checks", "methods", "known_people": methods that paint only people they know, "questions":
+    {"participants": number with any answer, "counted", "failed_checks", "no_check", "finished": of those counted,
+    "trials", "checks", "methods", "known_people": methods that support only people of their training data, "questions":
     [{"id", "text", "answers", "trials_rated": trials with two counted participants or more, "kappa", "methods":
     {name: {"choices", "percent", "percent_low", "percent_high"}}}, ...]}. Percentages are of the counted answers,
-    intervals 95 % by bootstrap over participants; None is what cannot be said.
+    intervals 95 % by bootstrap over participants; None is undefined.
 
     Raises
     ------
     UserError
-        There is no study, nobody was asked yet, or a file is damaged.
+        There is no study, it was never served, or a file is damaged.
     """
     study = Study.load(folder)
     answers = _answers(folder, study)
-    counts = _who_counts(study, answers)
-    counted = [answer for answer in answers if counts[answer.participant] == COUNTED]
+    states = _participant_states(study, answers)
+    counted = [answer for answer in answers if states[answer.participant] == COUNTED]
     done = len(study.trials) * len(study.questions)
     per_person = np.bincount([answer.participant for answer in counted])
-    found = list(counts.values())
+    outcomes = list(states.values())
     return {
-        "participants": len(found),
-        "counted": found.count(COUNTED),
-        "failed_checks": found.count(FAILED),
-        "no_check": found.count(UNCHECKED),
+        "participants": len(outcomes),
+        "counted": outcomes.count(COUNTED),
+        "failed_checks": outcomes.count(FAILED),
+        "no_check": outcomes.count(UNCHECKED),
         "finished": int((per_person == done).sum()),
         "trials": sum(not trial.is_check for trial in study.trials),
         "checks": sum(trial.is_check for trial in study.trials),
@@ -62,7 +62,7 @@ def results(folder: Path) -> dict[str, Any]:
 
 
 def _answers(folder: Path, study: Study) -> list[Answer]:
-    """Those that fit the study, which are all unless somebody changed a file by hand."""
+    """Return the answers that fit the study: all of them, unless a file was edited by hand."""
     ids = {question.id for question in study.questions}
     return [
         answer
@@ -71,21 +71,21 @@ def _answers(folder: Path, study: Study) -> list[Answer]:
     ]
 
 
-def _who_counts(study: Study, answers: Sequence[Answer]) -> dict[int, str]:
-    """Of everybody who answered, by number, whether they count."""
-    right: dict[int, list[bool]] = {answer.participant: [] for answer in answers}
+def _participant_states(study: Study, answers: Sequence[Answer]) -> dict[int, str]:
+    """Return the state of each participant with an answer, by number."""
+    correct_by_participant: dict[int, list[bool]] = {answer.participant: [] for answer in answers}
     for answer in answers:
         allowed = study.trials[answer.trial].right.get(answer.question)
         if allowed is not None:
-            right[answer.participant].append(answer.option in allowed)
+            correct_by_participant[answer.participant].append(answer.option in allowed)
     return {
-        participant: UNCHECKED if not marks else COUNTED if np.mean(marks) >= PASSED else FAILED
-        for participant, marks in right.items()
+        participant: UNCHECKED if not correct else COUNTED if np.mean(correct) >= MIN_CORRECT else FAILED
+        for participant, correct in correct_by_participant.items()
     }
 
 
 def _question(study: Study, question: Question, counted: Sequence[Answer]) -> dict[str, Any]:
-    """One question's part of `results`."""
+    """Return one question's part of `results`."""
     chosen = [a for a in counted if a.question == question.id and not study.trials[a.trial].is_check]
     trials = np.array([answer.trial for answer in chosen], dtype=np.int64)  # (n,)
     options = np.array([answer.option for answer in chosen], dtype=np.int64)  # (n,)
@@ -112,20 +112,20 @@ def _question(study: Study, question: Question, counted: Sequence[Answer]) -> di
     }
 
 
-def table(found: dict[str, Any]) -> RenderableType:
-    """The results for the terminal: a row for each question, a column for each method."""
+def table(summary: dict[str, Any]) -> RenderableType:
+    """Return the results for the terminal: a row for each question, a column for each method."""
     grid = Table()
     grid.add_column("% of choices")
-    for name in found["methods"]:
-        dagger = "\N{DAGGER}" if name in found["known_people"] else ""
+    for name in summary["methods"]:
+        dagger = "\N{DAGGER}" if name in summary["known_people"] else ""
         grid.add_column(Text(name + dagger), justify="right")
     grid.add_column("answers", justify="right")
     grid.add_column("kappa", justify="right")
-    for question in found["questions"]:
+    for question in summary["questions"]:
         cells = [_cell(numbers) for numbers in question["methods"].values()]
         kappa = "-" if question["kappa"] is None else f"{question['kappa']:.2f}"
         grid.add_row(Text(question["id"]), *cells, str(question["answers"]), kappa)
-    return Group(grid, Text("\n".join(notes(found)), style="dim"))
+    return Group(grid, Text("\n".join(notes(summary)), style="dim"))
 
 
 def _cell(numbers: dict[str, Any]) -> str:
@@ -136,38 +136,39 @@ def _cell(numbers: dict[str, Any]) -> str:
     return f"{numbers['percent']:.1f} ({numbers['percent_low']:.1f} to {numbers['percent_high']:.1f})"
 
 
-def notes(found: dict[str, Any]) -> list[str]:
-    """What a reader must know."""
-    lines = [f"{question['id']}: {question['text']}" for question in found["questions"]]
+def notes(summary: dict[str, Any]) -> list[str]:
+    """Return the notes below the table: the questions, the participants and the statistics."""
+    lines = [f"{question['id']}: {question['text']}" for question in summary["questions"]]
     lines.append(
-        f"{found['counted']} of {found['participants']} participants count, {found['finished']} of them finished; left "
-        f"out: {found['failed_checks']} who failed the attention checks, {found['no_check']} who met none."
+        f"{summary['counted']} of {summary['participants']} participants count, {summary['finished']} of them "
+        f"finished. Excluded: {summary['failed_checks']} failed the attention checks, {summary['no_check']} saw none."
     )
     lines.append(
-        f"{found['trials']} pairs, {found['checks']} attention checks. By chance each method has "
-        f"{100 / len(found['methods']):.1f} %; 95 % intervals by bootstrap over participants, the pairs taken as given."
+        f"{summary['trials']} pairs, {summary['checks']} attention checks. By chance each method has "
+        f"{100 / len(summary['methods']):.1f} %; 95 % intervals by bootstrap over participants, with fixed pairs."
     )
     lines.append("kappa: Fleiss' agreement among participants, 1 perfect, 0 as by chance.")
-    if found["known_people"]:
+    if summary["known_people"]:
         lines.append(SEEN)
     return lines
 
 
 def answers_text(folder: Path) -> str:
-    """The text of a CSV file with a line for each answer, those of participants who do not count too.
+    """Return a CSV file's text with a line for each answer, including those of participants who do not count.
 
-    `trial` is the place in study.json, from 0; `seen_as` is the trial's place in the participant's order, `position`
-    that of the picture, both from 1. Attention checks are marked, and their choices are source, target or degraded.
+    `trial` is the index in study.json, from 0. `seen_as` is the trial's position in the participant's order, and
+    `position` that of the image, both from 1. Attention checks are marked, and their choices are source, target or
+    degraded.
 
     Raises
     ------
     UserError
-        As `results`.
+        There is no study, it was never served, or a file is damaged.
     """
     study = Study.load(folder)
     answers = _answers(folder, study)
-    counts = _who_counts(study, answers)
-    orders = {participant: study.order(participant) for participant in counts}
+    states = _participant_states(study, answers)
+    orders = {participant: study.order(participant) for participant in states}
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(
@@ -178,7 +179,7 @@ def answers_text(folder: Path) -> str:
         writer.writerow(
             [
                 answer.participant,
-                counts[answer.participant],
+                states[answer.participant],
                 answer.trial,
                 orders[answer.participant].index(answer.trial) + 1,
                 "yes" if trial.is_check else "no",

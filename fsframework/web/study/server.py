@@ -1,7 +1,7 @@
-"""The page on which people answer, and the interface behind it. Nothing is loaded from elsewhere, nobody is logged.
+"""The participants' page and its HTTP interface. It loads no foreign resources and logs nothing.
 
-Whoever agrees gets a token, which the browser keeps and sends in the header Authorization; it is all that links a
-person to answers. Errors are `{"error": "A sentence."}`.
+A participant who agrees gets a token, which the browser stores and sends in the header Authorization. The token alone
+links a person to answers. Errors are `{"error": "A sentence."}`.
 """
 
 import sqlite3
@@ -24,36 +24,36 @@ HERE = Path(__file__).parent
 
 
 class Agreement(BaseModel):
-    """What starts taking part."""
+    """The request that starts a participation."""
 
     model_config = ConfigDict(extra="forbid")
     agreed: Literal[True]
 
 
 class Choices(BaseModel):
-    """The answers of a trial: its place in the participant's order, from 1, and the picture chosen, by question."""
+    """The answers of a trial: its position in the participant's order, from 1, and the chosen image by question."""
 
     model_config = ConfigDict(extra="forbid")
     place: Annotated[int, Field(strict=True, ge=1)]
     choices: dict[str, str]
 
 
-def serve(folder: Path, host: str, port: int, say: Callable[[str], None]) -> None:
-    """Serve a study until Ctrl-C or SIGTERM, which act as usual once the answers on their way are stored.
+def serve(folder: Path, host: str, port: int, echo: Callable[[str], None]) -> None:
+    """Serve a study until Ctrl-C or SIGTERM, then store the answers in progress and stop.
 
     Parameters
     ----------
     folder:
-        The study's.
+        The study's folder.
     host, port:
-        Where to listen; port 0 is any free one.
-    say:
-        Takes a line for the terminal: where the page is, and what is left to do.
+        The address to bind; port 0 selects a free one.
+    echo:
+        Prints a line: the page's address, or a note about the consent text.
 
     Raises
     ------
     UserError
-        There is no such study, a file of it cannot be used, or the port is taken.
+        There is no such study, one of its files cannot be used, or the port is taken.
     """
     study = Study.load(folder)
     consent = _consent(folder)
@@ -67,8 +67,8 @@ def serve(folder: Path, host: str, port: int, say: Callable[[str], None]) -> Non
         raise
     try:
         if "[" in consent[-1]:
-            say(f"note: {folder / CONSENT} does not say yet who runs the study; its last line is to be replaced")
-        say(f"study: {address(listening.getsockname()[0], listening)} (Ctrl-C ends it)")
+            echo(f"note: {folder / CONSENT} does not name who runs the study; replace its last line")
+        echo(f"study: {address(listening.getsockname()[0], listening)} (Ctrl-C ends it)")
         run(build(study, consent, folder, store), listening)
     finally:
         listening.close()
@@ -76,7 +76,7 @@ def serve(folder: Path, host: str, port: int, say: Callable[[str], None]) -> Non
 
 
 def _consent(folder: Path) -> list[str]:
-    """The paragraphs of consent.txt. Raises UserError if there are none."""
+    """Return the paragraphs of consent.txt. Raise UserError if there are none."""
     file = folder / CONSENT
     try:
         paragraphs = [" ".join(part.split()) for part in file.read_text(encoding="utf-8-sig").split("\n\n")]
@@ -89,38 +89,42 @@ def _consent(folder: Path) -> list[str]:
 
 
 def build(study: Study, consent: list[str], folder: Path, store: Store) -> FastAPI:
-    """The application: the page at /, its pictures, and what it asks for under /api."""
-    app = FastAPI(title="fsf study", openapi_url=None)  # no schema, and so no pages that load scripts from elsewhere
+    """Return the application: the page at /, its images, and its interface under /api."""
+    app = FastAPI(
+        title="fsf study", openapi_url=None
+    )  # no schema, so no documentation pages, which load foreign scripts
     app.add_middleware(_Guard)
     pictures = study.pictures()
     questions = {question.id for question in study.questions}
 
-    def known(authorization: Annotated[str, Header()] = "") -> tuple[str, int, set[tuple[int, str]]]:
-        """The participant who asks: token, number, and what is answered."""
+    def authenticated(authorization: Annotated[str, Header()] = "") -> tuple[str, int, set[tuple[int, str]]]:
+        """Return the participant's token, number and answered (trial, question) pairs."""
         token = authorization.removeprefix("Bearer ")
         return token, *store.participant(token)
 
-    Known = Annotated[tuple[str, int, set[tuple[int, str]]], Depends(known)]
+    Participant = Annotated[tuple[str, int, set[tuple[int, str]]], Depends(authenticated)]
 
     def state(number: int, answered: set[tuple[int, str]]) -> dict[str, Any]:
-        """How far a participant is, and the first trial that is not answered."""
+        """Return a participant's progress and the first trial without all answers."""
         order = study.order(number)
-        missing = [place for place, trial in enumerate(order) if {(trial, each) for each in questions} - answered]
-        found: dict[str, Any] = {"trials": len(order), "answered": len(order) - len(missing), "next": None}
+        missing = [
+            index for index, trial in enumerate(order) if {(trial, question) for question in questions} - answered
+        ]
+        result: dict[str, Any] = {"trials": len(order), "answered": len(order) - len(missing), "next": None}
         if missing:
             trial = study.trials[order[missing[0]]]
-            options = [trial.options[place].picture for place in study.shown(order[missing[0]], number)]
-            found["next"] = {
+            options = [trial.options[index].picture for index in study.shown(order[missing[0]], number)]
+            result["next"] = {
                 "place": missing[0] + 1, "source": trial.source, "target": trial.target, "options": options
             }  # fmt: skip
-        return found
+        return result
 
     add_page(app, HERE)
 
     @app.get("/pictures/{name}")
     def picture(name: str) -> FileResponse:
         if name not in pictures:
-            raise HTTPException(404, "There is no such picture.")
+            raise HTTPException(404, "There is no such image.")
         return FileResponse(folder / PICTURES / name, headers={"Cache-Control": "private, max-age=86400"})
 
     @app.get("/api/study")
@@ -139,26 +143,26 @@ def build(study: Study, consent: list[str], folder: Path, store: Store) -> FastA
         return {"token": token, **state(*store.participant(token))}
 
     @app.get("/api/trial")
-    def trial(participant: Known) -> dict[str, Any]:
+    def trial(participant: Participant) -> dict[str, Any]:
         return state(*participant[1:])
 
     @app.post("/api/answers")
-    def answer(participant: Known, given: Choices) -> dict[str, Any]:
+    def answer(participant: Participant, submitted: Choices) -> dict[str, Any]:
         token, number, _ = participant
         order = study.order(number)
-        if given.place > len(order):
-            raise HTTPException(404, f"There is no trial {given.place}; the last is {len(order)}.")
-        if given.choices.keys() != questions:
+        if submitted.place > len(order):
+            raise HTTPException(404, f"There is no trial {submitted.place}; the last is {len(order)}.")
+        if submitted.choices.keys() != questions:
             raise HTTPException(422, f"Answer these questions and no others: {', '.join(sorted(questions))}.")
-        asked = order[given.place - 1]
-        options = {option.picture: place for place, option in enumerate(study.trials[asked].options)}
-        if not set(given.choices.values()) <= options.keys():
-            raise HTTPException(422, "A chosen picture is none of this trial.")
-        store.answer(token, asked, {question: options[name] for question, name in given.choices.items()})
+        trial_number = order[submitted.place - 1]
+        options = {option.picture: index for index, option in enumerate(study.trials[trial_number].options)}
+        if not set(submitted.choices.values()) <= options.keys():
+            raise HTTPException(422, "A chosen image is not in this trial.")
+        store.answer(token, trial_number, {question: options[name] for question, name in submitted.choices.items()})
         return state(*store.participant(token))
 
     @app.delete("/api/participants")
-    def withdraw(participant: Known) -> dict[str, Any]:
+    def withdraw(participant: Participant) -> dict[str, Any]:
         store.withdraw(participant[0])
         return {"withdrawn": True}
 
@@ -167,28 +171,28 @@ def build(study: Study, consent: list[str], folder: Path, store: Store) -> FastA
 
 
 def _add_errors(app: FastAPI) -> None:
-    """Every error is a status and a sentence."""
+    """Convert errors of the store to refusals."""
     add_errors(app)
 
     @app.exception_handler(UnknownToken)
     def unknown(request: Request, error: UnknownToken) -> JSONResponse:
-        return refusal(401, "No participant is known by this token; perhaps the answers were withdrawn.")
+        return refusal(401, "No participant has this token; perhaps the answers were withdrawn.")
 
     @app.exception_handler(OtherAnswer)
     def other(request: Request, error: OtherAnswer) -> JSONResponse:
-        return refusal(409, "This trial was answered before, otherwise; the first answer stands.")
+        return refusal(409, "This trial already has another answer; the first answer stands.")
 
     @app.exception_handler(Full)
     def full(request: Request, error: Full) -> JSONResponse:
-        return refusal(403, "The study takes no more participants.")
+        return refusal(403, "The study accepts no more participants.")
 
     @app.exception_handler(sqlite3.Error)
     def broken(request: Request, error: sqlite3.Error) -> JSONResponse:
-        return refusal(503, "The answers cannot be stored just now; try again.")
+        return refusal(503, "The answers cannot be stored at the moment; try again.")
 
 
 class _Guard:
-    """Refuses bodies that are too large or of unknown size, and adds the headers of every answer."""
+    """Middleware that refuses bodies above LARGEST or of unknown size, and adds the security headers."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -202,6 +206,6 @@ class _Guard:
         headers = dict(scope["headers"])
         length = headers.get(b"content-length", b"0")
         if b"transfer-encoding" in headers or not length.isdigit() or int(length) > LARGEST:
-            await refusal(413, f"Requests have at most {LARGEST} bytes and say how many.")(scope, receive, guarded)
+            await refusal(413, f"Requests have at most {LARGEST} bytes and a Content-Length.")(scope, receive, guarded)
             return
         await self.app(scope, receive, guarded)

@@ -1,7 +1,7 @@
 """The answers of a study in an SQLite file.
 
-It holds a number, a random token and the choices of each participant: no name, no address, no time. What a method here
-has returned from is on the disk (write-ahead log, synced at every commit), and other processes may read meanwhile.
+For each participant it holds a number, a random token and the choices: no name, no address, no time. When a method
+returns, its changes are on disk (write-ahead log, synced at every commit). Other processes may read at the same time.
 """
 
 import secrets
@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from fsframework.core.errors import UserError
 
-PATIENCE = 30.0  # seconds to wait for another process that writes
+PATIENCE = 30.0  # seconds to wait for another process's write lock
 MOST = 100_000  # participants
 
 _TABLES = """
@@ -31,7 +31,7 @@ CREATE TABLE IF NOT EXISTS answers (
 
 
 class Answer(NamedTuple):
-    """A choice: `trial` and `option` are places in the study's lists."""
+    """A choice: `trial` and `option` are indices into the study's lists."""
 
     participant: int
     trial: int
@@ -40,26 +40,26 @@ class Answer(NamedTuple):
 
 
 class UnknownToken(Exception):
-    """Nobody has this token, perhaps because the answers were withdrawn."""
+    """No participant has this token, perhaps because the answers were withdrawn."""
 
 
 class OtherAnswer(Exception):
-    """The question was answered before, otherwise; the first answer stands."""
+    """The question already has another answer; the first one stands."""
 
 
 class Full(Exception):
-    """There are as many participants as the store takes."""
+    """The store has its maximum number of participants."""
 
 
 class Store:
-    """The answers of one study. Any thread may call any method.
+    """The answers of one study. All methods are thread-safe.
 
     Parameters
     ----------
     file:
-        The SQLite file; it is made if it is not there.
+        The SQLite file, created if it is missing.
     study:
-        The study's id, so that answers of another study are not taken for this one's.
+        The study's id, so that answers of another study are refused.
 
     Raises
     ------
@@ -84,12 +84,12 @@ class Store:
                 raise
 
     def close(self) -> None:
-        """Close the file; what is in the log moves into it."""
+        """Close the file; the write-ahead log is merged into it."""
         with self._lock:
             self._connection.close()
 
     def join(self) -> str:
-        """The token of a new participant. Raises Full."""
+        """Return the token of a new participant. Raise Full."""
         token = secrets.token_urlsafe(24)
         with self._transaction() as tables:
             (count,) = tables.execute("SELECT count(*) FROM participants").fetchone()
@@ -99,16 +99,16 @@ class Store:
         return token
 
     def participant(self, token: str) -> tuple[int, set[tuple[int, str]]]:
-        """A participant's number, from 1, and what is answered: trials and questions. Raises UnknownToken."""
+        """Return a participant's number, from 1, and answered (trial, question) pairs. Raise UnknownToken."""
         with self._transaction() as tables:
             number = _number(tables, token)
-            found = tables.execute("SELECT trial, question FROM answers WHERE participant = ?", [number])
-            return number, set(found.fetchall())
+            rows = tables.execute("SELECT trial, question FROM answers WHERE participant = ?", [number])
+            return number, set(rows.fetchall())
 
     def answer(self, token: str, trial: int, choices: Mapping[str, int]) -> None:
-        """Keep the options chosen in a trial, by question: all of them or, if it fails, none.
+        """Store the options chosen in a trial, by question: all of them or, if it fails, none.
 
-        The same answers may come again, as after a lost connection.
+        The same answers may be sent again, as after a lost connection.
 
         Raises
         ------
@@ -118,14 +118,14 @@ class Store:
         with self._transaction() as tables:
             number = _number(tables, token)
             for question, option in choices.items():
-                place = (number, trial, question)
-                tables.execute("INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?)", [*place, option])
-                kept = "SELECT option FROM answers WHERE participant = ? AND trial = ? AND question = ?"
-                if tables.execute(kept, place).fetchone() != (option,):
+                key = (number, trial, question)
+                tables.execute("INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?)", [*key, option])
+                stored = "SELECT option FROM answers WHERE participant = ? AND trial = ? AND question = ?"
+                if tables.execute(stored, key).fetchone() != (option,):
                     raise OtherAnswer
 
     def withdraw(self, token: str) -> None:
-        """Delete a participant and all answers; their bytes are overwritten. Raises UnknownToken."""
+        """Delete a participant and all answers, and overwrite their bytes. Raise UnknownToken."""
         with self._transaction() as tables:
             tables.execute("DELETE FROM participants WHERE number = ?", [_number(tables, token)])
         with self._lock:
@@ -133,7 +133,7 @@ class Store:
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        """Everything in the block is kept, durably, or nothing is."""
+        """Commit all changes of the block durably, or none."""
         with self._lock:
             self._connection.execute("BEGIN IMMEDIATE")
             try:
@@ -146,7 +146,7 @@ class Store:
 
 
 def read(file: Path, study: str) -> list[Answer]:
-    """All answers, in the order of participants, trials and questions; a server may go on writing.
+    """Return all answers, ordered by participant, trial and question; a server may be writing.
 
     Raises
     ------
@@ -154,7 +154,7 @@ def read(file: Path, study: str) -> list[Answer]:
         There is no such file, it cannot be read, or it belongs to another study.
     """
     if not file.is_file():
-        raise UserError(f"{file.parent}: nobody was asked yet; start the study with: fsf study serve {file.parent}")
+        raise UserError(f"{file.parent}: has no answers yet; start the study with: fsf study serve {file.parent}")
     with _readable(file), closing(sqlite3.connect(f"{file.resolve().as_uri()}?mode=ro", PATIENCE, uri=True)) as tables:
         _check_study(tables, file, study)
         rows = tables.execute("SELECT * FROM answers ORDER BY participant, trial, question").fetchall()
@@ -170,12 +170,12 @@ def _number(tables: sqlite3.Connection, token: str) -> int:
 
 def _check_study(tables: sqlite3.Connection, file: Path, study: str) -> None:
     if tables.execute("SELECT id FROM study").fetchall() != [(study,)]:
-        raise UserError(f"{file}: holds answers of another study; put the study.json back that they belong to")
+        raise UserError(f"{file}: holds answers of another study; put back the study.json of these answers")
 
 
 @contextmanager
 def _readable(file: Path) -> Iterator[None]:
-    """Raises UserError for what SQLite says of a file."""
+    """Convert SQLite's errors about a file to UserError."""
     try:
         yield
     except sqlite3.Error as error:

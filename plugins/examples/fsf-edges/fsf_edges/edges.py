@@ -15,7 +15,7 @@ SOBEL = ((1.0, 0.0, -1.0), (2.0, 0.0, -2.0), (1.0, 0.0, -1.0))
 class Edges(Loss):
     """Mean absolute difference of the Sobel edges of swap and target.
 
-    Fine edges, of skin and hair, belong to the source as much as to the target; `blur` leaves them out.
+    Fine edges of skin and hair belong to the source as much as to the target; `blur` removes them.
     """
 
     name = "edges"
@@ -32,10 +32,10 @@ class Edges(Loss):
         self.register_buffer("kernels", torch.stack([sobel, sobel.T])[:, None])  # (2, 1, 3, 3)
 
     def edges(self, images: Tensor) -> Tensor:
-        """Gradients (B, 2, h, w) across and down of the grey level of images (B, 3, S, S)."""
+        """Return horizontal and vertical gradients (B, 2, h, w) of the grey levels of images (B, 3, S, S)."""
         grey = F.avg_pool2d(images.float().mean(dim=1, keepdim=True), self.options.blur)
         return F.conv2d(grey, self.kernels.to(grey.dtype))
 
     def forward(self, batch: SwapBatch, output: SwapResult, swapper: Swapper) -> Tensor:
-        """The loss without its weight, a scalar."""
+        """Return the loss without its weight, a scalar."""
         return (self.edges(output.image) - self.edges(batch.target.image)).abs().mean()

@@ -35,7 +35,7 @@ class Hog(Detector):
         self.predictor: Any = None
 
     def load(self) -> None:
-        """Read both models. Raises UserError if dlib or the predictor is not installed."""
+        """Load both models. Raise UserError if dlib or the predictor is not installed."""
         try:
             import dlib
         except ImportError:
@@ -44,7 +44,7 @@ class Hog(Detector):
         self.predictor = dlib.shape_predictor(str(package_file(PACKAGE, FILE)))
 
     def forward(self, frames: list[np.ndarray]) -> list[list[Face]]:
-        """Faces of each frame (H, W, 3) uint8, best first."""
+        """Return the faces of each frame (H, W, 3) uint8, best first."""
         return [self._faces(np.ascontiguousarray(frame)) for frame in frames]
 
     def _faces(self, frame: np.ndarray) -> list[Face]:

@@ -11,16 +11,16 @@ from fsframework.core.components import ComponentOptions, Generator
 
 
 class ModulatedLayer(nn.Module):
-    """A 3x3 convolution whose weights the embedding scales, each input channel and each row of the batch by itself.
+    """A 3x3 convolution whose weights the embedding scales, separately for each input channel and row of the batch.
 
-    Scaled weights are brought back to unit length for each output channel, so that maps need no normalisation
-    (StyleGAN2: Karras et al., arXiv:1912.04958, equations 1 and 3). In FaceShifter's AAD (arXiv:1912.13457, equation
-    6) the embedding scales normalised maps instead, and a mask says where.
+    Scaled weights are normalised to unit length for each output channel, so feature maps need no normalisation
+    (StyleGAN2: Karras et al., arXiv:1912.04958, equations 1 and 3). In FaceShifter's AAD (arXiv:1912.13457, equation 6)
+    the embedding scales normalised maps instead, where a mask selects it.
 
     Parameters
     ----------
     inputs, outputs:
-        Channels before and after.
+        Numbers of input and output channels.
     id_dim:
         Length of the embedding.
     """
@@ -32,9 +32,9 @@ class ModulatedLayer(nn.Module):
         self.bias = nn.Parameter(torch.zeros(outputs))
 
     def forward(self, h: Tensor, z_id: Tensor) -> Tensor:
-        """(B, outputs, H, W) of maps (B, inputs, H, W) and embeddings (B, id_dim)."""
+        """Return (B, outputs, H, W) of maps (B, inputs, H, W) and embeddings (B, id_dim)."""
         scales = 1 + self.scale(z_id).float()  # (B, inputs)
-        # Scaling a channel of the weight is scaling that channel of the maps; only lengths need the weights themselves.
+        # Scaling the maps' channels is equivalent and allows one convolution; only the lengths need scaled weights.
         lengths = (self.weight.square().sum(dim=(2, 3)) @ scales.square().T + 1e-8).sqrt().T  # (B, outputs)
         made = F.conv2d(h * scales[..., None, None].to(h.dtype), self.weight, padding=1)
         made = made / lengths[..., None, None].to(made.dtype)
@@ -43,9 +43,9 @@ class ModulatedLayer(nn.Module):
 
 
 class ModulatedGenerator(Generator):
-    """From a learned 2x2 map to the picture; each level adds an attribute map, and two modulated layers.
+    """Generates the image from a learned 2x2 map; each level adds an attribute map and applies two modulated layers.
 
-    It takes any attribute encoder whose maps double in side, or stay.
+    It supports any attribute encoder whose maps double in side, or stay, from level to level.
     """
 
     name = "modulated-generator"
@@ -71,7 +71,7 @@ class ModulatedGenerator(Generator):
         self.paint = nn.Conv2d(widths[-1], 3, 3, padding=1)
 
     def forward(self, z_id: Tensor, z_att: Sequence[Tensor]) -> Tensor:
-        """The picture (B, 3, S, S) in [-1, 1]."""
+        """Return the image (B, 3, S, S) in [-1, 1]."""
         h = self.start.expand(len(z_id), -1, -1, -1)
         for attributes, first, second, z in zip(self.attributes, self.first, self.second, z_att, strict=True):
             h = F.interpolate(h, size=z.shape[2:], mode="bilinear") + attributes(z)
