@@ -174,16 +174,22 @@ class BenchmarkSubject(Subject):
         return self.measured(len(PAIRS))
 
     def measured(self, batch_size: int) -> dict[str, Any]:
-        """What it says of the swaps in batches."""
-        swaps = []
+        """Return the metrics of the swaps in batches."""
+        faces, parts = FewFaces(), []
         for start in range(0, len(PAIRS), batch_size):
             batch = batch_of(range(start, min(start + batch_size, len(PAIRS))))
             image = (batch.source.image + batch.target.image) / 2
-            swaps.append((batch, SwapResult(image=image, coarse=image, z_id=torch.zeros(len(image), 1))))
-        with torch.no_grad(), self.running("forward(swaps, faces)"):
-            found = self.component(iter(swaps), FewFaces())
+            swap = SwapResult(image=image, coarse=image, z_id=torch.zeros(len(image), 1))
+            with torch.no_grad(), self.running("measure_batch(batch, swap, faces)"):
+                part = self.component.measure_batch(batch, swap, faces)
+            if not isinstance(part, dict):
+                seen = f"it returns a {type(part).__name__}"
+                raise self.broken("measure_batch must return values by name, a dict", seen)
+            parts.append(part)
+        with self.running("combine(parts, faces)"):
+            found = self.component.combine(parts, faces)
         if not isinstance(found, dict):
-            raise self.broken("forward must return metrics by name, a dict", f"it returns a {type(found).__name__}")
+            raise self.broken("combine must return metrics by name, a dict", f"it returns a {type(found).__name__}")
         return found
 
 
@@ -207,7 +213,7 @@ def measures(subject: Subject) -> None:
     undeclared = found.keys() - subject.cls.metrics.keys()
     if undeclared or not found:
         seen = f"it returns {', '.join(sorted(undeclared))} besides" if undeclared else "it returns none"
-        raise subject.broken(f"forward must return the declared metrics, {', '.join(subject.cls.metrics)}", seen)
+        raise subject.broken(f"the metrics must be those declared, {', '.join(subject.cls.metrics)}", seen)
     for key, value in found.items():
         if np.isinf(np.asarray(value, dtype=np.float64)).any():
             raise subject.broken("metrics must be finite, or NaN where a pair failed", f"{key} is {value}")

@@ -20,7 +20,7 @@ import numpy as np
 from fsframework.core.bases import ClosedSetGenerator
 from fsframework.core.errors import UserError
 from fsframework.data.eval_pairs import EvaluationPairs
-from fsframework.evaluation.baselines import swap_all
+from fsframework.evaluation.baselines import Swaps
 from fsframework.evaluation.compare import at_size, load_methods, names_of
 from fsframework.evaluation.evaluate import plan_of
 from fsframework.media.image_io import write_image
@@ -162,15 +162,15 @@ def _draw(pairs: EvaluationPairs, trials: int, seed: int) -> tuple[EvaluationPai
 def _swaps(trained: Trained, first: Trained, plan: Evaluation, asked: EvaluationPairs) -> list[np.ndarray]:
     """A method's swaps of the pairs, (S, S, 3) uint8. Raises UserError if it does not know a source."""
     _, own = at_size(first.recipe, plan, trained.recipe.size)
-    swapped = swap_all(replace(own, pairs=asked.pairs), trained.swapper, trained.device)
-    for result in swapped.results:
-        swapper = trained.swapper
-        if not bool(swapper.generator.supports(result.z_id.to(trained.device), swapper.identity).all()):
+    swapper, images = trained.swapper, []
+    for swapped in Swaps(replace(own, pairs=asked.pairs), swapper, trained.device):
+        if not bool(swapper.generator.supports(swapped.z_id, swapper.identity).all()):
             raise UserError(
                 f"{trained.recipe.name}: paints only people whom it was trained on, and not everybody in these pairs "
                 "is one of them; leave it out, or take pairs of its people with --set data=... and --pairs"
             )
-    return [image for batch in swapped.images for image in batch]
+        images += list(swapped.image)
+    return images
 
 
 def _pictures(pairs: EvaluationPairs) -> Iterator[tuple[tuple[str, str], np.ndarray, np.ndarray]]:
