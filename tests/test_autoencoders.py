@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from fsframework.core.components import ComponentOptions, Dataset
 from fsframework.core.part import Part, part
 from fsframework.core.types import FaceBatch, Sample, SwapBatch
-from fsframework.data.collate import collate, paired
+from fsframework.data.collate import collate, collate_pairs, collate_pixels
 from fsframework.data.train_pairs import mirrored
 from fsframework.faces.align import template
 from fsframework.models.run import Run
@@ -98,8 +98,8 @@ def test_a_batch_holds_the_truth_and_mirrors_turn_it_too() -> None:
     turned = mirrored(sample)
     assert sample.ground_truth is not None and turned.ground_truth is not None
     np.testing.assert_array_equal(turned.ground_truth, sample.ground_truth[:, ::-1])
-    faces = collate([sample, sample], [0, 0], np.zeros(1, np.int64))
-    batch = paired(faces, faces, [sample, mirrored(sample)])
+    faces = collate_pixels([sample, sample], [0, 0], np.zeros(1, np.int64))
+    batch = collate_pairs(faces, faces, [sample, mirrored(sample)]).to_float()
     assert not torch.equal(batch.ground_truth[0], batch.target.image[0])
     torch.testing.assert_close(batch.ground_truth[1], batch.ground_truth[0].flip(-1))
 

@@ -6,7 +6,7 @@ import json
 import re
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from types import SimpleNamespace
@@ -26,12 +26,13 @@ from fsframework.core.types import Sample, SwapBatch, SwapResult
 from fsframework.data.collate import collate
 from fsframework.data.eval_pairs import EvaluationPairs, draw_pairs, pairs_file, pairs_text, read_pairs
 from fsframework.evaluation.bootstrap import bootstrap, differences, failed, summarize
-from fsframework.evaluation.evaluate import bench, evaluate, table
+from fsframework.evaluation.evaluate import bench, evaluate, measure, pairs_of, table
 from fsframework.evaluation.interpolation import _between, attribute_neighbours
 from fsframework.evaluation.judges import judges, own_identity
 from fsframework.media.image_io import is_marked, read_image, write_image
 from fsframework.media.tensor import to_tensor
 from fsframework.models.run import Run
+from fsframework.models.store import Trained
 from fsframework.recipe.build import build_swapper
 from fsframework.recipe.schema import Evaluation, Recipe
 from fsframework.report.run_report import write_report
@@ -273,15 +274,16 @@ class Level(Benchmark):
     def load(self) -> None:
         self.loaded = True
 
-    def forward(self, swaps: Iterable[tuple[SwapBatch, SwapResult]], faces: Dataset) -> dict[str, np.ndarray | float]:
+    def measure_batch(self, batch: SwapBatch, swap: SwapResult, faces: Dataset) -> dict[str, Any]:
         assert self.loaded and not self.training
-        distances = []
-        for batch, swap in swaps:
-            assert torch.equal(swap.coarse, swap.image) and swap.z_id.shape == (len(batch.same), 2)
-            level = (swap.image.mean(dim=(1, 2, 3)) + 1) * 127.5
-            distance = level - (batch.target.image.mean(dim=(1, 2, 3)) + 1) * 127.5
-            distances.append(distance.masked_fill(level < 25, torch.nan).numpy())
-        found = np.concatenate(distances)
+        assert torch.equal(swap.coarse, swap.image) and swap.z_id.shape == (len(batch.same), 2)
+        level = (swap.image.mean(dim=(1, 2, 3)) + 1) * 127.5
+        distance = level - (batch.target.image.mean(dim=(1, 2, 3)) + 1) * 127.5
+        return {"distance": distance.masked_fill(level < 25, torch.nan)}
+
+    def combine(self, parts: Sequence[dict[str, Any]], faces: Dataset) -> dict[str, np.ndarray | float]:
+        found = super().combine(parts, faces)["distance"]
+        assert isinstance(found, np.ndarray)
         if self.options.wrong:
             found = found[1:]
         return {"distance": found, "share": np.full(len(found), 100.0), "pairs_seen": float(len(found))}
@@ -354,6 +356,22 @@ def test_the_method_stands_beside_its_baselines(tmp_path: Path, listed: str) -> 
     assert metrics["figures"][label]["distance"] == {"unit": "", "better": "lower", "meaning": "Grey levels."}
 
 
+def test_pairs_are_read_once_for_all_benchmarks(tmp_path: Path, listed: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[tuple[int, int]] = []
+    original = EvaluationPairs._target
+
+    def target(self: EvaluationPairs, source: int, target: int, rng: np.random.Generator) -> Sample:
+        read.append((source, target))
+        return original(self, source, target, rng)
+
+    monkeypatch.setattr(EvaluationPairs, "_target", target)
+    run = fake_run(tmp_path, listed, [level(), level(judge="other")])
+    pairs = pairs_of(run.recipe, run.recipe.evaluation, Painted())
+    found = measure(Trained(run.recipe, run.swapper, run.device), run.recipe.evaluation, pairs, run.recipe).values
+    assert len(found) == 2 and all(len(baselines) == 4 for baselines in found.values())
+    assert read == list(pairs.pairs) and len(run.swapper.is_closed_set) == 4
+
+
 def test_without_a_refiner_there_is_no_such_baseline(tmp_path: Path, listed: str) -> None:
     metrics = evaluate(fake_run(tmp_path, listed, [level()], refines=False))
     assert list(metrics["baselines"]) == ["copy-target", "copy-source"]
@@ -376,9 +394,9 @@ def test_encoders_of_losses_are_own_networks_too(tmp_path: Path, listed: str) ->
 
 def test_points_of_the_landmark_loss_are_its_own_network() -> None:
     assert judges(part("losses", "landmarks")) == ["mtcnn"]
-    measure = part("benchmarks", "pose-error").build()
-    assert measure.label("mtcnn") == "pose-error (own network)"
-    assert measure.label("dlib-resnet") == measure.label(None) == "pose-error"
+    error = part("benchmarks", "pose-error").build()
+    assert error.label("mtcnn") == "pose-error (own network)"
+    assert error.label("dlib-resnet") == error.label(None) == "pose-error"
 
 
 class LossOptions:

@@ -97,6 +97,7 @@ class Mine(Benchmark):
     name = "mine"
     metrics: ClassVar = {"mine": MetricInfo("", "lower", "Mine.")}
 """
+MEASURES = "    def measure_batch(self, batch, swap, faces): return {}"
 
 MISTAKES = {
     # Plugins that cannot be used.
@@ -416,20 +417,31 @@ MISTAKES = {
         11,
     ),
     "metrics that are not declared": Mistake(
-        "metrics", "benchmarks", BENCHMARK + "    def forward(self, swaps, faces): return {'other': 1.0}", 11
+        "metrics",
+        "benchmarks",
+        BENCHMARK + "    def combine(self, parts, faces): return {'other': 1.0}\n" + MEASURES,
+        11,
+    ),
+    "a number of a batch instead of values": Mistake(
+        "metrics", "benchmarks", BENCHMARK + "    def measure_batch(self, batch, swap, faces): return {'mine': 1.0}", 11
+    ),
+    "a benchmark that measures all batches itself": Mistake(
+        "install", "benchmarks", BENCHMARK + "    def forward(self, swaps, faces): return {'mine': 1.0}", 11
     ),
     "metrics that are infinite": Mistake(
         "metrics",
         "benchmarks",
-        BENCHMARK + "    def forward(self, swaps, faces): return {'mine': np.full(3, np.inf)}",
+        BENCHMARK
+        + "    def measure_batch(self, batch, swap, faces): return {'mine': np.full(len(batch.same), np.inf)}",
         11,
     ),
     "a benchmark that remembers": Mistake(
         "alike",
         "benchmarks",
         BENCHMARK
-        + "    calls = 0\n    def forward(self, swaps, faces):\n        list(swaps)\n        Mine.calls += 1\n"
-        "        return {'mine': float(Mine.calls)}",
+        + "    calls = 0\n    def combine(self, parts, faces):\n        Mine.calls += 1\n"
+        + "        return {'mine': float(Mine.calls)}\n"
+        + MEASURES,
         11,
     ),
     "a benchmark alone that returns no rows": Mistake(

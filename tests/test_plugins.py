@@ -53,8 +53,10 @@ def test_plugin_is_found(install: Install) -> None:
         ("1 +", "SyntaxError: "),
         (GOOD.replace("register_losses", "register_models"), "register_models "),
         (GOOD.replace("register_losses", "register_models").replace("[Good]", "None"), "register_models "),
+        (GOOD.replace("[Good]", "[Good, 1 / 0]"), "ZeroDivisionError: "),
+        (GOOD.replace("register_losses()", "register_losses(context)"), "{'context'}"),
     ],
-    ids=["import", "error", "syntax", "class", "nothing"],
+    ids=["import", "error", "syntax", "class", "nothing", "hook", "argument"],
 )
 def test_broken_plugin_is_named_and_the_rest_work(
     install: Install, source: str, reason: str, check_message: Callable[..., None]
@@ -76,6 +78,15 @@ def test_two_plugins_of_one_name_are_both_refused(install: Install, check_messag
     assert problem.startswith("fsf_same: ")
     check_message(problem)
     assert not {"one", "two"} & set(components("losses"))
+
+
+def test_module_of_two_plugins_is_used_once(install: Install, check_message: Callable[..., None]) -> None:
+    first = install(GOOD.replace("NAME", "good"), plugin="fsf_a", module="fsf_try_twice")
+    second = install(GOOD.replace("NAME", "good"), plugin="fsf_b", module="fsf_try_twice")
+    (problem,) = registry().problems
+    assert problem.startswith(f"{second}: ")
+    check_message(problem)
+    assert registry().components["losses"]["good"].plugin == first
 
 
 def test_second_component_of_a_name_is_refused(install: Install, check_message: Callable[..., None]) -> None:

@@ -1,7 +1,9 @@
 """Steps that are recorded and replayed. CUDA graphs need a GPU; elsewhere a recorder of torch's operations stands in,
 which replays them as a CUDA graph does: on the same memory, and without Python."""
 
+import itertools
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,8 @@ from fsf_faceshifter import aad
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from fsframework.data.collate import SwapPixels
+from fsframework.data.train_pairs import Pair, TrainingPairs
 from fsframework.models.run import Run
 from fsframework.ops import im2col, instance_norm, winograd
 from fsframework.recipe.build import build_swapper
@@ -120,6 +124,30 @@ def test_replayed_steps_train_as_plain_ones(recipe: Recipe, tmp_path: Path, monk
     assert_same(trained(recipe, tmp_path / "replayed"), plain)
     early, late = Taped.made
     assert (early.replays, late.replays) == (LATE - WARM_UPS - 1, STEPS - LATE - WARM_UPS - 1)
+
+
+def test_replayed_steps_take_ground_truths_that_set_in(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some batches bring a ground truth beside the targets, others do not: one more recording serves both."""
+    for module in (winograd, im2col, instance_norm, aad):
+        monkeypatch.setattr(module.KERNELS, "suit", lambda *channels: False)
+    batch = TrainingPairs.batch
+    numbers = itertools.count()
+
+    def some(self: TrainingPairs, pairs: list[Pair]) -> SwapPixels:
+        number = next(numbers) % (2 * STEPS)  # of the batch; two make a step
+        truth = 255 - pairs[0].target.image if number > 5 and number % 3 == 0 else None
+        return batch(self, [pairs[0]._replace(target=replace(pairs[0].target, ground_truth=truth)), *pairs[1:]])
+
+    monkeypatch.setattr(TrainingPairs, "batch", some)
+    plain = trained(recipe, tmp_path / "plain")
+    monkeypatch.setattr(StageTrainer, "_wants_recording", lambda self: True)
+    monkeypatch.setattr(training, "Recorded", Taped)
+    Taped.made.clear()
+    assert_same(trained(recipe, tmp_path / "replayed"), plain)
+    assert [taped.calls for taped in Taped.made] == [3, LATE - 3, STEPS - LATE]
+    assert next(numbers) == 4 * STEPS
 
 
 def test_losses_that_are_read_a_step_later_are_the_same(

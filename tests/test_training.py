@@ -19,6 +19,7 @@ import yaml
 from fsframework.core.errors import UserError
 from fsframework.data.train_pairs import TrainingPairs
 from fsframework.media.image_io import write_image
+from fsframework.media.tensor import to_tensor
 from fsframework.models.run import Run
 from fsframework.recipe.schema import Pairs, Recipe
 from fsframework.training import optim
@@ -427,6 +428,21 @@ def test_compiling_takes_every_network_that_can_be(
     content["stages"][0] |= {"compile": True, "steps": 1}
     run_whole(write_recipe(tmp_path, content), tmp_path / "run")
     assert asked == ["dlib-resnet", "aei-attributes", "aad-generator"]
+
+
+def test_batches_travel_as_bytes_and_every_image_once(faces: Path) -> None:
+    recipe = Recipe.model_validate(recipe_dict(faces))
+    dataset = recipe.data.build(recipe.size, recipe.detector, "train")
+    dataset.load()
+    pairs = TrainingPairs(dataset, Pairs(same=0.5), [0, 0])
+    drawn = [pairs[number] for number in range(4)]
+    batch = pairs.batch(drawn)
+    images = [batch.source.image, batch.target.image, batch.valid_mask]
+    assert sum(image.nbytes for image in images) == 4 * (3 + 3 + 1) * 32 * 32 and batch.ground_truth is None
+    floats = batch.to_float()
+    assert torch.equal(floats.target.image, to_tensor(np.stack([pair.target.image for pair in drawn])))
+    assert floats.ground_truth is floats.target.image
+    assert torch.equal(floats.valid_mask.mean(dim=(1, 2, 3)), batch.same.float()) and 0 < batch.same.sum() < 4
 
 
 def test_a_share_of_targets_is_grey_and_of_the_same_lightness(faces: Path) -> None:

@@ -1,9 +1,7 @@
 """Background: what is not face must stay as it was."""
 
-from collections.abc import Iterable
-from typing import ClassVar
+from typing import Any, ClassVar
 
-import numpy as np
 import torch
 
 from fsf_benchmarks.masked import MaskedBenchmark, mean_where
@@ -27,10 +25,7 @@ class Background(MaskedBenchmark):
     }
 
     @torch.no_grad()
-    def forward(self, swaps: Iterable[tuple[SwapBatch, SwapResult]], faces: Dataset) -> dict[str, np.ndarray | float]:
-        found = []
-        for batch, swap in swaps:
-            outside = 1 - self.mask(batch.target).double()  # (B, 1, S, S)
-            levels = (swap.image - batch.target.image).abs().mean(dim=1, keepdim=True).double() * 127.5
-            found.append(mean_where(levels, outside))
-        return {"background": torch.cat(found).cpu().numpy()}
+    def measure_batch(self, batch: SwapBatch, swap: SwapResult, faces: Dataset) -> dict[str, Any]:
+        outside = 1 - self.mask(batch.target).double()  # (B, 1, S, S)
+        levels = (swap.image - batch.target.image).abs().mean(dim=1, keepdim=True).double() * 127.5
+        return {"background": mean_where(levels, outside)}

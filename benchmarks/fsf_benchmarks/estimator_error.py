@@ -1,7 +1,7 @@
 """How far what an estimator reads from the swap is from what it reads from the target, and its own noise beside it."""
 
-from collections.abc import Iterable
-from typing import Annotated, ClassVar
+from collections.abc import Sequence
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import torch
@@ -55,16 +55,17 @@ class EstimatorError(Benchmark):
         return f"{self.name} (own network)" if trained_against in inner else self.name
 
     @torch.no_grad()
-    def forward(self, swaps: Iterable[tuple[SwapBatch, SwapResult]], faces: Dataset) -> dict[str, np.ndarray | float]:
+    def measure_batch(self, batch: SwapBatch, swap: SwapResult, faces: Dataset) -> dict[str, Any]:
         if faces is not self._faces:
             self._faces, self._known = faces, {}
-        errors, noises = [], []
-        for batch, swap in swaps:
-            same, mirror, crop = self._targets(batch.target).unbind(1)  # (B, D) each
-            errors.append(_distance(self._read(swap.image), same))
-            noises.append(torch.stack([_distance(mirror, same), _distance(crop, same)]))
-        mirror, crop = torch.cat(noises, dim=1).nanmean(dim=1).tolist()
-        return {self.quantity: torch.cat(errors).numpy(), self.noises[0]: mirror, self.noises[1]: crop}
+        same, mirror, crop = self._targets(batch.target).unbind(1)  # (B, D) each
+        noises = torch.stack([_distance(mirror, same), _distance(crop, same)])  # (2, B)
+        return {"errors": _distance(self._read(swap.image), same), "noises": noises}
+
+    def combine(self, parts: Sequence[dict[str, Any]], faces: Dataset) -> dict[str, np.ndarray | float]:
+        errors = torch.cat([part["errors"] for part in parts])
+        mirror, crop = torch.cat([part["noises"] for part in parts], dim=1).nanmean(dim=1).tolist()
+        return {self.quantity: errors.numpy(), self.noises[0]: mirror, self.noises[1]: crop}
 
     def _targets(self, targets: FaceBatch) -> Tensor:
         """What is read from targets, their mirror images and smaller crops, (B, VIEWS, D); from each target once."""

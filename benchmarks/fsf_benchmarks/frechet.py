@@ -1,7 +1,7 @@
 """Fréchet distance between swaps and real pictures (Heusel et al., arXiv:1706.08500, section 2)."""
 
-from collections.abc import Iterable
-from typing import Annotated, ClassVar
+from collections.abc import Sequence
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import torch
@@ -47,8 +47,12 @@ class Frechet(Benchmark):
         return f"{self.name} (own network)" if own else self.name
 
     @torch.no_grad()
-    def forward(self, swaps: Iterable[tuple[SwapBatch, SwapResult]], faces: Dataset) -> dict[str, np.ndarray | float]:
-        made = torch.cat([self.extractor(FaceBatch.of(swap.image)).double().cpu() for _, swap in swaps]).numpy()
+    def measure_batch(self, batch: SwapBatch, swap: SwapResult, faces: Dataset) -> dict[str, Any]:
+        return {"vectors": self.extractor(FaceBatch.of(swap.image)).double().cpu()}
+
+    @torch.no_grad()
+    def combine(self, parts: Sequence[dict[str, Any]], faces: Dataset) -> dict[str, np.ndarray | float]:
+        made = torch.cat([part["vectors"] for part in parts]).numpy()
         real = self.gallery.vectors(faces, next(self.extractor.parameters()).device).double().cpu().numpy()
         return {"frechet": distance(made[np.isfinite(made).all(axis=1)], real[np.isfinite(real).all(axis=1)])}
 

@@ -4,8 +4,7 @@ The paper looks up swapped frames of 1000 videos among all original frames and c
 to the source's video. Here people stand for videos and the data set's pictures for frames.
 """
 
-from collections.abc import Iterable
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import torch
@@ -53,6 +52,7 @@ class IdentityRetrieval(Benchmark):
         if not self.judge.metric:
             raise UserError(f"{self.name}: judge {options.judge.name}: cannot compare faces; choose another encoder")
         self.gallery = Gallery(self.judge, self.name, options.batch_size)
+        self._held: tuple[Dataset, Tensor] | None = None
 
     def load(self) -> None:
         """Read the judge's weights."""
@@ -63,14 +63,9 @@ class IdentityRetrieval(Benchmark):
         return f"{self.name} (own network)" if judge == trained_against else f"{self.name} (judge: {judge})"
 
     @torch.no_grad()
-    def forward(self, swaps: Iterable[tuple[SwapBatch, SwapResult]], faces: Dataset) -> dict[str, np.ndarray | float]:
-        people = self._people(faces)
-        found = [self._judge(batch, swap, faces, people) for batch, swap in swaps]
-        return {key: torch.cat([part[key] for part in found]).double().cpu().numpy() for key in self.metrics}
-
-    def _judge(self, batch: SwapBatch, swap: SwapResult, faces: Dataset, people: Tensor) -> dict[str, Tensor]:
+    def measure_batch(self, batch: SwapBatch, swap: SwapResult, faces: Dataset) -> dict[str, Any]:
         device = swap.image.device
-        gallery, people = self.gallery.vectors(faces, device), people.to(device)
+        gallery, people = self.gallery.vectors(faces, device), self._people(faces).to(device)
         vectors = self.judge(FaceBatch.of(swap.image)).float()  # (B, D)
         cosines = vectors @ gallery.T  # (B, N)
         nearest = cosines.nan_to_num(-torch.inf).topk(min(NEAREST, len(gallery)), dim=1).indices
@@ -85,6 +80,8 @@ class IdentityRetrieval(Benchmark):
         }
 
     def _people(self, faces: Dataset) -> Tensor:
-        """Who every picture shows (N,), on the CPU; somebody unknown is like nobody else."""
-        numbers = faces.persons()
-        return torch.from_numpy(np.where(numbers < 0, -1 - np.arange(len(numbers)), numbers))
+        """Return the person of every picture (N,), on the CPU; somebody unknown is like nobody else."""
+        if self._held is None or self._held[0] is not faces:
+            numbers = faces.persons()
+            self._held = faces, torch.from_numpy(np.where(numbers < 0, -1 - np.arange(len(numbers)), numbers))
+        return self._held[1]

@@ -4,11 +4,8 @@ The paper shows pictures. Here the truth is known: occluders are composited onto
 their pixels.
 """
 
-from collections.abc import Iterable
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
-import numpy as np
-import torch
 from pydantic import Field
 
 from fsf_benchmarks.masked import mean_where
@@ -42,10 +39,7 @@ class Occlusion(Benchmark):
 
     options: Options
 
-    def forward(self, swaps: Iterable[tuple[SwapBatch, SwapResult]], faces: Dataset) -> dict[str, np.ndarray | float]:
-        inside, outside = [], []
-        for batch, swap in swaps:
-            levels = (swap.image - batch.target.image).abs().mean(dim=1, keepdim=True) * 127.5  # (B, 1, S, S)
-            inside.append(mean_where(levels, batch.valid_mask))
-            outside.append(mean_where(levels, 1 - batch.valid_mask))
-        return {"error": torch.cat(inside).cpu().numpy(), "error_rest": torch.cat(outside).cpu().numpy()}
+    def measure_batch(self, batch: SwapBatch, swap: SwapResult, faces: Dataset) -> dict[str, Any]:
+        levels = (swap.image - batch.target.image).abs().mean(dim=1, keepdim=True) * 127.5  # (B, 1, S, S)
+        inside, outside = batch.valid_mask, 1 - batch.valid_mask
+        return {"error": mean_where(levels, inside), "error_rest": mean_where(levels, outside)}

@@ -1,11 +1,9 @@
 """LPIPS (Zhang et al., "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric", CVPR 2018)."""
 
 import warnings
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-import numpy as np
 import torch
 from pydantic import Field
 
@@ -55,6 +53,5 @@ class Perceptual(Benchmark):
         return [name.partition(".") for name in self.net.net.state_dict()]
 
     @torch.no_grad()
-    def forward(self, swaps: Iterable[tuple[SwapBatch, SwapResult]], faces: Dataset) -> dict[str, np.ndarray | float]:
-        found = [self.net(swap.image, batch.ground_truth).flatten() for batch, swap in swaps]
-        return {"lpips": torch.cat(found).double().cpu().numpy()}
+    def measure_batch(self, batch: SwapBatch, swap: SwapResult, faces: Dataset) -> dict[str, Any]:
+        return {"lpips": self.net(swap.image, batch.ground_truth).flatten()}

@@ -1,7 +1,6 @@
 """Reconstruction: a picture swapped onto itself should come back."""
 
-from collections.abc import Iterable
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -25,13 +24,10 @@ class Reconstruction(Benchmark):
         "psnr": MetricInfo("dB", "higher", "Peak signal-to-noise ratio of the same; 60 where nothing changed."),
     }
 
-    def forward(self, swaps: Iterable[tuple[SwapBatch, SwapResult]], faces: Dataset) -> dict[str, np.ndarray | float]:
-        ssim, psnr = [], []
-        for batch, swap in swaps:
-            for image, truth in zip(to_images(swap.image), to_images(batch.ground_truth), strict=True):
-                ssim.append(similarity(image, truth))
-                psnr.append(signal_to_noise(image, truth))
-        return {"ssim": np.array(ssim), "psnr": np.array(psnr)}
+    def measure_batch(self, batch: SwapBatch, swap: SwapResult, faces: Dataset) -> dict[str, Any]:
+        pictures = list(zip(to_images(swap.image), to_images(batch.ground_truth), strict=True))
+        ssim, psnr = (np.array([measure(*each) for each in pictures]) for measure in (similarity, signal_to_noise))
+        return {"ssim": ssim, "psnr": psnr}
 
 
 def similarity(image: np.ndarray, truth: np.ndarray) -> float:

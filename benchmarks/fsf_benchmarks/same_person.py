@@ -1,7 +1,6 @@
 """Same person: a swap whose right answer is a photograph."""
 
-from collections.abc import Iterable
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -31,15 +30,11 @@ class SamePerson(MaskedBenchmark):
     }
 
     @torch.no_grad()
-    def forward(self, swaps: Iterable[tuple[SwapBatch, SwapResult]], faces: Dataset) -> dict[str, np.ndarray | float]:
-        errors, ssim = [], []
-        for batch, swap in swaps:
-            alone = (batch.source.index == batch.target.index).cpu().numpy()  # nobody else to swap with
-            mask = self.mask(batch.target).double()
-            levels = (swap.image - batch.target.image).abs().mean(dim=1, keepdim=True).double() * 127.5
-            error = mean_where(levels, mask).cpu().numpy()
-            pictures = zip(to_images(swap.image), to_images(batch.target.image), strict=True)
-            alike = np.array([similarity(image, target) for image, target in pictures])
-            errors.append(np.where(alone, np.nan, error))
-            ssim.append(np.where(alone, np.nan, alike))
-        return {"error": np.concatenate(errors), "ssim": np.concatenate(ssim)}
+    def measure_batch(self, batch: SwapBatch, swap: SwapResult, faces: Dataset) -> dict[str, Any]:
+        alone = (batch.source.index == batch.target.index).cpu().numpy()  # nobody else to swap with
+        mask = self.mask(batch.target).double()
+        levels = (swap.image - batch.target.image).abs().mean(dim=1, keepdim=True).double() * 127.5
+        error = mean_where(levels, mask).cpu().numpy()
+        pictures = zip(to_images(swap.image), to_images(batch.target.image), strict=True)
+        ssim = np.array([similarity(image, target) for image, target in pictures])
+        return {"error": np.where(alone, np.nan, error), "ssim": np.where(alone, np.nan, ssim)}

@@ -1,7 +1,6 @@
 """Sharpness: is the swap as fine as the target?"""
 
-from collections.abc import Iterable
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
@@ -27,12 +26,11 @@ class Sharpness(Benchmark):
         "sharpness": MetricInfo("", "higher", "Mean absolute Laplacian of the swap's face over that of the target's."),
     }
 
-    def forward(self, swaps: Iterable[tuple[SwapBatch, SwapResult]], faces: Dataset) -> dict[str, np.ndarray | float]:
+    def measure_batch(self, batch: SwapBatch, swap: SwapResult, faces: Dataset) -> dict[str, Any]:
         shares = []
-        for batch, swap in swaps:
-            for image, target in zip(to_images(swap.image), to_images(batch.target.image), strict=True):
-                own, goal = edges(image), edges(target)
-                shares.append(own / goal if goal > FLAT else np.nan)
+        for image, target in zip(to_images(swap.image), to_images(batch.target.image), strict=True):
+            own, goal = edges(image), edges(target)
+            shares.append(own / goal if goal > FLAT else np.nan)
         return {"sharpness": np.array(shares)}
 
 

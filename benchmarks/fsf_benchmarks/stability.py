@@ -1,6 +1,6 @@
 """Stability: does a swapped video flicker?"""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import cv2
@@ -28,14 +28,17 @@ class Stability(Benchmark):
         ),
     }
 
-    def forward(self, swaps: Iterable[tuple[SwapBatch, SwapResult]], faces: Dataset) -> dict[str, np.ndarray | float]:
-        frames: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]] = {}  # by person and target's place
-        order: list[tuple[int, int]] = []
-        for batch, swap in swaps:
-            pictures = zip(to_images(swap.image), to_images(batch.target.image), strict=True)
-            keys = list(zip(batch.source.person.tolist(), batch.target.index.tolist(), strict=True))
-            frames |= dict(zip(keys, pictures, strict=True))
-            order += keys
+    def measure_batch(self, batch: SwapBatch, swap: SwapResult, faces: Dataset) -> dict[str, Any]:
+        """Return the pictures by person and target's place: neighbouring frames may lie in several batches."""
+        pictures = zip(to_images(swap.image), to_images(batch.target.image), strict=True)
+        keys = list(zip(batch.source.person.tolist(), batch.target.index.tolist(), strict=True))
+        return {"order": keys, "frames": dict(zip(keys, pictures, strict=True))}
+
+    def combine(self, parts: Sequence[dict[str, Any]], faces: Dataset) -> dict[str, np.ndarray | float]:
+        frames: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]] = {}
+        for part in parts:
+            frames |= part["frames"]
+        order = [key for part in parts for key in part["order"]]
         return {"flicker": np.array([self._flicker(frames, key, faces) for key in order])}
 
     def _flicker(self, frames: dict[Any, tuple[np.ndarray, np.ndarray]], key: tuple[int, int], faces: Dataset) -> float:

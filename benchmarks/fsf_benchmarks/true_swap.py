@@ -1,7 +1,6 @@
 """True swap: how far a swap is from the right one, where that is known because everything is rendered."""
 
-from collections.abc import Iterable
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import torch
@@ -71,33 +70,29 @@ class TrueSwap(Benchmark):
         self.finder.load()
 
     @torch.no_grad()
-    def forward(self, swaps: Iterable[tuple[SwapBatch, SwapResult]], faces: Dataset) -> dict[str, np.ndarray | float]:
+    def measure_batch(self, batch: SwapBatch, swap: SwapResult, faces: Dataset) -> dict[str, Any]:
         if faces is not self._faces:
             self._faces, self._own = faces, {}
-        found: dict[str, list[np.ndarray]] = {key: [] for key in self.metrics}
-        for batch, swap in swaps:
-            pairs = list(zip(batch.source.index.tolist(), batch.target.index.tolist(), strict=True))
-            inside = torch.from_numpy(np.stack([self._known(faces, "mask", *pair) for pair in pairs])).to(
-                batch.valid_mask
-            )
-            difference = (swap.image - batch.ground_truth) * 127.5  # (B, 3, S, S)
-            found["error"].append(mean(difference.abs(), inside))
-            found["error_toned"].append(
-                mean((toned(swap.image, batch.ground_truth, inside) - batch.ground_truth).abs() * 127.5, inside)
-            )
-            found["error_rest"].append(mean(difference.abs(), 1 - inside))
-            squares = mean(difference.square(), inside)
-            found["psnr"].append(np.minimum(60, 10 * np.log10(255**2 / squares.clip(min=1e-9))))
-            images, truths = to_images(swap.image), to_images(batch.ground_truth)
-            found["ssim"].append(np.array([similarity(*both) for both in zip(images, truths, strict=True)]))
-            if new := [row for row, pair in enumerate(pairs) if pair not in self._own]:
-                some = [pairs[row] for row in new]
-                self._own |= zip(some, self._errors(batch.ground_truth[new], some, faces), strict=True)
-            own = np.array([self._own[pair] for pair in pairs])
-            for kind, errors in (("", self._errors(swap.image, pairs, faces)), ("_own", own)):
-                found[f"pose{kind}_deg"].append(errors[:, 0])
-                found[f"landmarks{kind}"].append(errors[:, 1])
-        return {key: np.concatenate(values) for key, values in found.items()}
+        found: dict[str, np.ndarray] = {}
+        pairs = list(zip(batch.source.index.tolist(), batch.target.index.tolist(), strict=True))
+        inside = torch.from_numpy(np.stack([self._known(faces, "mask", *pair) for pair in pairs])).to(batch.valid_mask)
+        difference = (swap.image - batch.ground_truth) * 127.5  # (B, 3, S, S)
+        found["error"] = mean(difference.abs(), inside)
+        recoloured = toned(swap.image, batch.ground_truth, inside)
+        found["error_toned"] = mean((recoloured - batch.ground_truth).abs() * 127.5, inside)
+        found["error_rest"] = mean(difference.abs(), 1 - inside)
+        squares = mean(difference.square(), inside)
+        found["psnr"] = np.minimum(60, 10 * np.log10(255**2 / squares.clip(min=1e-9)))
+        images, truths = to_images(swap.image), to_images(batch.ground_truth)
+        found["ssim"] = np.array([similarity(*both) for both in zip(images, truths, strict=True)])
+        if new := [row for row, pair in enumerate(pairs) if pair not in self._own]:
+            some = [pairs[row] for row in new]
+            self._own |= zip(some, self._errors(batch.ground_truth[new], some, faces), strict=True)
+        own = np.array([self._own[pair] for pair in pairs])
+        for kind, errors in (("", self._errors(swap.image, pairs, faces)), ("_own", own)):
+            found[f"pose{kind}_deg"] = errors[:, 0]
+            found[f"landmarks{kind}"] = errors[:, 1]
+        return found
 
     def _errors(self, images: Tensor, pairs: list[tuple[int, int]], faces: Dataset) -> np.ndarray:
         """What the estimators make (B, 2) of pictures of the pairs' swaps: degrees, and % of the side."""

@@ -5,7 +5,7 @@ constructor only allocates, so that everything builds on the meta device; `load(
 `name`, lower-case-with-dashes, by which recipes call it.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
@@ -317,7 +317,7 @@ class MetricInfo(NamedTuple):
 
 
 class Benchmark(Network):
-    """Measures swaps. One instance may be called many times: for the method and for each baseline.
+    """Measures swaps, batch by batch. One instance measures the method and the baselines in turn, batch after batch.
 
     If its options have a `data`, a data set, then the swaps are of that one: of the same pairs, with what it does to
     targets. A data set there that wraps another one and names none wraps the recipe's.
@@ -329,17 +329,35 @@ class Benchmark(Network):
     # Pairs that it measures: the recipe's, each target with itself, or with another image of the same identity.
     pairing: ClassVar[Literal["recipe", "self", "same_identity"]] = "recipe"
 
-    def forward(self, swaps: Iterable[tuple[SwapBatch, SwapResult]], faces: Dataset) -> dict[str, np.ndarray | float]:
-        """Figures by name: arrays (n,), one value for each pair in order, NaN where a pair failed; or numbers.
+    def measure_batch(self, batch: SwapBatch, swap: SwapResult, faces: Dataset) -> dict[str, Any]:
+        """Return what `combine` needs of a batch: by name of a metric (B,), a value for each pair, NaN where it failed.
 
         Parameters
         ----------
-        swaps:
-            Batches on the CPU or a device, in the order of the pairs.
+        batch, swap:
+            Pairs and their swaps, on the CPU or a device.
         faces:
             The data set whose people are swapped: all its original images are the gallery.
         """
         raise NotImplementedError
+
+    def combine(self, parts: Sequence[dict[str, Any]], faces: Dataset) -> dict[str, np.ndarray | float]:
+        """Return the metrics by name: arrays (n,), one value for each pair in order, or numbers of all pairs.
+
+        By default the batches' values one after the other.
+
+        Parameters
+        ----------
+        parts:
+            What `measure_batch` returned of each batch, in order.
+        faces:
+            As there.
+        """
+        return {key: np.concatenate([_column(key, part[key]) for part in parts]) for key in parts[0]}
+
+    def forward(self, swaps: Iterable[tuple[SwapBatch, SwapResult]], faces: Dataset) -> dict[str, np.ndarray | float]:
+        """Return the metrics of batches of swaps: `measure_batch` of each, then `combine`."""
+        return self.combine([self.measure_batch(batch, swap, faces) for batch, swap in swaps], faces)
 
     def measure(self, device: torch.device) -> dict[str, Any]:
         """What `fsf bench NAME` without a run shows, of a benchmark that is `alone`: {"rows": [{...}, ...], ...}."""
@@ -348,6 +366,14 @@ class Benchmark(Network):
     def label(self, trained_against: str | None) -> str:
         """The heading of its figures, given the name of a component whose network was trained against."""
         return self.name
+
+
+def _column(key: str, values: Tensor | np.ndarray) -> np.ndarray:
+    column = values.detach().double().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
+    if column.ndim != 1:
+        contract = f"measure_batch must return {key} as (B,), a value for each pair, where combine is not overridden"
+        raise ValueError(f"{contract}; it returns {column.shape}")
+    return column
 
 
 class Model(NamedTuple):

@@ -72,16 +72,20 @@ def registry() -> Registry:
     found: dict[str, dict[str, Registered]] = {kind: {} for kind in KINDS}
     models: dict[str, Model] = {}
     distributions = {}
+    manager = pluggy.PluginManager(GROUP)
+    manager.add_hookspecs(hookspecs)
     for entry in sorted(unique.values(), key=_rank):
         if times[entry.name] > 1:
             continue
         try:
-            brought, shipped = _brought_by(entry)
+            brought, shipped = _brought_by(manager, entry)
             _check_free(brought, found)
             if taken := models.keys() & shipped.keys():
                 raise _Refused(f"the model {min(taken)} is already brought by another plugin; rename yours")
         except Exception as error:  # a plugin may fail in any way; the others still work
             problems.append(f"{entry.name}: this plugin is left out: {_reason(entry, error)}")
+            if manager.has_plugin(entry.name):
+                manager.unregister(name=entry.name)
             continue
         models |= shipped
         for kind, classes in brought.items():
@@ -99,43 +103,61 @@ class _Refused(Exception):
     """What a plugin brings is not what hooks return. The message says what, and what to do."""
 
 
-def _brought_by(entry: metadata.EntryPoint) -> tuple[dict[str, list[type[bases.Component]]], dict[str, Model]]:
-    """Import one plugin and ask all its hooks. Raises whatever the plugin raises, or _Refused."""
-    manager = pluggy.PluginManager(GROUP)
-    manager.add_hookspecs(hookspecs)
+def _brought_by(
+    manager: pluggy.PluginManager, entry: metadata.EntryPoint
+) -> tuple[dict[str, list[type[bases.Component]]], dict[str, Model]]:
+    """Import and register one plugin, and call its hooks. Raises whatever the plugin raises, or _Refused."""
     loaded = entry.load()
-    manager.register(loaded, name=entry.name)
-    _check_hooks(loaded)
+    if other := manager.get_name(loaded):
+        raise _Refused(f"{place_of(loaded)}: the plugin {other} names the same module; remove one entry point")
+    try:
+        manager.register(loaded, name=entry.name)
+    except pluggy.PluginValidationError as error:  # an argument that a hook does not have
+        raise _Refused(
+            f"{place_of(loaded)}: {' '.join(str(error).split())}; write it as plugins/README.md does"
+        ) from None
+    _check_hooks(manager, loaded)
     brought: dict[str, list[type[bases.Component]]] = {}
     for kind, base in KINDS.items():
         hook = f"register_{kind.replace('-', '_')}"
-        brought[kind] = _answer(loaded, hook, f"{base.__name__} classes")
+        brought[kind] = _call(manager, loaded, hook, f"{base.__name__} classes")
         for cls in brought[kind]:
             _check_class(cls, base, loaded, hook)
-    models: list[Model] = _answer(loaded, "register_models", "Model values")
+    models: list[Model] = _call(manager, loaded, "register_models", "Model values")
     if wrong := [model for model in models if not isinstance(model, Model)]:
         raise _Refused(f"{place_of(loaded)}: register_models must return Model values, and returns {wrong[0]!r}")
     return brought, {model.name: model for model in models}
 
 
-def _answer(loaded: Any, hook: str, what: str) -> list[Any]:
-    """What a plugin's hook returns; nothing if it has none. Raises _Refused unless it is a list."""
-    if not hasattr(loaded, hook):
+def _call(manager: pluggy.PluginManager, loaded: Any, hook: str, what: str) -> list[Any]:
+    """Call one hook of one plugin, and return its list; an empty one without that hook. Raises _Refused if it is none.
+
+    Plugins are called one by one, so that each result has its plugin, and a failing one leaves the others in use.
+    """
+    if hook not in _hooks_of(manager, loaded):
         return []
-    answer = getattr(loaded, hook)()  # asked for directly, because pluggy takes None for no answer
-    if not isinstance(answer, list | tuple):
+    others = manager.get_plugins() - {loaded}
+    results: list[Any] = manager.subset_hook_caller(hook, others)() or [None]  # pluggy leaves None out
+    if not isinstance(results[0], list | tuple):
         where = place_of(getattr(loaded, hook))
-        raise _Refused(f"{where}: {hook} must return a list of {what}, and returns {answer!r}")
-    return list(answer)
+        raise _Refused(f"{where}: {hook} must return a list of {what}, and returns {results[0]!r}")
+    return list(results[0])
 
 
-def _check_hooks(loaded: Any) -> None:
+def _hooks_of(manager: pluggy.PluginManager, loaded: Any) -> list[str]:
+    """Return the names of the hooks that a registered plugin implements, misspelt ones included."""
+    return [caller.name for caller in manager.get_hookcallers(loaded) or []]
+
+
+def _check_hooks(manager: pluggy.PluginManager, loaded: Any) -> None:
     """Raise _Refused unless a plugin implements hooks that exist, and marks them."""
     hooks = [name for name in vars(hookspecs) if name.startswith("register_")]
-    marked = [name for name in dir(loaded) if getattr(getattr(loaded, name), f"{GROUP}_impl", None)]
-    for name in marked:
-        if name not in hooks:
-            raise _Refused(f"{place_of(getattr(loaded, name))}: there is no hook {name}; {_meant(name, hooks)}")
+    marked = _hooks_of(manager, loaded)
+    try:
+        manager.check_pending()
+    except pluggy.PluginValidationError:
+        name = next(name for name in marked if name not in hooks)
+        raise _Refused(f"{place_of(getattr(loaded, name))}: there is no hook {name}; {_meant(name, hooks)}") from None
     for name in hooks:
         if name not in marked and callable(getattr(loaded, name, None)):
             raise _Refused(f"{place_of(getattr(loaded, name))}: {name} is not marked; write @hookimpl above it")

@@ -57,6 +57,7 @@ ATTRIBUTES = {  # by the base class whose attribute it was
     "Benchmark": {
         "figures": "metrics",
         "alone": "standalone",
+        "forward": "measure_batch(batch, swap, faces)",
         "itself": 'pairing = "self"',
         "partners": 'pairing = "same_identity"',
     },

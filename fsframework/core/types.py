@@ -47,36 +47,26 @@ class Sample:
     )
 
 
-class _Tensors:
+class TensorFields:
+    """A dataclass of tensors and of such dataclasses, some of which may be None."""
+
     def to(self, device: torch.device | str) -> Self:
-        """The same values on another device."""
+        """Return the same values on another device."""
         ahead = torch.device(device).type != "cpu"  # what comes from a GPU must be there when it is read
         return self._each(
             lambda value: value.to(device, non_blocking=ahead) if isinstance(value, Tensor) else value.to(device)
         )
 
-    def copy_(self, other: Self) -> None:
-        """Take another one's values into the memory that this one has."""
-        for entry in fields(self):  # type: ignore[arg-type]
-            mine, its = getattr(self, entry.name), getattr(other, entry.name)
-            if isinstance(mine, Tensor):
-                mine.copy_(its, non_blocking=True)
-            else:
-                mine.copy_(its)
-
-    def pin_memory(self) -> Self:
-        """The same values in memory that a GPU can fetch while the program goes on."""
-        return self._each(lambda value: value.pin_memory())
-
     def _each(self, change: Callable[[Any], Any]) -> Self:
-        return type(self)(**{entry.name: change(getattr(self, entry.name)) for entry in fields(self)})  # type: ignore[arg-type]
+        values = {entry.name: getattr(self, entry.name) for entry in fields(self)}  # type: ignore[arg-type]
+        return type(self)(**{name: None if value is None else change(value) for name, value in values.items()})
 
 
 @dataclass(frozen=True, eq=False)
-class FaceBatch(_Tensors):
+class FaceBatch(TensorFields):
     """A batch of samples, as networks take them."""
 
-    image: Tensor  # (B, 3, S, S)
+    image: Tensor  # (B, 3, S, S) float32 in [-1, 1]
     person: Tensor  # (B,) int64, the number of the person in the dataset; -1 unknown
     index: Tensor  # (B,) int64, the place in the dataset; -1 none
     landmarks: Tensor  # (B, 5, 2) crop pixels; NaN unknown
@@ -92,7 +82,7 @@ class FaceBatch(_Tensors):
 
 
 @dataclass(frozen=True, eq=False)
-class SwapBatch(_Tensors):
+class SwapBatch(TensorFields):
     """Pairs of who (source) and how (target), with the right answer where it is known."""
 
     source: FaceBatch

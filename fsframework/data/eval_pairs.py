@@ -12,7 +12,7 @@ import numpy as np
 from fsframework.core.components import Dataset
 from fsframework.core.errors import UserError
 from fsframework.core.types import Sample, SwapBatch
-from fsframework.data.collate import collate, paired
+from fsframework.data.collate import collate_pairs, collate_pixels
 from fsframework.utils.files import named, packed
 
 COLUMNS = ["source", "target"]  # of a list of pairs
@@ -40,13 +40,13 @@ class EvaluationPairs:
             sources, targets = zip(*self.pairs[start : start + self.batch_size], strict=True)
             rngs = (np.random.default_rng(start + row) for row in range(len(targets)))
             samples = [self._target(*each) for each in zip(sources, targets, rngs, strict=True)]
-            target = collate(samples, targets, persons)
+            target = collate_pixels(samples, targets, persons)
             alone = [
                 sample if source == target else self.dataset[source]
                 for source, target, sample in zip(sources, targets, samples, strict=True)
             ]
-            source = collate(alone, sources, persons)
-            yield paired(source, target, samples)
+            source = collate_pixels(alone, sources, persons)
+            yield collate_pairs(source, target, samples).to_float()
 
     def _target(self, source: int, target: int, rng: np.random.Generator) -> Sample:
         """A target as it is shown, with the right swap where the data set knows it."""

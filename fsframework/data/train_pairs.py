@@ -13,9 +13,9 @@ from torch.utils.data import Dataset as TorchDataset
 
 from fsframework.core.components import Dataset
 from fsframework.core.errors import UserError
-from fsframework.core.types import FaceBatch, Sample, SwapBatch
-from fsframework.data.collate import collate, paired
-from fsframework.media.tensor import grey, to_float, to_planes
+from fsframework.core.types import FaceBatch, Sample
+from fsframework.data.collate import SwapPixels, collate, collate_pairs, collate_pixels
+from fsframework.media.tensor import grey
 from fsframework.recipe.schema import Pairs
 
 T = TypeVar("T")
@@ -93,16 +93,12 @@ class TrainingPairs(TorchDataset[Pair]):
                 break
         return source
 
-    def batch(self, pairs: list[Pair]) -> SwapBatch:
-        """Pairs as a batch whose images are uint8; `floats` makes it what networks take, best on their device."""
-        source, target = (
-            collate(samples, indices, self.persons, to_planes)
-            for samples, indices in (
-                ([pair.source for pair in pairs], [pair.source_index for pair in pairs]),
-                ([pair.target for pair in pairs], [pair.target_index for pair in pairs]),
-            )
-        )
-        return paired(source, target, [pair.target for pair in pairs], to_planes)
+    def batch(self, pairs: list[Pair]) -> SwapPixels:
+        """Return pairs as a batch of bytes."""
+        targets = [pair.target for pair in pairs]
+        source = collate_pixels([pair.source for pair in pairs], [pair.source_index for pair in pairs], self.persons)
+        target = collate_pixels(targets, [pair.target_index for pair in pairs], self.persons)
+        return collate_pairs(source, target, targets)
 
 
 class NumberedFaces(TorchDataset[tuple[int, Sample]]):
@@ -122,12 +118,6 @@ class NumberedFaces(TorchDataset[tuple[int, Sample]]):
         """Faces as networks take them."""
         numbers, samples = zip(*faces, strict=True)
         return collate(samples, numbers, self.persons)
-
-
-def floats(batch: SwapBatch) -> SwapBatch:
-    """A batch of `TrainingPairs.batch` with images in [-1, 1]."""
-    source, target = (replace(faces, image=to_float(faces.image)) for faces in (batch.source, batch.target))
-    return replace(batch, source=source, target=target, ground_truth=to_float(batch.ground_truth))
 
 
 def mirrored(sample: Sample) -> Sample:

@@ -1,13 +1,13 @@
-"""All swaps of an evaluation, made once, and the ways that are measured with them.
+"""The swaps of an evaluation, made once, batch by batch, and the baselines that are measured beside them.
 
-The ways are the method, `copy-target` (the target's picture, as if nothing were swapped), `copy-source` (the source's
-picture, as if everything were) and, where there is a refiner, `without-refiner`.
+The baselines are `copy-target` (the target's picture, as if nothing were swapped), `copy-source` (the source's picture,
+as if everything were) and, where there is a refiner, `without-refiner`.
 """
 
 import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -17,46 +17,73 @@ from fsframework.core.swapper import Swapper
 from fsframework.core.types import SwapBatch, SwapResult
 from fsframework.data.eval_pairs import EvaluationPairs
 from fsframework.media.tensor import to_images, to_tensor
-from fsframework.utils.progress import progress
 
-METHOD, COPY = "method", "copy-target"
-
-Baseline = Callable[[SwapBatch, int], Tensor]  # from a batch and its number to images (B, 3, S, S)
+METHOD, COPY, COPY_SOURCE, UNREFINED = "method", "copy-target", "copy-source", "without-refiner"
 
 
 @dataclass(frozen=True)
-class Swapped:
-    """The swaps of a list of pairs, as 8-bit pictures on the CPU: they are measured as they would be written."""
+class SwappedBatch:
+    """A batch and its swaps as 8-bit pictures: they are measured as they would be written."""
 
-    pairs: EvaluationPairs
-    device: torch.device  # on which benchmarks get them
-    images: list[np.ndarray]  # by batch, (B, S, S, 3) uint8
-    coarse_swaps: list[np.ndarray] | None  # None where there is no refiner
-    results: list[SwapResult]  # by batch; no images, no z_att
-    seconds: float  # that it took, without reading faces
+    batch: SwapBatch  # on the device
+    image: np.ndarray  # (B, S, S, 3) uint8
+    coarse: np.ndarray | None  # (B, S, S, 3) uint8; None where there is no refiner
+    z_id: Tensor  # (B, D) on the device
+    mask: Tensor | None  # as in SwapResult
 
-    def cost(self) -> dict[str, float | None]:
-        """Seconds a swap of aligned crops, in batches; and the most memory that the process, or the GPU, has held."""
-        held = _most_held(self.device)
-        seconds = self.seconds / len(self.pairs.pairs)
-        return {"seconds_a_swap": seconds, "peak_memory_gb": None if held is None else held / 1e9}
+    def baselines(self) -> Iterator[tuple[str, SwapResult]]:
+        """Yield what is measured, by name, the method first."""
+        yield METHOD, self._result(to_tensor(self.image))
+        if self.coarse is not None:
+            yield UNREFINED, self._result(to_tensor(self.coarse))
+        yield COPY, self._result(self.batch.target.image)
+        yield COPY_SOURCE, self._result(self.batch.source.image)
 
-    def baselines(self) -> dict[str, Baseline]:
-        """What is measured, the method first."""
-        coarse_swaps = self.coarse_swaps
-        ways: dict[str, Baseline] = {METHOD: lambda batch, number: to_tensor(self.images[number])}
-        if coarse_swaps is not None:
-            ways["without-refiner"] = lambda batch, number: to_tensor(coarse_swaps[number])
-        ways[COPY] = lambda batch, number: batch.target.image
-        ways["copy-source"] = lambda batch, number: batch.source.image
-        return ways
+    def _result(self, image: Tensor) -> SwapResult:
+        image = image.to(self.z_id.device)
+        return SwapResult(image=image, coarse=image, z_id=self.z_id, mask=self.mask)
 
-    def iter_batches(self, way: Baseline, done: Callable[[], None]) -> Iterator[tuple[SwapBatch, SwapResult]]:
-        """The swaps of one way, batch by batch; `done` is called after each."""
-        for number, batch in enumerate(self.pairs):
-            image = way(batch, number)
-            yield batch.to(self.device), replace(self.results[number], image=image, coarse=image).to(self.device)
-            done()
+
+class Swaps:
+    """The swaps of a list of pairs, which every iteration makes anew, and what they cost.
+
+    Parameters
+    ----------
+    pairs:
+        Who is swapped with whom.
+    swapper:
+        In eval mode, on the device.
+    device:
+        Where the batches are.
+    """
+
+    def __init__(self, pairs: EvaluationPairs, swapper: Swapper, device: torch.device) -> None:
+        self.pairs, self.swapper, self.device = pairs, swapper, device
+        self.seconds = 0.0  # that swapping took, without reading faces
+        self.held: int | None = None  # bytes, see `cost`
+
+    def __iter__(self) -> Iterator[SwappedBatch]:
+        for batch in self.pairs:
+            yield self._swap(batch)
+
+    @torch.no_grad()
+    def _swap(self, batch: SwapBatch) -> SwappedBatch:
+        start = time.perf_counter()
+        batch = batch.to(self.device)
+        result = self.swapper(batch)
+        image = to_images(result.image)  # waits for the device
+        self.seconds += time.perf_counter() - start
+        self.held = self.held or _most_held(self.device)
+        coarse = None if self.swapper.refiner is None else to_images(result.coarse)
+        return SwappedBatch(batch, image, coarse, result.z_id, result.mask)
+
+    def cost(self) -> tuple[float, float | None]:
+        """Return seconds a swap of aligned crops, in batches; and GB.
+
+        GB are the most that the process, or the GPU, has held when the first batch was swapped, before anything was
+        measured; None where the system does not say.
+        """
+        return self.seconds / len(self.pairs.pairs), None if self.held is None else self.held / 1e9
 
 
 def _most_held(device: torch.device) -> int | None:
@@ -68,21 +95,3 @@ def _most_held(device: torch.device) -> int | None:
     except ImportError:  # Windows
         return None
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-
-
-@torch.no_grad()
-def swap_all(pairs: EvaluationPairs, swapper: Swapper, device: torch.device) -> Swapped:
-    """Swap every pair, once, on the device where the swapper is."""
-    images, coarse_swaps, results = [], [], []
-    none, seconds = torch.empty(0), 0.0
-    with progress("swapping", len(pairs.pairs), "pairs") as ticker:
-        for batch in pairs:
-            start = time.perf_counter()
-            result = swapper(batch.to(device))
-            images.append(to_images(result.image))  # waits for the device
-            seconds += time.perf_counter() - start
-            if swapper.refiner is not None:
-                coarse_swaps.append(to_images(result.coarse))
-            results.append(replace(result, image=none, coarse=none, z_att=[]).to("cpu"))
-            ticker.advance(len(batch.same))
-    return Swapped(pairs, device, images, None if swapper.refiner is None else coarse_swaps, results, seconds)

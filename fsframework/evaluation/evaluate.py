@@ -1,6 +1,7 @@
 """Measure a trained swapper and, beside it, the trivial ways that look good in one respect.
 
-Everything is swapped once; then every benchmark sees the method and its baselines (`fsframework.evaluation.baselines`).
+Each list of pairs is read and swapped once, batch by batch: every benchmark measures a batch of the method and of its
+baselines (`fsframework.evaluation.baselines`) before the next one is read.
 """
 
 import csv
@@ -26,7 +27,7 @@ from fsframework.data.eval_pairs import (
     read_pairs,
     same_identity_pairs,
 )
-from fsframework.evaluation.baselines import COPY, METHOD, Swapped, swap_all
+from fsframework.evaluation.baselines import COPY, METHOD, Swaps
 from fsframework.evaluation.bootstrap import Values, failed, summarize
 from fsframework.evaluation.interpolation import INTERPOLATION, visualize
 from fsframework.evaluation.judges import loaded
@@ -195,12 +196,17 @@ def measure(trained: Trained, plan: Evaluation, pairs: EvaluationPairs, shown: R
     """
     recipe = trained.recipe
     benchmarks = loaded(plan, trained)
-    views = [_view(label, benchmark, pairs, shown, plan) for label, (benchmark, _) in benchmarks.items()]
-    made = [(view, swap_all(view, trained.swapper, trained.device)) for view in _different(views)]
+    views = {label: _view(label, benchmark, pairs, shown, plan) for label, (benchmark, _) in benchmarks.items()}
+    measured: dict[str, dict[str, Values]] = {}
+    passes = []
+    for view in _different(list(views.values())):
+        passes.append(Swaps(view, trained.swapper, trained.device))
+        measured |= _values({label: benchmarks[label][0] for label in views if views[label] == view}, passes[-1])
+    seconds, gigabytes = passes[0].cost()
     metrics: dict[str, Any] = {
         "method": recipe.name,
         "benchmarks": {},
-        "baselines": {way: {} for way in made[0][1].baselines() if way != METHOD},
+        "baselines": {way: {} for way in next(iter(measured.values())) if way != METHOD},
         "pairs": len(pairs.pairs),
         "seen_people": recipe.data.build(recipe.size, recipe.detector, "test").is_closed_set,
         "failures": {},
@@ -209,13 +215,13 @@ def measure(trained: Trained, plan: Evaluation, pairs: EvaluationPairs, shown: R
         "own_network": [label for label, (_, own) in benchmarks.items() if own],
         "figures": {},
         "weights": {"method": digest(trained.swapper)},
-        "cost": made[0][1].cost(),
+        "cost": {"seconds_a_swap": seconds, "peak_memory_gb": gigabytes},
     }
     everything: dict[str, dict[str, Values]] = {}
     people = {}
-    for (label, (benchmark, _)), view in zip(benchmarks.items(), views, strict=True):
-        swapped = next(swapped for known, swapped in made if known == view)
-        everything[label] = values = _values(label, benchmark, swapped)
+    for label, (benchmark, _) in benchmarks.items():
+        view = views[label]
+        everything[label] = values = measured[label]
         losers = {way: failed(found, len(view.pairs)) for way, found in values.items()}
         people[label] = _sources(view)
         summary = summarize(values, people[label])
@@ -280,20 +286,34 @@ def _different(views: list[EvaluationPairs]) -> list[EvaluationPairs]:
     return [view for place, view in enumerate(views) if view not in views[:place]]
 
 
-def _values(label: str, benchmark: Benchmark, swapped: Swapped) -> dict[str, Values]:
-    """What a benchmark says of every way. Raises UserError if it is not what it promised."""
-    ways, dataset = swapped.baselines(), swapped.pairs.dataset
-    count = len(swapped.pairs.pairs)
-    values: dict[str, Values] = {}
-    with progress(label, len(ways) * len(swapped.pairs), "batches") as ticker, torch.no_grad():
-        for way, picture in ways.items():
-            found = benchmark(swapped.iter_batches(picture, ticker.advance), dataset)
-            if found.keys() != benchmark.metrics.keys():
-                raise UserError(
-                    f"{label}: returns {sorted(found)}, its figures are {sorted(benchmark.metrics)}; mend it"
-                )
-            for key, value in found.items():
-                if np.ndim(value) > 0 and np.shape(value) != (count,):
-                    raise UserError(f"{label}: {key} has shape {np.shape(value)} for {count} pairs; mend the benchmark")
-            values[way] = found
-    return values
+@torch.no_grad()
+def _values(benchmarks: dict[str, Benchmark], swaps: Swaps) -> dict[str, dict[str, Values]]:
+    """Return the values of every baseline by benchmark, from one pass over the pairs."""
+    parts: dict[str, dict[str, list[dict[str, Any]]]] = {label: {} for label in benchmarks}
+    dataset, count = swaps.pairs.dataset, len(swaps.pairs.pairs)
+    with progress("swapping and measuring", count, "pairs") as ticker:
+        for swapped in swaps:
+            for baseline, result in swapped.baselines():
+                for label, benchmark in benchmarks.items():
+                    part = benchmark.measure_batch(swapped.batch, result, dataset)
+                    parts[label].setdefault(baseline, []).append(part)
+            ticker.advance(len(swapped.image))
+    return {
+        label: {
+            baseline: _combined(label, benchmark, parts[label][baseline], dataset, count) for baseline in parts[label]
+        }
+        for label, benchmark in benchmarks.items()
+    }
+
+
+def _combined(
+    label: str, benchmark: Benchmark, parts: list[dict[str, Any]], dataset: Dataset, count: int
+) -> dict[str, np.ndarray | float]:
+    """Return the values of one baseline. Raises UserError if they are not what the benchmark declares."""
+    found = benchmark.combine(parts, dataset)
+    if found.keys() != benchmark.metrics.keys():
+        raise UserError(f"{label}: returns {sorted(found)}, its figures are {sorted(benchmark.metrics)}; mend it")
+    for key, value in found.items():
+        if np.ndim(value) > 0 and np.shape(value) != (count,):
+            raise UserError(f"{label}: {key} has shape {np.shape(value)} for {count} pairs; mend the benchmark")
+    return found

@@ -178,15 +178,21 @@ class BenchmarkSubject(Subject):
 
     def measured(self, batch_size: int) -> dict[str, Any]:
         """Return the metrics of the swaps in batches of `batch_size`."""
-        swaps = []
+        faces, parts = FewFaces(), []
         for start in range(0, len(PAIRS), batch_size):
             batch = batch_of(range(start, min(start + batch_size, len(PAIRS))))
             image = (batch.source.image + batch.target.image) / 2
-            swaps.append((batch, SwapResult(image=image, coarse=image, z_id=torch.zeros(len(image), 1))))
-        with torch.no_grad(), self.running("forward(swaps, faces)"):
-            metrics = self.component(iter(swaps), FewFaces())
+            swap = SwapResult(image=image, coarse=image, z_id=torch.zeros(len(image), 1))
+            with torch.no_grad(), self.running("measure_batch(batch, swap, faces)"):
+                part = self.component.measure_batch(batch, swap, faces)
+            if not isinstance(part, dict):
+                actual = f"it returns a {type(part).__name__}"
+                raise self.broken("measure_batch must return values by name, a dict", actual)
+            parts.append(part)
+        with self.running("combine(parts, faces)"):
+            metrics = self.component.combine(parts, faces)
         if not isinstance(metrics, dict):
-            raise self.broken("forward must return a dict of metrics", f"it returns a {type(metrics).__name__}")
+            raise self.broken("combine must return metrics by name, a dict", f"it returns a {type(metrics).__name__}")
         return metrics
 
 
@@ -209,8 +215,8 @@ def measures(subject: Subject) -> None:
     metrics = subject.metrics
     undeclared = metrics.keys() - subject.cls.metrics.keys()
     if undeclared or not metrics:
-        actual = f"it also returns {', '.join(sorted(undeclared))}" if undeclared else "it returns none"
-        raise subject.broken(f"forward must return the declared metrics, {', '.join(subject.cls.metrics)}", actual)
+        actual = f"it returns {', '.join(sorted(undeclared))} besides" if undeclared else "it returns none"
+        raise subject.broken(f"the metrics must be those declared, {', '.join(subject.cls.metrics)}", actual)
     for key, value in metrics.items():
         if np.isinf(np.asarray(value, dtype=np.float64)).any():
             raise subject.broken("metrics must be finite, or NaN where a pair failed", f"{key} is {value}")

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from fsframework.core.components import AttributeEncoder, ComponentOptions, Generator, IdentityEncoder, Network
 from fsframework.core.types import FaceBatch, SwapBatch
-from fsframework.data.collate import collate, paired
+from fsframework.data.collate import FacePixels, collate_pairs, collate_pixels
 from fsframework.data.samples import SIZE, FewFaces
 
 DIM = 128  # length of SmallIdentity's embeddings
@@ -26,11 +26,11 @@ def batch_of(rows: Sequence[int], size: int = SIZE) -> SwapBatch:
     faces = FewFaces(size)
     persons = faces.persons()
 
-    def side(indices: list[int]) -> FaceBatch:
-        return collate([faces[index] for index in indices], indices, persons)
+    def side(indices: list[int]) -> FacePixels:
+        return collate_pixels([faces[index] for index in indices], indices, persons)
 
     sources, targets = ([PAIRS[row][number] for row in rows] for number in (0, 1))
-    return paired(side(sources), side(targets), [faces[index] for index in targets])
+    return collate_pairs(side(sources), side(targets), [faces[index] for index in targets]).to_float()
 
 
 class SmallIdentity(IdentityEncoder):

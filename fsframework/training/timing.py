@@ -6,13 +6,13 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from fsframework.core.types import SwapBatch
+from fsframework.data.collate import SwapPixels
 
 
 class PendingStep:
     """A step that a device was told to take: when it is done, what the losses said."""
 
-    def __init__(self, step: int, group: list[SwapBatch], names: list[str], values: Tensor) -> None:
+    def __init__(self, step: int, group: list[SwapPixels], names: list[str], values: Tensor) -> None:
         self.step, self.group, self.names = step, group, names
         # A later step may overwrite them.
         self._values = torch.empty_like(values, device="cpu", pin_memory=values.is_cuda)

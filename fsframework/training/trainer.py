@@ -23,17 +23,20 @@ from torch.utils.data import DataLoader
 
 from fsframework.core.components import Dataset, Loss
 from fsframework.core.errors import UserError
+from fsframework.core.part import Part
 from fsframework.core.swapper import Swapper
 from fsframework.core.types import SwapBatch, SwapResult
-from fsframework.data.train_pairs import TrainingPairs, floats, next_batch
+from fsframework.data.collate import SwapPixels
+from fsframework.data.train_pairs import TrainingPairs, next_batch
 from fsframework.models import store
 from fsframework.models.run import Run, load_weights
 from fsframework.ops.allocator import retain_freed_memory
 from fsframework.ops.precision import autocast, wants_bf16
-from fsframework.recipe.build import build_swapper, component_error_context
+from fsframework.recipe.build import build_swapper
 from fsframework.recipe.schema import Recipe, Stage
 from fsframework.training.cuda_graph import Recorded, keep_rates, recordable
 from fsframework.training.distributed import ALONE, DistributedBatchSampler, World, no_sync
+from fsframework.training.losses import StageLoss
 from fsframework.training.optim import Adam, pack_optimizer, stepping, unpack_optimizer
 from fsframework.training.setup import enroll, prepare
 from fsframework.training.signals import stop_asked
@@ -96,21 +99,17 @@ class StageTrainer:
         self.number = run.recipe.stages.index(stage)
         self.share = world.share(stage.batch_size, f"stages.{self.number}.batch_size")
         torch.manual_seed(self._seed(-1))
-        self.losses: list[Loss] = [part.build() for part in stage.losses]
-        for loss in self.losses:
-            loss.load()
-            loss.to(run.device)
+        self.losses = [self._loss(number, part) for number, part in enumerate(stage.losses)]
         self.parts = nn.ModuleDict({name: part for name, part in swapper.trained_parts() if name in stage.train})
         if stage.channels_last:
-            for module in (swapper, *self.losses):
+            for module in (swapper, *(loss.module for loss in self.losses)):
                 module.to(memory_format=torch.channels_last)
         self.bf16 = wants_bf16(self.stage.precision, self.run.device, self.stage.name)
         swapper.eval().requires_grad_(False)
         self.parts.train().requires_grad_(True)
         self.average = _Average(self.parts, stage.ema, exclude_buffers=True) if stage.ema is not None else None
         self.optimizer = self._optimizer(self.parts, stage.optimizer.lr)
-        critics = nn.ModuleList(loss for loss in self.losses if any(p.requires_grad for p in loss.parameters()))
-        self.critics = critics
+        self.critics = critics = nn.ModuleList(loss.module for loss in self.losses if loss.has_critic)
         critic_lr = stage.optimizer.critic_lr or stage.optimizer.lr
         self.critic_optimizer = self._optimizer(critics, critic_lr) if len(critics) else None
         self.objective = world.wrap_ddp(_DdpModule(self.parts, self.generator_loss))
@@ -118,7 +117,8 @@ class StageTrainer:
         self.optimizers = [o for o in (self.optimizer, self.critic_optimizer) if o is not None]
         self.schedules = [self._schedule(optimizer) for optimizer in self.optimizers]
         self.recording: Recorded | None = None
-        self.recorded_losses, self.recorded_group = 0, list[SwapBatch]()
+        self.recorded_losses, self.recorded_group = 0, list[SwapPixels]()
+        self.recorded_truth = False  # some batch had a ground truth of its own
         self.records = self._wants_recording()
         self.frees = self._wants(
             "optimizer_in_backward", "several processes need all gradients at once, to average them"
@@ -127,6 +127,13 @@ class StageTrainer:
         if self.records:
             for optimizer in self.optimizers:
                 recordable(optimizer)
+
+    def _loss(self, number: int, part: Part) -> StageLoss:
+        loss: Loss = part.build()
+        loss.load()
+        loss.to(self.run.device)
+        has_critic = any(parameter.requires_grad for parameter in loss.parameters())
+        return StageLoss(loss, part, f"stages.{self.number}.losses.{number}", has_critic)
 
     def _seed(self, step: int) -> int:
         """The seed of one step; -1 stands for the stage's start, which is the same in all processes."""
@@ -230,9 +237,9 @@ class StageTrainer:
         if stop.asked:  # in the last step
             stop.leave(f"stopped after {stage.name}, which is finished; --resume goes on from there")
 
-    def _prepared(self, batch: SwapBatch) -> SwapBatch:
-        """A batch of the loader, on the device, as networks take it."""
-        batch = floats(batch)
+    def _prepared(self, pixels: SwapPixels) -> SwapBatch:
+        """Return a batch of the loader, which is on the device, as networks take it."""
+        batch = pixels.to_float()
         if not self.stage.channels_last:
             return batch
         source, target = (
@@ -241,10 +248,10 @@ class StageTrainer:
         )
         return replace(batch, source=source, target=target)
 
-    def step(self, step: int, group: list[SwapBatch], z_ids: Tensor | None) -> PendingStep:
+    def step(self, step: int, group: list[SwapPixels], z_ids: Tensor | None) -> PendingStep:
         """Let the device take one step on some batches of the loader, whose gradients are averaged."""
         torch.manual_seed(self._seed(step))
-        active = [loss for loss in self.losses if step >= loss.options.start]
+        active = [loss for loss in self.losses if step >= loss.module.options.start]
         for schedule in self.schedules:
             schedule.step_update(step)
         if self.records:
@@ -253,7 +260,7 @@ class StageTrainer:
             values = self._descend(active, [batch.to(self.run.device) for batch in group], z_ids)
         if self.average is not None:
             self.average.update(self.parts, step)
-        names = [loss.name for loss in active] + [f"{loss.name} critic" for loss in self._critics_of(active)]
+        names = [loss.name for loss in active] + [f"{loss.name} critic" for loss in _critics_of(active)]
         return PendingStep(step, group, names, values)
 
     def _read(self, launched: PendingStep, dataset: Dataset) -> dict[str, float]:
@@ -262,9 +269,13 @@ class StageTrainer:
         self._check_finite(launched.step, found, launched.group, dataset)
         return found
 
-    def _recorded(self, active: list[Loss], group: list[SwapBatch], z_ids: Tensor | None) -> Tensor:
-        """`_descend` by a recording, which is made anew when another loss sets in."""
-        if self.recording is None or self.recorded_losses != len(active):
+    def _recorded(self, active: list[StageLoss], group: list[SwapPixels], z_ids: Tensor | None) -> Tensor:
+        """`_descend` by a recording, which is made anew when another loss or the first own ground truth sets in."""
+        sets_in = not self.recorded_truth and any(batch.ground_truth is not None for batch in group)
+        self.recorded_truth = self.recorded_truth or sets_in
+        if self.recorded_truth:  # the memory of a recording is of one layout
+            group = [batch.with_ground_truth() for batch in group]
+        if self.recording is None or self.recorded_losses != len(active) or sets_in:
             self.recorded_losses = len(active)
             self.recorded_group = [batch.to(self.run.device) for batch in group]
             self.recording = Recorded(lambda: self._descend(active, self.recorded_group, z_ids), self.run.device)
@@ -274,9 +285,9 @@ class StageTrainer:
             keep_rates(optimizer)
         return self.recording()
 
-    def _descend(self, active: list[Loss], group: list[SwapBatch], z_ids: Tensor | None) -> Tensor:
-        """The step itself. Returns what each loss says and then what each critic says, (n,), means over the batches."""
-        group = [self._prepared(batch) for batch in group]
+    def _descend(self, active: list[StageLoss], pixels: list[SwapPixels], z_ids: Tensor | None) -> Tensor:
+        """Take the step. Return the terms of the losses and then those of the critics, (n,), means over the batches."""
+        group = [self._prepared(batch) for batch in pixels]
         self.critics.requires_grad_(False)
         self.optimizer.zero_grad(set_to_none=True)
         outputs, values = [], []
@@ -292,7 +303,7 @@ class StageTrainer:
             nn.utils.clip_grad_norm_(self.parts.parameters(), self.stage.clip)
         if not self.frees:
             self.optimizer.step()
-        return torch.cat([torch.stack(values).mean(0), self._critic_step(self._critics_of(active), group, outputs)])
+        return torch.cat([torch.stack(values).mean(0), self._critic_step(_critics_of(active), group, outputs)])
 
     def _identities(self, batch: SwapBatch, z_ids: Tensor | None) -> Tensor:
         """The embeddings (B, D) of the sources of a batch; of no length where a recogniser is trained."""
@@ -303,16 +314,6 @@ class StageTrainer:
         with torch.no_grad():
             return cast(Tensor, self.swapper.identity(batch.source)).float()
 
-    def _judged(self, loss: Loss, method: str, *values: Any) -> Tensor:
-        """What a loss says, a scalar. Raises UserError, naming its place in the recipe and in its file, otherwise."""
-        number = next(number for number, each in enumerate(self.losses) if each is loss)
-        with component_error_context(f"stages.{self.number}.losses.{number}", self.stage.losses[number]):
-            found: Tensor = loss(*values) if method == "forward" else loss.critic(*values)
-            if not isinstance(found, Tensor) or found.shape != ():
-                shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
-                raise ValueError(f"{method} must return a scalar, and returns {shape}; take the mean")
-        return found
-
     def _swap(self, batch: SwapBatch, z_id: Tensor) -> SwapResult:
         """The swaps; where a recogniser is trained, the targets as they are and embeddings of no length."""
         if self.stage.paints:
@@ -320,10 +321,7 @@ class StageTrainer:
             return result
         return SwapResult(image=batch.target.image, coarse=batch.target.image, z_id=z_id)
 
-    def _critics_of(self, active: list[Loss]) -> list[Loss]:
-        return [loss for loss in active if any(loss is critic for critic in self.critics)]
-
-    def _critic_step(self, critics: list[Loss], group: list[SwapBatch], outputs: list[SwapResult]) -> Tensor:
+    def _critic_step(self, critics: list[StageLoss], group: list[SwapBatch], outputs: list[SwapResult]) -> Tensor:
         if not critics or self.critic_optimizer is None:
             return torch.zeros(0, device=self.run.device)
         self.critics.requires_grad_(True)
@@ -337,22 +335,26 @@ class StageTrainer:
         self.critic_optimizer.step()
         return torch.stack(values).mean(0)
 
-    def generator_loss(self, active: list[Loss], batch: SwapBatch, z_id: Tensor) -> tuple[Tensor, Tensor, SwapResult]:
+    def generator_loss(
+        self, active: list[StageLoss], batch: SwapBatch, z_id: Tensor
+    ) -> tuple[Tensor, Tensor, SwapResult]:
         """The weighted sum of the losses, each of them (n,), and the swaps."""
         with autocast(self.run.device, self.bf16):
             output = self._swap(batch, z_id)
-            terms = [self._judged(loss, "forward", batch, output, self.swapper) for loss in active]
-            weighted = [loss.options.weight * term for loss, term in zip(active, terms, strict=True)]
+            terms = [loss.generator_term(batch, output, self.swapper) for loss in active]
+            weighted = [loss.module.options.weight * term for loss, term in zip(active, terms, strict=True)]
             total = cast(Tensor, sum(weighted))
         return total, torch.stack([term.detach().float() for term in terms]), output
 
-    def discriminator_loss(self, critics: list[Loss], batch: SwapBatch, output: SwapResult) -> tuple[Tensor, Tensor]:
+    def discriminator_loss(
+        self, critics: list[StageLoss], batch: SwapBatch, output: SwapResult
+    ) -> tuple[Tensor, Tensor]:
         """The sum of the critics' terms, and each of them (n,)."""
         with autocast(self.run.device, self.bf16):
-            terms = [self._judged(loss, "critic", batch, output) for loss in critics]
+            terms = [loss.critic_term(batch, output) for loss in critics]
         return torch.stack(terms).sum(), torch.stack([term.detach().float() for term in terms])
 
-    def _check_finite(self, step: int, values: dict[str, float], group: list[SwapBatch], dataset: Dataset) -> None:
+    def _check_finite(self, step: int, values: dict[str, float], group: list[SwapPixels], dataset: Dataset) -> None:
         """Raises UserError, which names the loss and the batch, before bad numbers reach a checkpoint."""
         wrong = [name for name, value in values.items() if not np.isfinite(value)]
         if not wrong:
@@ -430,7 +432,11 @@ class _DdpModule(nn.Module):
         return self.judge(*values)
 
 
-def _places(batch: SwapBatch) -> tuple[Tensor, Tensor]:
+def _critics_of(active: list[StageLoss]) -> list[StageLoss]:
+    return [loss for loss in active if loss.has_critic]
+
+
+def _places(batch: SwapPixels) -> tuple[Tensor, Tensor]:
     return batch.source.index, batch.target.index
 
 

@@ -1,10 +1,9 @@
 """A benchmark of colours."""
 
-from collections.abc import Iterable
 from typing import ClassVar
 
-import numpy as np
 import torch
+from torch import Tensor
 
 from fsframework.core.components import Benchmark, Dataset, MetricInfo
 from fsframework.core.types import SwapBatch, SwapResult
@@ -19,10 +18,7 @@ class TemplateBenchmark(Benchmark):
     }
 
     @torch.no_grad()
-    def forward(self, swaps: Iterable[tuple[SwapBatch, SwapResult]], faces: Dataset) -> dict[str, np.ndarray | float]:
-        """Return `colour`: (n,), a value for each pair."""
-        found = []
-        for batch, swap in swaps:
-            difference = (swap.image - batch.target.image).double().mean(dim=(2, 3)) * 127.5  # (B, 3) grey levels
-            found.append(difference.norm(dim=1))
-        return {"colour": torch.cat(found).cpu().numpy()}
+    def measure_batch(self, batch: SwapBatch, swap: SwapResult, faces: Dataset) -> dict[str, Tensor]:
+        """Return `colour`, (B,), a value for each pair."""
+        difference = (swap.image - batch.target.image).double().mean(dim=(2, 3)) * 127.5  # (B, 3) grey levels
+        return {"colour": difference.norm(dim=1)}

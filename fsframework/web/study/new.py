@@ -20,7 +20,7 @@ import numpy as np
 from fsframework.core.bases import ClosedSetGenerator
 from fsframework.core.errors import UserError
 from fsframework.data.eval_pairs import EvaluationPairs
-from fsframework.evaluation.baselines import swap_all
+from fsframework.evaluation.baselines import Swaps
 from fsframework.evaluation.compare import at_size, load_methods, names_of
 from fsframework.evaluation.evaluate import plan_of
 from fsframework.media.image_io import write_image
@@ -162,15 +162,15 @@ def _draw(pairs: EvaluationPairs, trials: int, seed: int) -> tuple[EvaluationPai
 def _swaps(trained: Trained, first: Trained, plan: Evaluation, trial_pairs: EvaluationPairs) -> list[np.ndarray]:
     """Return a method's swaps of the pairs, (S, S, 3) uint8. Raise UserError if it does not support a source."""
     _, sized_pairs = at_size(first.recipe, plan, trained.recipe.size)
-    swapped = swap_all(replace(sized_pairs, pairs=trial_pairs.pairs), trained.swapper, trained.device)
-    for result in swapped.results:
-        swapper = trained.swapper
-        if not bool(swapper.generator.supports(result.z_id.to(trained.device), swapper.identity).all()):
+    swapper, images = trained.swapper, []
+    for swapped in Swaps(replace(sized_pairs, pairs=trial_pairs.pairs), swapper, trained.device):
+        if not bool(swapper.generator.supports(swapped.z_id, swapper.identity).all()):
             raise UserError(
                 f"{trained.recipe.name}: supports only people of its training data, and not every source of these "
                 "pairs is one of them; leave it out, or choose pairs of its people with --set data=... and --pairs"
             )
-    return [image for batch in swapped.images for image in batch]
+        images += list(swapped.image)
+    return images
 
 
 def _pictures(pairs: EvaluationPairs) -> Iterator[tuple[tuple[str, str], np.ndarray, np.ndarray]]:

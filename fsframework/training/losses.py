@@ -1,0 +1,42 @@
+"""The losses of a stage: called with the place in the recipe at hand, so that a failing one is named."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from fsframework.core.components import Loss
+from fsframework.core.part import Part
+from fsframework.core.swapper import Swapper
+from fsframework.core.types import SwapBatch, SwapResult
+from fsframework.recipe.build import component_error_context
+
+
+@dataclass(frozen=True, eq=False)
+class StageLoss:
+    """A loss of a stage. Its terms raise UserError, with the place in the recipe, if the component fails."""
+
+    module: Loss
+    part: Part
+    place: str  # stages.0.losses.1
+    has_critic: bool  # it has parameters of its own, which `critic` trains
+
+    @property
+    def name(self) -> str:
+        return self.module.name
+
+    def generator_term(self, batch: SwapBatch, output: SwapResult, swapper: Swapper) -> Tensor:
+        """Return the unweighted loss, a scalar."""
+        with component_error_context(self.place, self.part):
+            return _scalar(self.module(batch, output, swapper), "forward")
+
+    def critic_term(self, batch: SwapBatch, output: SwapResult) -> Tensor:
+        """Return the loss of the loss's own parameters, a scalar."""
+        with component_error_context(self.place, self.part):
+            return _scalar(self.module.critic(batch, output), "critic")
+
+
+def _scalar(value: object, method: str) -> Tensor:
+    if not isinstance(value, Tensor) or value.shape != ():
+        shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+        raise ValueError(f"{method} must return a scalar, and returns {shape}; take the mean")
+    return value
