@@ -275,14 +275,13 @@ def verify(context: click.Context, files: tuple[Path, ...], as_json: bool) -> No
 
     The exit status is 0 if every file is intact, and 1 otherwise or if one cannot be read.
     """
-    from fsframework.provenance.verify import lines
-    from fsframework.provenance.verify import verify as verify_file
+    import fsframework as fsf
 
     reports = []
     failed = False
     for file in files:
         try:
-            report = verify_file(file)
+            report = fsf.verify(file)
         except UserError as error:
             click.echo(error, err=True)
             failed = True
@@ -290,7 +289,7 @@ def verify(context: click.Context, files: tuple[Path, ...], as_json: bool) -> No
         failed |= report.verdict != "intact"
         reports.append(report.plain())
         if not as_json:
-            click.echo("\n".join(lines(report)))
+            click.echo(str(report))
     if as_json:
         click.echo(json.dumps(reports, indent=2))
     context.exit(1 if failed else 0)

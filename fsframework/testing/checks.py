@@ -30,7 +30,7 @@ def base(subject: Subject) -> None:
     if not (isinstance(subject.cls, type) and issubclass(subject.cls, wanted)):
         bases = ", ".join(each.__name__ for each in subject.cls.__bases__)
         raise subject.broken(
-            f"{SINGULAR[subject.kind]}: the class must derive from fsframework.core.components.{wanted.__name__}",
+            f"{SINGULAR[subject.kind]}: the class must derive from fsframework.{wanted.__name__}",
             f"it derives from {bases}",
         )
 

@@ -6,8 +6,7 @@ from typing import ClassVar
 import numpy as np
 import torch
 
-from fsframework.core.components import Benchmark, Dataset, MetricInfo
-from fsframework.core.types import SwapBatch, SwapResult
+from fsframework import Benchmark, Dataset, MetricInfo, SwapBatch, SwapResult
 
 
 class TemplateBenchmark(Benchmark):

@@ -1,6 +1,6 @@
 """Checks of components, for their authors: does a class keep the contract of its kind?
 
-    from fsframework.testing.check_component import check_component
+    from fsframework.testing import check_component
 
     def test_my_loss():
         check_component(MyLoss, gain=2.0)
@@ -8,7 +8,7 @@
 A check that fails raises `ContractError`, an AssertionError whose one line says where the class stands, what must hold
 and what was seen. `pytest --fsf-plugin PLUGIN` runs all checks over everything that an installed plugin brings.
 
-Nothing is downloaded: the pictures are those of `fsframework.testing.samples`, 64 px wide.
+Nothing is downloaded: the pictures are those of `fsframework.testing`, 64 px wide.
 """
 
 from collections.abc import Mapping
@@ -114,9 +114,7 @@ def check_component(cls: type[Any], /, networks: Mapping[str, Part] | None = Non
     if not kinds:
         bases = ", ".join(base.__name__ for base in KINDS.values())
         name = getattr(cls, "__name__", repr(cls))
-        raise ContractError(
-            f"{name}: a component must derive from one of fsframework.core.components.{{{bases}}}; it does not"
-        )
+        raise ContractError(f"{name}: a component must derive from one of fsframework.{{{bases}}}; it does not")
     _run(kinds[0], cls, networks, options)
 
 
