@@ -10,12 +10,14 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from fsframework import testing
 from fsframework.core import hookspecs, types
 from fsframework.core.components import Component, Network
 from fsframework.core.registry import KINDS, SINGULAR
-from fsframework.testing import check_component, samples
-from fsframework.testing.check_component import CHECKS
+from fsframework.testing import contract, samples
+from fsframework.testing.contract import CHECKS
 from fsframework.testing.data_checks import ALONE
+from fsframework.testing.scaffold import WIDTH
 
 
 def sections() -> str:
@@ -86,10 +88,18 @@ def example(kind: str) -> str:
     file = Path(str(resources.files("fsf_template"))) / f"{noun}.py"
     text = file.read_text(encoding="utf-8").replace("Template", "My").replace("template", "my")
     cls = "My" + "".join(word.capitalize() for word in noun.split("_"))
-    text = re.sub(r"^from fsframework\.", r"from fsframework import hookimpl\n\g<0>", text, count=1, flags=re.MULTILINE)
+    text = re.sub(r"^from fsframework import (\([^)]*\)|.*)$", _with_hookimpl, text, count=1, flags=re.MULTILINE)
     base = KINDS[kind].__name__
     hook = f"register_{kind.replace('-', '_')}"
     return f"{text}\n\n@hookimpl\ndef {hook}() -> list[type[{base}]]:\n    return [{cls}]\n"
+
+
+def _with_hookimpl(statement: re.Match[str]) -> str:
+    """Return an import of the framework that brings `hookimpl`, too, in ruff's order and form."""
+    names = [*re.findall(r"\w+", statement[1]), "hookimpl"]
+    ordered = sorted(names, key=lambda name: (name[0].islower(), name.lower()))
+    line = f"from fsframework import {', '.join(ordered)}"
+    return line if len(line) <= WIDTH else f"from fsframework import (\n    {f',{chr(10)}    '.join(ordered)},\n)"
 
 
 def _models() -> str:
@@ -104,8 +114,7 @@ def _models() -> str:
             "```python",
             "from pathlib import Path",
             "",
-            "from fsframework import hookimpl",
-            "from fsframework.core.components import Model",
+            "from fsframework import Model, hookimpl",
             "",
             "",
             "@hookimpl",
@@ -148,13 +157,13 @@ def checks_table() -> str:
 def helpers() -> str:
     """Return bullets of the functions and classes for plugins' tests."""
     lines = []
-    for module in (check_component, samples):
+    for module in (contract, samples):
         for name, value in vars(module).items():
-            is_local = getattr(value, "__module__", "") == module.__name__ and not name.startswith("_")
+            is_local = getattr(value, "__module__", "") == module.__name__ and name in testing.__all__
             if is_local and (inspect.isfunction(value) or inspect.isclass(value)):
                 heading = f"{name}{_arguments(value)}" if inspect.isfunction(value) else name
                 first = inspect.cleandoc(value.__doc__ or "").partition("\n")[0]
-                lines.append(f"* `{module.__name__}.{heading}`: {first}")
+                lines.append(f"* `fsframework.testing.{heading}`: {first}")
     return "\n".join(lines)
 
 

@@ -415,7 +415,7 @@ def test_ends(
     def fail() -> None:
         raise error
 
-    monkeypatch.setattr("fsframework.recipe.reference.schema", fail)
+    monkeypatch.setattr("fsframework.api.components.schema", fail)
     code, out, err = fsf("schema")
     said = err.lstrip("\n")
     assert (code, out) == (status, "") and said.startswith(place)

@@ -10,7 +10,7 @@ from PIL import Image
 from fsframework.core.part import Part, part
 from fsframework.core.registry import component, registry
 from fsframework.data.samples import portrait
-from fsframework.testing.check_component import check_component
+from fsframework.testing.contract import check_component
 
 # Options of those that need some, or are large or slow by default.
 OPTIONS: dict[str, dict[str, Any]] = {

@@ -17,7 +17,7 @@ from fsframework.core import hookspecs
 from fsframework.core.registry import KINDS, registry
 from fsframework.recipe.check import check_file
 from fsframework.recipe.schema import Recipe
-from fsframework.testing.check_component import check_component
+from fsframework.testing.contract import check_component
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "MODEL_CARD.md", *sorted(ROOT.glob("*/README.md"))]

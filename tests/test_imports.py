@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+import fsframework
+import fsframework.testing
+
 ROOT = Path(__file__).parents[1]
 REPORT = ROOT / "fsframework" / "report"
 FRAMEWORK = sorted((ROOT / "fsframework").rglob("*.py"))
@@ -29,8 +32,6 @@ DATA = {
     "fsf_pairs": "benchmarks/pairs",
     "fsf_protocols": "benchmarks/protocols",
 }  # packages that hold no code
-
-PUBLIC = (ROOT / "tests" / "public_api.txt").read_text(encoding="utf-8").splitlines()
 
 
 @cache
@@ -66,10 +67,39 @@ def module(file: Path) -> str:
     return ".".join(file.relative_to(ROOT / "fsframework").with_suffix("").parts)
 
 
-# What plugins may import: the modules with a line in public_api.txt.
-OPEN_TO_PLUGINS = {
-    "hookimpl",
-    *(module(file) for file in FRAMEWORK if any(line.startswith(f"fsframework.{module(file)}.") for line in PUBLIC)),
+def lazily(file: str | None) -> set[str]:
+    """The modules whose names a package offers at first use."""
+    assert file is not None
+    nodes = ast.walk(tree(Path(file)))
+    return {str(node.module) for node in nodes if isinstance(node, ast.ImportFrom) and node.names[0].asname}
+
+
+# What built-in plugins import besides the public interface: kernels and other internals that may change at any time.
+INTERNALS = {
+    "data.collate",
+    "faces.align",
+    "media.image_io",
+    "media.video_io",
+    "ops.allocator",
+    "ops.conv",
+    "ops.csrc.build",
+    "ops.instance_norm",
+    "ops.precision",
+    "ops.triton.instance_norm",
+    "ops.triton.launch",
+    "ops.triton.upsample",
+    "training.cuda_graph",
+    "training.optim",
+    "utils.environment",
+    "utils.files",
+    "utils.progress",
+    "utils.weights",
+}
+PUBLIC = {"fsframework": fsframework.__all__, "fsframework.testing": fsframework.testing.__all__}
+PUBLIC_MODULES = {
+    module.removeprefix("fsframework.")
+    for package in (fsframework, fsframework.testing)
+    for module in lazily(package.__file__)
 }
 
 
@@ -86,12 +116,22 @@ def test_import_contracts_are_kept() -> None:
 
 
 @pytest.mark.parametrize("folder", PLUGINS, ids=lambda folder: folder.name)
-def test_plugins_import_the_open_part_of_the_framework_and_no_other_plugin(folder: Path) -> None:
+def test_plugins_import_an_open_part_of_the_framework_and_no_other_plugin(folder: Path) -> None:
     for file in folder.rglob("*.py"):
-        assert of_framework(file) <= OPEN_TO_PLUGINS, file
+        assert of_framework(file) <= {"hookimpl"} | PUBLIC_MODULES | INTERNALS, file
         assert "fsframework" not in imports(file), file
         others = {name.split(".")[0] for name in imports(file) if name.startswith("fsf_")} - {folder.name}
         assert not others, file
+
+
+SHOWN = [*(ROOT / "plugins" / "fsf_template").rglob("*.py"), *(ROOT / "plugins" / "examples").rglob("*.py")]
+
+
+@pytest.mark.parametrize("file", SHOWN, ids=lambda file: file.relative_to(ROOT / "plugins").as_posix())
+def test_template_and_examples_import_the_public_interface_only(file: Path) -> None:
+    for node in ast.walk(tree(file)):
+        if isinstance(node, ast.ImportFrom) and str(node.module).partition(".")[0] == "fsframework":
+            assert {alias.name for alias in node.names} <= set(PUBLIC[str(node.module)])
 
 
 COMMANDS = [file for file in FRAMEWORK if module(file).startswith("cli.")]

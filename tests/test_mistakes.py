@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from fsframework.core.registry import KINDS, registry
-from fsframework.testing.check_component import CHECKS, ContractError, checks, subject
+from fsframework.testing.contract import CHECKS, ContractError, checks, subject
 from fsframework.testing.data_checks import ALONE
 
 HEAD = """\

@@ -43,9 +43,12 @@ def converted(value: Any) -> Any:
         return [converted(entry) for entry in value]
     if not isinstance(value, dict):
         return value
-    names = COMPONENT_KEYS.get(value.get("use", ""), {}) if "use" in value else STAGE_KEYS if "train" in value else {}
-    renamed: dict[str, Any] = {names.get(key, key): converted(entry) for key, entry in value.items()}
-    return {key: VALUES.get((key, entry), entry) if isinstance(entry, str) else entry for key, entry in renamed.items()}
+    stage_keys: dict[str, str] = STAGE_KEYS if "train" in value else {}
+    names = COMPONENT_KEYS.get(value["use"], {}) if "use" in value else stage_keys
+    renamed = {names.get(key, key): converted(entry) for key, entry in value.items()}
+    return {
+        key: VALUES.get((str(key), entry), entry) if isinstance(entry, str) else entry for key, entry in renamed.items()
+    }
 
 
 def convert(data: bytes) -> bytes:

@@ -1,9 +1,7 @@
 """`fsf bench` and `fsf compare`: figures."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,11 +15,7 @@ from fsframework.cli.options import (
     command_line,
     console,
     warn_of_broken_plugins,
-    with_pairs,
 )
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
 
 
 @click.command()
@@ -54,34 +48,34 @@ def bench(
 
     `fsf bench speed` measures no method; its options are set in the same way, such as --set size=128 --set batch=4.
     """
-    from fsframework.evaluation.evaluate import bench, described, table
-    from fsframework.evaluation.protocol import Protocol
-    from fsframework.evaluation.standalone import measure, rows_table
-    from fsframework.models.store import DEFAULT
-    from fsframework.recipe.schema import is_alone
-    from fsframework.utils.files import write_text
+    import fsframework as fsf
 
     warn_of_broken_plugins()
-    command = {"command": command_line()}
-    shown: Callable[[dict[str, Any]], RenderableType]
-    if model is None and len(names) == 1 and is_alone(names[0]):
+    result: fsf.EvaluationResult | fsf.Measurement
+    if model is None and len(names) == 1 and fsf.is_standalone(names[0]):
         if pairs is not None or details is not None or protocol is not None:
             raise click.UsageError("--pairs, --protocol and --details go with benchmarks that measure a method.")
-        asked = list(sets) + ([f"against={json.dumps(against)}"] if against else [])
-        found = command | measure(names[0], asked, device)
-        kept, shown = found, rows_table
+        options = [*sets, f"against={json.dumps(against)}"] if against else sets
+        result = fsf.measure_standalone(names[0], options, device, command_line())
     else:
         if against is not None:
             raise click.UsageError("--against goes with speed.")
-        chosen = None if protocol is None else Protocol.load(protocol)
-        found = bench(model or DEFAULT, list(names), with_pairs(sets, pairs), device, details, chosen)
-        kept, shown = command | described(found, device), table
+        result = fsf.evaluate(
+            model,
+            names,
+            pairs=pairs,
+            protocol=protocol,
+            overrides=sets,
+            device=device,
+            details=details,
+            command=command_line(),
+        )
     if save is not None:
-        write_text(save, json.dumps(kept, indent=2) + "\n")
+        result.save(save)
     if as_json:
-        click.echo(json.dumps(found, indent=2))
+        click.echo(result.to_json())
     else:
-        console().print(shown(found))
+        console().print(result)
 
 
 @click.command()
@@ -109,20 +103,13 @@ def compare(
     """
     if len(methods) < 2:
         raise click.UsageError("Name two methods or more.")
-    import datetime
-
-    from fsframework.evaluation.compare import compare
-    from fsframework.evaluation.protocol import Protocol
-    from fsframework.report.comparison import table, write_page
-    from fsframework.utils.files import write_text
+    import fsframework as fsf
 
     warn_of_broken_plugins()
-    chosen = None if protocol is None else Protocol.load(protocol)
-    found = compare(methods, out, with_pairs(sets, pairs), device, chosen)
-    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    kept = {"command": command_line(), "date": now, **found}
-    for file in filter(None, [out / "comparison.json", save]):
-        write_text(file, json.dumps(kept, indent=2) + "\n")
-    write_text(out / "comparison.html", write_page(found, out))
-    console().print(table(found))
+    result = fsf.compare(
+        methods, out, pairs=pairs, protocol=protocol, overrides=sets, device=device, command=command_line()
+    )
+    if save is not None:
+        result.save(save)
+    console().print(result)
     click.echo(f"comparison: {out / 'comparison.html'}")

@@ -1,18 +1,13 @@
 """`fsf plugins` and `fsf schema`: what is installed, and what can be written."""
 
-import difflib
 import json
 import shlex
-from collections.abc import Iterator, Sequence
-from itertools import takewhile
 from pathlib import Path
 
 import click
 
 from fsframework.cli.options import FILE, console, warn_of_broken_plugins
 from fsframework.core.errors import UserError
-
-RECIPES = "recipes"  # listed beside the components: whole systems
 
 
 @click.command()
@@ -21,10 +16,10 @@ def schema() -> None:
 
     Editors use it to complete and check recipes; it knows all installed components and their options.
     """
-    from fsframework.recipe.reference import schema
+    import fsframework as fsf
 
     warn_of_broken_plugins()
-    click.echo(json.dumps(schema(), indent=2))
+    click.echo(json.dumps(fsf.recipe_schema(), indent=2))
 
 
 @click.group()
@@ -50,12 +45,12 @@ def new_plugin(name: str, kinds: tuple[str, ...], folder: Path | None) -> None:
     It is a Python package with a working component of each KIND, with tests, a README, and a recipe that uses it.
     Nothing is overwritten.
     """
-    from fsframework.testing.scaffold import write
+    import fsframework as fsf
 
-    wanted = list(dict.fromkeys(_kind(word.strip(), "--kind") for words in kinds for word in words.split(",")))
+    wanted = [_kind(word.strip(), "--kind") for words in kinds for word in words.split(",")]
     folder = folder or Path(name)
-    for file in write(name, wanted, folder):
-        click.echo(f"  {folder / file}")
+    for file in fsf.new_plugin(name, wanted, folder):
+        click.echo(f"  {file}")
     quoted = shlex.quote(str(folder))
     click.echo(f'next: pip install -e "{folder}[test]" && pytest {quoted} && fsf run {quoted}/recipe.yaml')
 
@@ -68,9 +63,11 @@ def list_components(kind: str | None, text: str | None) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    import fsframework as fsf
+
     warn_of_broken_plugins()
     table = Table("kind", "name", "plugin", "what it is", box=None, pad_edge=False)
-    for row in _listed(None if kind is None else _kind(kind, more=(RECIPES, "recipe"))):
+    for row in fsf.list_components(None if kind is None else _kind(kind, recipes=True)):
         if text is None or any(text.lower() in cell.lower() for cell in row):
             table.add_row(*map(Text, row))
     if text is not None and not table.row_count:
@@ -78,63 +75,31 @@ def list_components(kind: str | None, text: str | None) -> None:
     console().print(table)
 
 
-def _listed(kind: str | None) -> Iterator[tuple[str, str, str, str]]:
-    """Yield kind, name, plugin and sentence of every component and recipe, or of those of one kind."""
-    from fsframework.core.registry import GROUP, KINDS, registry
-    from fsframework.recipe.schema import shipped
-
-    for each in KINDS if kind is None else {kind} & KINDS.keys():
-        for name, (cls, plugin) in sorted(registry().components[each].items()):
-            yield each, name, plugin, (cls.__doc__ or "").strip().partition("\n")[0]
-    if kind in (None, RECIPES):
-        for name, file in shipped().items():
-            yield RECIPES, name, GROUP, _sentence(file.read_text(encoding="utf-8"))
-
-
-def _sentence(recipe: str) -> str:
-    """Return the first sentence of the comment at the head of a recipe."""
-    head = takewhile(lambda line: line.startswith("#"), recipe.splitlines())
-    lines = takewhile(bool, (line.removeprefix("#").strip() for line in head))
-    return " ".join(lines).partition(". ")[0].removesuffix(".") + "."
-
-
 @plugins.command("show")
 @click.argument("kind")
 @click.argument("name")
 def show_component(kind: str, name: str) -> None:
     """Show what the component NAME of a KIND does, and its options."""
-    import inspect
-
     from rich.table import Table
     from rich.text import Text
 
-    from fsframework.core.registry import component, registry
-    from fsframework.recipe.reference import rows
+    import fsframework as fsf
 
     warn_of_broken_plugins()
-    plural = _kind(kind)
-    cls = component(plural, name)
-    plugin = registry().components[plural][name].plugin
-    click.echo(f"{name} ({plural}, plugin {plugin} of {registry().distributions[plugin]})\n")
-    click.echo(f"{inspect.cleandoc(cls.__doc__ or '')}\n")
+    found = fsf.describe_component(_kind(kind), name)
+    click.echo(f"{name} ({found.kind}, plugin {found.plugin} of {found.distribution})\n")
+    click.echo(f"{found.description}\n")
     table = Table("option", "value", "default", "meaning", box=None, pad_edge=False)
-    for row in rows(cls.Options):
+    for row in found.options:
         table.add_row(*map(Text, row._replace(default=row.default or "required")))
     console().print(table if table.row_count else "No options.")
 
 
-def _kind(word: str, place: str = "KIND", more: Sequence[str] = ()) -> str:
-    """Return a kind by its plural or singular; `more` are another plural and its singulars.
+def _kind(word: str, place: str = "KIND", recipes: bool = False) -> str:
+    """Return a kind by its plural or singular; recipes are one in lists. Raises click.BadParameter with a hint."""
+    import fsframework as fsf
 
-    Raises click.BadParameter with a hint.
-    """
-    from fsframework.core.registry import KINDS, SINGULAR
-
-    known = {name: kind for kind in KINDS for name in (kind, SINGULAR[kind].replace(" ", "-"))}
-    known |= {name: more[0] for name in more}
-    plain = word.lower().replace(" ", "-").replace("_", "-")
-    if plain in known:
-        return known[plain]
-    close = difflib.get_close_matches(plain, known, n=1)
-    hint = f"did you mean {close[0]}?" if close else f"there are {', '.join([*KINDS, *more[:1]])}."
-    raise click.BadParameter(f"no kind is called {word}; {hint}", param_hint=place)
+    try:
+        return fsf.find_kind(word, recipes)
+    except UserError as error:
+        raise click.BadParameter(str(error), param_hint=place) from None

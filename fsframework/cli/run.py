@@ -3,15 +3,11 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from fsframework.cli.options import DEVICE, FILE, SETS, console, warn_of_broken_plugins
 from fsframework.core.errors import UserError
-
-if TYPE_CHECKING:
-    from fsframework.recipe.schema import Recipe
 
 
 @click.command()
@@ -43,51 +39,22 @@ def run(
     """
     if resume and overwrite:
         raise click.UsageError("--resume and --overwrite exclude each other.")
-    from fsframework.evaluation.evaluate import evaluate, preflight, table
-    from fsframework.models.run import Run
-    from fsframework.recipe.check import loaded as checked
-    from fsframework.report.run_report import write_report
-    from fsframework.training.distributed import leave, process_group
-    from fsframework.training.tensorboard import check_installed
-    from fsframework.training.trainer import train
-    from fsframework.utils.device import pick_device
+    import fsframework as fsf
 
-    if tensorboard:
-        check_installed()
     warn_of_broken_plugins()
-    sets = (*sets, f"data.on_error={on_error}") if on_error else sets
-    loaded, _ = checked(recipe, sets)  # networks that do not fit are found before anything is trained
-    out, found = out or Path("runs") / loaded.name, pick_device(device)
-    with process_group(found) as world:
-        if world.first:
-            Run(loaded, out, found).check_place(resume, overwrite)
-            if loaded.evaluation is not None:
-                preflight(loaded)  # what would stop it after the training stops it now
-            opened = Run.open(loaded, out, resume=resume, overwrite=overwrite, device=str(found))
-            click.echo(f"components from {_providers(loaded)}")
-        world.barrier()  # the others find a folder that is ready
-        if not world.first:
-            opened = Run(loaded, out, found)
-        train(opened, world, tensorboard)
-    if not world.first:
-        leave()
-    metrics = evaluate(opened) if loaded.evaluation is not None else None
-    report = write_report(opened)
-    if metrics is not None:
-        console().print(table(metrics))
-    click.echo(f"report: {report}")
-
-
-def _providers(recipe: "Recipe") -> str:
-    """The distributions whose code a recipe runs; of others than ours, what they bring."""
-    from fsframework.core.part import providers
-    from fsframework.core.registry import GROUP
-
-    shown = [
-        distribution if distribution.partition(" ")[0] == GROUP else f"{distribution} ({', '.join(brought)})"
-        for distribution, brought in providers(recipe).items()
-    ]
-    return "; ".join(shown)
+    result = fsf.train(
+        recipe,
+        out,
+        overrides=[*sets, f"data.on_error={on_error}"] if on_error else sets,
+        resume=resume,
+        overwrite=overwrite,
+        tensorboard=tensorboard,
+        device=device,
+        echo=click.echo,
+    )
+    if result.evaluation is not None:
+        console().print(result.evaluation)
+    click.echo(f"report: {result.report}")
 
 
 @click.command()
@@ -118,13 +85,13 @@ def check(context: click.Context, recipes: tuple[str, ...], sets: tuple[str, ...
     Wrong keys and values are found, and networks that do not fit together. RECIPE is a YAML file or the name of a
     recipe that comes with fsf.
     """
-    from fsframework.recipe.check import check_file
+    import fsframework as fsf
 
     warn_of_broken_plugins()
     failed = False
     for recipe in recipes:
         try:
-            click.echo(check_file(recipe, sets))
+            click.echo(fsf.check_recipe(recipe, sets))
         except UserError as error:
             click.echo(error, err=True)
             failed = True
@@ -144,9 +111,9 @@ def export_model(model: str, out: Path, sets: tuple[str, ...]) -> None:
     is compared with torch before it is there. --set changes the recipe that goes with it, such as the places of the
     data.
     """
-    from fsframework.models.store import export
+    import fsframework as fsf
 
-    checked = export(model, out, sets)
+    checked = fsf.export_model(model, out, sets)
     click.echo(f"model: {out} ({out.stat().st_size / 1e6:.1f} MB)")
     if checked is not None:
         batches = " and ".join(map(str, checked.batches))

@@ -154,12 +154,16 @@ def swap(
         raise click.UsageError("--engine ray goes with a folder of targets or --pairs.")
     elif shard is not None and not paths[-2].is_dir():
         raise UserError(f"--shard shares out a folder or --pairs, and {paths[-2]} is one target; leave it out")
-    from fsframework.faces.paste import PasteOptions
-    from fsframework.inference.face_swapper import FaceSwapper
-    from fsframework.inference.jobs import AssignmentFiles, SwapOptions, pairs_jobs, parse_mapping, target_jobs
-    from fsframework.inference.runner import run_jobs
-    from fsframework.models.store import for_runtime
-    from fsframework.provenance.options import ProvenanceOptions
+    from fsframework import (
+        AssignmentFiles,
+        PasteOptions,
+        ProvenanceOptions,
+        SwapOptions,
+        load_swapper,
+        pairs_jobs,
+        target_jobs,
+    )
+    from fsframework.inference.jobs import parse_mapping
 
     pasting = PasteOptions(mask, colour, blend, keep)
     options = SwapOptions(ProvenanceOptions(not no_provenance, label, consent), preview)
@@ -170,8 +174,8 @@ def swap(
     else:
         *sources, at, to = paths
         jobs = target_jobs(at, to, AssignmentFiles(face, sources[0] if sources else None, files), options)
-    face_swapper = FaceSwapper(for_runtime(model, runtime), here, pasting, precision)
-    context.exit(1 if run_jobs(face_swapper, jobs, share, executor) else 0)
+    swapper = load_swapper(model, here, runtime, precision, pasting)
+    context.exit(1 if swapper.swap_jobs(jobs, share, executor) else 0)
 
 
 @click.command("extract")
@@ -286,14 +290,13 @@ def verify(context: click.Context, files: tuple[Path, ...], as_json: bool) -> No
 
     The exit status is 0 if every file is intact, and 1 otherwise or if one cannot be read.
     """
-    from fsframework.provenance.verify import lines
-    from fsframework.provenance.verify import verify as verify_file
+    import fsframework as fsf
 
     reports = []
     failed = False
     for file in files:
         try:
-            report = verify_file(file)
+            report = fsf.verify(file)
         except UserError as error:
             click.echo(error, err=True)
             failed = True
@@ -301,7 +304,7 @@ def verify(context: click.Context, files: tuple[Path, ...], as_json: bool) -> No
         failed |= report.verdict != "intact"
         reports.append(report.plain())
         if not as_json:
-            click.echo("\n".join(lines(report)))
+            click.echo(str(report))
     if as_json:
         click.echo(json.dumps(reports, indent=2))
     context.exit(1 if failed else 0)

@@ -3,13 +3,13 @@
 
 A plugin is a module, named by an entry point of the group `fsframework`, that implements one hook or more:
 
-    from fsframework import hookimpl
+    from fsframework import Loss, hookimpl
 
     @hookimpl
     def register_losses() -> list[type[Loss]]:
         return [MyLoss]
 
-The base classes are in `fsframework.core.components`; plugins/README.md has a section for each hook.
+`fsframework` offers the base classes; plugins/README.md has a section for each hook.
 """
 
 import pluggy

@@ -173,7 +173,7 @@ def _check_class(cls: Any, base: type[bases.Component], loaded: Any, hook: str) 
     if not issubclass(cls, base):
         raise _Refused(
             f"{place_of(cls)}: {cls.__name__} is no {base.__name__}, which {hook} must return; derive it from "
-            f"fsframework.core.components.{base.__name__}"
+            f"fsframework.{base.__name__}"
         )
     for kind in (kind.__name__ for kind in cls.__mro__ if kind.__name__ in ATTRIBUTES):
         for old in ATTRIBUTES[kind].keys() & vars(cls).keys():
@@ -183,9 +183,7 @@ def _check_class(cls: Any, base: type[bases.Component], loaded: Any, hook: str) 
     wanted = bases.Loss.Options if base is bases.Loss else bases.ComponentOptions
     if not (isinstance(cls.Options, type) and issubclass(cls.Options, wanted)):
         parent = "Loss.Options, which has weight and start" if base is bases.Loss else "ComponentOptions"
-        raise _Refused(
-            f"{place_of(cls)}: {cls.__name__}.Options must derive from {parent} (fsframework.core.components)"
-        )
+        raise _Refused(f"{place_of(cls)}: {cls.__name__}.Options must derive from {parent} (of fsframework)")
 
 
 def _meant(name: str, known: list[str]) -> str:

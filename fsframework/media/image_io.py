@@ -83,8 +83,7 @@ def read_image(
             with Image.open(path_or_file, formats=FORMATS) as image:
                 _check_size(image, name, max_pixels)
                 image.load()
-                upright = _upright(image)
-                return _to_rgb(upright)
+                return to_rgb(image)
     except UserError:
         raise
     except UnidentifiedImageError:
@@ -133,8 +132,9 @@ def _upright(image: Image.Image) -> Image.Image:
     return image.transpose(_TURNS[orientation]) if orientation in _TURNS else image
 
 
-def _to_rgb(image: Image.Image) -> np.ndarray:
-    """Return the pixels of an image as (H, W, 3) uint8 RGB."""
+def to_rgb(image: Image.Image) -> np.ndarray:
+    """Return a PIL image as `read_image` does: upright, (H, W, 3) uint8 RGB. Raise ValueError for other ranges."""
+    image = _upright(image)
     if image.mode == "F":
         raise ValueError("its pixels are floating-point numbers of unknown range")
     if image.mode.startswith("I"):  # I;16 and its byte orders, and I, which Pillow uses for 16 bits too

@@ -72,8 +72,12 @@ class Report:
         """Return the report as a dictionary for JSON."""
         return asdict(self)
 
+    def __str__(self) -> str:
+        """Return the verdict, then the details, a line each."""
+        return "\n".join(lines(self))
 
-def verify(file: Path) -> Report:
+
+def verify(file: str | Path) -> Report:
     """Return the provenance report of an image or a video, without network access.
 
     Raises
@@ -81,6 +85,7 @@ def verify(file: Path) -> Report:
     UserError
         The file cannot be read, or is neither an image nor a video.
     """
+    file = Path(file)
     kind = media_type(file)
     notes: list[str] = []
     manifest = read_manifest(file, kind)

@@ -30,7 +30,7 @@ def base(subject: Subject) -> None:
     if not (isinstance(subject.cls, type) and issubclass(subject.cls, expected)):
         bases = ", ".join(parent.__name__ for parent in subject.cls.__bases__)
         raise subject.broken(
-            f"{SINGULAR[subject.kind]}: the class must derive from fsframework.core.components.{expected.__name__}",
+            f"{SINGULAR[subject.kind]}: the class must derive from fsframework.{expected.__name__}",
             f"it derives from {bases}",
         )
 

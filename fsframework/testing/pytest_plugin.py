@@ -60,7 +60,7 @@ class Contract(pytest.Item):
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
         """Return the error's line, and the component's traceback if it raised an error."""
-        from fsframework.testing.check_component import ContractError
+        from fsframework.testing.contract import ContractError
 
         if not isinstance(excinfo.value, ContractError):
             return super().repr_failure(excinfo, style)
@@ -87,9 +87,9 @@ class Plugin(pytest.Collector):
 
 def _checks(session: pytest.Session, plugin: str, uses: dict[tuple[str, str], Any]) -> Iterator[Contract]:
     from fsframework.core.registry import registry
-    from fsframework.testing.check_component import checks
-    from fsframework.testing.check_component import subject as make_subject
     from fsframework.testing.checks import CLASS, missing_options
+    from fsframework.testing.contract import checks
+    from fsframework.testing.contract import subject as make_subject
 
     installed = registry()
     if plugin not in installed.distributions:

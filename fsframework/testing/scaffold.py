@@ -115,8 +115,9 @@ def _hooks(kinds: Sequence[str]) -> str:
     """Return the text of the package's __init__.py."""
     imports = [f"from fsf_template.{_file(kind).removesuffix('.py')} import {_class(kind)}" for kind in kinds]
     bases = sorted(KINDS[kind].__name__ for kind in kinds)
-    parts = ['"""A plugin for fsframework."""\n', *imports, "from fsframework import hookimpl"]
-    statement = "from fsframework.core.components import"
+    bases.append("hookimpl")
+    parts = ['"""A plugin for fsframework."""\n', *imports]
+    statement = "from fsframework import"
     one_line = f"{statement} {', '.join(bases)}"
     parts.append(one_line if len(one_line) <= WIDTH else f"{statement} (\n    {f',{chr(10)}    '.join(bases)},\n)")
     for kind in kinds:

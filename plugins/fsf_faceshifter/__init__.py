@@ -14,8 +14,7 @@ from fsf_faceshifter.losses import Attribute, Change
 from fsf_faceshifter.shipped import MODELS
 from fsf_faceshifter.timm_attributes import TimmAttributes
 from fsframework import hookimpl
-from fsframework.core.components import AttributeEncoder, Dataset, Generator, Loss, Refiner
-from fsframework.core.registry import Model
+from fsframework.core.components import AttributeEncoder, Dataset, Generator, Loss, Model, Refiner
 
 
 @hookimpl

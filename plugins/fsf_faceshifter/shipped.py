@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from fsframework.core.registry import Model
+from fsframework.core.components import Model
 
 HASHES = {  # SHA-256 of the files beside this one, by the model's name
     "faceshifter-lfw-64": "7a39b00296ec7f242fa988a951e5ab3bcb4716fdac63a17e5419992d8a6fc16c",

@@ -4,8 +4,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fsframework.core.components import AttributeEncoder, ComponentOptions
-from fsframework.core.types import FaceBatch
+from fsframework import AttributeEncoder, ComponentOptions, FaceBatch
 
 
 class TemplateAttributeEncoder(AttributeEncoder):

@@ -5,8 +5,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from fsframework.core.components import Benchmark, Dataset, MetricInfo
-from fsframework.core.types import SwapBatch, SwapResult
+from fsframework import Benchmark, Dataset, MetricInfo, SwapBatch, SwapResult
 
 
 class TemplateBenchmark(Benchmark):

@@ -5,13 +5,17 @@ from typing import Any
 
 from pydantic import Field
 
-from fsframework.core.components import ComponentOptions, Dataset
-from fsframework.core.errors import UserError
-from fsframework.core.types import Sample
-from fsframework.faces.align import align, transform
-from fsframework.media.image_io import read_image
-from fsframework.utils.files import package_file
-from fsframework.utils.progress import tracked
+from fsframework import (
+    ComponentOptions,
+    Dataset,
+    Sample,
+    UserError,
+    align,
+    package_file,
+    read_image,
+    tracked,
+    transform,
+)
 
 PICTURES = (".jpg", ".jpeg", ".png", ".pgm")
 

@@ -5,8 +5,7 @@ import skimage.data
 from pydantic import Field
 from skimage.feature import Cascade
 
-from fsframework.core.components import ComponentOptions, Detector
-from fsframework.core.types import Face
+from fsframework import ComponentOptions, Detector, Face
 
 # Eye, eye, nose, mouth corner, mouth corner, in a box of side 1, because a cascade finds boxes without landmarks. They
 # are the median of 200 images of LFW, from which mtcnn's landmarks deviated by 12 % of the eye distance.

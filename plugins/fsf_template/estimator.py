@@ -7,10 +7,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from fsframework.core.components import ComponentOptions, Detector, Estimator
-from fsframework.core.part import Part, use
-from fsframework.core.types import FaceBatch
-from fsframework.media.tensor import to_images
+from fsframework import ComponentOptions, Detector, Estimator, FaceBatch, Part, to_images, use
 
 
 class TemplateEstimator(Estimator):

@@ -4,7 +4,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fsframework.core.components import ComponentOptions, Generator
+from fsframework import ComponentOptions, Generator
 
 
 class TemplateGenerator(Generator):

@@ -5,8 +5,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from fsframework.core.components import ComponentOptions, IdentityEncoder
-from fsframework.core.types import FaceBatch
+from fsframework import ComponentOptions, FaceBatch, IdentityEncoder
 
 
 class TemplateIdentityEncoder(IdentityEncoder):

@@ -5,9 +5,7 @@ from typing import Literal
 from pydantic import Field
 from torch import Tensor
 
-from fsframework.core.components import Loss
-from fsframework.core.swapper import Swapper
-from fsframework.core.types import SwapBatch, SwapResult
+from fsframework import Loss, SwapBatch, Swapper, SwapResult
 
 
 class TemplateLoss(Loss):

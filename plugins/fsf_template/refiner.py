@@ -5,9 +5,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fsframework.core.components import ComponentOptions, Refiner
-from fsframework.core.swapper import Swapper
-from fsframework.core.types import SwapBatch, SwapResult
+from fsframework import ComponentOptions, Refiner, SwapBatch, Swapper, SwapResult
 
 
 class TemplateRefiner(Refiner):

@@ -1,6 +1,5 @@
 from fsf_template.attribute_encoder import TemplateAttributeEncoder
-from fsframework.testing.check_component import check_attribute_encoder
-from fsframework.testing.samples import batch_of
+from fsframework.testing import batch_of, check_attribute_encoder
 
 
 def test_contract() -> None:

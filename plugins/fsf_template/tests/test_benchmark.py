@@ -2,10 +2,8 @@ import numpy as np
 import torch
 
 from fsf_template.benchmark import TemplateBenchmark
-from fsframework.core.types import SwapResult
-from fsframework.data.samples import FewFaces
-from fsframework.testing.check_component import check_benchmark
-from fsframework.testing.samples import batch_of
+from fsframework import SwapResult
+from fsframework.testing import FewFaces, batch_of, check_benchmark
 
 
 def test_contract() -> None:

@@ -3,11 +3,8 @@ from pathlib import Path
 import pytest
 
 from fsf_template.dataset import TemplateDataset
-from fsframework.core.errors import UserError
-from fsframework.core.part import part
-from fsframework.data.samples import portrait
-from fsframework.media.image_io import write_image
-from fsframework.testing.check_component import check_dataset
+from fsframework import UserError, part, write_image
+from fsframework.testing import check_dataset, portrait
 
 
 def test_contract() -> None:

@@ -1,8 +1,7 @@
 import numpy as np
 
 from fsf_template.detector import TemplateDetector
-from fsframework.data.samples import portrait
-from fsframework.testing.check_component import check_detector
+from fsframework.testing import check_detector, portrait
 
 
 def test_contract() -> None:

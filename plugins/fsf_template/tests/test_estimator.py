@@ -1,8 +1,7 @@
 import numpy as np
 
 from fsf_template.estimator import TemplateEstimator, pose
-from fsframework.data.samples import LANDMARKS
-from fsframework.testing.check_component import check_estimator
+from fsframework.testing import LANDMARKS, check_estimator
 
 
 def test_contract() -> None:

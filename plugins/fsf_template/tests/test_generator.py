@@ -1,7 +1,7 @@
 import torch
 
 from fsf_template.generator import TemplateGenerator
-from fsframework.testing.check_component import check_generator
+from fsframework.testing import check_generator
 
 
 def test_contract() -> None:

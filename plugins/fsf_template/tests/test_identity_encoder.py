@@ -1,9 +1,8 @@
 import torch
 
 from fsf_template.identity_encoder import TemplateIdentityEncoder
-from fsframework.core.types import FaceBatch
-from fsframework.testing.check_component import check_identity_encoder
-from fsframework.testing.samples import batch_of
+from fsframework import FaceBatch
+from fsframework.testing import batch_of, check_identity_encoder
 
 
 def test_contract() -> None:

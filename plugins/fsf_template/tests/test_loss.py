@@ -4,10 +4,8 @@ import pytest
 import torch
 
 from fsf_template.loss import TemplateLoss
-from fsframework.core.swapper import Swapper
-from fsframework.core.types import SwapResult
-from fsframework.testing.check_component import check_loss
-from fsframework.testing.samples import SmallIdentity, batch_of
+from fsframework import Swapper, SwapResult
+from fsframework.testing import SmallIdentity, batch_of, check_loss
 
 
 @pytest.mark.parametrize("distance", ["squared", "absolute"])

@@ -1,10 +1,8 @@
 import torch
 
 from fsf_template.refiner import TemplateRefiner
-from fsframework.core.swapper import Swapper
-from fsframework.core.types import SwapResult
-from fsframework.testing.check_component import check_refiner
-from fsframework.testing.samples import SmallIdentity, batch_of
+from fsframework import Swapper, SwapResult
+from fsframework.testing import SmallIdentity, batch_of, check_refiner
 
 
 def test_contract() -> None:

@@ -1,8 +1,7 @@
 """A plugin for fsframework: a loss on outlines."""
 
 from fsf_edges.edges import Edges
-from fsframework import hookimpl
-from fsframework.core.components import Loss
+from fsframework import Loss, hookimpl
 
 
 @hookimpl

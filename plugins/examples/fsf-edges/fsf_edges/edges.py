@@ -5,9 +5,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from fsframework.core.components import Loss
-from fsframework.core.swapper import Swapper
-from fsframework.core.types import SwapBatch, SwapResult
+from fsframework import Loss, SwapBatch, Swapper, SwapResult
 
 SOBEL = ((1.0, 0.0, -1.0), (2.0, 0.0, -2.0), (1.0, 0.0, -1.0))
 

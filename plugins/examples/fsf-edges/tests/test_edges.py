@@ -2,10 +2,8 @@ import pytest
 import torch
 
 from fsf_edges.edges import Edges
-from fsframework.core.swapper import Swapper
-from fsframework.core.types import FaceBatch, SwapBatch, SwapResult
-from fsframework.testing.check_component import check_loss
-from fsframework.testing.samples import SmallIdentity, batch_of
+from fsframework import FaceBatch, SwapBatch, Swapper, SwapResult
+from fsframework.testing import SmallIdentity, batch_of, check_loss
 
 
 def test_contract() -> None:

@@ -1,8 +1,7 @@
 """A plugin for fsframework: dlib's HOG detector."""
 
 from fsf_hog.hog import Hog
-from fsframework import hookimpl
-from fsframework.core.components import Detector
+from fsframework import Detector, hookimpl
 
 
 @hookimpl

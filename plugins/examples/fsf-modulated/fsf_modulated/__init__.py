@@ -1,8 +1,7 @@
 """A plugin for fsframework: a generator that modulates weights by the identity."""
 
 from fsf_modulated.modulated import ModulatedGenerator
-from fsframework import hookimpl
-from fsframework.core.components import Generator
+from fsframework import Generator, hookimpl
 
 
 @hookimpl

@@ -2,8 +2,8 @@ import torch
 from torch.nn import functional as F
 
 from fsf_modulated.modulated import ModulatedGenerator, ModulatedLayer
-from fsframework.core.part import part
-from fsframework.testing.check_component import check_generator
+from fsframework import part
+from fsframework.testing import check_generator
 
 
 def test_contract() -> None:

@@ -1,6 +1,6 @@
 """Contract checks for component authors: verify that a class fulfils the contract of its kind.
 
-    from fsframework.testing.check_component import check_component
+    from fsframework.testing import check_component
 
     def test_my_loss():
         check_component(MyLoss, gain=2.0)
@@ -8,7 +8,7 @@
 A failed check raises `ContractError`, an AssertionError of one line: the class's name and location, the contract, and
 the observed behaviour. `pytest --fsf-plugin PLUGIN` runs all checks over every component of an installed plugin.
 
-Nothing is downloaded: the images are those of `fsframework.testing.samples`, 64 px wide.
+Nothing is downloaded: the images are those of `fsframework.testing`, 64 px wide.
 """
 
 from collections.abc import Mapping
@@ -114,9 +114,7 @@ def check_component(cls: type[Any], /, networks: Mapping[str, Part] | None = Non
     if not kinds:
         bases = ", ".join(base.__name__ for base in KINDS.values())
         name = getattr(cls, "__name__", repr(cls))
-        raise ContractError(
-            f"{name}: a component must derive from one of fsframework.core.components.{{{bases}}}; it does not"
-        )
+        raise ContractError(f"{name}: a component must derive from one of fsframework.{{{bases}}}; it does not")
     _run(kinds[0], cls, networks, options)
 
 

@@ -1,0 +1,266 @@
+"""Swap faces from Python: `load_swapper` and the results of a swap."""
+
+import io
+import tempfile
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from PIL import Image
+
+from fsframework.core.errors import UserError
+from fsframework.core.types import Face
+from fsframework.faces.align import paste
+from fsframework.faces.paste import DEFAULT_PASTE, PasteOptions
+from fsframework.faces.select import check_face, choose
+from fsframework.inference.face_swapper import FaceSwapper, SourceIdentity
+from fsframework.inference.jobs import AssignmentFiles, JobList, SwapOptions, target_jobs
+from fsframework.inference.runner import run_jobs
+from fsframework.media.image_io import read_image, to_rgb, writable_format, write_image
+from fsframework.media.video_io import is_video
+from fsframework.models.store import for_runtime
+from fsframework.ops.precision import Precision
+from fsframework.provenance.options import ProvenanceOptions, mark_frame, write_swap
+from fsframework.utils.executors import SERIAL, Executor
+from fsframework.utils.files import check_place
+from fsframework.utils.shards import WHOLE, JobShard
+
+Picture = str | Path | Image.Image | np.ndarray
+Provenance = bool | ProvenanceOptions
+
+
+def load_swapper(
+    name_or_path: str | Path | None = None,
+    device: str | None = None,
+    runtime: Literal["torch", "onnx"] | None = None,
+    precision: Precision = "fp32",
+    paste: PasteOptions = DEFAULT_PASTE,
+) -> "SwapPipeline":
+    """Load a trained method and return the pipeline that swaps with it.
+
+    Parameters
+    ----------
+    name_or_path:
+        The name of an installed model (see `list_models`), a model's file or a run's folder. None: the default model.
+    device:
+        As torch names it. None: the GPU if there is one.
+    runtime:
+        None: onnxruntime for files that end in .onnx, torch for others.
+    precision:
+        "auto" computes swaps in bfloat16 where the hardware multiplies it.
+    paste:
+        How swaps are pasted into their images.
+
+    Raises
+    ------
+    UserError
+        There is no such model, it swaps nothing, or an option does not fit it.
+    """
+    return SwapPipeline(FaceSwapper(for_runtime(name_or_path, runtime), device, paste, precision))
+
+
+class SwapPipeline:
+    """Detect, align, swap and paste faces with one trained method; `load_swapper` makes it.
+
+    Images are paths, PIL images or (H, W, 3) uint8 RGB arrays. `faces` selects among the faces of an image: "largest"
+    (by the area of its box), "all", or a number counted from the left from 1.
+    """
+
+    def __init__(self, face_swapper: FaceSwapper) -> None:
+        self.face_swapper = face_swapper
+
+    def __repr__(self) -> str:
+        """Name the model, its crop size and the device."""
+        return f"SwapPipeline({self.face_swapper.model}, {self.face_swapper.size} px, {self.face_swapper.device})"
+
+    def detect(self, image: Picture) -> list[Face]:
+        """Return the faces of an image, best first. Raises UserError if it cannot be read or shows none."""
+        frame, path = _read(image, "image")
+        return self.face_swapper.find(frame, _name(path, "image"))
+
+    def embed(self, image: Picture, faces: str | int = "largest") -> np.ndarray:
+        """Return the identity embeddings (n, D) float32 of the selected faces. Raises UserError as `detect`."""
+        frame, path = _read(image, "image")
+        name = _name(path, "image")
+        chosen = choose(self.face_swapper.find(frame, name), str(faces), name)
+        return self.face_swapper.embed(frame, chosen).float().cpu().numpy()
+
+    def read_source(self, image: Picture) -> SourceIdentity:
+        """Return the identity of the largest face of an image, which `swap` takes for any number of targets.
+
+        Raises UserError if the image cannot be read, shows no face, or shows nobody whom the model can swap in.
+        """
+        if isinstance(image, str | Path):
+            return self.face_swapper.read_source(Path(image))
+        return self.face_swapper.source(_read(image, "source")[0], "source")
+
+    def swap(
+        self,
+        source: Picture | SourceIdentity,
+        target: Picture,
+        faces: str | int = "largest",
+        provenance: Provenance = True,
+    ) -> "SwappedImage":
+        """Return the target with the source's identity in the selected faces.
+
+        Parameters
+        ----------
+        source:
+            An image whose largest face is taken, or what `read_source` returns.
+        target:
+            The image that is changed.
+        faces:
+            Which faces of the target.
+        provenance:
+            True: watermark and manifest. False: neither, which the ledger notes when the result is saved.
+            `ProvenanceOptions` adds a visible label or a consent.
+
+        Raises
+        ------
+        UserError
+            An image cannot be read or shows no such face.
+        """
+        check_face(str(faces))
+        identity = source if isinstance(source, SourceIdentity) else self.read_source(source)
+        frame, path = _read(target, "target")
+        name = _name(path, "target")
+        chosen = choose(self.face_swapper.find(frame, name), str(faces), name)
+        return SwappedImage(self.face_swapper, identity, frame, path, chosen, _options(provenance))
+
+    def swap_video(
+        self,
+        source: str | Path,
+        target: str | Path,
+        out: str | Path,
+        faces: str | int = "largest",
+        provenance: Provenance = True,
+    ) -> Path:
+        """Write the video `target` with swapped faces to `out`, and return that path.
+
+        Faces are tracked and sound is kept. An interrupted call continues when it is repeated.
+
+        Raises
+        ------
+        UserError
+            A file cannot be read, the video shows no such face, or the result cannot be written or signed.
+        """
+        source, target, out = map(Path, (source, target, out))
+        if not is_video(target):
+            raise UserError(f"{target}: is no video; use swap for images")
+        options = SwapOptions(_options(provenance))
+        self.swap_jobs(target_jobs(target, out, AssignmentFiles(str(faces), source), options))
+        return out
+
+    def swap_jobs(self, jobs: JobList, shard: JobShard = WHOLE, executor: Executor = SERIAL) -> int:
+        """Write the results of jobs (`target_jobs`, `pairs_jobs`); return how many failed.
+
+        Parameters
+        ----------
+        jobs:
+            One target, those of a folder, or those of a CSV file.
+        shard, executor:
+            Which of the jobs to run, and what runs them.
+
+        Raises
+        ------
+        UserError
+            The only job fails, or the folder of results cannot be used. Other failures are printed on standard error.
+        """
+        return run_jobs(self.face_swapper, jobs, shard, executor)
+
+
+class SwappedImage:
+    """The result of a swap. It carries the invisible watermark, unless the swap was made with `provenance=False`."""
+
+    faces: list[Face]  # of the target, those that were swapped
+
+    def __init__(
+        self,
+        face_swapper: FaceSwapper,
+        source: SourceIdentity,
+        frame: np.ndarray,
+        path: Path | None,
+        faces: Sequence[Face],
+        provenance: ProvenanceOptions,
+    ) -> None:
+        self.faces = list(faces)
+        self._face_swapper, self._source, self._provenance = face_swapper, source, provenance
+        self._target, self._target_path = frame, path
+        self._record = face_swapper.origin(provenance)
+        self._unmarked = face_swapper.swap_faces(frame, self._swaps)
+        self.image = mark_frame(self._unmarked, provenance, self._record.watermark)  # (H, W, 3) uint8 RGB
+        self.image.setflags(write=False)  # `save` writes these pixels
+
+    def __repr__(self) -> str:
+        """State the size, and how many faces were swapped."""
+        height, width = self.image.shape[:2]
+        return f"SwappedImage({width} x {height}, {len(self.faces)} swapped)"
+
+    @property
+    def _swaps(self) -> list[tuple[Face, SourceIdentity]]:
+        return [(face, self._source) for face in self.faces]
+
+    @cached_property
+    def masks(self) -> np.ndarray:
+        """Return how much of each swap was pasted: (n, H, W) uint8, 255 where the target is replaced."""
+        empty = np.zeros_like(self._target)
+        crops = self._face_swapper.crops(self._target, self._swaps)
+        return np.stack([paste(empty, np.full_like(swap, 255), crop.matrix, m)[..., 0] for crop, swap, m in crops])
+
+    def to_pil(self) -> Image.Image:
+        """Return `image` as a PIL image."""
+        return Image.fromarray(self.image)
+
+    def save(self, out: str | Path) -> Path:
+        """Write the image with XMP, watermark and signed manifest, in one step, and return the path.
+
+        The suffix selects the format: .jpg, .png or .webp. With `provenance=False` only XMP is written.
+
+        Raises
+        ------
+        UserError
+            The path is that of an input, or the image cannot be written or signed.
+        """
+        out = Path(out)
+        sources = [] if self._source.path is None else [self._source.path]
+        writable_format(out)
+        check_place(out, *sources, *([] if self._target_path is None else [self._target_path]))
+        self._provenance.check()
+        with tempfile.TemporaryDirectory() as folder:
+            target = self._target_path
+            if target is None:  # the manifest names the target's bytes, and an array has none
+                target = Path(folder) / "target.png"
+                write_image(target, self._target, synthetic=False)
+            write_swap(out, self._unmarked, self._record, self._provenance, target, sources)
+        return out
+
+    def _repr_png_(self) -> bytes:
+        """Return a PNG, which notebooks show."""
+        buffer = io.BytesIO()
+        self.to_pil().save(buffer, "PNG")
+        return buffer.getvalue()
+
+
+def _options(provenance: Provenance) -> ProvenanceOptions:
+    return provenance if isinstance(provenance, ProvenanceOptions) else ProvenanceOptions(provenance)
+
+
+def _read(image: Picture, role: str) -> tuple[np.ndarray, Path | None]:
+    """Return an image as (H, W, 3) uint8, and its file if it came from one. Raises UserError if it is none."""
+    if isinstance(image, str | Path):
+        return read_image(image), Path(image)
+    if isinstance(image, Image.Image):
+        try:
+            return to_rgb(image), None
+        except ValueError as error:
+            raise UserError(f"{role}: {error}; convert it to RGB") from None
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        given = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
+        raise UserError(f"{role}: is {given}; give a path, a PIL image or an array (H, W, 3) of uint8")
+    return image, None
+
+
+def _name(path: Path | None, role: str) -> str:
+    return role if path is None else str(path)
