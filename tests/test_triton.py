@@ -72,8 +72,8 @@ CONSTANTS = {"C": 24, "BC": 32, "P": 64, "LAYERS": 2, "HALF": True}
         ("fsframework.ops.triton.instance_norm", "_apply"),
         ("fsframework.ops.triton.instance_norm", "_unapply"),
         ("fsframework.ops.triton.instance_norm", "_add_gradients"),
-        ("fsf_faceshifter.aad_triton", "_paint"),
-        ("fsf_faceshifter.aad_triton", "_unpaint"),
+        ("fsf_faceshifter.aad_triton", "_modulate"),
+        ("fsf_faceshifter.aad_triton", "_modulate_backward"),
     ],
 )
 def test_kernels_are_compiled_for_gpus(
