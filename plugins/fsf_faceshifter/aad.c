@@ -71,8 +71,8 @@ void aad_forward(const void *h, const void *att, const float *identity, const fl
 
 /* Compute the gradients of one pixel. Those of gamma_id and beta_id are added to `sum`; the mask's is returned. */
 INLINE float backward(const void *gradient, const void *h, const void *att, const float *identity, float m,
-                      void *grad_h, void *grad_att, float *sum, long image, long y, long x, long height, long width, long channels,
-                      int half, int upsample) {
+                      void *grad_h, void *grad_att, float *sum, long image, long y, long x, long height, long width,
+                      long channels, int half, int upsample) {
     const long at = ((image * height + y) * width + x) * channels, a = 2 * at;
     const Samples att_samples = sample_at(image, y, x, height, width, channels, upsample);
     lanes grad_m = {0};
