@@ -1,4 +1,4 @@
-"""Background: what is not face must stay as it was."""
+"""Background preservation outside the face."""
 
 from collections.abc import Iterable
 from typing import ClassVar
@@ -12,10 +12,10 @@ from fsframework.core.types import SwapBatch, SwapResult
 
 
 class Background(MaskedBenchmark):
-    """How much the swap changes outside the target's face, in grey levels; lower is better.
+    """Measure the change of the target outside its face, in grey levels; lower is better.
 
-    The face is what an estimator of masks says, in the target. Hair and neck count as background, and a method that
-    takes the source's outline must change some of it.
+    An estimator segments the target's face. Hair and neck count as background. A method that transfers the source's
+    face shape must change some of it.
     """
 
     name = "background"
@@ -28,9 +28,9 @@ class Background(MaskedBenchmark):
 
     @torch.no_grad()
     def forward(self, swaps: Iterable[tuple[SwapBatch, SwapResult]], faces: Dataset) -> dict[str, np.ndarray | float]:
-        found = []
+        differences = []
         for batch, swap in swaps:
             outside = 1 - self.mask(batch.target).double()  # (B, 1, S, S)
             levels = (swap.image - batch.target.image).abs().mean(dim=1, keepdim=True).double() * 127.5
-            found.append(mean_where(levels, outside))
-        return {"background": torch.cat(found).cpu().numpy()}
+            differences.append(mean_where(levels, outside))
+        return {"background": torch.cat(differences).cpu().numpy()}

@@ -1,4 +1,4 @@
-"""Same person: a swap whose right answer is a photograph."""
+"""Same-identity swaps, whose ground truth is a photograph."""
 
 from collections.abc import Iterable
 from typing import ClassVar
@@ -14,12 +14,11 @@ from fsframework.media.tensor import to_images
 
 
 class SamePerson(MaskedBenchmark):
-    """How far a target is from itself after a swap with another photograph of its own person.
+    """Measure the error of swaps between two images of one person, with the target as ground truth.
 
-    The right swap is the target, so its face must come back, pixel by pixel, though the source is another picture:
-    what is left is what the method takes from the source beside identity (light, age, glasses), and what it loses.
-    Targets whose person has no second picture fail. Copying the target has 0 and 1; copying the source has what two
-    photographs of one person differ by.
+    The error includes attributes of the source (lighting, age, glasses) and losses of reconstruction. Targets whose
+    person has no second image are failures. Copying the target has error 0 and SSIM 1; copying the source has the
+    difference between two photographs of one person.
     """
 
     name = "same-person"
@@ -34,12 +33,12 @@ class SamePerson(MaskedBenchmark):
     def forward(self, swaps: Iterable[tuple[SwapBatch, SwapResult]], faces: Dataset) -> dict[str, np.ndarray | float]:
         errors, ssim = [], []
         for batch, swap in swaps:
-            alone = (batch.source.index == batch.target.index).cpu().numpy()  # nobody else to swap with
+            alone = (batch.source.index == batch.target.index).cpu().numpy()  # no second image
             mask = self.mask(batch.target).double()
             levels = (swap.image - batch.target.image).abs().mean(dim=1, keepdim=True).double() * 127.5
             error = mean_where(levels, mask).cpu().numpy()
             pictures = zip(to_images(swap.image), to_images(batch.target.image), strict=True)
-            alike = np.array([similarity(image, target) for image, target in pictures])
+            similarities = np.array([similarity(image, target) for image, target in pictures])
             errors.append(np.where(alone, np.nan, error))
-            ssim.append(np.where(alone, np.nan, alike))
+            ssim.append(np.where(alone, np.nan, similarities))
         return {"error": np.concatenate(errors), "ssim": np.concatenate(ssim)}

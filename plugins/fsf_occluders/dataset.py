@@ -39,8 +39,8 @@ class Occluded(DatasetWrapper):
     """Dataset wrapper that covers three quarters of the targets with hands, objects, glasses and similar occluders.
 
     The paper uses hands and objects of other datasets. Here they are drawn, or taken from a folder of cut-outs. As in
-    the paper, occlusion masks do not supervise training; `Sample.valid_mask` holds them for evaluation. Occluders of the
-    splits differ.
+    the paper, occlusion masks do not supervise training; `Sample.valid_mask` holds them for evaluation. Occluders of
+    the splits differ.
     """
 
     name = "occluded"

@@ -1,7 +1,7 @@
 """Worn occluders for synthetic occlusion: glasses, masks, scarves, and hair in the face.
 
-Each function returns a drawing in the frame of the aligned crop (`fsframework.faces.align.TEMPLATE`). `unit` is the side
-of the crop in canvas pixels.
+Each function returns a drawing in the frame of the aligned crop (`fsframework.faces.align.TEMPLATE`). `unit` is the
+side of the crop in canvas pixels.
 """
 
 import cv2
