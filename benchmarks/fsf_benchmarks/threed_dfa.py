@@ -1,8 +1,8 @@
 """Head pose and expression by 3DDFA_V2's small network.
 
 Guo et al., "Towards Fast, Accurate and Stable 3D Dense Face Alignment", ECCV 2020, arXiv:2009.09960: a MobileNet of
-half width that regresses 62 parameters of a 3D morphable model. No weights are included. State dict and file of means and
-standard deviations are those of 3DDFA_V2 (MIT licence).
+half width that regresses 62 parameters of a 3D morphable model. No weights are included. State dict and file of means
+and standard deviations are those of 3DDFA_V2 (MIT licence).
 """
 
 from pathlib import Path

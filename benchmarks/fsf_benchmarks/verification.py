@@ -26,8 +26,8 @@ class Verification(Benchmark):
     image shows the same person. Folds share people, so confidence intervals would be too narrow and are omitted.
 
     `threshold` is the cosine with false-accept rate `far` over all impostor pairs, and `tar_percent` the true-accept
-    rate at this threshold. An encoder's `match_threshold` is such a threshold. With too few pairs for the requested rate,
-    `far` is the lowest rate with ten false accepts.
+    rate at this threshold. An encoder's `match_threshold` is such a threshold. With too few pairs for the requested
+    rate, `far` is the lowest rate with ten false accepts.
     """
 
     name = "verification"

@@ -29,8 +29,8 @@ class FaceFolder(Dataset):
     skipped and listed in `skipped`.
 
     Shards of aligned crops, as `fsf extract --shards` writes them, suit millions of faces: crops are read from the
-    shards on access, and only an index is cached. Invalid members, such as pickles and paths outside the shard, and truncated
-    shards are errors unless `on_error` is skip.
+    shards on access, and only an index is cached. Invalid members, such as pickles and paths outside the shard, and
+    truncated shards are errors unless `on_error` is skip.
     """
 
     name = "face-folder"
