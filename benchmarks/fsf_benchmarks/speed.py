@@ -107,10 +107,12 @@ class Speed(Benchmark):
                     row["ratio"] = None
                 if task in OF_NETWORKS:
                     peak = peaks[each.precision] / 1e9
-                    row["peak_percent"] = round(100 * row["gflop"] * row["per_s"] / peak, 1)  # of what is computed
+                    row["peak_percent"] = round(
+                        100 * row["gflop"] * row["per_s"] / peak, 1
+                    )  # of the operations performed
                     if self.options.against is None:
-                        asked = self._gflop(task, base)  # by the equations
-                        row["mfu_percent"] = round(100 * asked * row["per_s"] / peak, 1)
+                        by_equations = self._gflop(task, base)  # without recomputation or savings by algorithms
+                        row["mfu_percent"] = round(100 * by_equations * row["per_s"] / peak, 1)
                 if task == "swap" and each is not first:
                     row |= _quality(each.pixels, first.pixels)
                 rows.append(row)

@@ -44,7 +44,7 @@ def converted(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
     names = COMPONENT_KEYS.get(value.get("use", ""), {}) if "use" in value else STAGE_KEYS if "train" in value else {}
-    renamed: dict[str, Any] = {names.get(key, key): converted(entry) for key, entry in value.items()}
+    renamed: dict[str, Any] = {names.get(key) or key: converted(entry) for key, entry in value.items()}
     return {key: VALUES.get((key, entry), entry) if isinstance(entry, str) else entry for key, entry in renamed.items()}
 
 

@@ -3,9 +3,9 @@
     python benchmarks/scripts/folder_swap.py [--save FILE]
 
 The folder has 180 pictures of ORL in four formats and 20 unusable files. `fsf swap` is killed by SIGKILL after 60
-results, and run again. Figures: numbers of results and of named errors at the end, the exit status, the number of results of
-the first run that were written again, the number of left-over files, and pictures/s of the second run, including the
-start of the program.
+results, and run again. Figures: numbers of results and of named errors at the end, the exit status, the number of
+results of the first run that were written again, the number of left-over files, and pictures/s of the second run,
+including the start of the program.
 """
 
 import argparse

@@ -3,8 +3,8 @@
     python benchmarks/scripts/large_collection.py --folder DIR
 
 Shards of 10 000 crops each, --faces in total, are written to DIR: ORL's 400 pictures at 32 px as JPEG, repeated under
-ten million different names of a hundred thousand people (1.5 kB each, 15 GB). A second collection has one shard. On both,
-`fsf run` trains a small FaceShifter for one step, once with indexing and then three times.
+ten million different names of a hundred thousand people (1.5 kB each, 15 GB). A second collection has one shard. On
+both, `fsf run` trains a small FaceShifter for one step, once with indexing and then three times.
 
 Figures: duration, size and peak memory of indexing; duration of the command with an existing index, including start and
 end of the program; and its peak resident memory, including mapped files. DIR is removed afterwards.
