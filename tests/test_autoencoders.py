@@ -13,7 +13,7 @@ from fsf_autoencoders.blocks import SelfAttention
 from fsf_autoencoders.decoders import PersonDecoders
 from fsf_autoencoders.deepfacelab import DflEncoder
 from fsf_autoencoders.encoder import SharedEncoder
-from fsf_autoencoders.random_warp import RandomWarp, shaken
+from fsf_autoencoders.random_warp import RandomWarp, warped
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -89,7 +89,7 @@ def test_all_randomness_is_the_callers() -> None:
     one, same, other = (warps().target(0, np.random.default_rng(seed)) for seed in (1, 1, 2))
     np.testing.assert_array_equal(one.image, same.image)
     assert (one.image != other.image).any()
-    np.testing.assert_array_equal(shaken(HEAD, 0.0, np.random.default_rng(0)), HEAD)
+    np.testing.assert_array_equal(warped(HEAD, 0.0, np.random.default_rng(0)), HEAD)
     np.testing.assert_array_equal(warps()[0].image, HEAD)  # as a source it is not warped
 
 

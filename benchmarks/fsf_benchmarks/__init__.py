@@ -1,5 +1,8 @@
-"""Benchmarks: is it the source's face, are pose, expression, gaze and occluders the target's, does a picture come back,
-how far is the true swap; the estimators that they ask, and their errors; what a judge is worth; how fast code is."""
+"""Benchmarks of face swapping, with estimators of pose, expression and gaze.
+
+They measure identity, attributes (pose, expression, gaze, occlusions, background), reconstruction, distance to
+ground-truth swaps, errors of estimators and identity encoders, and speed.
+"""
 
 from fsf_benchmarks.background import Background
 from fsf_benchmarks.expression_error import ExpressionError

@@ -1,4 +1,4 @@
-"""Background: what is not face must stay as it was."""
+"""Background preservation outside the face."""
 
 from typing import Any, ClassVar
 
@@ -10,10 +10,10 @@ from fsframework.core.types import SwapBatch, SwapResult
 
 
 class Background(MaskedBenchmark):
-    """How much the swap changes outside the target's face, in grey levels; lower is better.
+    """Measure the change of the target outside its face, in grey levels; lower is better.
 
-    The face is what an estimator of masks says, in the target. Hair and neck count as background, and a method that
-    takes the source's outline must change some of it.
+    An estimator segments the target's face. Hair and neck count as background. A method that transfers the source's
+    face shape must change some of it.
     """
 
     name = "background"

@@ -1,4 +1,4 @@
-"""How far what an estimator reads from the swap is from what it reads from the target, and its own noise beside it."""
+"""Base class of benchmarks that compare an estimator's outputs for swap and target, with the estimator's noise."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar
@@ -14,24 +14,24 @@ from fsframework.core.part import Part, use
 from fsframework.core.types import FaceBatch, SwapBatch, SwapResult
 from fsframework.faces.align import crop_box
 
-CROP = 0.96  # of the side: the smaller crop, around the centre, of which the estimator should read the same
-VIEWS = 3  # of a target: itself, its mirror image, the smaller crop
+CROP = 0.96  # side of the smaller centre crop, for which the estimate should not change
+VIEWS = 3  # views of a target: original, mirror image, smaller crop
 
 
 class EstimatorError(Benchmark):
-    """L2 distance of an estimator's rows for swap and target. Kinds say which `quantity`, and how it is mirrored.
+    """Measure the L2 distance of an estimator's outputs for swap and target. Subclasses define the quantity.
 
-    A method cannot be told from a perfect one far below the estimator's own noise, which is measured on the targets:
-    the distance between a picture and its mirror image, turned back, and between it and a crop of 96 % of its side.
+    Errors below the estimator's noise do not distinguish methods. The noise is measured on the targets: the distance of
+    an image to its mirror image, mirrored back, and to a crop of 96 % of its side.
     """
 
-    quantity: ClassVar[str]  # of the estimator; the figure is called so
-    noises: ClassVar[tuple[str, str]]  # names of the figures: by the mirror, by the smaller crop
-    mirrored: ClassVar[tuple[float, ...]]  # factors that turn a mirror image's numbers back; one for all, or one each
+    quantity: ClassVar[str]  # of the estimator; name of the metric
+    noises: ClassVar[tuple[str, str]]  # names of the noise metrics: mirror image, smaller crop
+    mirrored: ClassVar[tuple[float, ...]]  # factors that mirror the outputs back; one for all, or one each
     fails = "The estimator found no face in the swap, in the target, or in the target's mirror image or smaller crop."
 
     class Options(ComponentOptions):
-        estimator: Annotated[Part, use("estimators")] = Field(description="Measures the quantity.")
+        estimator: Annotated[Part, use("estimators")] = Field(description="Estimator of the quantity.")
 
     options: Options
 
@@ -44,10 +44,10 @@ class EstimatorError(Benchmark):
                 f"choose one that measures {self.quantity}"
             )
         self._faces: Dataset | None = None
-        self._known: dict[int, Tensor] = {}  # of targets, by their place in `_faces`: (VIEWS, D)
+        self._cached: dict[int, Tensor] = {}  # outputs (VIEWS, D) by the target's index in `_faces`
 
     def load(self) -> None:
-        """Read the estimator's weights."""
+        """Load the estimator's weights."""
         self.estimator.load()
 
     def label(self, trained_against: str | None) -> str:
@@ -68,21 +68,21 @@ class EstimatorError(Benchmark):
         return {self.quantity: errors.numpy(), self.noises[0]: mirror, self.noises[1]: crop}
 
     def _targets(self, targets: FaceBatch) -> Tensor:
-        """What is read from targets, their mirror images and smaller crops, (B, VIEWS, D); from each target once."""
-        places = targets.index.tolist()
-        new = {place: row for row, place in enumerate(places) if place not in self._known}
+        """Return the outputs (B, VIEWS, D) for targets, their mirror images and smaller crops, cached per target."""
+        indices = targets.index.tolist()
+        new = {index: row for row, index in enumerate(indices) if index not in self._cached}
         if new:
             images = targets.image[list(new.values())]
             edge = (1 - CROP) / 2
             views = [
-                self._read(images),
-                self._read(images.flip(-1)) * torch.tensor(self.mirrored, dtype=torch.float64),
-                self._read(crop_box(images, (edge, edge, CROP), (images.shape[-2], images.shape[-1]))),
+                self._estimate(images),
+                self._estimate(images.flip(-1)) * torch.tensor(self.mirrored, dtype=torch.float64),
+                self._estimate(crop_box(images, (edge, edge, CROP), (images.shape[-2], images.shape[-1]))),
             ]
-            self._known |= zip(new, torch.stack(views, dim=1), strict=True)
-        return torch.stack([self._known[place] for place in places])
+            self._cached |= zip(new, torch.stack(views, dim=1), strict=True)
+        return torch.stack([self._cached[index] for index in indices])
 
-    def _read(self, images: Tensor) -> Tensor:
+    def _estimate(self, images: Tensor) -> Tensor:
         return self.estimator(FaceBatch.of(images)).double().cpu()  # (B, D)
 
 

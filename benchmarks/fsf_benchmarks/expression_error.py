@@ -1,4 +1,4 @@
-"""Expression error: does the swap make the target's face (FaceShifter, arXiv:1912.13457, section 4.1)?"""
+"""Expression error of swap and target (FaceShifter, arXiv:1912.13457, section 4.1)."""
 
 from typing import Annotated, ClassVar
 
@@ -10,9 +10,9 @@ from fsframework.core.part import Part, use
 
 
 class ExpressionError(EstimatorError):
-    """How far the swap's expression is from the target's, in the estimator's own units; lower is better.
+    """Measure the L2 distance of the expression coefficients of swap and target; lower is better.
 
-    L2 distance of the coefficients of a morphable head. The paper has another model, so its figures do not compare.
+    Coefficients are those of a 3D morphable model. The paper uses another model, so its figures are not comparable.
     """
 
     name = "expression-error"
@@ -21,9 +21,9 @@ class ExpressionError(EstimatorError):
     mirrored = (1.0,)
     metrics: ClassVar = {
         "expression": MetricInfo("", "lower", "L2 distance of the expression coefficients of swap and target."),
-        "noise": MetricInfo("", "lower", "The estimator's own: distance of a target and its mirror image."),
+        "noise": MetricInfo("", "lower", "Noise of the estimator: distance of a target and its mirror image."),
         "noise_crop": MetricInfo("", "lower", "The same of a target and a crop of 96 % of its side."),
     }
 
     class Options(EstimatorError.Options):
-        estimator: Annotated[Part, use("estimators")] = Field(description="Measures the expression.")
+        estimator: Annotated[Part, use("estimators")] = Field(description="Estimator of the expression.")

@@ -1,4 +1,4 @@
-"""Vectors of all original pictures of a data set, computed once and kept on the disk by their content."""
+"""Embeddings of all original images of a dataset, cached on disk by content."""
 
 import hashlib
 import inspect
@@ -16,23 +16,23 @@ from fsframework.utils.files import cache_folder, replacing
 from fsframework.utils.progress import progress
 from fsframework.utils.weights import digest
 
-FORMAT = 1  # changes when the same encoder would make other vectors of the same pictures
+FORMAT = 1  # version of the cache; to be raised when the same encoder yields other embeddings
 
 
 class Gallery:
-    """One encoder's vectors of data sets.
+    """Embeddings of datasets by one encoder.
 
-    The file's name is a hash of the pictures' pixels and of the encoder's options, weights and code. A cache that
-    cannot be read or written is done without.
+    The file name is a hash of the images' pixels and of the encoder's options, weights and code. Errors of the cache
+    are ignored.
 
     Parameters
     ----------
     encoder:
-        Loaded before anything is asked.
+        Encoder with loaded weights.
     label:
-        Stands before the progress.
+        Prefix of the progress bar.
     batch:
-        Pictures that are embedded at once.
+        Images per batch.
     """
 
     def __init__(self, encoder: IdentityEncoder, label: str, batch: int = 64) -> None:
@@ -41,46 +41,48 @@ class Gallery:
 
     @torch.no_grad()
     def vectors(self, faces: Dataset, device: torch.device) -> Tensor:
-        """The vectors (N, D) float32 of all faces, on the device. Raises UserError if there are none."""
+        """Return the embeddings (N, D) float32 of all faces, on the device. Raises UserError if there are no faces."""
         if self._held is None or self._held[0] is not faces:
             if not len(faces):
                 raise UserError(f"{self._label}: the gallery is empty; add pictures to the data")
             file = cache_folder() / f"vectors-{self._content(faces)}.npy"
-            found = _read(file, len(faces))
-            if found is None:
-                found = self._embed(faces, device)
-                _write(file, found)
-            self._held = faces, torch.from_numpy(found).to(device)
+            vectors = _read(file, len(faces))
+            if vectors is None:
+                vectors = self._embed(faces, device)
+                _write(file, vectors)
+            self._held = faces, torch.from_numpy(vectors).to(device)
         return self._held[1]
 
     def _content(self, faces: Dataset) -> str:
         encoder = self._encoder
         code = inspect.getsource(inspect.getmodule(type(encoder)) or type(encoder))
-        about = [str(FORMAT), encoder.name, repr(encoder.options), str(digest(encoder)), code]
-        found = hashlib.sha256(json.dumps(about).encode())
-        for place in range(len(faces)):
-            sample = faces[place]
-            found.update(repr(sample.image.shape).encode() + sample.image.tobytes() + sample.landmarks.tobytes())
-        return found.hexdigest()[:32]
+        key = [str(FORMAT), encoder.name, repr(encoder.options), str(digest(encoder)), code]
+        content = hashlib.sha256(json.dumps(key).encode())
+        for index in range(len(faces)):
+            sample = faces[index]
+            content.update(repr(sample.image.shape).encode() + sample.image.tobytes() + sample.landmarks.tobytes())
+        return content.hexdigest()[:32]
 
     def _embed(self, faces: Dataset, device: torch.device) -> np.ndarray:
-        people, found = faces.persons(), []
+        people, vectors = faces.persons(), []
         with progress(f"{self._label}: gallery", len(faces), "faces") as ticker:
             for start in range(0, len(faces), self._batch):
-                places = range(start, min(start + self._batch, len(faces)))
-                samples = collate([faces[place] for place in places], places, people)
-                found.append(self._encoder(samples.to(device)).float().cpu().numpy())
-                ticker.advance(len(places))
-        return np.concatenate(found)
+                indices = range(start, min(start + self._batch, len(faces)))
+                samples = collate([faces[index] for index in indices], indices, people)
+                vectors.append(self._encoder(samples.to(device)).float().cpu().numpy())
+                ticker.advance(len(indices))
+        return np.concatenate(vectors)
 
 
 def _read(file: Path, count: int) -> np.ndarray | None:
     try:
-        found = np.load(file, allow_pickle=False)
+        vectors = np.load(file, allow_pickle=False)
     except (OSError, ValueError, EOFError):
         return None
-    fits = isinstance(found, np.ndarray) and found.ndim == 2 and len(found) == count and found.dtype == np.float32
-    return found if fits else None
+    fits = (
+        isinstance(vectors, np.ndarray) and vectors.ndim == 2 and len(vectors) == count and vectors.dtype == np.float32
+    )
+    return vectors if fits else None
 
 
 def _write(file: Path, vectors: np.ndarray) -> None:
@@ -89,4 +91,4 @@ def _write(file: Path, vectors: np.ndarray) -> None:
         with replacing(file) as temporary, temporary.open("wb") as out:
             np.save(out, vectors)
     except (OSError, UserError):
-        return  # next time they are computed again
+        return  # the cache is optional

@@ -1,4 +1,4 @@
-"""Gaze error: does the swap look where the target looks?"""
+"""Gaze error of swap and target."""
 
 from typing import Annotated, ClassVar
 
@@ -10,10 +10,10 @@ from fsframework.core.part import Part, use
 
 
 class GazeError(EstimatorError):
-    """How far the swap's pupils lie elsewhere in their eyes than the target's, in eye widths; lower is better.
+    """Measure the distance of the relative pupil positions of swap and target, in eye widths; lower is better.
 
-    No angle: a pupil's place between the corners of its eye, which moves by about half an eye's width from the far
-    left to the far right. At 64 px an eye is eight pixels wide, so read the noise beside it.
+    The gaze is no angle but the pupil's position between the corners of the eye. Its range is about half an eye width.
+    At 64 px an eye is eight pixels wide, so compare the error with the noise.
     """
 
     name = "gaze-error"
@@ -21,12 +21,12 @@ class GazeError(EstimatorError):
     noises = ("noise", "noise_crop")
     mirrored = (-1.0, 1.0)
     metrics: ClassVar = {
-        "gaze": MetricInfo("", "lower", "Distance of the pupils' places in swap and target, in eye widths."),
-        "noise": MetricInfo("", "lower", "The estimator's own: distance of a target and its mirror image."),
+        "gaze": MetricInfo("", "lower", "Distance of the pupils' positions in swap and target, in eye widths."),
+        "noise": MetricInfo("", "lower", "Noise of the estimator: distance of a target and its mirror image."),
         "noise_crop": MetricInfo("", "lower", "The same of a target and a crop of 96 % of its side."),
     }
 
     class Options(EstimatorError.Options):
         estimator: Annotated[Part, use("estimators")] = Field(
-            default={"use": "pupils"}, validate_default=True, description="Measures the gaze."
+            default={"use": "pupils"}, validate_default=True, description="Estimator of the gaze."
         )

@@ -1,7 +1,7 @@
-"""Identity retrieval, the measure of FaceShifter (arXiv:1912.13457, section 4.1) and its followers.
+"""Identity retrieval, the identity metric of FaceShifter (arXiv:1912.13457, section 4.1) and later work.
 
-The paper looks up swapped frames of 1000 videos among all original frames and counts a hit if the nearest one belongs
-to the source's video. Here people stand for videos and the data set's pictures for frames.
+The paper retrieves swapped frames of 1000 videos among all original frames. A hit is a nearest frame of the source's
+video. Here people replace videos, and the dataset's images replace frames.
 """
 
 from typing import Annotated, Any, ClassVar
@@ -21,11 +21,11 @@ NEAREST = 5
 
 
 class IdentityRetrieval(Benchmark):
-    """Is the picture nearest to the swap one of the source? Higher is better, %; the judge decides what is near.
+    """Measure how often the nearest original image of a swap shows the source's person, in %; higher is better.
 
-    All original pictures are looked through, the source's and the target's own among them. A swap that the judge
-    cannot embed is a miss. The judge should be another network than the one trained against, which a method can fool;
-    where it is the same one, the heading says so.
+    The gallery holds all original images, including source and target. Distances are those of the judge, an identity
+    encoder. Swaps that the judge cannot embed are misses. The judge should differ from the encoder of the training,
+    which a method can overfit to; the heading marks a judge that was trained against.
     """
 
     name = "id-retrieval"
@@ -39,10 +39,10 @@ class IdentityRetrieval(Benchmark):
 
     class Options(ComponentOptions):
         judge: Annotated[Part, use("identity-encoders")] = Field(
-            description="Decides who is who; not the encoder that the method was trained against."
+            description="Identity encoder for retrieval; other than the encoder of the training."
         )
 
-        batch_size: int = Field(32, ge=1, description="Original pictures that are embedded at once.")
+        batch_size: int = Field(32, ge=1, description="Original pictures per batch.")
 
     options: Options
 
@@ -55,7 +55,7 @@ class IdentityRetrieval(Benchmark):
         self._held: tuple[Dataset, Tensor] | None = None
 
     def load(self) -> None:
-        """Read the judge's weights."""
+        """Load the judge's weights."""
         self.judge.load()
 
     def label(self, trained_against: str | None) -> str:

@@ -1,4 +1,4 @@
-"""What benchmarks share that look inside or outside a region."""
+"""Base class of benchmarks on a masked region."""
 
 from typing import Annotated
 
@@ -10,11 +10,11 @@ from fsframework.core.part import Part, use
 
 
 class MaskedBenchmark(Benchmark):
-    """Has an estimator say where the target's face is."""
+    """Benchmark with an estimator of the target's face mask."""
 
     class Options(ComponentOptions):
         mask: Annotated[Part, use("estimators")] = Field(
-            default={"use": "hull-mask"}, validate_default=True, description="Says where the target's face is."
+            default={"use": "hull-mask"}, validate_default=True, description="Estimator of the target's face mask."
         )
 
     options: Options
@@ -24,10 +24,10 @@ class MaskedBenchmark(Benchmark):
         self.mask: Estimator = options.mask.build_estimator("mask", "mask")
 
     def load(self) -> None:
-        """Load the masks' estimator."""
+        """Load the mask estimator."""
         self.mask.load()
 
 
 def mean_where(values: Tensor, where: Tensor) -> Tensor:
-    """The mean of each image's values (B, 1, S, S) where a mask of the same shape is 1: (B,), NaN if nowhere."""
+    """Return the mean (B,) of values (B, 1, S, S), weighted by a mask (B, 1, S, S); NaN for an empty mask."""
     return (values * where).sum(dim=(1, 2, 3)).double() / where.sum(dim=(1, 2, 3)).double()

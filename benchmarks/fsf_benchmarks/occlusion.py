@@ -1,7 +1,7 @@
-"""Occlusion: what lies in front of the target's face must be there after the swap (FaceShifter, section 3.2).
+"""Preservation of occlusions of the target's face (FaceShifter, section 3.2).
 
-The paper shows pictures. Here the truth is known: occluders are composited onto the targets, and every right swap keeps
-their pixels.
+The paper has qualitative results only. Here the ground truth is known: occluders are composited onto the targets, and a
+correct swap preserves their pixels.
 """
 
 from typing import Annotated, Any, ClassVar
@@ -15,10 +15,10 @@ from fsframework.core.types import SwapBatch, SwapResult
 
 
 class Occlusion(Benchmark):
-    """How far the occluders' pixels are from what was composited onto the target, in grey levels; lower is better.
+    """Measure the error in the pixels of composited occluders, in grey levels; lower is better.
 
-    `without-refiner` beside it says what a refiner such as HEAR-Net is good for. A target onto which no occluder fits
-    counts as a failure. Copying the target has no error, and copying the source about the largest.
+    The baseline `without-refiner` shows the contribution of a refiner such as HEAR-Net. A target without a fitting
+    occluder is a failure. Copying the target has no error; copying the source has approximately the largest.
     """
 
     name = "occlusion"
@@ -27,14 +27,14 @@ class Occlusion(Benchmark):
         "error": MetricInfo(
             "", "lower", "Mean absolute difference in the occluders' pixels, in grey levels (0 to 255)."
         ),
-        "error_rest": MetricInfo("", "lower", "The same everywhere else: much of it is the new face, as it should be."),
+        "error_rest": MetricInfo("", "lower", "The same in all other pixels: mostly the intended change of the face."),
     }
 
     class Options(ComponentOptions):
         data: Annotated[Part, use("datasets")] = Field(
             default={"use": "occluded", "share": 1.0},
             validate_default=True,
-            description="Covers the targets and says where; it wraps the evaluation's faces.",
+            description="Dataset wrapper that covers the evaluation's targets and marks the occluders.",
         )
 
     options: Options

@@ -1,7 +1,7 @@
-"""AEI-Net's generator written straight from the equations: what the fast form must equal, and is timed against.
+"""Reference implementation of AEI-Net's generator, directly from the equations, for tests and speed comparisons.
 
-Li et al., arXiv:1912.13457, section 3.1, equations 2 to 6. Every AAD layer has its own convolutions and its own linear
-layers, normalises its own input, and the last level's attributes are upsampled before anything is made of them.
+Li et al., arXiv:1912.13457, section 3.1, equations 2 to 6. Every AAD layer has separate convolutions and linear layers
+and normalises its input. The last level's attributes are upsampled before the convolutions.
 """
 
 from collections.abc import Iterable
@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 
 class PlainAad(nn.Module):
-    """One AAD layer: normalise, attribute branch, identity branch, mask, blend."""
+    """AAD layer: instance normalisation, attribute branch, identity branch, mask, blend."""
 
     def __init__(self, channels: int, att: int, id_dim: int) -> None:
         super().__init__()
@@ -24,7 +24,7 @@ class PlainAad(nn.Module):
         self.mask = nn.Conv2d(channels, 1, 1)
 
     def forward(self, h: Tensor, z_att: Tensor, z_id: Tensor) -> Tensor:
-        """(B, channels, H, W) to the same shape."""
+        """Return the modulated map (B, channels, H, W)."""
         h = F.instance_norm(h)  # equation 2
         a = self.gamma_att(z_att) * h + self.beta_att(z_att)  # equation 3
         i = self.gamma_id(z_id)[..., None, None] * h + self.beta_id(z_id)[..., None, None]  # equation 4
@@ -33,7 +33,7 @@ class PlainAad(nn.Module):
 
 
 class PlainBlock(nn.Module):
-    """AAD ResBlk: AAD, ReLU, convolution, twice; the shortcut does it once if the width changes."""
+    """AAD ResBlk: twice AAD, ReLU and convolution; once on the shortcut if the number of channels changes."""
 
     def __init__(self, inputs: int, outputs: int, att: int, id_dim: int) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class PlainBlock(nn.Module):
         self.conv = nn.ModuleList(nn.Conv2d(inputs, o, 3, padding=1) for o in [inputs, outputs, outputs][:layers])
 
     def forward(self, h: Tensor, z_att: Tensor, z_id: Tensor) -> Tensor:
-        """(B, inputs, H, W) to (B, outputs, H, W)."""
+        """Return the block's output (B, outputs, H, W) for `h` (B, inputs, H, W)."""
         a = self.conv[0](F.relu(self.aad[0](h, z_att, z_id)))
         a = self.conv[1](F.relu(self.aad[1](a, z_att, z_id)))
         if len(self.aad) == 3:
@@ -51,7 +51,7 @@ class PlainBlock(nn.Module):
 
 
 class PlainGenerator(nn.Module):
-    """The generator with the weights of a fast one (`aad-generator`), each cut out for the layer it belongs to."""
+    """Reference generator with the weights of an optimised one (`aad-generator`), split by layer."""
 
     def __init__(self, fast: Any) -> None:
         super().__init__()
@@ -59,15 +59,15 @@ class PlainGenerator(nn.Module):
         id_dim = affine.in_features
         self.start = nn.ConvTranspose2d(id_dim, start.out_channels, 2)
         self.start.load_state_dict(start.state_dict())
-        made, row = [], 0
+        plain_blocks, row = [], 0
         for block in blocks:
             rows = slice(row, row + block.affine_channels)
-            made.append(_plain_block(block, affine.weight[rows], affine.bias[rows], id_dim))
+            plain_blocks.append(_plain_block(block, affine.weight[rows], affine.bias[rows], id_dim))
             row = rows.stop
-        self.blocks = nn.ModuleList(made)
+        self.blocks = nn.ModuleList(plain_blocks)
 
     def forward(self, z_id: Tensor, z_att: list[Tensor]) -> Tensor:
-        """The swap (B, 3, S, S) in [-1, 1]."""
+        """Return the swap (B, 3, S, S) in [-1, 1]."""
         h = self.start(z_id[..., None, None])
         for k, (block, z) in enumerate(zip(self.blocks, z_att, strict=True)):
             if k > 0:
@@ -107,7 +107,7 @@ def _plain_block(fast: Any, id_weight: Tensor, id_bias: Tensor, id_dim: int) -> 
 
 
 def plain_layers(network: nn.Module) -> nn.Module:
-    """The network with torch's own convolutions and norms in place of the faster ones derived from them."""
+    """Return the network with torch's convolutions and norms in place of the optimised subclasses, changed in place."""
     for module in network.modules():
         for kind in (nn.Conv2d, nn.ConvTranspose2d, nn.GroupNorm):
             if isinstance(module, kind):

@@ -1,4 +1,4 @@
-"""Head pose from five landmarks and a generic head: perspective-n-point, OpenCV's SQPnP and Levenberg-Marquardt.
+"""Head pose from five landmarks and a generic head by perspective-n-point: OpenCV's SQPnP and Levenberg-Marquardt.
 
 SQPnP: Terzakis and Lourakis, "A consistently fast and globally optimal solution to the perspective-n-point problem",
 ECCV 2020.
@@ -18,34 +18,34 @@ from fsframework.core.types import Face, FaceBatch
 from fsframework.faces.align import TEMPLATE, template
 from fsframework.media.tensor import to_images
 
-SIDE = 256  # pixels that a crop has at least when faces are looked for
-FOCAL = 4.0  # of the imagined camera, in units of the crop's side: a head about a metre away
-NEAR = 0.15  # mean distance of landmarks from the template, in units of the side, at which a face is another one
-EYES = 63.0  # mm between an adult's pupils
-DEPTHS = np.array([0.0, 0.0, -30.0, 0.0, 0.0])  # mm behind the pupils: our estimate is that the nose juts out 30 mm
+SIDE = 256  # minimum side for detection in pixels; smaller crops are enlarged
+FOCAL = 4.0  # focal length of the assumed camera, in units of the crop's side: a head about a metre away
+NEAR = 0.15  # maximum mean distance of landmarks from the template, in units of the side; others are another face
+EYES = 63.0  # interpupillary distance of an adult in mm
+DEPTHS = np.array([0.0, 0.0, -30.0, 0.0, 0.0])  # mm behind the pupils; the nose tip is estimated 30 mm in front
 
 
 def head() -> np.ndarray:
-    """The generic head's landmarks (5, 2 + 1) in mm: right and down as seen, and away from the viewer.
+    """Return the generic head's landmarks (5, 3) in mm: x to the viewer's right, y down, z away.
 
-    Width and height are those of the aligned crops' template, with adult eyes, so that an average frontal face has
-    pose 0. The depths are a rough estimate of ours.
+    Width and height are those of the aligned crops' template, scaled to adult eyes, so that an average frontal face has
+    pose 0. The depths are rough estimates.
     """
     flat = (TEMPLATE - TEMPLATE[:2].mean(axis=0)) * EYES / (TEMPLATE[1, 0] - TEMPLATE[0, 0])
-    flat[:, 0] = (flat[:, 0] - flat[[1, 0, 2, 4, 3], 0]) / 2  # as wide on the left as on the right
+    flat[:, 0] = (flat[:, 0] - flat[[1, 0, 2, 4, 3], 0]) / 2  # symmetric
     return np.column_stack([flat, DEPTHS])
 
 
 def solve(landmarks: np.ndarray, size: float) -> np.ndarray:
-    """Yaw, pitch and roll (3,) in degrees of landmarks (5, 2) in a crop with sides of `size` pixels; NaN if none fits.
+    """Return yaw, pitch and roll (3,) in degrees of landmarks (5, 2) in a crop of `size` pixels; NaN without solution.
 
-    Positive is: towards the viewer's right, up, and clockwise as seen. The rotation is roll after yaw after pitch.
+    Positive is towards the viewer's right, up, and clockwise in the image. The rotation is roll after yaw after pitch.
     """
     centre = (size - 1) / 2
     camera = np.array([[FOCAL * size, 0, centre], [0, FOCAL * size, centre], [0, 0, 1]])
     points = np.ascontiguousarray(landmarks, dtype=np.float64)
-    found, turn, shift = cv2.solvePnP(head(), points, camera, None, flags=cv2.SOLVEPNP_SQPNP)
-    if not found:
+    solved, turn, shift = cv2.solvePnP(head(), points, camera, None, flags=cv2.SOLVEPNP_SQPNP)
+    if not solved:
         return np.full(3, np.nan)
     turn, _ = cv2.solvePnPRefineLM(head(), points, camera, None, turn, shift)
     matrix = cv2.Rodrigues(turn)[0]
@@ -56,12 +56,13 @@ def solve(landmarks: np.ndarray, size: float) -> np.ndarray:
 
 
 class PnP(Estimator):
-    """Yaw, pitch and roll in degrees from five detected landmarks and a generic head; needs no weights of its own.
+    """Estimator of yaw, pitch and roll in degrees from five detected landmarks and a generic head, without weights.
 
-    Crops are enlarged before faces are looked for. Everybody is taken to have the same head, so another nose or mouth
-    reads as another pitch. Measured with mtcnn on 100 ORL faces at 64 px: an image and its mirror, turned back, are
-    4.1 degrees apart (L2 of yaw, pitch, roll; at 128 px 4.2), moved by a pixel 2.4, with noise of 8 grey levels 2.5;
-    two pictures of a person 13.5, of different people 20. An error of 1 px in each landmark costs 5.6, 5.7 and 2.1.
+    Small crops are enlarged for detection. The head model is the same for everybody, so the shape of nose and mouth
+    biases the pitch. Noise with mtcnn on 100 ORL faces at 64 px, as L2 distance of (yaw, pitch, roll): 4.1 degrees for
+    an image and its mirror image (at 128 px 4.2), 2.4 for a shift of one pixel, 2.5 for noise of 8 grey levels. Two
+    images of a person differ by 13.5, of different people by 20. An error of 1 px in each landmark changes yaw, pitch
+    and roll by 5.6, 5.7 and 2.1.
     """
 
     name = "pnp"
@@ -69,9 +70,9 @@ class PnP(Estimator):
 
     class Options(ComponentOptions):
         detector: Annotated[Part, use("detectors")] = Field(
-            default={"use": "mtcnn", "min_face": 60},  # half of what a head in an enlarged crop measures
+            default={"use": "mtcnn", "min_face": 60},  # half the size of a head in an enlarged crop
             validate_default=True,
-            description="Finds the five landmarks.",
+            description="Detector of the five landmarks.",
         )
 
     options: Options
@@ -81,20 +82,20 @@ class PnP(Estimator):
         self.detector: Detector = options.detector.build()
 
     def load(self) -> None:
-        """Read the detector's weights."""
+        """Load the detector's weights."""
         self.detector.load()
 
     def landmarks(self, images: np.ndarray) -> np.ndarray:
-        """Landmarks (B, 5, 2) in pixels of the crops (B, S, S, 3) uint8; NaN where no face lies near the template."""
+        """Return landmarks (B, 5, 2) in pixels of crops (B, S, S, 3) uint8; NaN without a face near the template."""
         size = images.shape[1]
         factor = -(-SIDE // size)
         frames = [enlarged(image, factor) for image in images]
         goal = template(size)
-        found = [nearest([_reduced(face, factor) for face in faces], goal, size) for faces in self.detector(frames)]
-        return np.stack(found)
+        landmarks = [nearest([_reduced(face, factor) for face in faces], goal, size) for faces in self.detector(frames)]
+        return np.stack(landmarks)
 
     def forward(self, faces: FaceBatch) -> Tensor:
-        """Poses (B, 3) in degrees, float64 on the images' device; NaN where no face was found."""
+        """Return poses (B, 3) in degrees, float64 on the images' device; NaN for images without a detected face."""
         size = faces.image.shape[-1]
         points = self.landmarks(to_images(faces.image))
         poses = [solve(five, size) if np.isfinite(five).all() else np.full(3, np.nan) for five in points]
@@ -102,20 +103,20 @@ class PnP(Estimator):
 
 
 def enlarged(image: np.ndarray, factor: int) -> np.ndarray:
-    """An image (S, S, 3) as many times larger."""
+    """Return an image (S, S, 3), enlarged by an integer factor."""
     if factor == 1:
         return image
     return cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC)
 
 
 def _reduced(face: Face, factor: int) -> np.ndarray:
-    """A face's landmarks (5, 2) in pixels of the image before it was enlarged."""
+    """Return a face's landmarks (5, 2) in pixels of the image before enlargement."""
     return (face.landmarks + 0.5) / factor - 0.5
 
 
-def nearest(found: list[np.ndarray], goal: np.ndarray, size: int) -> np.ndarray:
-    """Of landmarks (5, 2) each, those nearest the goal; NaN if none is near."""
-    distances = [np.linalg.norm(points - goal, axis=1).mean() / size for points in found]
+def nearest(candidates: list[np.ndarray], goal: np.ndarray, size: int) -> np.ndarray:
+    """Return the landmarks (5, 2) of the face nearest to `goal` (5, 2); NaN if none is near."""
+    distances = [np.linalg.norm(points - goal, axis=1).mean() / size for points in candidates]
     if not distances or min(distances) > NEAR:
         return np.full((5, 2), np.nan)
-    return found[int(np.argmin(distances))]
+    return candidates[int(np.argmin(distances))]

@@ -1,4 +1,4 @@
-"""Pose error: does the swap hold its head as the target does (FaceShifter, arXiv:1912.13457, section 4.1)?"""
+"""Head pose error of swap and target (FaceShifter, arXiv:1912.13457, section 4.1)."""
 
 from typing import Annotated, ClassVar
 
@@ -12,12 +12,11 @@ QUANTITY = "pose_deg"
 
 
 class PoseError(EstimatorError):
-    """How far the swap's head pose is from the target's, in degrees; lower is better.
+    """Measure the L2 distance of the head poses (yaw, pitch, roll) of swap and target, in degrees; lower is better.
 
-    L2 distance of (yaw, pitch, roll). Estimators differ in scale and noise, so figures of different estimators, and
-    those of papers, do not compare. `noise_deg` says how far the estimator is from itself on a target and its mirror
-    image, turned back, and `noise_crop_deg` on a target and a slightly smaller crop of it: a method cannot be told
-    from a perfect one far below them.
+    Estimators differ in scale and noise, so figures of different estimators and papers are not comparable. `noise_deg`
+    is the estimator's difference between a target and its mirror image, mirrored back. `noise_crop_deg` is that between
+    a target and a slightly smaller crop. Errors below the noise do not distinguish methods.
     """
 
     name = "pose-error"
@@ -27,12 +26,12 @@ class PoseError(EstimatorError):
     metrics: ClassVar = {
         QUANTITY: MetricInfo("deg", "lower", "L2 distance of the head poses (yaw, pitch, roll) of swap and target."),
         "noise_deg": MetricInfo(
-            "deg", "lower", "The estimator's own: distance of the poses of a target and its mirror."
+            "deg", "lower", "Noise of the estimator: distance of the poses of a target and its mirror image."
         ),
         "noise_crop_deg": MetricInfo("deg", "lower", "The same of a target and a crop of 96 % of its side."),
     }
 
     class Options(EstimatorError.Options):
         estimator: Annotated[Part, use("estimators")] = Field(
-            default={"use": "pnp"}, validate_default=True, description="Measures the pose in degrees."
+            default={"use": "pnp"}, validate_default=True, description="Estimator of the pose in degrees."
         )

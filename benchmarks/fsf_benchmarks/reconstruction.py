@@ -1,4 +1,4 @@
-"""Reconstruction: a picture swapped onto itself should come back."""
+"""Self-reconstruction: a swap of an image onto itself."""
 
 from typing import Any, ClassVar
 
@@ -10,18 +10,18 @@ from fsframework.media.tensor import to_images
 
 
 class Reconstruction(Benchmark):
-    """How much of a picture comes back when it is swapped onto itself: what a method loses besides swapping.
+    """Measure SSIM and PSNR of self-reconstruction; higher is better.
 
-    Every target of the recipe's pairs is source and target. SSIM as Wang et al. (IEEE TIP 2004) define it, with their
-    Gaussian window, as the mean over red, green and blue. Whole crops are compared, at their own size: smaller crops
-    are easier.
+    Every target of the recipe's pairs is source and target. SSIM follows Wang et al. (IEEE TIP 2004) with their
+    Gaussian window, averaged over red, green and blue. Whole crops are compared at their size; smaller crops are
+    easier.
     """
 
     name = "reconstruction"
     pairing = "self"
     metrics: ClassVar = {
-        "ssim": MetricInfo("", "higher", "Structural similarity of a picture and itself after the swap; at most 1."),
-        "psnr": MetricInfo("dB", "higher", "Peak signal-to-noise ratio of the same; 60 where nothing changed."),
+        "ssim": MetricInfo("", "higher", "Structural similarity of a picture and its self-reconstruction; at most 1."),
+        "psnr": MetricInfo("dB", "higher", "Peak signal-to-noise ratio of the same; 60 for equal pictures."),
     }
 
     def measure_batch(self, batch: SwapBatch, swap: SwapResult, faces: Dataset) -> dict[str, Any]:
@@ -31,15 +31,15 @@ class Reconstruction(Benchmark):
 
 
 def similarity(image: np.ndarray, truth: np.ndarray) -> float:
-    """SSIM of two images (H, W, 3) uint8."""
-    from skimage.metrics import structural_similarity  # brings SciPy, for which no other command need wait
+    """Return the SSIM of two images (H, W, 3) uint8."""
+    from skimage.metrics import structural_similarity  # imports SciPy, so imported on use
 
     settings = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
     return float(structural_similarity(image, truth, data_range=255, channel_axis=2, **settings))
 
 
 def signal_to_noise(image: np.ndarray, truth: np.ndarray) -> float:
-    """PSNR of two images (H, W, 3) uint8 in dB, at most 60."""
+    """Return the PSNR of two images (H, W, 3) uint8 in dB, at most 60."""
     from skimage.metrics import peak_signal_noise_ratio
 
     if (image == truth).all():

@@ -1,4 +1,4 @@
-"""Same person: a swap whose right answer is a photograph."""
+"""Same-identity swaps, whose ground truth is a photograph."""
 
 from typing import Any, ClassVar
 
@@ -13,12 +13,11 @@ from fsframework.media.tensor import to_images
 
 
 class SamePerson(MaskedBenchmark):
-    """How far a target is from itself after a swap with another photograph of its own person.
+    """Measure the error of swaps between two images of one person, with the target as ground truth.
 
-    The right swap is the target, so its face must come back, pixel by pixel, though the source is another picture:
-    what is left is what the method takes from the source beside identity (light, age, glasses), and what it loses.
-    Targets whose person has no second picture fail. Copying the target has 0 and 1; copying the source has what two
-    photographs of one person differ by.
+    The error includes attributes of the source (lighting, age, glasses) and losses of reconstruction. Targets whose
+    person has no second image are failures. Copying the target has error 0 and SSIM 1; copying the source has the
+    difference between two photographs of one person.
     """
 
     name = "same-person"

@@ -1,4 +1,4 @@
-"""Sharpness: is the swap as fine as the target?"""
+"""Sharpness of the swap relative to the target."""
 
 from typing import Any, ClassVar
 
@@ -9,15 +9,15 @@ from fsframework.core.components import Benchmark, Dataset, MetricInfo
 from fsframework.core.types import SwapBatch, SwapResult
 from fsframework.media.tensor import to_images
 
-INSIDE = (0.25, 0.85)  # of the crop's side: the part of an aligned crop that is face
-FLAT = 1e-3  # grey levels; a target flatter than that has no edges to compare with
+INSIDE = (0.25, 0.85)  # range of the face in an aligned crop, in units of its side
+FLAT = 1e-3  # grey levels; minimum mean Laplacian of a target
 
 
 class Sharpness(Benchmark):
-    """How strong the swap's fine edges are in its face, as a share of the target's: 1 is as sharp, below 1 softer.
+    """Measure the ratio of the mean absolute Laplacian of swap and target in the face; below 1 the swap is softer.
 
-    The mean absolute Laplacian of the grey picture, in the middle of the crop. Above 1 there may be more detail or
-    noise: look at the pictures. Light and skin differ between people, so copying the source gives not just 1.
+    Images are grey, cropped to the centre. A ratio above 1 means more detail or noise; inspect the images. Lighting and
+    skin differ between people, so copying the source does not yield exactly 1.
     """
 
     name = "sharpness"
@@ -35,7 +35,7 @@ class Sharpness(Benchmark):
 
 
 def edges(image: np.ndarray) -> float:
-    """Mean absolute Laplacian, in grey levels, of the middle of a crop (S, S, 3) uint8."""
+    """Return the mean absolute Laplacian, in grey levels, of the centre of a crop (S, S, 3) uint8."""
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     size = len(grey)
     part = slice(*(round(edge * size) for edge in INSIDE))

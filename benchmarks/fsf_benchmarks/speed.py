@@ -1,7 +1,7 @@
-"""`fsf bench speed`: how fast this code is on this machine, beside a plain reference or beside another commit.
+"""`fsf bench speed`: throughput on this machine, relative to a plain reference or to another commit.
 
-Each implementation lives in a process of its own (`speed_work`). On CPUs they take turns task by task, so that a
-machine whose speed drifts changes ratios little; on GPUs one comes after the other. Figures are medians over rounds.
+Each implementation runs in a separate process (`speed_work`). On CPUs, implementations alternate task by task, so that
+drift of the machine's speed affects all of them; on GPUs they run one after the other. Figures are medians over rounds.
 """
 
 import json
@@ -27,17 +27,17 @@ from fsframework.utils.progress import Ticker, progress
 
 Task = Literal["step", "swap", "detection", "alignment", "pasting", "data", "start"]
 OURS = "ours fp32"
-OF_NETWORKS = ("step", "swap")  # tasks that the plain reference does, too
+OF_NETWORKS = ("step", "swap")  # tasks that the plain reference implements
 ROOT = Path(__file__).parents[2]
 WORKER = Path(__file__).with_name("speed_work.py")
 
 
 class Speed(Benchmark):
-    """Pictures a second of training, swapping and everything around them, beside a plain reference.
+    """Measure the throughput of training, swapping, detection, alignment, pasting, data and start, in images/s.
 
-    Needs no run: `fsf bench speed`. A ratio above 1 means faster than the plain reference (contiguous memory order and
-    torch's own convolutions; it keeps freed memory as ours does, without which it is up to twice as slow), or with
-    `against` than that commit.
+    Needs no run: `fsf bench speed`. A ratio above 1 is faster than the plain reference, or with `against` than that
+    commit. The plain reference has contiguous memory format and torch's convolutions. Both retain freed memory, without
+    which the reference is up to twice as slow.
     """
 
     name = "speed"
@@ -47,35 +47,35 @@ class Speed(Benchmark):
     class Options(ComponentOptions):
         size: int = Field(64, description="Side of the crops in pixels.")
         width: float = Field(0.5, gt=0, le=2, description="Factor of the numbers of channels; 1 is the paper's.")
-        batch: int = Field(24, ge=1, description="Pairs at once.")
-        rounds: int = Field(5, ge=1, description="Timed turns, after two that are not.")
+        batch: int = Field(24, ge=1, description="Pairs per batch.")
+        rounds: int = Field(5, ge=1, description="Timed rounds, after two rounds of warm-up.")
         turns: bool | None = Field(
             None,
-            description="Whether implementations take turns, so that a machine's drift hits all alike, or come one "
-            "after the other; null: turns on CPUs, none on GPUs, whose memory is too small for all at once.",
+            description="Whether implementations alternate, so that drift of the machine affects all of them, or run "
+            "one after the other; null: alternate on CPUs, not on GPUs, for lack of memory.",
         )
         tasks: tuple[Task, ...] = Field(
-            ("step", "swap", "detection", "alignment", "pasting", "data", "start"), description="What is timed."
+            ("step", "swap", "detection", "alignment", "pasting", "data", "start"), description="Tasks to time."
         )
-        bf16: bool | None = Field(None, description="Also under bfloat16; null: where the device has it.")
+        bf16: bool | None = Field(None, description="Also under bfloat16; null: if the device supports it.")
         activation_checkpointing: bool = Field(
             False, description="Also with the generator's option `activation_checkpointing`."
         )
         optimizer_in_backward: bool = Field(
             False,
-            description="Also with a stage's option `optimizer_in_backward`, under bfloat16 where it is; beside "
-            "`activation_checkpointing`, with both, too.",
+            description="Also with a stage's option `optimizer_in_backward`, under bfloat16 if measured; with "
+            "`activation_checkpointing`, also with both.",
         )
         compiled: bool = Field(
-            False, description="Also with all networks compiled by torch.compile, under bfloat16 where it is."
+            False, description="Also with all networks compiled by torch.compile, under bfloat16 if measured."
         )
         cuda_graph: bool = Field(
-            False, description="On GPUs, also with a step's work recorded and replayed, under bfloat16 where it is."
+            False, description="On GPUs, also with a step as CUDA graph, under bfloat16 if measured."
         )
         without: tuple[
             Literal["winograd", "patches", "products", "aad", "instance_norm", "triton", "adam", "memory"], ...
-        ] = Field((), description="Also ours without one of these: what each of them gains.")
-        against: str | None = Field(None, description="A commit of this checkout to compare with, as git names it.")
+        ] = Field((), description="Also without one of these optimisations each, to measure its gain.")
+        against: str | None = Field(None, description="Commit of this checkout to compare with, as git names it.")
 
         @model_validator(mode="after")
         def _names_tasks(self) -> Self:
@@ -86,7 +86,7 @@ class Speed(Benchmark):
     options: Options
 
     def measure(self, device: torch.device) -> dict[str, Any]:
-        """The table's rows, and what a reader must know of the machine."""
+        """Return the table's rows, and facts about the machine."""
         with ExitStack() as stack:
             implementations = self._implementations(device, stack)
             turns = sum(len(each.does(self.options.tasks)) for each in implementations.values())
@@ -107,10 +107,12 @@ class Speed(Benchmark):
                     row["ratio"] = None
                 if task in OF_NETWORKS:
                     peak = peaks[each.precision] / 1e9
-                    row["peak_percent"] = round(100 * row["gflop"] * row["per_s"] / peak, 1)  # of what is computed
+                    row["peak_percent"] = round(
+                        100 * row["gflop"] * row["per_s"] / peak, 1
+                    )  # of the operations performed
                     if self.options.against is None:
-                        asked = self._gflop(task, base)  # by the equations
-                        row["mfu_percent"] = round(100 * asked * row["per_s"] / peak, 1)
+                        by_equations = self._gflop(task, base)  # without recomputation or savings by algorithms
+                        row["mfu_percent"] = round(100 * by_equations * row["per_s"] / peak, 1)
                 if task == "swap" and each is not first:
                     row |= _quality(each.pixels, first.pixels)
                 rows.append(row)
@@ -124,7 +126,7 @@ class Speed(Benchmark):
         }
 
     def _implementations(self, device: torch.device, stack: ExitStack) -> "dict[str, Implementation]":
-        """The implementations by name, first the one that ratios refer to."""
+        """Return the implementations by name, the reference of ratios first."""
         options = self.options
         settings = {key: getattr(options, key) for key in ("size", "width", "batch")}
         settings |= {
@@ -135,38 +137,38 @@ class Speed(Benchmark):
         }
         settings |= {"optimizer_in_backward": False, "compiled": False, "cuda_graph": False, "without": ""}
         bf16 = has_bf16(device) if options.bf16 is None else options.bf16
-        found: dict[str, Implementation] = {}
+        implementations: dict[str, Implementation] = {}
         if options.against is None:
-            found["plain fp32"] = Implementation({**settings, "way": "plain"})
+            implementations["plain fp32"] = Implementation({**settings, "way": "plain"})
         else:
             code = stack.enter_context(checked_out(options.against))
-            found[f"{options.against} fp32"] = Implementation({**settings, "way": "ours"}, code)
+            implementations[f"{options.against} fp32"] = Implementation({**settings, "way": "ours"}, code)
         ours = {**settings, "way": "ours"}
-        found[OURS] = Implementation(ours)
+        implementations[OURS] = Implementation(ours)
         if options.activation_checkpointing:
             found[f"{OURS} activation_checkpointing"] = Implementation({**ours, "activation_checkpointing": True})
         if bf16:
             if options.against is None:
-                found["plain bf16"] = Implementation({**settings, "way": "plain", "bf16": True})
-            found["ours bf16"] = Implementation({**ours, "bf16": True})
+                implementations["plain bf16"] = Implementation({**settings, "way": "plain", "bf16": True})
+            implementations["ours bf16"] = Implementation({**ours, "bf16": True})
         fastest = "ours bf16" if bf16 else OURS
         if options.optimizer_in_backward:
             freeing = {**ours, "bf16": bf16, "optimizer_in_backward": True}
-            found[f"{fastest} optimizer_in_backward"] = Implementation(freeing)
+            implementations[f"{fastest} optimizer_in_backward"] = Implementation(freeing)
             if options.activation_checkpointing:
                 found[f"{fastest} optimizer_in_backward activation_checkpointing"] = Implementation(
                     {**freeing, "activation_checkpointing": True}
                 )
         if options.cuda_graph:
-            found[f"{fastest} cuda_graph"] = Implementation({**ours, "bf16": bf16, "cuda_graph": True})
+            implementations[f"{fastest} cuda_graph"] = Implementation({**ours, "bf16": bf16, "cuda_graph": True})
         if options.compiled:
-            found[f"{fastest} compiled"] = Implementation({**ours, "bf16": bf16, "compiled": True})
+            implementations[f"{fastest} compiled"] = Implementation({**ours, "bf16": bf16, "compiled": True})
         for measure in options.without:
-            found[f"{OURS} without {measure}"] = Implementation({**ours, "without": measure})
-        return found
+            implementations[f"{OURS} without {measure}"] = Implementation({**ours, "without": measure})
+        return implementations
 
     def _time(self, implementations: "dict[str, Implementation]", kinds: Iterable[str], ticker: Ticker) -> None:
-        """Let some implementations do all their tasks, in turns, and ours find the peaks of some precisions."""
+        """Time all tasks of some implementations, alternating, and measure the peaks of some precisions."""
         with ExitStack() as stack:
             workers = {name: stack.enter_context(Worker(each)) for name, each in implementations.items()}
             if "swap" in self.options.tasks:  # before any training step
@@ -190,7 +192,7 @@ class Speed(Benchmark):
                 implementations[OURS].copy = workers[OURS].ask("copy")
 
     def _row(self, task: str, one: "Implementation", base: "Implementation") -> dict[str, Any]:
-        """What is known of a task of an implementation, beside the one that ratios refer to."""
+        """Return the figures of a task of an implementation, relative to the reference of ratios."""
         ratios = [slow / fast for slow, fast in zip(base.times[task], one.times[task], strict=True)]
         per_s = float(f"{1 / statistics.median(one.times[task]):.4g}")
         row: dict[str, Any] = {"per_s": per_s, "ratio": round(statistics.median(ratios), 2)}
@@ -200,19 +202,19 @@ class Speed(Benchmark):
         return row
 
     def _gflop(self, task: str, one: "Implementation") -> float:
-        """Of a picture."""
+        """Return the GFLOP per image."""
         return round(one.flops[task] / self.options.batch / 1e9, 3)
 
 
 def _quality(image: np.ndarray, base: np.ndarray) -> dict[str, float | None]:
-    """How far swaps are from the first implementation's."""
+    """Return the differences of swaps to those of the first implementation."""
     error = np.square(np.rint(127.5 * image) - np.rint(127.5 * base)).mean()
     psnr = round(10 * np.log10(255**2 / error), 1) if error > 0 else None
     return {"difference": float(f"{np.abs(image - base).max():.2g}"), "psnr_db": psnr}
 
 
 def _waiting(rows: list[dict[str, Any]]) -> dict[str, float]:
-    """The share of a training step that waits for data, where both were timed."""
+    """Return the percentage of a training step that waits for data, if both were timed."""
     rates = {row["task"]: row["per_s"] for row in rows if row["implementation"] == OURS}
     if not {"data", "step"} <= rates.keys():
         return {}
@@ -220,28 +222,28 @@ def _waiting(rows: list[dict[str, Any]]) -> dict[str, float]:
 
 
 class Implementation:
-    """One way to do the tasks, and what was found out about it.
+    """Implementation of the tasks, with its measurements.
 
     Parameters
     ----------
     settings:
-        As `speed_work.Work` takes them.
+        Arguments of `speed_work.Work`.
     code:
-        A folder with another commit's files; None: this one's.
+        Folder with another commit's files; None for this one's.
     """
 
     def __init__(self, settings: dict[str, Any], code: Path | None = None) -> None:
         self.settings, self.code = settings, code
         self.precision = "bf16" if settings["bf16"] else "fp32"
-        self.times: dict[str, list[float]] = {}  # seconds a picture, of each turn
+        self.times: dict[str, list[float]] = {}  # seconds per image, of each round
         self.flops: dict[str, int] = {}
-        self.memory: dict[str, int] = {}  # bytes at most, so far
+        self.memory: dict[str, int] = {}  # peak so far, in bytes
         self.pixels = np.zeros(0)  # of swaps
         self.peaks: dict[str, float] = {}  # FLOP/s of a matrix product
-        self.copy = 0.0  # bytes a second
+        self.copy = 0.0  # bytes/s
 
     def does(self, tasks: Iterable[str]) -> list[str]:
-        """Those of some tasks that are its own: variants differ in what networks do."""
+        """Return those of `tasks` to time: variants are timed for tasks of networks only."""
         special = any(
             self.settings[key]
             for key in (
@@ -258,7 +260,7 @@ class Implementation:
 
 
 class Worker:
-    """A process of `speed_work` for an implementation."""
+    """Process of `speed_work` for an implementation."""
 
     def __init__(self, implementation: Implementation) -> None:
         settings, code = implementation.settings, implementation.code
@@ -266,7 +268,7 @@ class Worker:
         if code is not None:
             paths = [code, code / "plugins", code / "benchmarks"]
             environment["PYTHONPATH"] = os.pathsep.join(map(str, paths))
-        # -P: the folder of the file, which is this commit's, is no place to import from.
+        # -P: do not import from the file's folder, which belongs to this commit.
         command = [sys.executable, "-P", str(WORKER), json.dumps(settings)]
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
@@ -276,15 +278,15 @@ class Worker:
         return self
 
     def ask(self, *question: Any) -> Any:
-        """What a method of `Work` returns. Raises UserError with its last words if the process dies."""
+        """Return the result of a method of `Work`. Raises UserError with its last output if the process dies."""
         assert self.process.stdin is not None and self.process.stdout is not None and self.process.stderr is not None
         try:
             self.process.stdin.write(json.dumps(question) + "\n")
             self.process.stdin.flush()
             return json.loads(self.process.stdout.readline())
         except (BrokenPipeError, ValueError):
-            said = self.process.stderr.read().strip().splitlines()
-            raise UserError(f"speed: {question[-1]}: {said[-1] if said else 'the process died'}") from None
+            errors = self.process.stderr.read().strip().splitlines()
+            raise UserError(f"speed: {question[-1]}: {errors[-1] if errors else 'the process died'}") from None
 
     def __exit__(self, *error: object) -> None:
         self.process.kill()
@@ -293,19 +295,19 @@ class Worker:
 
 @contextmanager
 def checked_out(commit: str) -> Iterator[Path]:
-    """A folder with the files of a commit of this checkout. Raises UserError if there is no such commit."""
+    """Yield a folder with the files of a commit of this checkout. Raises UserError if there is no such commit."""
     with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder) / "code"
+        path = Path(folder) / "code"
         git = ["git", "-C", str(ROOT), "worktree"]
-        added = subprocess.run(
-            [*git, "add", "--detach", str(place), commit], capture_output=True, text=True, check=False
+        process = subprocess.run(
+            [*git, "add", "--detach", str(path), commit], capture_output=True, text=True, check=False
         )
-        if added.returncode:
-            said = added.stderr.strip().splitlines()
+        if process.returncode:
+            errors = process.stderr.strip().splitlines()
             raise UserError(
-                f"--against {commit}: {said[-1] if said else 'git failed'}; name a commit of a git checkout"
+                f"--against {commit}: {errors[-1] if errors else 'git failed'}; name a commit of a git checkout"
             )
         try:
-            yield place
+            yield path
         finally:
-            subprocess.run([*git, "remove", "--force", str(place)], capture_output=True, check=False)
+            subprocess.run([*git, "remove", "--force", str(path)], capture_output=True, check=False)

@@ -1,9 +1,9 @@
-"""What `fsf bench speed` times, as a process: it reads the name of a task a line, does it, and answers in seconds.
+"""Worker process of `fsf bench speed`: for each line of input, run a method of `Work` and print its result as JSON.
 
     python -m fsf_benchmarks.speed_work '{"way": "ours", "size": 64, "width": 0.5, "batch": 24, ...}'
 
-One implementation lives in one process, so that its peak of memory and its allocator are its own. The file uses
-nothing but the contracts of components, so that `--against` can run it on the code of another commit.
+Each implementation runs in a separate process, with separate peak memory and allocator. The file uses only the
+interfaces of components, so that `--against` can run it on the code of another commit.
 """
 
 import io
@@ -36,33 +36,35 @@ from fsframework.data.collate import collate
 from fsframework.faces.align import align, paste, soft_mask
 
 LOSSES = ("hinge-gan", "attribute", "identity", "reconstruction")
-REPEATS = 4  # of a task on a GPU, which goes on while Python prepares the next
-PLACES = 16  # pictures with one face that detection, alignment and pasting see
+REPEATS = 4  # repetitions of a task on a GPU, whose work overlaps with Python's
+IMAGES = 16  # images with one face for detection, alignment and pasting
 
 
 class Work:
-    """One implementation, and everything that is timed with it.
+    """Tasks of one implementation.
 
     Parameters
     ----------
     way:
-        "ours", or "plain": the generator written straight from the equations, and torch's own convolutions.
+        "ours", or "plain": the reference generator and torch's convolutions.
     size, width, batch:
-        Side of the crops, factor of the channels, pairs at once.
+        Side of the crops, factor of the channels, pairs per batch.
     bf16:
         Whether networks run under bfloat16 autocast.
     activation_checkpointing:
-        Whether the generator's blocks are computed again in the backward pass.
+        Whether the generator's activations are recomputed in the backward pass.
     optimizer_in_backward:
         Whether weights are updated in the backward pass.
     compiled:
         Whether both networks are compiled by torch.compile.
     cuda_graph:
-        Whether a step's work is recorded once and replayed, on GPUs.
+        Whether a step is recorded as CUDA graph and replayed, on GPUs.
     without:
-        What to leave out of "ours"; "" nothing. `Speed.Options` lists what can be.
+        Optimisation to disable in "ours", see `Speed.Options`; "" for none.
     device:
-        As torch names it.
+        Device in torch's notation.
+    threads:
+        Number of CPU threads.
     """
 
     def __init__(
@@ -81,12 +83,14 @@ class Work:
         threads: int,
     ) -> None:
         torch.set_num_threads(threads)
-        self.keeps = False  # whether weights stay as they are
+        self.keeps = False  # whether transformed weights are cached
         self.way, self.size, self.width, self.batch_size, self.device = way, size, width, batch, torch.device(device)
         self.activation_checkpointing, self.optimizer_in_backward = activation_checkpointing, optimizer_in_backward
         self.compiled, self.cuda_graph, self.without = compiled, cuda_graph, without
         self.precision = torch.autocast(self.device.type, torch.bfloat16) if bf16 else nullcontext()
-        torch.backends.cudnn.allow_tf32 = way != "plain"  # torch's default; the plain reference is what it says, fp32
+        torch.backends.cudnn.allow_tf32 = (
+            way != "plain"
+        )  # torch's default; the plain reference computes in fp32 without TF32
         if without in ("winograd", "aad", "instance_norm", "triton"):
             os.environ["FSF_BLOCK_KERNELS"] = without
         elif without == "patches":
@@ -94,7 +98,7 @@ class Work:
 
             conv.PATCHES = conv.PATCHES_BF16 = 0
         elif without == "products":
-            torch.backends.mkldnn.is_available = lambda: False  # before anything asks
+            torch.backends.mkldnn.is_available = lambda: False  # before the first query
         if without != "memory":
             self._keep_memory()
 
@@ -108,7 +112,7 @@ class Work:
 
     @cached_property
     def networks(self) -> tuple[Swapper, list[Any], list[torch.optim.Adam]]:
-        """The swapper, its losses, and the optimizers of the networks and of the discriminator."""
+        """Swapper, losses, and optimizers of the networks and of the discriminator."""
         torch.manual_seed(0)
         identity = part("identity-encoders", "dlib-resnet").build()
         identity.load()
@@ -150,7 +154,7 @@ class Work:
 
     @cached_property
     def pairs(self) -> tuple[SwapBatch, Tensor]:
-        """Pairs of random pictures, and embeddings for them."""
+        """Pairs of random images, and their embeddings."""
         numbers = torch.Generator().manual_seed(0)
         image = torch.rand(self.batch_size, 3, self.size, self.size, generator=numbers) * 2 - 1
         source, target = (
@@ -160,13 +164,13 @@ class Work:
         return SwapBatch.of(source, target), z_id
 
     def step(self) -> int:
-        """A training step: both networks against four losses, and the discriminator's turn."""
+        """Run a training step of both networks with four losses, and of the discriminator; return the batch size."""
         self.work()
         return self.batch_size
 
     @cached_property
     def work(self) -> Callable[[], Tensor]:
-        """What a step does, perhaps by a recording of it."""
+        """Function that runs a step, or replays its CUDA graph."""
         if not self.cuda_graph:
             return self._step
         from fsframework.training.cuda_graph import Recorded, recordable
@@ -195,7 +199,7 @@ class Work:
         return torch.stack([total.detach(), critic.detach()])
 
     def _keep_weights(self, keep: bool) -> None:
-        """Say whether weights stay as they are, as whoever swaps does."""
+        """Switch the cache of transformed weights on or off, as in inference."""
         if keep == self.keeps:
             return
         self.keeps = keep
@@ -217,7 +221,7 @@ class Work:
 
     @torch.no_grad()
     def swap(self) -> int:
-        """Swaps with embeddings at hand, as for the frames of a video."""
+        """Swap with given embeddings, as for frames of a video; return the batch size."""
         swapper, _, _ = self.networks
         self._keep_weights(True)
         batch, z_id = self.pairs
@@ -227,81 +231,81 @@ class Work:
 
     @cached_property
     def frames(self) -> list[np.ndarray]:
-        """The astronaut (512x512), moved a little each time."""
+        """Image of an astronaut (512, 512, 3) uint8 at different shifts."""
         from skimage.data import astronaut
 
-        return [np.roll(astronaut(), 8 * place, axis=1) for place in range(PLACES)]
+        return [np.roll(astronaut(), 8 * index, axis=1) for index in range(IMAGES)]
 
     @cached_property
     def detector(self) -> Any:
-        """mtcnn, loaded."""
+        """Detector mtcnn with weights."""
         detector = part("detectors", "mtcnn").build().to(self.device)
         detector.load()
         return detector
 
     @cached_property
     def crops(self) -> list[Any]:
-        """The largest face of each frame, aligned."""
+        """Aligned crop of the largest face of each frame."""
         return [
             align(frame, faces[0], self.size)
             for frame, faces in zip(self.frames, self.detector(self.frames), strict=True)
         ]
 
     def detection(self) -> int:
-        """Faces of 512x512 pictures, one picture at a time."""
+        """Detect faces in images of 512x512 pixels, one at a time; return the number of images."""
         for frame in self.frames:
             self.detector([frame])
-        return PLACES
+        return IMAGES
 
     def alignment(self) -> int:
-        """Aligned crops out of 512x512 pictures."""
+        """Align the faces of images of 512x512 pixels; return the number of images."""
         for frame, crop in zip(self.frames, self.crops, strict=True):
             align(frame, crop.face, self.size)
-        return PLACES
+        return IMAGES
 
     def pasting(self) -> int:
-        """Crops put back into 512x512 pictures."""
+        """Paste crops into images of 512x512 pixels; return the number of images."""
         mask = soft_mask(self.size)
         for frame, crop in zip(self.frames, self.crops, strict=True):
             paste(frame, crop.image, crop.matrix, mask)
-        return PLACES
+        return IMAGES
 
     @cached_property
     def faces(self) -> tuple[Any, np.ndarray]:
-        """The ORL training faces out of their cache, and their people's numbers."""
+        """ORL training faces and the numbers of their people."""
         dataset = part("datasets", "orl").build(self.size, part("detectors", "mtcnn"), "train")
         dataset.load()
         return dataset, dataset.persons()
 
     def data(self) -> int:
-        """Batches of sources and targets out of the cache of aligned crops, onto the device."""
+        """Load batches of sources and targets from the cache of aligned crops to the device; return the batch size."""
         dataset, persons = self.faces
         for start in (0, 1):
-            places = [(start + 2 * k) % len(dataset) for k in range(self.batch_size)]
-            collate([dataset[place] for place in places], places, persons).to(self.device)
+            indices = [(start + 2 * k) % len(dataset) for k in range(self.batch_size)]
+            collate([dataset[index] for index in indices], indices, persons).to(self.device)
         return self.batch_size
 
     def start(self) -> int:
-        """`fsf swap` up to its first complaint: the interpreter, torch and the plugins are loaded."""
+        """Run `fsf swap` up to its first error, after imports of torch and plugins; return 1."""
         with tempfile.TemporaryDirectory() as folder:
-            Image.new("RGB", (8, 8)).save(Path(folder) / "a.png")  # else this is what it complains of, at once
+            Image.new("RGB", (8, 8)).save(Path(folder) / "a.png")  # a missing file would be an earlier error
             command = [sys.executable, "-m", "fsframework", "swap", "a.png", "a.png", "b.png", "--model", "none"]
-            done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
-        assert "none: no such model" in done.stderr, done.stderr
+            process = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
+        assert "none: no such model" in process.stderr, process.stderr
         return 1
 
     def seconds(self, task: str) -> tuple[float, int]:
-        """How long a task takes, and how many pictures it is.
+        """Return the duration of a task in seconds, and its number of images.
 
-        On a GPU networks work several times in a row, once before, and leave the memory to the next implementation.
+        On a GPU, tasks of networks are repeated after a warm-up, and the memory is released afterwards.
         """
-        do, times = getattr(self, task), 1
+        task_function, times = getattr(self, task), 1
         if self.device.type == "cuda":
             times = REPEATS if task in ("step", "swap") else 1
-            do()
+            task_function()
             torch.cuda.synchronize()
         started = time.perf_counter()
-        count = sum(do() for _ in range(times))
+        count = sum(task_function() for _ in range(times))
         if self.device.type == "cuda":
             torch.cuda.synchronize()
         seconds = time.perf_counter() - started
@@ -310,21 +314,24 @@ class Work:
         return seconds, count
 
     def flops(self, task: str) -> int:
-        """Floating-point operations of convolutions and matrix products of one call."""
-        do = self._step if task == "step" else getattr(self, task)  # not its recording, which runs no Python
-        product = getattr(torch.ops.mkldnn, "_linear_pointwise", None)  # not every torch has oneDNN
+        """Return the floating-point operations of convolutions and matrix products of one call."""
+        do = self._step if task == "step" else getattr(self, task)  # a CUDA graph runs no Python
+        product = getattr(torch.ops.mkldnn, "_linear_pointwise", None)  # absent in torch without oneDNN
         counter = FlopCounterMode(display=False, custom_mapping={product: _linear_flops} if product else {})
         with counter, _winograds_products() as counted, torch.compiler.set_stance("force_eager"):
             do()
         return counter.get_total_flops() + sum(counted)
 
     def pixels(self) -> list[float]:
-        """Numbers of the last swaps, spread evenly, at most 100 thousand: to compare implementations."""
+        """Return at most 100 thousand evenly spaced values of the last swaps, to compare implementations."""
         numbers = self.swapped.float().flatten()
         return numbers[:: -(-len(numbers) // 100_000)].tolist()
 
     def memory(self) -> int:
-        """Bytes that this process had at most. (On Linux getrusage also counts the parent's before the start.)"""
+        """Return the peak memory of this process in bytes.
+
+        On Linux, getrusage also includes the parent's memory before the start, so /proc is read instead.
+        """
         if self.device.type == "cuda":
             return torch.cuda.max_memory_allocated()
         status = Path("/proc/self/status")
@@ -334,25 +341,25 @@ class Work:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
     def copy(self) -> float:
-        """Bytes a second that a copy of 256 MB reads and writes, the best of ten."""
+        """Return the bytes/s that a copy of 256 MB reads and writes, the best of ten."""
         data = torch.ones(1 << 26, device=self.device)
         other = torch.empty_like(data)
         return 2 * 4 * len(data) / min(self._timed(lambda: other.copy_(data)) for _ in range(10))
 
     def peak(self, kind: str) -> float:
-        """FLOP/s of a large matrix product, the best of ten and of torch's ways; on GPUs fp32 without TF32.
+        """Return the FLOP/s of a large matrix product, the best of ten; on GPUs fp32 is without TF32.
 
-        On CPUs a convolution of 1x1 is such a product, too, by another library.
+        On CPUs, a 1x1 convolution, which uses another library, is measured too, and the faster one counts.
         """
         side = 8192 if self.device.type == "cuda" else 2048
         dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[kind]
         a, b = (torch.randn(side, side, device=self.device).to(dtype) for _ in range(2))
-        ways: list[Callable[[], Tensor]] = [lambda: a @ b]
+        products: list[Callable[[], Tensor]] = [lambda: a @ b]
         if self.device.type == "cpu":
             image = a.view(1, 32, side // 32, side).permute(0, 3, 1, 2)  # its pixels are the rows of a
-            ways.append(lambda: F.conv2d(image, b[:, :, None, None]))
+            products.append(lambda: F.conv2d(image, b[:, :, None, None]))
         with torch.no_grad():
-            return 2 * side**3 / min(self._timed(way) for way in ways for _ in range(10))
+            return 2 * side**3 / min(self._timed(product) for product in products for _ in range(10))
 
     def _timed(self, work: Callable[[], Any]) -> float:
         started = time.perf_counter()
@@ -364,21 +371,22 @@ class Work:
 
 @contextmanager
 def _winograds_products() -> Iterator[list[int]]:
-    """The operations of the products that Winograd's way does in C, of which torch does not know."""
-    winograd: Any = import_module("fsframework.ops.winograd")  # no part of it is for plugins
+    """Count the operations of Winograd convolutions in C, which torch does not count."""
+    winograd: Any = import_module("fsframework.ops.winograd")  # not part of the public API
     counted: list[int] = []
-    if not hasattr(winograd, "PANEL"):  # an older commit, where torch multiplies
+    if not hasattr(winograd, "PANEL"):  # an older commit, without products in C
         yield counted
         return
     convolve, gradient_of_weight = winograd._convolve, winograd.gradient_of_weight
+    points = winograd.NUM_POINTS if hasattr(winograd, "NUM_POINTS") else winograd.PLACES  # in an older commit
 
     def count(images: Tensor, outputs: int) -> None:
         counted.append(2 * winograd.NUM_POINTS * winograd.tile_count(images) * images.shape[1] * outputs)
 
     def convolved(images: Tensor, *others: Any) -> Any:
-        made = convolve(images, *others)
-        count(images, made.shape[1])
-        return made
+        result = convolve(images, *others)
+        count(images, result.shape[1])
+        return result
 
     def to_weight(images: Tensor, gradient: Tensor) -> Any:
         count(images, gradient.shape[1])
@@ -389,15 +397,15 @@ def _winograds_products() -> Iterator[list[int]]:
 
 
 def _linear_flops(left: torch.Size, right: torch.Size, *others: Any, **more: Any) -> int:
-    """Of products by oneDNN (`fsframework.ops.matmul`), (M, K) by (N, K)."""
+    """Return the operations of a product by oneDNN (`fsframework.ops.matmul`), (M, K) by (N, K)."""
     return 2 * left[0] * left[1] * right[0]
 
 
 def main() -> None:
-    """Answer questions, a JSON list [name of a method, arguments...] a line, with a JSON value a line."""
+    """Read calls, a JSON list [method, arguments...] per line, and print each result as a line of JSON."""
     work = Work(**json.loads(sys.argv[1]))
     answers = io.TextIOWrapper(io.FileIO(1, "w", closefd=False), write_through=True)
-    sys.stdout = sys.stderr  # whoever prints does not answer
+    sys.stdout = sys.stderr  # other prints must not mix with results
     for line in sys.stdin:
         name, *arguments = json.loads(line)
         answers.write(json.dumps(getattr(work, name)(*arguments)) + "\n")

@@ -1,4 +1,4 @@
-"""Stability: does a swapped video flicker?"""
+"""Temporal stability of swapped videos."""
 
 from collections.abc import Sequence
 from typing import Any, ClassVar
@@ -12,12 +12,12 @@ from fsframework.media.tensor import to_images
 
 
 class Stability(Benchmark):
-    """How much more a swap changes from frame to frame than its target moves, in grey levels; lower is better.
+    """Measure the flicker of swaps: warping error of swap minus that of target, in grey levels; lower is better.
 
-    The warping error (Lai et al., "Learning Blind Video Temporal Consistency", ECCV 2018, section 4.2): the next frame
-    of the swap is warped back by the optical flow of the target's two frames and compared; what the target's own
-    frames leave in the same way is taken off. The flow is OpenCV's DIS instead of FlowNet2, and nothing is left out
-    as hidden. Copying the target has 0. Needs frames of videos, close to each other: `ffpp` with `step: 1`.
+    Warping error (Lai et al., "Learning Blind Video Temporal Consistency", ECCV 2018, section 4.2): the next frame is
+    warped back by the optical flow of the target and compared with the current one. The flow is OpenCV's DIS instead of
+    FlowNet2, and occluded pixels are not excluded. Copying the target has 0. It needs consecutive frames of videos:
+    `ffpp` with `step: 1`.
     """
 
     name = "stability"
@@ -42,8 +42,8 @@ class Stability(Benchmark):
         return {"flicker": np.array([self._flicker(frames, key, faces) for key in order])}
 
     def _flicker(self, frames: dict[Any, tuple[np.ndarray, np.ndarray]], key: tuple[int, int], faces: Dataset) -> float:
-        person, place = key
-        following = faces.next_frame(place)
+        person, index = key
+        following = faces.next_frame(index)
         if following is None or (person, following) not in frames:
             return float("nan")
         (swap, target), (next_swap, next_target) = frames[key], frames[person, following]
@@ -52,14 +52,14 @@ class Stability(Benchmark):
 
 
 def flow_of(frame: np.ndarray, following: np.ndarray) -> np.ndarray:
-    """Where each pixel of a frame (S, S, 3) uint8 lies in the following one: (S, S, 2) pixels of shift."""
+    """Return the optical flow (S, S, 2) in pixels from a frame (S, S, 3) uint8 to the following one."""
     greys = [cv2.cvtColor(each, cv2.COLOR_RGB2GRAY) for each in (frame, following)]
     return cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM).calc(*greys, None)  # type: ignore[call-overload]
 
 
 def change(frame: np.ndarray, following: np.ndarray, flow: np.ndarray) -> float:
-    """Mean absolute difference, in grey levels, of a frame and the following one warped back by the flow."""
+    """Return the mean absolute difference, in grey levels, of a frame and the following one warped back by the flow."""
     rows, columns = np.mgrid[: len(frame), : len(frame)].astype(np.float32)
-    places = np.stack([columns, rows], axis=2) + flow
-    back = cv2.remap(following, places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[call-overload]
+    coordinates = np.stack([columns, rows], axis=2) + flow
+    back = cv2.remap(following, coordinates, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[call-overload]
     return float(np.abs(back.astype(np.float64) - frame).mean())

@@ -1,7 +1,8 @@
-"""Head pose and expression by 3DDFA_V2's small network (Guo et al., "Towards Fast, Accurate and Stable 3D Dense Face
-Alignment", ECCV 2020, arXiv:2009.09960): a MobileNet of half width that reads 62 numbers of a 3D morphable model.
+"""Head pose and expression by 3DDFA_V2's small network.
 
-No weights come with it. The state dict and the file of means and deviations are those of 3DDFA_V2 (MIT licence).
+Guo et al., "Towards Fast, Accurate and Stable 3D Dense Face Alignment", ECCV 2020, arXiv:2009.09960: a MobileNet of
+half width that regresses 62 parameters of a 3D morphable model. No weights are included. State dict and file of means
+and standard deviations are those of 3DDFA_V2 (MIT licence).
 """
 
 from pathlib import Path
@@ -17,12 +18,12 @@ from fsframework.core.types import FaceBatch
 from fsframework.faces.align import crop_box
 from fsframework.utils.weights import fill, load_state
 
-SIDE = 120  # of the input, in pixels
-POSE, SHAPE, EXPRESSION = 12, 40, 10  # numbers of each, in this order; the pose is a 3x4 matrix
+SIDE = 120  # input side in pixels
+POSE, SHAPE, EXPRESSION = 12, 40, 10  # numbers of parameters, in this order; the pose is a 3x4 matrix
 NUMBERS = POSE + SHAPE + EXPRESSION
-# Left, top and width of what it sees, in units of the aligned crop's side. The crop that it was trained on (1.58 times
-# a detector's box) would be (0.01, 0.16, 0.97) and reach below the aligned crop; this smaller one lies inside, and on
-# 200 pictures of LFW at 64 px the poses of a picture and its mirror are 2.4 degrees apart instead of 3.1.
+# Left, top and width of the input, in units of the aligned crop's side. The training crop (1.58 times a detector's box)
+# would be (0.01, 0.16, 0.97) and exceed the aligned crop. This smaller one is inside. On 200 images of LFW at 64 px it
+# reduces the pose difference between an image and its mirror image from 3.1 to 2.4 degrees.
 BOX = (0.1, 0.2, 0.8)
 LAYERS = [  # name, inputs, outputs, stride
     ("dw2_1", 16, 32, 1),
@@ -38,7 +39,7 @@ LAYERS = [  # name, inputs, outputs, stride
 
 
 class Separable(nn.Module):
-    """A 3x3 filter of each channel, then a mixture of channels; batch norm and ReLU after both."""
+    """Depthwise separable convolution: 3x3 depthwise, then 1x1 pointwise, each with batch norm and ReLU."""
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
@@ -53,12 +54,12 @@ class Separable(nn.Module):
 
 
 class ThreeDDFA(Estimator):
-    """Yaw, pitch and roll in degrees from the rotation of a morphable head, by 3DDFA_V2 with weights of your own.
+    """Estimator of yaw, pitch and roll in degrees by 3DDFA_V2, with user-supplied weights.
 
-    It sees the picture, not five points, and fits a shape to each face, so another nose is less of another pitch than
-    for `pnp`. Signs are those of `pnp`, with which it correlates by 0.97 in yaw, 0.79 in pitch and 0.71 in roll. On
-    200 pictures of LFW at 64 px a picture and its mirror, turned back, are 2.4 degrees apart (L2; `pnp`: 4.2), moved by
-    a pixel 1.1, with noise of 8 grey levels 1.6; pictures of different people 19.
+    It regresses a shape from the image, so the nose's shape biases the pitch less than for `pnp`. Signs are those of
+    `pnp`; correlations with it are 0.97 in yaw, 0.79 in pitch and 0.71 in roll. Noise on 200 images of LFW at 64 px, as
+    L2 distance: 2.4 degrees for an image and its mirror image (`pnp`: 4.2), 1.1 for a shift of one pixel, 1.6 for
+    noise of 8 grey levels. Images of different people differ by 19.
     """
 
     name = "3ddfa"
@@ -66,9 +67,11 @@ class ThreeDDFA(Estimator):
 
     class Options(ComponentOptions):
         weights: Path = Field(description="State dict of 3DDFA_V2's MobileNet 0.5 for 120x120 pixels (.pt or .pth).")
-        statistics: Path = Field(description="Means and deviations of its 62 numbers: an .npz with mean and std.")
+        statistics: Path = Field(
+            description="Means and standard deviations of the 62 parameters: an .npz with mean and std."
+        )
         sha256: str | None = Field(
-            default=None, pattern="^[0-9a-fA-F]{64}$", description="Hash that the file of weights must have."
+            default=None, pattern="^[0-9a-fA-F]{64}$", description="Expected SHA-256 of `weights`; null: any."
         )
 
     options: Options
@@ -86,56 +89,56 @@ class ThreeDDFA(Estimator):
         self.eval().requires_grad_(False)
 
     def load(self) -> None:
-        """Read both files.
+        """Load the weights and the statistics.
 
         Raises
         ------
         UserError
-            One cannot be read or is not what it should be; or the weights have another hash.
+            A file cannot be read or is invalid, or the weights have another hash.
         """
         path = self.options.weights
-        state = _own_names(load_state(path, self.options.sha256, below="state_dict"))
+        state = _module_names(load_state(path, self.options.sha256, below="state_dict"))
         counters = {name: value for name, value in self.state_dict().items() if name.endswith("num_batches_tracked")}
-        own = self.state_dict().keys()
-        if missing := sorted(own - counters.keys() - state.keys()):
+        names = self.state_dict().keys()
+        if missing := sorted(names - counters.keys() - state.keys()):
             raise UserError(f"{path}: holds no {missing[0]}; give 3DDFA_V2's MobileNet 0.5 for 120x120 pixels")
-        wanted = {name: value for name, value in {**counters, **state}.items() if name in own}
-        fill(self, wanted, f"{path}: is another network than 3DDFA_V2's MobileNet 0.5")
+        selected = {name: value for name, value in {**counters, **state}.items() if name in names}
+        fill(self, selected, f"{path}: is another network than 3DDFA_V2's MobileNet 0.5")
         self.mean.copy_(_statistic(self.options.statistics, "mean"))
         self.std.copy_(_statistic(self.options.statistics, "std"))
 
     def deviations(self, images: Tensor) -> Tensor:
-        """The 62 numbers (B, 62) of aligned crops (B, 3, S, S) in [-1, 1], in deviations of the training's."""
+        """Return parameters (B, 62) of aligned crops (B, 3, S, S) in [-1, 1], standardised by training statistics."""
         x = crop_box(images.float(), BOX, (SIDE, SIDE)).flip(1) * (127.5 / 128)  # BGR, (0..255 - 127.5) / 128
         x = torch.relu(self.bn1(self.conv1(x)))  # (B, 16, 60, 60)
         for layer in self.layers.values():
-            x = layer(x)  # at last (B, 512, 4, 4)
+            x = layer(x)  # finally (B, 512, 4, 4)
         return self.fc_param(x.mean(dim=(2, 3)))
 
     def forward(self, faces: FaceBatch) -> Tensor:
-        """Poses (B, 3) in degrees, float64 on the images' device."""
+        """Return poses (B, 3) in degrees, float64 on the images' device."""
         numbers = self.deviations(faces.image) * self.std + self.mean
         return angles(numbers[:, :POSE].double().reshape(-1, 3, 4)[:, :, :3])
 
 
 class ThreeDDFAExpression(ThreeDDFA):
-    """Ten expression coefficients of a morphable head, by 3DDFA_V2 with weights of your own, as for `3ddfa`.
+    """Estimator of ten expression coefficients by 3DDFA_V2, with user-supplied weights as for `3ddfa`.
 
-    Each is in deviations of the network's training data, so that all weigh alike.
+    Coefficients are standardised by the training statistics, for equal weight.
     """
 
     name = "3ddfa-expression"
     quantity = "expression"
 
     def forward(self, faces: FaceBatch) -> Tensor:
-        """Coefficients (B, 10), float64 on the images' device."""
+        """Return expression coefficients (B, 10), float64 on the images' device."""
         return self.deviations(faces.image)[:, -EXPRESSION:].double()
 
 
 def angles(matrices: Tensor) -> Tensor:
-    """Yaw, pitch and roll (B, 3) in degrees of scaled rotations (B, 3, 3), whose third row is not looked at.
+    """Return yaw, pitch and roll (B, 3) in degrees of scaled rotations (B, 3, 3); the third row is ignored.
 
-    Positive is: towards the viewer's right, up, and clockwise as seen.
+    Positive is towards the viewer's right, up, and clockwise in the image.
     """
     right = torch.nn.functional.normalize(matrices[:, 0], dim=1)
     up = torch.nn.functional.normalize(matrices[:, 1], dim=1)
@@ -146,7 +149,7 @@ def angles(matrices: Tensor) -> Tensor:
     return torch.rad2deg(torch.stack([yaw, pitch, roll], dim=1))
 
 
-def _own_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
+def _module_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
     names = {name: name.removeprefix("module.") for name in state}
     inner = {name for name, *_ in LAYERS}
     return {

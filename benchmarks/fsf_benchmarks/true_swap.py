@@ -1,4 +1,4 @@
-"""True swap: how far a swap is from the right one, where that is known because everything is rendered."""
+"""Distance to the ground-truth swap, for rendered data."""
 
 from typing import Annotated, Any, ClassVar
 
@@ -19,37 +19,39 @@ from fsframework.media.tensor import to_images
 
 
 class TrueSwap(Benchmark):
-    """How far swaps are from the true ones, in grey levels, degrees and pixels; needs data that know them.
+    """Measure the distance of swaps to ground-truth swaps, in grey levels, degrees and % of the side.
 
-    `evaluation.data` must be such a data set: `rendered-heads`. A perfect method has no error. Most of `error` is how
-    dark the skin is, which methods keep from the target as they keep its light; `error_toned` is about the rest. Pose
-    and landmarks are measured by estimators on the swap, and compared with what is known; what the same estimators make
-    of the true swap stands beside, as `pose_own_deg` and `landmarks_own`, and a perfect method has just these.
+    `evaluation.data` must provide ground-truth swaps, as `rendered-heads` does. A perfect method has error 0. Most of
+    `error` is skin tone, which methods preserve from the target together with the lighting; `error_toned` excludes it.
+    Pose and landmarks are estimated on the swap and compared with the ground truth. `pose_own_deg` and `landmarks_own`
+    are the estimators' errors on the ground-truth swap, which a perfect method has too.
     """
 
     name = "true-swap"
     metrics: ClassVar = {
-        "error": MetricInfo("", "lower", "Mean absolute difference to the true swap in its face, in grey levels."),
+        "error": MetricInfo("", "lower", "Mean absolute difference to the true swap in the face, in grey levels."),
         "error_toned": MetricInfo(
-            "", "lower", "The same once the swap's face has the true one's mean and deviation in each colour."
+            "", "lower", "The same after matching mean and deviation of each colour to the true swap."
         ),
-        "error_rest": MetricInfo("", "lower", "The same everywhere else: hair, neck, background."),
-        "psnr": MetricInfo("dB", "higher", "Peak signal-to-noise ratio in the face; 60 where it is the true swap's."),
+        "error_rest": MetricInfo("", "lower", "The same outside the face: hair, neck, background."),
+        "psnr": MetricInfo("dB", "higher", "Peak signal-to-noise ratio in the face; 60 if equal to the true swap."),
         "ssim": MetricInfo("", "higher", "Structural similarity to the true swap, of the whole crop; at most 1."),
-        QUANTITY: MetricInfo("deg", "lower", "L2 distance of the swap's estimated pose and the known one."),
-        "pose_own_deg": MetricInfo("deg", "lower", "The same of the true swap: the estimator's own error."),
+        QUANTITY: MetricInfo("deg", "lower", "L2 distance of the swap's estimated pose to the known pose."),
+        "pose_own_deg": MetricInfo("deg", "lower", "The same for the true swap: the estimator's error."),
         "landmarks": MetricInfo(
-            "", "lower", "Mean distance of the swap's five landmarks and those known, in % of the side."
+            "", "lower", "Mean distance of the swap's five landmarks to the known ones, in % of the side."
         ),
-        "landmarks_own": MetricInfo("", "lower", "The same of the true swap: the detector's own error."),
+        "landmarks_own": MetricInfo("", "lower", "The same for the true swap: the detector's error."),
     }
 
     class Options(ComponentOptions):
         estimator: Annotated[Part, use("estimators")] = Field(
-            default={"use": "pnp"}, validate_default=True, description="Measures the pose in degrees."
+            default={"use": "pnp"}, validate_default=True, description="Estimator of the pose in degrees."
         )
         landmarks: Annotated[Part, use("detectors")] = Field(
-            default={"use": "mtcnn", "min_face": 60}, validate_default=True, description="Finds the five landmarks."
+            default={"use": "mtcnn", "min_face": 60},
+            validate_default=True,
+            description="Detector of the five landmarks.",
         )
 
     options: Options
@@ -62,10 +64,12 @@ class TrueSwap(Benchmark):
             raise UserError(f"{self.name}: {error}; choose another") from None
         self.finder = PnP(PnP.Options(detector=options.landmarks))
         self._faces: Dataset | None = None
-        self._own: dict[tuple[int, int], np.ndarray] = {}  # of true swaps in `_faces`: what `_errors` says (2,)
+        self._truth_errors: dict[
+            tuple[int, int], np.ndarray
+        ] = {}  # cached `_errors` (2,) of ground-truth swaps in `_faces`
 
     def load(self) -> None:
-        """Read the weights of the estimator and the detector."""
+        """Load the weights of the estimator and the detector."""
         self.estimator.load()
         self.finder.load()
 
@@ -95,34 +99,36 @@ class TrueSwap(Benchmark):
         return found
 
     def _errors(self, images: Tensor, pairs: list[tuple[int, int]], faces: Dataset) -> np.ndarray:
-        """What the estimators make (B, 2) of pictures of the pairs' swaps: degrees, and % of the side."""
-        poses = np.stack([self._known(faces, QUANTITY, *pair) for pair in pairs])
+        """Return errors (B, 2) of estimated pose, in degrees, and landmarks, in % of the side, on images of swaps."""
+        poses = np.stack([self._ground_truth(faces, QUANTITY, *pair) for pair in pairs])
         points = np.stack([sample.landmarks for pair in pairs if (sample := faces.ground_truth_swap(*pair))])
-        turned = self.estimator(FaceBatch.of(images)).double().cpu().numpy() - poses
-        moved = (self.finder.landmarks(to_images(images)) - points) / images.shape[-1]
-        return np.stack([np.linalg.norm(turned, axis=1), 100 * np.linalg.norm(moved, axis=2).mean(axis=1)], axis=1)
+        pose_errors = self.estimator(FaceBatch.of(images)).double().cpu().numpy() - poses
+        landmark_errors = (self.finder.landmarks(to_images(images)) - points) / images.shape[-1]
+        return np.stack(
+            [np.linalg.norm(pose_errors, axis=1), 100 * np.linalg.norm(landmark_errors, axis=2).mean(axis=1)], axis=1
+        )
 
-    def _known(self, faces: Dataset, quantity: str, source: int, target: int) -> np.ndarray:
-        """What is known of a true swap. Raises UserError if nothing is."""
+    def _ground_truth(self, faces: Dataset, quantity: str, source: int, target: int) -> np.ndarray:
+        """Return a quantity of a ground-truth swap. Raises UserError if the data have none."""
         value = faces.expected(quantity, source, target)
         if value is None or faces.ground_truth_swap(source, target) is None:
             remedy = "evaluate with --set 'evaluation.data={use: rendered-heads}' --set evaluation.pairs=200"
-            raise UserError(f"{self.name}: these data know no true swaps; {remedy}")
+            raise UserError(f"{self.name}: these data have no ground-truth swaps; {remedy}")
         return value
 
 
 def toned(images: Tensor, truths: Tensor, where: Tensor) -> Tensor:
-    """Images (B, 3, S, S) with the colours of others: their mean and deviation where a mask (B, 1, S, S) is 1."""
+    """Return images (B, 3, S, S) with the channel means and deviations of `truths` inside a mask (B, 1, S, S)."""
     count = where.sum(dim=(2, 3), keepdim=True).clamp(min=1)
 
     def moments(values: Tensor) -> tuple[Tensor, Tensor]:
-        middle = (values * where).sum(dim=(2, 3), keepdim=True) / count  # (B, 3, 1, 1)
-        return middle, (((values - middle).square() * where).sum(dim=(2, 3), keepdim=True) / count).sqrt()
+        mean = (values * where).sum(dim=(2, 3), keepdim=True) / count  # (B, 3, 1, 1)
+        return mean, (((values - mean).square() * where).sum(dim=(2, 3), keepdim=True) / count).sqrt()
 
-    (middle, spread), (wanted, deviation) = moments(images), moments(truths)
-    return (images - middle) / spread.clamp(min=1e-3) * deviation + wanted
+    (mean, spread), (goal, deviation) = moments(images), moments(truths)
+    return (images - mean) / spread.clamp(min=1e-3) * deviation + goal
 
 
 def mean(values: Tensor, where: Tensor) -> np.ndarray:
-    """The mean of each image's values (B, C, S, S) where a mask (B, 1, S, S) is 1: (B,), NaN if nowhere."""
+    """Return the mean (B,) of values (B, C, S, S), weighted by a mask (B, 1, S, S); NaN for an empty mask."""
     return mean_where(values.mean(dim=1, keepdim=True), where).cpu().numpy()

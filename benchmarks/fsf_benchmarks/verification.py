@@ -1,4 +1,4 @@
-"""Face verification: accuracy of an identity encoder, and the cosine from which two faces match."""
+"""Face verification accuracy of an identity encoder, and its match threshold."""
 
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -13,21 +13,21 @@ from fsframework.core.part import Part, use
 from fsframework.utils.environment import environment
 
 FOLDS = 10
-FALSE_ACCEPTS = 10  # fewest that a false-accept rate may rest on
-ROWS = 1024  # embeddings that are compared with all others at once
+FALSE_ACCEPTS = 10  # minimum number of false accepts for a false-accept rate
+ROWS = 1024  # embeddings per block of the cosine matrix
 
 
 class Verification(Benchmark):
     """Measure face verification by an identity encoder. Needs no run: `fsf bench verification --set judge={use: NAME}`.
 
-    `accuracy` is that of Huang et al.'s protocol for LFW (2007): as many pairs of one person as of two, in ten folds of
-    pairs, each judged by the threshold that is best on the other nine. The pairs are not theirs: all of one person,
-    up to `pairs`, and random others. `rank1` is the share of pictures, of people with several, whose nearest other
-    picture shows the same person. Folds share people, so intervals would be too narrow and none is given.
+    `accuracy` follows Huang et al.'s protocol for LFW (2007): equal numbers of genuine and impostor pairs in ten folds,
+    each with the threshold that is best on the other nine. The pairs differ from theirs: all genuine pairs, up to
+    `pairs`, and random impostor pairs. `rank1` is the fraction of images, of people with several, whose nearest other
+    image shows the same person. Folds share people, so confidence intervals would be too narrow and are omitted.
 
-    `threshold` is the cosine at which the share `far` of all pairs of two people is accepted, and `tar_percent` the
-    share of all pairs of one person accepted there. An encoder's `match_threshold` is such a threshold. A data set with
-    too few pairs for the rate that is asked for gets the lowest rate with ten false accepts, and `far` says which.
+    `threshold` is the cosine with false-accept rate `far` over all impostor pairs, and `tar_percent` the true-accept
+    rate at this threshold. An encoder's `match_threshold` is such a threshold. With too few pairs for the requested
+    rate, `far` is the lowest rate with ten false accepts.
     """
 
     name = "verification"
@@ -35,17 +35,17 @@ class Verification(Benchmark):
     metrics: ClassVar = {}
 
     class Options(ComponentOptions):
-        judge: Annotated[Part, use("identity-encoders")] = Field(description="The recogniser that is measured.")
+        judge: Annotated[Part, use("identity-encoders")] = Field(description="Identity encoder to measure.")
         data: Annotated[Part, use("datasets")] = Field(
-            default={"use": "orl"}, validate_default=True, description="The people."
+            default={"use": "orl"}, validate_default=True, description="Dataset of people."
         )
         detector: Annotated[Part, use("detectors")] = Field(
-            default={"use": "mtcnn"}, validate_default=True, description="Finds faces in pictures."
+            default={"use": "mtcnn"}, validate_default=True, description="Face detector."
         )
         size: int = Field(64, ge=16, description="Side of the crops in pixels.")
-        split: Literal["train", "test", "all"] = Field("test", description="Which people.")
-        pairs: int = Field(3000, ge=FOLDS, description="Pairs of one person at most; as many of two.")
-        seed: int = Field(0, ge=0, description="Of the pairs that are drawn.")
+        split: Literal["train", "test", "all"] = Field("test", description="Split of the people.")
+        pairs: int = Field(3000, ge=FOLDS, description="Maximum number of pairs of one person; as many of two.")
+        seed: int = Field(0, ge=0, description="Seed of the random pairs.")
         far: float = Field(1e-3, gt=0, lt=1, description="False-accept rate of the threshold, over all pairs.")
 
     options: Options
@@ -57,7 +57,7 @@ class Verification(Benchmark):
         people = faces.persons()
         same, different = pairs_of(people, options.pairs, np.random.default_rng(options.seed))
         if len(same) < FOLDS:
-            raise UserError(f"{self.name}: data: shows {len(same)} pairs of one person, {FOLDS} are needed; add faces")
+            raise UserError(f"{self.name}: data: has {len(same)} pairs of one person, {FOLDS} are needed; add faces")
         vectors = embed(options.judge, faces, device)
         alike, unlike = ((vectors[pairs[:, 0]] * vectors[pairs[:, 1]]).sum(axis=1) for pairs in (same, different))
         all_alike, all_unlike = all_cosines(vectors, people)
@@ -79,7 +79,7 @@ class Verification(Benchmark):
 
 
 def embed(judge: Part, faces: Dataset, device: torch.device) -> np.ndarray:
-    """Embeddings (N, D) float64 of all faces."""
+    """Return the embeddings (N, D) float64 of all faces."""
     encoder: IdentityEncoder = judge.build()
     encoder.load()
     encoder.to(device).eval()
@@ -87,12 +87,12 @@ def embed(judge: Part, faces: Dataset, device: torch.device) -> np.ndarray:
 
 
 def pairs_of(people: np.ndarray, count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Places of pairs of one person (n, 2), `count` at most, and as many of two; people are numbers, -1 unknown."""
+    """Return index pairs (n, 2) of one person, at most `count`, and as many of two; people are numbers, -1 unknown."""
     known = np.flatnonzero(people >= 0)
-    one, other = np.triu_indices(len(known), 1)
-    one, other = known[one], known[other]
-    equal = people[one] == people[other]
-    same, different = (np.stack([one[chosen], other[chosen]], axis=1) for chosen in (equal, ~equal))
+    first, second = np.triu_indices(len(known), 1)
+    first, second = known[first], known[second]
+    equal = people[first] == people[second]
+    same, different = (np.stack([first[chosen], second[chosen]], axis=1) for chosen in (equal, ~equal))
     count = min(count, len(same), len(different))
     return rng.permutation(same)[:count], rng.permutation(different)[:count]
 
@@ -117,13 +117,13 @@ def threshold_at(unlike: np.ndarray, far: float) -> tuple[float, float]:
     The share is `far`, or the lowest with FALSE_ACCEPTS accepted pairs, where there are too few pairs for `far`.
     """
     accepted = min(max(round(far * len(unlike)), FALSE_ACCEPTS), len(unlike))
-    place = len(unlike) - accepted
+    index = len(unlike) - accepted
     rate = far if accepted == round(far * len(unlike)) else float(f"{accepted / len(unlike):.3g}")
-    return float(np.partition(unlike, place)[place]), rate
+    return float(np.partition(unlike, index)[index]), rate
 
 
 def accuracy(alike: np.ndarray, unlike: np.ndarray) -> float:
-    """Share of right answers on cosines (n,) of pairs of one person and of two, ten folds."""
+    """Return the ten-fold cross-validated accuracy on cosines (n,) of pairs of one person and of two."""
     right = 0
     for fold in range(FOLDS):
         tested = np.arange(len(alike)) % FOLDS == fold
@@ -133,7 +133,7 @@ def accuracy(alike: np.ndarray, unlike: np.ndarray) -> float:
 
 
 def best_threshold(alike: np.ndarray, unlike: np.ndarray) -> float:
-    """The cosine from which on pairs are best called one person's, halfway to the next one below."""
+    """Return the threshold with the highest accuracy, halfway to the next lower cosine."""
     candidates = np.sort(np.concatenate([alike, unlike]))
     missed = np.searchsorted(np.sort(alike), candidates)  # of one person, below
     rejected = np.searchsorted(np.sort(unlike), candidates)  # of two, below
@@ -142,7 +142,7 @@ def best_threshold(alike: np.ndarray, unlike: np.ndarray) -> float:
 
 
 def rank1(vectors: np.ndarray, people: np.ndarray) -> float:
-    """Share of pictures, of people with several, whose nearest other picture shows the same person."""
+    """Return the fraction of images, of people with several, whose nearest other image shows the same person."""
     cosines = vectors @ vectors.T
     np.fill_diagonal(cosines, -np.inf)
     several = np.flatnonzero((people >= 0) & (np.bincount(people.clip(0), minlength=people.max() + 1)[people] > 1))

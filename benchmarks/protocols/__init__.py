@@ -1,1 +1,1 @@
-"""Protocols: what is measured on what, to be cited by name and version."""
+"""Evaluation protocols: data, pairs and benchmarks, to be cited by name and version."""

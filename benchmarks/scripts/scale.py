@@ -1,8 +1,10 @@
-"""A model of cost: what more GPUs and more workers would bring: python benchmarks/scripts/scale.py
+"""Estimate throughput and cost with more GPUs and workers by a model.
 
-Rests on what was measured (`Measured` below says where each figure comes from) and on what was assumed (`Assumed`); it
-runs nothing. A step on n GPUs takes as long as on one, and the averaging of gradients behind it: a ring sends every
-gradient twice, less one nth. That is an upper bound, as DistributedDataParallel sends while the backward pass goes on.
+    python benchmarks/scripts/scale.py
+
+The model uses measured (`Measured`) and assumed (`Assumed`) figures; nothing is run. A step on n GPUs takes as long as
+on one plus the averaging of gradients: a ring sends 2 (n - 1) / n times the gradients. This is an upper bound, because
+DistributedDataParallel overlaps communication with the backward pass.
 """
 
 from dataclasses import dataclass
@@ -25,7 +27,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Assumed:
-    """What could not be measured."""
+    """Assumptions, which could not be measured."""
 
     inside_gb_per_s: float = 450.0  # NVLink between the eight GPUs of a machine, one way (NVIDIA's data sheet)
     between_gb_per_s: float = 50.0  # 400 Gbit/s for each GPU between machines
@@ -37,7 +39,7 @@ class Assumed:
 
 
 def averaging(gpus: int, measured: Measured, assumed: Assumed) -> float:
-    """Seconds for the gradients of both sides of a step."""
+    """Return the seconds to average the gradients of generator and discriminator."""
     if gpus == 1:
         return 0.0
     inside = gpus <= assumed.gpus_of_a_machine
@@ -48,7 +50,7 @@ def averaging(gpus: int, measured: Measured, assumed: Assumed) -> float:
 
 
 def training(measured: Measured, assumed: Assumed) -> list[str]:
-    """A table: images a second, efficiency, and how many of the images count, for numbers of GPUs."""
+    """Return a table of images/s, efficiency and useful images/s for numbers of GPUs."""
     heads = ("GPUs", "pairs of a batch", "averaging, ms", "images/s", "efficiency", "useful images/s")
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     one = measured.step_images / measured.step_seconds
@@ -64,7 +66,7 @@ def training(measured: Measured, assumed: Assumed) -> list[str]:
 
 
 def files(per_s: float, assumed: Assumed) -> list[str]:
-    """A table: pictures an hour, and what a million takes and costs, for numbers of workers with two cores."""
+    """Return a table of pictures/hour, and of time and cost for a million, for numbers of workers with two cores."""
     heads = ("workers of two cores", "pictures/hour", "hours for a million", "core hours", "dollars")
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for workers in WORKERS:

@@ -1,8 +1,9 @@
-"""How fast crops come out of shards: python benchmarks/scripts/shard_reading.py [--save FILE]
+"""Measure the reading speed of crops from shards.
 
-ORL's 400 faces, aligned, are written as PNG, lossless WebP and JPEG (quality 95) into shards, and read in random order
-by one process, in turn with the cache of decoded crops that other data come from. Figures: crops a second, and bytes
-of a crop.
+    python benchmarks/scripts/shard_reading.py [--save FILE]
+
+ORL's 400 aligned faces are written to shards as PNG, lossless WebP and JPEG (quality 95). One process reads them in
+random order, alternating with the cache of decoded crops. Figures: crops/s, and kilobytes per crop.
 """
 
 import argparse
@@ -35,51 +36,51 @@ READS, ROUNDS = 1000, 5
 
 
 def orl(size: int) -> Dataset:
-    """The faces, aligned, from their cache."""
+    """Return ORL's aligned faces from the cache."""
     data: Dataset = part("datasets", "orl").build(size, part("detectors", "mtcnn"), "all")
     data.load()
     return data
 
 
 def sharded(data: Dataset, folder: Path, kind: str) -> FaceFolder:
-    """The same faces from shards."""
+    """Return the same faces from shards."""
     crops = []
-    for place in range(len(data)):
-        sample = data[place]
-        file = folder / f"{place}.{kind}"
+    for index in range(len(data)):
+        sample = data[index]
+        file = folder / f"{index}.{kind}"
         Image.fromarray(sample.image).save(file, **KINDS[kind])
         crops.append((f"{sample.name}.{kind}", file))
     shards = folder / f"shards-{kind}"
     shards.mkdir()
     write_shards(shards, crops, 100)
     options = FaceFolder.Options(root=shards, layout="aligned", cache=folder)
-    found = FaceFolder(options, data[0].image.shape[0], None, "all")
-    found.load()
-    return found
+    dataset = FaceFolder(options, data[0].image.shape[0], None, "all")
+    dataset.load()
+    return dataset
 
 
 def rate(data: Dataset) -> float:
-    """Crops a second in random order."""
-    places = np.random.default_rng(0).integers(len(data), size=READS).tolist()
+    """Return the crops/s in random order."""
+    indices = np.random.default_rng(0).integers(len(data), size=READS).tolist()
     started = time.perf_counter()
-    for place in places:
-        data[place]
+    for index in indices:
+        data[index]
     return READS / (time.perf_counter() - started)
 
 
 def main() -> None:
-    """Measure, print, and save if asked."""
+    """Measure, print, and save with --save."""
     parser = argparse.ArgumentParser(description="How fast crops come out of shards.")
     parser.add_argument("--save", type=Path, help="A file for the figures, as JSON.")
     options = parser.parse_args()
     rows = []
     for size in SIZES:
-        with tempfile.TemporaryDirectory() as place:
+        with tempfile.TemporaryDirectory() as folder:
             cache = orl(size)
-            ways: dict[str, Dataset] = {"cache": cache} | {kind: sharded(cache, Path(place), kind) for kind in KINDS}
+            ways: dict[str, Dataset] = {"cache": cache} | {kind: sharded(cache, Path(folder), kind) for kind in KINDS}
             rates = [{way: rate(data) for way, data in ways.items()} for _ in range(ROUNDS)]
             for way in ways:
-                files = list(Path(place).glob(f"*.{way}"))
+                files = list(Path(folder).glob(f"*.{way}"))
                 kilobytes = (
                     sum(file.stat().st_size for file in files) / len(files) / 1e3 if files else 3 * size**2 / 1e3
                 )

@@ -1,10 +1,10 @@
-"""What a training step and a swap cost at other sizes, widths and batches: figures and a picture.
+"""Measure training step and swap for several sizes, widths and batch sizes, and plot the results.
 
     python benchmarks/scripts/speed_curves.py            # about ten minutes on two cores
-    python benchmarks/scripts/speed_curves.py --draw     # only draws the kept figures again
+    python benchmarks/scripts/speed_curves.py --draw     # only plots the saved figures
 
-Each point is `fsf bench speed` with one option changed. The figures go to results/speed_curves.json, the picture to
-docs/speed.svg: images a second on logarithmic axes, ours beside the plain reference.
+Each point is `fsf bench speed` with one option changed. The figures go to results/speed_curves.json, the plot to
+docs/speed.svg: images/s on logarithmic axes, with the plain reference.
 """
 
 import datetime
@@ -31,7 +31,7 @@ TITLES = {"step": "training step", "swap": "swap"}
 COLOURS = {"plain fp32": "#b05a2c", "ours fp32": "#1f6f8b", "plain bf16": "#d8a27a", "ours bf16": "#5b8c3a"}
 SETTINGS = {
     "svg.fonttype": "none",  # texts stay texts
-    "svg.hashsalt": "speed",  # names of parts are the same each time
+    "svg.hashsalt": "speed",  # deterministic identifiers
     "font.sans-serif": ["DejaVu Sans"],
     "axes.spines.right": False,
     "axes.spines.top": False,
@@ -39,9 +39,9 @@ SETTINGS = {
 
 
 @click.command(help=__doc__)
-@click.option("--draw", "only_draw", is_flag=True, help="Draw the figures that are kept; measure nothing.")
-@click.option("--rounds", default=2, show_default=True, help="Timed turns at each point.")
-@click.option("--device", help="cpu, cuda or cuda:N. By default the GPU, if there is one.")
+@click.option("--draw", "only_draw", is_flag=True, help="Plot the saved figures without measuring.")
+@click.option("--rounds", default=2, show_default=True, help="Timed rounds per point.")
+@click.option("--device", help="cpu, cuda or cuda:N; default: the GPU if available.")
 def main(only_draw: bool, rounds: int, device: str | None) -> None:
     if not only_draw:
         write_text(RESULTS, json.dumps(figures(rounds, device), indent=2) + "\n")
@@ -51,20 +51,22 @@ def main(only_draw: bool, rounds: int, device: str | None) -> None:
 
 
 def figures(rounds: int, device: str | None) -> dict[str, Any]:
-    """Every point, as a row: the option that is changed, its value, the task, the implementation, images a second."""
+    """Return all points as rows: changed option, its value, task, implementation, images/s."""
     rows: list[dict[str, Any]] = []
-    known: dict[str, dict[str, Any]] = {}
+    measured: dict[str, dict[str, Any]] = {}
     for option, values in CHANGES.items():
         for value in values:
             settings = {**BASE, option: value}
             key = json.dumps(settings)
-            if key not in known:
+            if key not in measured:
                 sets = [f"{name}={number}" for name, number in settings.items()]
-                known[key] = measure("speed", [*sets, f"rounds={rounds}", "tasks=[swap, step]"], device)
-            for row in known[key]["rows"]:
-                kept = {name: row[name] for name in ("task", "implementation", "per_s", "ratio", "peak_memory_gb")}
-                rows.append({"option": option, "value": value, **kept})
-    last = next(reversed(known.values()))
+                measured[key] = measure("speed", [*sets, f"rounds={rounds}", "tasks=[swap, step]"], device)
+            for row in measured[key]["rows"]:
+                values_of_row = {
+                    name: row[name] for name in ("task", "implementation", "per_s", "ratio", "peak_memory_gb")
+                }
+                rows.append({"option": option, "value": value, **values_of_row})
+    last = next(reversed(measured.values()))
     return {
         "command": "python benchmarks/scripts/speed_curves.py",
         "base": BASE,
@@ -74,18 +76,18 @@ def figures(rounds: int, device: str | None) -> dict[str, Any]:
     }
 
 
-def draw(kept: dict[str, Any]) -> str:
-    """Draw the kept figures, and return an SVG: a row of panels for each task, a panel for each option."""
-    base = ", ".join(f"{name} {value:g}" for name, value in kept["base"].items())
-    note = f"images a second; elsewhere {base}; {kept['device']}, {kept['date']}, commit {kept['commit']}"
+def draw(record: dict[str, Any]) -> str:
+    """Plot the saved figures, and return an SVG: a row of panels for each task, a panel for each option."""
+    base = ", ".join(f"{name} {value:g}" for name, value in record["base"].items())
+    note = f"images a second; elsewhere {base}; {record['device']}, {record['date']}, commit {record['commit']}"
     with style.context(SETTINGS, after_reset=True):
         figure = Figure((12.5, 7), layout="constrained")
         rows = figure.subplots(len(TITLES), len(CHANGES), sharex="col", sharey="row")
         for (task, title), panels in zip(TITLES.items(), rows, strict=True):
-            rates = [row["per_s"] for row in kept["rows"] if row["task"] == task]
+            rates = [row["per_s"] for row in record["rows"] if row["task"] == task]
             panels[0].set_ylim(10.0 ** math.floor(math.log10(min(rates))), 10.0 ** math.ceil(math.log10(max(rates))))
             for option, axes in zip(CHANGES, panels, strict=True):
-                chosen = [row for row in kept["rows"] if (row["task"], row["option"]) == (task, option)]
+                chosen = [row for row in record["rows"] if (row["task"], row["option"]) == (task, option)]
                 for name in dict.fromkeys(row["implementation"] for row in chosen):
                     points = [(row["value"], row["per_s"]) for row in chosen if row["implementation"] == name]
                     axes.loglog(*zip(*points, strict=True), "o-", color=COLOURS[name], label=name)

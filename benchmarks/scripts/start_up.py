@@ -1,6 +1,8 @@
-"""How long `fsf` takes to start, beside the imports that it needs: python benchmarks/scripts/start_up.py [ROUNDS]
+"""Measure the start-up time of `fsf` relative to the imports of torch and timm.
 
-The commands are run in turn, after a first round that warms the disk's cache; medians are printed.
+    python benchmarks/scripts/start_up.py [ROUNDS]
+
+The commands alternate, after a first round that warms the disk cache; medians are printed.
 """
 
 import statistics
@@ -16,7 +18,7 @@ COMMANDS = {
 
 
 def seconds(command: list[str]) -> float:
-    """Of one run, which must succeed."""
+    """Return the duration of one run, which must succeed, in seconds."""
     start = time.perf_counter()
     subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
     return time.perf_counter() - start
@@ -26,9 +28,9 @@ def main(rounds: int) -> None:
     times: dict[str, list[float]] = {name: [] for name in COMMANDS}
     for turn in range(rounds + 1):
         for name, command in COMMANDS.items():
-            found = seconds(command)
+            duration = seconds(command)
             if turn:
-                times[name].append(found)
+                times[name].append(duration)
     medians = {name: statistics.median(values) for name, values in times.items()}
     for name, value in medians.items():
         print(f"{name:<20} {value:6.2f} s")

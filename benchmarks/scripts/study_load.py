@@ -1,10 +1,11 @@
-"""Many participants at once answer a study: is an answer lost or doubled, and how long does the server take?
+"""Load test of a study's server: count lost and duplicate answers, and measure response times.
 
     python benchmarks/scripts/study_load.py
     python benchmarks/scripts/study_load.py --participants 200 --pause 2
 
-Each is a thread that behaves as the page does: it asks for the page and the pictures, sends the answers of a trial and
-gets the next one. Every fifth answer is sent again, as after a lost connection. Meanwhile `fsf study results` reads.
+Each participant is a thread that behaves like the page: it requests the page and the pictures, sends the answers of a
+trial and receives the next one. Every fifth answer is sent twice, as after a lost connection. Meanwhile
+`fsf study results` reads the answers.
 """
 
 import http.client
@@ -31,11 +32,11 @@ from fsframework.web.study.results import results
 from fsframework.web.study.store import read
 
 METHODS = ["a", "b", "c"]
-AGAIN = 5  # every fifth answer comes twice
+AGAIN = 5  # on average, one of this many answers is sent twice
 
 
 class Participant(threading.Thread):
-    """Answers everything; `times` are the seconds from sending an answer to its confirmation."""
+    """Participant that answers all trials; `times` are the seconds from sending an answer to its confirmation."""
 
     def __init__(self, number: int, place: str, questions: list[str], pause: float) -> None:
         super().__init__()
@@ -43,7 +44,7 @@ class Participant(threading.Thread):
         self.random = random.Random(number)
         self.token = ""
         self.times: list[float] = []
-        self.given: dict[tuple[int, str], str] = {}  # picture chosen, by place and question
+        self.given: dict[tuple[int, str], str] = {}  # selected picture, by position and question
 
     def run(self) -> None:
         with closing(http.client.HTTPConnection(self.place, timeout=120)) as self.connection:
@@ -67,16 +68,16 @@ class Participant(threading.Thread):
         headers = {"Content-Type": "application/json", "Authorization": f"Bearer {self.token}"}
         self.connection.request(method, path, None if body is None else json.dumps(body), headers)
         answer = self.connection.getresponse()
-        said = answer.read()
+        content = answer.read()
         if answer.status >= 300:
-            raise RuntimeError(f"{method} {path}: {answer.status} {said.decode()}")
-        return said
+            raise RuntimeError(f"{method} {path}: {answer.status} {content.decode()}")
+        return content
 
 
 @click.command(help=__doc__)
 @click.option("--participants", default=50, show_default=True)
 @click.option("--trials", default=30, show_default=True)
-@click.option("--pause", default=0.0, show_default=True, help="Mean seconds that a participant looks at a trial.")
+@click.option("--pause", default=0.0, show_default=True, help="Mean seconds per trial.")
 def main(participants: int, trials: int, pause: float) -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "study"
@@ -85,10 +86,10 @@ def main(participants: int, trials: int, pause: float) -> None:
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
             try:
                 assert server.stdout is not None
-                found = next(filter(None, (re.search(r"http://(\S+)", line) for line in server.stdout)))
+                match = next(filter(None, (re.search(r"http://(\S+)", line) for line in server.stdout)))
                 start = time.perf_counter()
                 people = [
-                    Participant(number, found[1], [question.id for question in study.questions], pause)
+                    Participant(number, match[1], [question.id for question in study.questions], pause)
                     for number in range(participants)
                 ]
                 for person in people:
@@ -99,7 +100,7 @@ def main(participants: int, trials: int, pause: float) -> None:
                 seconds = time.perf_counter() - start
             finally:
                 server.terminate()
-        times = sorted(each for person in people for each in person.times)
+        times = sorted(duration for person in people for duration in person.times)
         click.echo(
             f"{participants} participants, {trials} trials: {len(times) / seconds:.0f} trials a second answered; "
             f"milliseconds to the confirmation: median {1000 * statistics.median(times):.0f}, "
@@ -112,7 +113,7 @@ def main(participants: int, trials: int, pause: float) -> None:
 
 
 def make(folder: Path, trials: int) -> Study:
-    """A study of noise, whose pictures are about as large as faces are."""
+    """Write and return a study with pictures of noise, about as large as faces."""
     rng = np.random.default_rng(0)
 
     def noise() -> np.ndarray:
@@ -130,7 +131,7 @@ def make(folder: Path, trials: int) -> Study:
 
 
 def compare(folder: Path, study: Study, people: list[Participant]) -> tuple[int, int, int]:
-    """How many confirmed answers are missing, how many are stored more than once, and how many were not given so."""
+    """Return the numbers of confirmed answers that are missing, stored more than once, and stored wrongly."""
     with closing(sqlite3.connect(folder / ANSWERS)) as tables:
         numbers = dict(tables.execute("SELECT token, number FROM participants"))
     answers = read(folder / ANSWERS, study.id)

@@ -1,4 +1,4 @@
-"""Videos of the portrait as it moves, for tests and benchmarks. Needs PyAV."""
+"""Synthetic videos of a moving portrait, for tests and benchmarks. Needs PyAV."""
 
 import io
 from fractions import Fraction
@@ -13,11 +13,11 @@ import skimage.data
 from fsframework.data.samples import portrait
 
 SIZE = (320, 240)  # width and height, in pixels
-RATE = 25  # frames a second
+RATE = 25  # frames/s
 
 
 def scene(number: int, two: bool = False) -> np.ndarray:
-    """Frame `number` (240, 320, 3) uint8 of the portrait as it moves, turns and grows; `two` adds it mirrored."""
+    """Return frame `number` (240, 320, 3) uint8 of the moving portrait; `two` adds its mirror image."""
     head = portrait()[:260, 90:350]
     t = number / RATE
     frame: np.ndarray = cv2.resize(skimage.data.chelsea(), SIZE)
@@ -33,7 +33,7 @@ def scene(number: int, two: bool = False) -> np.ndarray:
 
 
 def make_video(file: Path, frames: list[np.ndarray], times: list[int] | None = None, sound: bool = True) -> Path:
-    """Write frames, at RATE or at times in thousandths of a second, with a tone."""
+    """Write frames (H, W, 3) uint8, at RATE or at times in milliseconds, optionally with a tone; return the path."""
     with av.open(str(file), "w") as container:
         stream: Any = container.add_stream("libx264", rate=RATE)
         stream.height, stream.width = frames[0].shape[:2]
@@ -58,7 +58,7 @@ def make_video(file: Path, frames: list[np.ndarray], times: list[int] | None = N
 
 
 def after_h264(frames: list[np.ndarray], crf: int) -> list[np.ndarray]:
-    """Frames (H, W, 3) uint8 after they were encoded as H.264 with a quality, 0 (best) to 51, and decoded."""
+    """Return frames (H, W, 3) uint8 after encoding as H.264 with a CRF of 0 (best) to 51, and decoding."""
     file = io.BytesIO()
     with av.open(file, "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=RATE, options={"crf": str(crf)})

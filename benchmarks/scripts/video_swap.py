@@ -1,10 +1,12 @@
-"""What swapping a video costs, and how it comes out: python benchmarks/scripts/video_swap.py [SECONDS] [--save FILE]
+"""Measure speed and quality of video swaps.
 
-A film of a moving face with sound is made, 640x480, 25 frames a second. `fsf swap` and a loop over the same frames that
-does the same to each by itself (find, align, swap, paste, encode; no mark in either) take turns on it; the ratio is
-that of their times. Then the film is swapped with all marks, and looked at: sound, times, manifest, watermark in each
-frame. A second film of one still picture with noise shows how steady the pasted face is: its mean change from frame to
-frame, in units of the film's own.
+    python benchmarks/scripts/video_swap.py [SECONDS] [--save FILE]
+
+The video shows a moving face, 640x480, 25 frames/s, with sound. `fsf swap` alternates with a loop that processes each
+frame separately (detect, align, swap, paste, encode), both without provenance marks; the ratio is that of their times.
+Then the video is swapped with all marks, and sound, timestamps, manifest and the watermark of each frame are verified.
+A second video, a still picture with noise, measures the temporal stability: the mean change of the pasted face between
+frames, relative to that of the input.
 """
 
 import argparse
@@ -37,24 +39,24 @@ PLAIN = ProvenanceOptions(provenance=False)
 
 
 def large(number: int) -> np.ndarray:
-    """A frame of the film."""
+    """Return frame `number` (480, 640, 3) uint8 of the video."""
     return cv2.resize(scene(number), SIZE, interpolation=cv2.INTER_CUBIC)
 
 
 def one_by_one(converter: FaceSwapper, source: SourceIdentity, film: Path, out: Path) -> None:
-    """Every frame by itself."""
+    """Swap every frame separately."""
     video = probe(film)
     write(out, video, (converter.swap_into(source, frame, "frame") for frame in read(video)))
 
 
 def packets(file: Path) -> list[bytes]:
-    """The sound of a film."""
+    """Return the packets of a video's sound."""
     with av.open(str(file)) as container:
         return [bytes(packet) for packet in container.demux(audio=0) if packet.size]
 
 
 def steadiness(converter: FaceSwapper, source: SourceIdentity, folder: Path) -> float:
-    """Mean change of the pasted region from frame to frame, in units of the still film's own."""
+    """Return the mean change of the pasted region between frames, relative to that of the still video."""
     rng = np.random.default_rng(0)
     still = large(0).astype(float)
     frames = [np.clip(still + rng.normal(0, 5, still.shape), 0, 255).astype(np.uint8) for _ in range(4 * RATE)]
@@ -64,27 +66,28 @@ def steadiness(converter: FaceSwapper, source: SourceIdentity, folder: Path) -> 
     after = np.stack(list(painted(converter, video, tracks, sources, 0, len(frames))))
     inside = (before != after).any(axis=(0, 3))
     steps = [
-        np.abs(np.diff(each.astype(np.int16), axis=0)).mean(axis=(0, 3))[inside].mean() for each in (after, before)
+        np.abs(np.diff(video_frames.astype(np.int16), axis=0)).mean(axis=(0, 3))[inside].mean()
+        for video_frames in (after, before)
     ]
     return float(steps[0] / steps[1])
 
 
 def measure(seconds: int, folder: Path) -> dict[str, Any]:
-    """All figures."""
+    """Return all figures."""
     converter = FaceSwapper(device="cpu")
     source = converter.source(somebody(), "source")
-    film = make_video(folder / "film.mp4", [large(number) for number in range(seconds * RATE)])
-    who, count = FaceAssignment("largest", source), seconds * RATE
+    video_file = make_video(folder / "film.mp4", [large(number) for number in range(seconds * RATE)])
+    assignment, count = FaceAssignment("largest", source), seconds * RATE
     times: dict[str, list[float]] = {"fsf swap": [], "frame by frame": []}
     for turn in range(ROUNDS):
         start = time.perf_counter()
-        swap_video(converter, who, film, folder / f"ours{turn}.mp4", {"turn": turn}, PLAIN)
+        swap_video(converter, assignment, video_file, folder / f"ours{turn}.mp4", {"turn": turn}, PLAIN)
         between = time.perf_counter()
-        one_by_one(converter, source, film, folder / f"plain{turn}.mp4")
+        one_by_one(converter, source, video_file, folder / f"plain{turn}.mp4")
         times["fsf swap"].append(between - start)
         times["frame by frame"].append(time.perf_counter() - between)
     start = time.perf_counter()
-    swap_video(converter, who, film, folder / "marked.mp4", {}, ProvenanceOptions())
+    swap_video(converter, assignment, video_file, folder / "marked.mp4", {}, ProvenanceOptions())
     marked = time.perf_counter() - start
     report = verify(folder / "marked.mp4")
     frames = list(read(probe(folder / "marked.mp4")))
@@ -95,8 +98,8 @@ def measure(seconds: int, folder: Path) -> dict[str, Any]:
         "frames_per_second": {name: count / float(np.median(values)) for name, values in times.items()},
         "ratio": float(np.median(np.array(times["frame by frame"]) / np.array(times["fsf swap"]))),
         "frames_per_second_marked": count / marked,
-        "sound_equal": packets(film) == packets(folder / "marked.mp4"),
-        "times_equal": probe(film).times == probe(folder / "marked.mp4").times,
+        "sound_equal": packets(video_file) == packets(folder / "marked.mp4"),
+        "times_equal": probe(video_file).times == probe(folder / "marked.mp4").times,
         "verdict": report.verdict,
         "watermark_share": float(np.mean([r is not None and f"{r.payload:08x}" == payload for r in readings])),
         "steadiness": steadiness(converter, source, folder),

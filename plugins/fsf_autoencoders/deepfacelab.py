@@ -1,8 +1,8 @@
 """DeepFaceLab's autoencoders, DF and LIAE. Perov et al., arXiv:2005.05535, section 3.2.
 
-The paper draws the two structures; the layers are those of its public program's SAEHD model: four halving convolutions,
-a bottleneck of two linear layers (the "inter"), and a decoder of three doublings, each followed by a residual block,
-with a branch of its own for the mask.
+The paper shows the two structures. The layers are those of the public program's SAEHD model: four convolutions of
+stride 2, a bottleneck of two linear layers (the "inter"), and a decoder of three upsampling blocks. A residual block
+follows each of them, and the mask has a separate branch.
 """
 
 from itertools import pairwise
@@ -19,12 +19,12 @@ from fsframework.core.components import AttributeEncoder, ComponentOptions
 from fsframework.core.types import FaceBatch
 from fsframework.ops.conv import Conv2d, scaled
 
-FACTOR = 16  # of the encoder: the crop's side over the map's
-BOTTLENECK, MASK = 256, 22  # numbers, and channels of the mask's branch, at width 1
+FACTOR = 16  # downsampling factor of the encoder
+BOTTLENECK, MASK = 256, 22  # dimensions of the bottleneck, and base channels of the mask branch, at width 1
 
 
 class Residual(nn.Module):
-    """Two convolutions 3x3 whose result is added to what they saw."""
+    """Residual block of two convolutions 3x3 with leaky ReLUs."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ class Residual(nn.Module):
 
 
 class Inter(nn.Module):
-    """A map through few numbers, and back to a map of twice the side."""
+    """Bottleneck ("inter"): linear layers to few dimensions and back, then an upsampling block."""
 
     def __init__(self, channels: int, side: int, numbers: int, outputs: int) -> None:
         super().__init__()
@@ -45,12 +45,12 @@ class Inter(nn.Module):
         self.up = up(outputs, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, outputs, 2 side, 2 side) of (B, channels, side, side)."""
+        """Return the code (B, outputs, 2 side, 2 side) of a map (B, channels, side, side)."""
         return cast(Tensor, self.up(self.spread(self.squeeze(x.flatten(1))).unflatten(1, self.shape)))
 
 
 class Decoder(nn.Module):
-    """A face and its mask, each by a branch of its own."""
+    """Decoder with separate branches for the face and its mask."""
 
     def __init__(self, inputs: int, width: float) -> None:
         super().__init__()
@@ -62,12 +62,12 @@ class Decoder(nn.Module):
         self.mask = nn.Sequential(*ups, nn.Conv2d(widths[-1], 1, 1))
 
     def forward(self, code: Tensor) -> Tensor:
-        """(B, 4, S, S): colours in [-1, 1], mask in [0, 1]."""
+        """Return face and mask (B, 4, S, S): RGB in [-1, 1], mask in [0, 1]."""
         return torch.cat([torch.tanh(self.face(code).float()), torch.sigmoid(self.mask(code).float())], dim=1)
 
 
 class DflEncoder(AttributeEncoder):
-    """DeepFaceLab's encoder: four halving convolutions 5x5 to 64, 128, 256 and 512 channels."""
+    """Encoder of DeepFaceLab: four convolutions 5x5 of stride 2 to 64, 128, 256 and 512 channels."""
 
     name = "dfl-encoder"
     traceable = True
@@ -84,12 +84,12 @@ class DflEncoder(AttributeEncoder):
         self.channels = [widths[-1]]
 
     def forward(self, faces: FaceBatch) -> list[Tensor]:
-        """One map, (B, 512 width, S / 16, S / 16)."""
+        """Return one attribute map (B, 512 width, S / 16, S / 16)."""
         return [self.down(faces.image)]
 
 
 class _Dfl(ClosedSetGenerator):
-    """What both structures share."""
+    """Base class of DF and LIAE."""
 
     class Options(ClosedSetGenerator.Options):
         width: float = Field(1.0, gt=0, le=2, description="Factor of the numbers of channels and of the bottleneck.")
@@ -102,13 +102,13 @@ class _Dfl(ClosedSetGenerator):
             raise ValueError(f"takes one attribute map, the encoder gives {len(att_channels)}; use dfl-encoder")
 
     def inter(self, inputs: int) -> Inter:
-        """A bottleneck of the size that the options ask for."""
+        """Return a bottleneck for maps of `inputs` channels."""
         numbers = scaled(BOTTLENECK, self.options.width)
         return Inter(inputs, self.size // FACTOR, numbers, numbers)
 
 
 class DflDf(_Dfl):
-    """DeepFaceLab's DF: one bottleneck for all, a decoder for each person (section 3.2, figure 3)."""
+    """DeepFaceLab's DF: a shared bottleneck, one decoder per person (section 3.2, figure 3)."""
 
     name = "dfl-df"
 
@@ -119,16 +119,16 @@ class DflDf(_Dfl):
         self.decoders = nn.ModuleList(Decoder(inputs, options.width) for _ in range(options.people))
 
     def forward(self, z_id: Tensor, z_att: list[Tensor]) -> Tensor:
-        """Face and mask of the person nearest to each source, (B, 4, S, S)."""
+        """Return face and mask of the person nearest to each source, (B, 4, S, S)."""
         code = self.shared(z_att[0])
         return self.by_person(z_id, lambda person, rows: self.decoders[person](code[rows]))
 
 
 class DflLiae(_Dfl):
-    """DeepFaceLab's LIAE: one decoder for all; bottlenecks tell the people apart (section 3.2, figure 3).
+    """DeepFaceLab's LIAE: a shared decoder, person-specific bottlenecks (section 3.2, figure 3).
 
-    A code of all people and a code of one are concatenated. The paper has two people, one of whom uses the common
-    code twice: so does here the first of any number, and each other person has a bottleneck of their own.
+    The decoder's input is the concatenation of a person's code and the common code. The paper has two people, one of
+    whom uses the common code twice. Here this is the first person; every other person has a separate bottleneck.
     """
 
     name = "dfl-liae"
@@ -140,7 +140,7 @@ class DflLiae(_Dfl):
         self.decoder = Decoder(2 * self.common.shape[0], options.width)
 
     def forward(self, z_id: Tensor, z_att: list[Tensor]) -> Tensor:
-        """Face and mask of the person nearest to each source, (B, 4, S, S)."""
+        """Return face and mask of the person nearest to each source, (B, 4, S, S)."""
         (shared,) = z_att
         common = self.common(shared)
         own = self.by_person(z_id, lambda person, rows: self.own[person - 1](shared[rows]) if person else common[rows])

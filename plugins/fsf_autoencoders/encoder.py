@@ -1,4 +1,4 @@
-"""The encoder that all people share."""
+"""Shared encoder of DeepFakes and FaceSwap-GAN."""
 
 from itertools import pairwise
 
@@ -10,15 +10,16 @@ from fsframework.core.components import AttributeEncoder, ComponentOptions
 from fsframework.core.types import FaceBatch
 from fsframework.ops.conv import scaled
 
-COARSEST = 4  # side of the map that is squeezed through the bottleneck
+COARSEST = 4  # side of the bottleneck's input map
 
 
 class SharedEncoder(AttributeEncoder):
-    """DeepFakes' and FaceSwap-GAN's encoder, shared by all people: pose, expression and light in few numbers.
+    """Encoder of DeepFakes and FaceSwap-GAN, shared by all people: a compact code of pose, expression and lighting.
 
-    The layout is that of the first DeepFakes program (2017; no paper), as its successors describe it: at 64 px four
-    halving convolutions 5x5 to 128, 256, 512 and 1024 channels, a linear layer to 1024 numbers, another one back to
-    4x4x1024, and a doubling convolution to 8x8x512. Larger crops get more halving convolutions of 1024 channels.
+    The architecture is that of the first DeepFakes program (2017; no paper), as its successors describe it. At 64 px
+    there are four convolutions 5x5 of stride 2 to 128, 256, 512 and 1024 channels. A linear layer to 1024 dimensions,
+    another back to 4x4x1024, and an upsampling block to 8x8x512 follow. Larger crops have more convolutions of stride 2
+    with 1024 channels.
     """
 
     name = "shared-encoder"
@@ -52,7 +53,7 @@ class SharedEncoder(AttributeEncoder):
         self.up = up(self.deepest, self.channels[0])
 
     def forward(self, faces: FaceBatch) -> list[Tensor]:
-        """One map, (B, 512 width, 8, 8)."""
+        """Return one attribute map (B, 512 width, 8, 8)."""
         h = self.down(faces.image).flatten(1)
         h = self.spread(self.squeeze(h))
         return [self.up(h.unflatten(1, (self.deepest, COARSEST, COARSEST)))]

@@ -1,4 +1,4 @@
-"""Random warps: what the autoencoders of DeepFakes, FaceSwap-GAN and DeepFaceLab learn to undo."""
+"""Random warp augmentation for the autoencoders of DeepFakes, FaceSwap-GAN and DeepFaceLab."""
 
 from dataclasses import replace
 
@@ -9,15 +9,15 @@ from pydantic import Field
 from fsframework.core.bases import DatasetWrapper
 from fsframework.core.types import Sample
 
-GRID = 5  # points a side of the grid that is shaken
+GRID = 5  # control points per side of the warp's grid
 
 
 class RandomWarp(DatasetWrapper):
-    """Another data set whose training targets are turned, moved, resized, and then warped; the truth is not warped.
+    """Dataset wrapper that rotates, shifts, scales and then warps training targets; the ground truth is not warped.
 
-    An encoder that sees warped faces and decoders that must paint straight ones: this is what keeps the decoders of
-    DeepFakes from copying. The first program shook the points of a 5x5 grid by 5 of 160 pixels (standard deviation).
-    `Sample.truth` is the face as it was before the warp; landmarks are the truth's.
+    Reconstruction of unwarped faces from warped inputs prevents the decoders of DeepFakes from copying. The first
+    program moved the points of a 5x5 grid by 5 of 160 pixels (standard deviation). `Sample.ground_truth` is the face
+    before the warp, and the landmarks are those of the ground truth.
     """
 
     name = "random-warp"
@@ -31,12 +31,14 @@ class RandomWarp(DatasetWrapper):
     options: Options
 
     def target(self, index: int, rng: np.random.Generator) -> Sample:
-        """The face altered, with the truth beside it. All randomness comes from `rng`."""
+        """Return the warped face at `index`, with the unwarped face as ground truth. All randomness is from `rng`."""
         sample = self.inner.target(index, rng)
-        moved = self._moved(sample, rng)
-        return replace(moved, image=shaken(moved.image, self.options.warp, rng), ground_truth=moved.image)
+        transformed = self._transformed(sample, rng)
+        return replace(
+            transformed, image=warped(transformed.image, self.options.warp, rng), ground_truth=transformed.image
+        )
 
-    def _moved(self, sample: Sample, rng: np.random.Generator) -> Sample:
+    def _transformed(self, sample: Sample, rng: np.random.Generator) -> Sample:
         options, centre = self.options, (self.size - 1) / 2
         turn, zoom = rng.uniform(-1, 1) * options.turn, 1 + rng.uniform(-1, 1) * options.zoom
         matrix = cv2.getRotationMatrix2D((centre, centre), turn, zoom)
@@ -48,13 +50,13 @@ class RandomWarp(DatasetWrapper):
         return replace(sample, image=image, landmarks=landmarks)
 
 
-def shaken(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
-    """An image (S, S, 3) pulled about by the shaken points of a grid, bilinear between them.
+def warped(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
+    """Return an image (S, S, 3) uint8, warped by random displacements of grid points with bilinear interpolation.
 
-    `strength` is the standard deviation of each point's move along each axis, in units of S.
+    `strength` is the standard deviation of each point's displacement along each axis, in units of S.
     """
     size = len(image)
-    moves = (rng.normal(0, strength * size, (GRID, GRID, 2))).astype(np.float32)
-    smooth = cv2.resize(moves, (size, size), interpolation=cv2.INTER_LINEAR)
+    displacements = (rng.normal(0, strength * size, (GRID, GRID, 2))).astype(np.float32)
+    smooth = cv2.resize(displacements, (size, size), interpolation=cv2.INTER_LINEAR)
     y, x = np.mgrid[:size, :size].astype(np.float32)
     return cv2.remap(image, x + smooth[..., 0], y + smooth[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)

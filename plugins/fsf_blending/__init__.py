@@ -1,4 +1,4 @@
-"""Putting a painted face back into its target: masks, colours, blending."""
+"""Blend a generated face into its target: masks, colour transfer, blending."""
 
 from fsf_blending.blend import Blend
 from fsf_blending.face_segmenter import FaceSegmenter

@@ -1,4 +1,4 @@
-"""Blending a painted face into its target."""
+"""Blend a generated face into its target."""
 
 from collections.abc import Callable
 from typing import Annotated, Literal
@@ -17,26 +17,25 @@ from fsframework.media.tensor import to_images, to_tensor
 
 
 class Blend(Refiner):
-    """Takes the painted face inside a mask, and the target outside.
+    """Refiner that composites the generated face inside a mask with the target outside.
 
-    The mask is the generator's own, or that of an estimator on the target; with both, their product. Where the
-    estimator fails the target is returned. With an own mask, and without colours or Poisson, gradients pass.
+    The mask is the generator's, or that of an estimator on the target, or the product of both. Where the estimator
+    fails, the result is the target. It is differentiable with the generator's mask, without colour transfer and
+    Poisson blending.
     """
 
     name = "blend"
 
     class Options(ComponentOptions):
         mask: Annotated[Part, use("estimators")] | None = Field(
-            None, description="Finds the target's face; null: the generator's own mask alone."
+            None, description="Estimator of the target's face mask; null: the generator's mask alone."
         )
         colour: Literal["none", "mean-std"] = Field(
             "none",
-            description="mean-std: the painted face gets the target's mean and spread in each channel of Lab, inside "
-            "the mask (Reinhard et al., IEEE CG&A 2001).",
+            description="Colour transfer inside the mask. mean-std: match mean and standard deviation of each Lab "
+            "channel to the target (Reinhard et al., IEEE CG&A 2001).",
         )
-        poisson: bool = Field(
-            False, description="Whether gradients, not colours, are taken over (Perez et al., SIGGRAPH 2003)."
-        )
+        poisson: bool = Field(False, description="Whether to use Poisson blending (Perez et al., SIGGRAPH 2003).")
 
     options: Options
 
@@ -48,26 +47,26 @@ class Blend(Refiner):
         self.learns = any(parameter.requires_grad for parameter in self.parameters())
 
     def load(self) -> None:
-        """Load the mask's estimator."""
+        """Load the mask estimator."""
         if self.mask is not None:
             self.mask.load()
 
     def forward(self, coarse: SwapResult, batch: SwapBatch, swapper: Swapper) -> Tensor:
-        """The painted face in the target (B, 3, S, S). Raises ValueError if there is no mask."""
-        painted, target = coarse.image, batch.target.image
+        """Return the composite (B, 3, S, S) in [-1, 1]. Raises ValueError if there is no mask."""
+        generated, target = coarse.image, batch.target.image
         if self.mask is None and coarse.mask is None:
-            raise ValueError("the generator paints no mask; give blend a mask, such as {use: hull-mask}")
-        if painted.is_meta:  # estimators look at pixels
-            return torch.empty_like(painted)
+            raise ValueError("the generator predicts no mask; give blend a mask, such as {use: hull-mask}")
+        if generated.is_meta:  # shape inference: estimators need pixels
+            return torch.empty_like(generated)
         mask = self._mask(coarse, batch)
         if self.options.colour == "mean-std":
-            painted = _each(reinhard_transfer, painted, target, mask)
+            generated = _each(reinhard_transfer, generated, target, mask)
         if self.options.poisson:
-            return _each(poisson_blend, painted, target, mask)
-        return mask * painted + (1 - mask) * target
+            return _each(poisson_blend, generated, target, mask)
+        return mask * generated + (1 - mask) * target
 
     def _mask(self, coarse: SwapResult, batch: SwapBatch) -> Tensor:
-        """(B, 1, S, S) in [0, 1]."""
+        """Return the blending mask (B, 1, S, S) in [0, 1]."""
         mask = torch.ones_like(coarse.image[:, :1]) if coarse.mask is None else coarse.mask
         if self.mask is not None:
             with torch.no_grad():
@@ -76,9 +75,9 @@ class Blend(Refiner):
 
 
 def _each(
-    work: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray], painted: Tensor, target: Tensor, mask: Tensor
+    blend: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray], generated: Tensor, target: Tensor, mask: Tensor
 ) -> Tensor:
-    """What `work` makes of each painted picture, target and mask, as `painted` (B, 3, S, S); no gradients pass."""
+    """Return `blend` applied to each generated image, target and mask: (B, 3, S, S), without gradients."""
     masks = mask[:, 0].detach().float().cpu().numpy()
-    pictures = zip(to_images(painted), to_images(target), masks, strict=True)
-    return to_tensor(np.stack([work(*each) for each in pictures])).to(painted)
+    pictures = zip(to_images(generated), to_images(target), masks, strict=True)
+    return to_tensor(np.stack([blend(*images) for images in pictures])).to(generated)

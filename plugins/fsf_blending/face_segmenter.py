@@ -1,4 +1,4 @@
-"""A small network that says which pixels are face and not what lies in front of it."""
+"""Small segmentation network for the visible face, without occlusions."""
 
 from pathlib import Path
 
@@ -13,35 +13,34 @@ from fsframework.core.types import FaceBatch
 from fsframework.ops.conv import Conv2d
 from fsframework.utils.weights import below, fill, load_state
 
-INSIDE = "refiner.mask"  # where a run of a `blend` with this mask keeps the weights
+INSIDE = "refiner.mask"  # prefix of the weights in a run whose refiner is `blend` with this mask
 
 
 def mixed(inputs: int, outputs: int) -> nn.Sequential:
-    """Convolution 3x3, batch norm, ReLU."""
+    """Return a block of convolution 3x3, batch norm and ReLU."""
     return nn.Sequential(
         Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)
     )
 
 
 class FaceSegmenter(Estimator):
-    """One of timm's networks with a U-Net head (Ronneberger et al., arXiv:1505.04597): masks (B, 1, S, S) in [0, 1].
+    """Face segmentation: a timm backbone with a U-Net decoder (Ronneberger et al., arXiv:1505.04597).
 
-    It is trained by a recipe (recipes/nirkin.yaml) as the mask of a `blend`, by the loss `mask` with `of: refiner`, on
-    faces with drawn occluders. Nirkin et al. (arXiv:1704.06729, section 3.3) use FCN-8s with VGG on pictures that were
-    segmented by hand.
+    recipes/nirkin.yaml trains it as the mask of a `blend`, by the loss `mask` with `network: refiner`, on faces with
+    synthetic occluders. Nirkin et al. (arXiv:1704.06729, section 3.3) train FCN-8s with VGG on manual segmentations.
     """
 
     name = "face-segmenter"
     quantity = "mask"
 
     class Options(ComponentOptions):
-        backbone: str = Field("mobilenetv3_small_050", description="The network's name in timm; it gives feature maps.")
-        width: int = Field(32, ge=8, description="Channels of the head's finest level; coarser ones have more.")
+        backbone: str = Field("mobilenetv3_small_050", description="Name of the timm model, which has feature maps.")
+        width: int = Field(32, ge=8, description="Channels of the decoder's finest level; coarser ones have more.")
         weights: Path | None = Field(
-            None, description="What a run or `fsf export` left of it (.safetensors); null: as it starts, for training."
+            None, description="Weights of a run or `fsf export` (.safetensors); null: random, for training."
         )
         sha256: str | None = Field(
-            None, pattern="^[0-9a-fA-F]{64}$", description="What the SHA-256 of `weights` must be; null: any."
+            None, pattern="^[0-9a-fA-F]{64}$", description="Expected SHA-256 of `weights`; null: any."
         )
 
     options: Options
@@ -49,7 +48,7 @@ class FaceSegmenter(Estimator):
     def __init__(self, options: Options) -> None:
         super().__init__(options)
         self.backbone = timm_network(options.backbone, features_only=True)
-        channels = [3, *self.backbone.feature_info.channels()]  # of the picture, and of maps from fine to coarse
+        channels = [3, *self.backbone.feature_info.channels()]  # of the image, and of maps from fine to coarse
         widths = [min(options.width * 2**level, 128) for level in range(len(channels))]
         self.head = nn.ModuleList()
         deeper = channels[-1]
@@ -61,7 +60,7 @@ class FaceSegmenter(Estimator):
         self.eval()
 
     def load(self) -> None:
-        """Read the weights, if there are any. Raises UserError if they cannot be read or are of another network."""
+        """Load the weights, if the option `weights` is set. Raises UserError if unreadable or of another network."""
         path = self.options.weights
         if path is None:
             return
@@ -69,7 +68,7 @@ class FaceSegmenter(Estimator):
         fill(self, below(INSIDE, state), f"{path}: is no face-segmenter of {self.options.backbone}")
 
     def forward(self, faces: FaceBatch) -> Tensor:
-        """Masks (B, 1, S, S) in [0, 1]."""
+        """Return masks (B, 1, S, S) in [0, 1]."""
         maps = [faces.image, *self.backbone(faces.image)]
         h = maps.pop()
         for layer in self.head:

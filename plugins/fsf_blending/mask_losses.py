@@ -1,4 +1,4 @@
-"""Losses of masks that a generator paints beside its picture."""
+"""Losses for masks of generators and of the refiner `blend`."""
 
 from typing import Annotated, Literal
 
@@ -14,35 +14,35 @@ from fsframework.core.swapper import Swapper
 from fsframework.core.types import FaceBatch, SwapBatch, SwapResult
 
 
-def painted(output: SwapResult) -> Tensor:
-    """The generator's mask (B, 1, S, S). Raises ValueError if it paints none."""
+def generator_mask(output: SwapResult) -> Tensor:
+    """Return the generator's mask (B, 1, S, S). Raises ValueError if there is none."""
     if output.mask is None:
-        raise ValueError("the generator paints no mask; choose one that does, or leave this loss out")
+        raise ValueError("the generator predicts no mask; choose one that does, or leave this loss out")
     return output.mask.float()
 
 
-def blends_mask(batch: SwapBatch, swapper: Swapper) -> Tensor:
-    """The mask (B, 1, S, S) that a `blend` finds in targets. Raises ValueError if it finds none."""
+def refiner_mask(batch: SwapBatch, swapper: Swapper) -> Tensor:
+    """Return the mask (B, 1, S, S) by the estimator of the refiner `blend`. Raises ValueError if there is none."""
     if not isinstance(swapper.refiner, Blend) or swapper.refiner.mask is None:
         raise ValueError("network: refiner needs the refiner blend with a mask, such as {use: face-segmenter}")
-    found: Tensor = swapper.refiner.mask(batch.target)
-    return found.float()
+    mask: Tensor = swapper.refiner.mask(batch.target)
+    return mask.float()
 
 
 class MaskLoss(Loss):
-    """Mean squared difference of a mask and an estimator's on the truth.
+    """Mean squared difference between a trained mask and an estimator's mask of the ground truth.
 
-    Of the generator's mask, as DeepFaceLab learns it; or of the mask that a `blend` finds in targets, where what is
-    known to lie in front of the face (`Batch.known`, of pairs of different pictures) is no face.
+    The trained mask is the generator's, as in DeepFaceLab, or that of the refiner `blend` on targets. For the latter,
+    known occluders (`SwapBatch.valid_mask` of pairs of different images) are excluded from the face.
     """
 
     name = "mask"
 
     class Options(Loss.Options):
         mask: Annotated[Part, use("estimators")] = Field(
-            default={"use": "hull-mask"}, validate_default=True, description="Says what is face."
+            default={"use": "hull-mask"}, validate_default=True, description="Estimator of the reference mask."
         )
-        network: Literal["generator", "refiner"] = Field("generator", description="Whose mask is trained.")
+        network: Literal["generator", "refiner"] = Field("generator", description="Network whose mask is trained.")
 
     options: Options
 
@@ -56,34 +56,34 @@ class MaskLoss(Loss):
         self.mask.load()
 
     def forward(self, batch: SwapBatch, output: SwapResult, swapper: Swapper) -> Tensor:
-        """A scalar. Pairs whose mask is not found have no part."""
-        found = self.mask(FaceBatch.of(batch.ground_truth)).float()
-        known = found.isfinite()
+        """Return the loss, a scalar. Pairs without an estimated mask are excluded."""
+        reference = self.mask(FaceBatch.of(batch.ground_truth)).float()
+        valid = reference.isfinite()
         if self.options.network == "refiner":
-            found = found * (1 - torch.where(batch.same[:, None, None, None], 0.0, batch.valid_mask))
-            own = blends_mask(batch, swapper)
+            reference = reference * (1 - torch.where(batch.same[:, None, None, None], 0.0, batch.valid_mask))
+            mask = refiner_mask(batch, swapper)
         else:
-            own = painted(output)
-        squared = (own - found.nan_to_num(0.0)).square() * known
-        return squared.sum() / known.sum().clamp(min=1)
+            mask = generator_mask(output)
+        squared = (mask - reference.nan_to_num(0.0)).square() * valid
+        return squared.sum() / valid.sum().clamp(min=1)
 
 
 class MaskShape(Loss):
-    """Keeps a mask that nobody shows the truth from vanishing and from fraying, as FaceSwap-GAN does.
+    """Regulariser of a mask without supervision, as in FaceSwap-GAN: minimum size and total variation.
 
-    What is missing to `least`, on average, plus the mean absolute difference of neighbours times `smooth`.
+    The loss is the mean shortfall below `least`, plus `smooth` times the mean absolute difference of neighbours.
     """
 
     name = "mask-shape"
 
     class Options(Loss.Options):
-        least: float = Field(0.5, ge=0, le=1, description="Value below which the mask costs.")
-        smooth: float = Field(0.1, ge=0, description="Factor of the difference of neighbouring pixels.")
+        least: float = Field(0.5, ge=0, le=1, description="Value below which the mask is penalised.")
+        smooth: float = Field(0.1, ge=0, description="Weight of the total variation.")
 
     options: Options
 
     def forward(self, batch: SwapBatch, output: SwapResult, swapper: Swapper) -> Tensor:
-        """A scalar."""
-        mask = painted(output)
+        """Return the loss, a scalar."""
+        mask = generator_mask(output)
         steps = mask.diff(dim=2).abs().mean() + mask.diff(dim=3).abs().mean()
         return F.relu(self.options.least - mask).mean() + self.options.smooth * steps

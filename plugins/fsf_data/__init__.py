@@ -1,4 +1,4 @@
-"""Data sets: your own pictures, the ORL faces, and FaceForensics++ as its authors give it out."""
+"""Datasets: folders, zip files and shards of images, the ORL faces, and FaceForensics++ as published."""
 
 from fsf_data.face_folder import FaceFolder
 from fsf_data.ffpp import FaceForensics

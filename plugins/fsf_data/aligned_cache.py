@@ -1,4 +1,4 @@
-"""Aligned crops on disk: made once, then read in microseconds by any number of processes.
+"""Cache of aligned crops on disk, memory-mapped by any number of processes.
 
 A cache is an index (`fsf_data.face_index`) with images.npy (N, S, S, 3) uint8 and landmarks.npy (N, 5, 2) float32.
 """
@@ -16,22 +16,22 @@ from fsf_data.texts import mapped
 from fsframework.core.errors import UserError
 from fsframework.core.types import Sample
 
-FORMAT = 3  # changes when the same pictures would be stored differently
+FORMAT = 3  # version of the stored format
 
 
 @dataclass(frozen=True, eq=False)
 class Row:
-    """What became of one picture: an aligned crop, or None and the reason."""
+    """Result of aligning one image: an aligned crop, or None and the reason."""
 
     name: str
     person: str | None
     image: np.ndarray | None = None  # (S, S, 3) uint8
     landmarks: np.ndarray | None = None  # (5, 2) crop pixels
-    note: str = ""  # the reason, or what is special about the crop
+    note: str = ""  # reason for a missing crop, or a remark on the crop
 
 
 class AlignedFaces(FaceIndex):
-    """An open cache.
+    """Aligned crops of a cache folder.
 
     Raises
     ------
@@ -55,15 +55,15 @@ class AlignedFaces(FaceIndex):
 
 
 def cached(folder: Path | None, depends_on: dict[str, Any], make: Callable[[], Iterable[Row]]) -> AlignedFaces:
-    """The aligned crops that `make` yields, from the cache if they are there; see `fsf_data.cache`.
+    """Return the aligned crops that `make` yields, from the cache if present; see `fsf_data.cache`.
 
     Raises
     ------
     UserError
-        No crop is left, or the cache cannot be written.
+        No image gives a crop, or the cache cannot be written.
     """
-    what = {"format": FORMAT, **depends_on}
-    return cache.cached(folder, "faces", what, lambda place: _write(place, make()), AlignedFaces)
+    key = {"format": FORMAT, **depends_on}
+    return cache.cached(folder, "faces", key, lambda path: _write(path, make()), AlignedFaces)
 
 
 def _write(folder: Path, rows: Iterable[Row]) -> None:
@@ -84,7 +84,7 @@ def _write(folder: Path, rows: Iterable[Row]) -> None:
             name, reason = index.skipped[0]
             raise UserError(f"{name}: {reason}; none of {len(index.skipped)} pictures can be used, this is the first")
         file.seek(0)
-        _header(file, (len(landmarks), *shape))  # numpy pads headers, so a longer number does not move the data
+        _header(file, (len(landmarks), *shape))  # numpy pads headers, so the data stay in place
     np.save(folder / "landmarks.npy", np.array(landmarks, dtype=np.float32))
 
 

@@ -1,4 +1,4 @@
-"""Pictures that are whole-head crops already: only resized. Their landmarks are those of the template."""
+"""Images that are aligned whole-head crops already. They are only resized; landmarks are those of the template."""
 
 import sys
 from bisect import bisect_right
@@ -20,7 +20,7 @@ NO_SQUARE = "is not square, as an aligned crop is"
 
 
 def resized(image: np.ndarray, size: int) -> np.ndarray:
-    """A square picture (H, H, 3) uint8 as (size, size, 3)."""
+    """Return a square image (H, H, 3) uint8, resized to (size, size, 3)."""
     if image.shape[0] == size:
         return image
     smooth = cv2.INTER_AREA if image.shape[0] > size else cv2.INTER_CUBIC
@@ -28,7 +28,7 @@ def resized(image: np.ndarray, size: int) -> np.ndarray:
 
 
 def as_they_are(source: ImageSource, size: int) -> Iterator[Row]:
-    """The crops of a source; a row with the reason for a picture that is none."""
+    """Yield a row for each image of a source: the resized crop, or the reason why the image is unusable."""
     for picture in source.pictures:
         try:
             image = source.read(picture)
@@ -42,29 +42,35 @@ def as_they_are(source: ImageSource, size: int) -> Iterator[Row]:
 
 
 class ShardedCrops(ShardIndex):
-    """Crops that are read from shards whenever they are asked for, and kept nowhere else.
+    """Aligned crops that are read from shards on access, without a cache of images.
 
     Parameters
     ----------
     folder:
-        Of the index.
+        Folder of the index.
     size:
         Side of the crops in pixels.
     skip:
-        Whether another picture stands in for one that cannot be read, the next of that person or else of anybody;
-        otherwise that is an error.
+        Whether an unreadable image is replaced by the next one of the same person, or else of anybody. Otherwise it is
+        an error.
     """
 
     def __init__(self, folder: Path, size: int, skip: bool) -> None:
         super().__init__(folder)
         self.crop_size, self.skip = size, skip
-        self._said: set[int] = set()  # pictures that were said to be no good
+        self._reported: set[int] = set()  # indices of unreadable images that were reported
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.folder, self.crop_size, self.skip)
 
     def __getitem__(self, index: int) -> Sample:
-        """A crop. Raises UserError, naming shard and member, if it cannot be read and none shall be skipped."""
+        """Return the crop at `index`.
+
+        Raises
+        ------
+        UserError
+            The image cannot be read and `skip` is false; the message names shard and member.
+        """
         try:
             return self._sample(index)
         except UserError as error:
@@ -81,18 +87,18 @@ class ShardedCrops(ShardIndex):
         )
 
     def _stand_in(self, index: int, error: UserError) -> Sample:
-        """The next picture that can be read, of the same person if there is one."""
+        """Return the next readable image, of the same person if there is one."""
         same = np.flatnonzero(self.person == self.person[index])
-        for places in (same, range(len(self))):
-            start = bisect_right(places, index)
-            for offset in range(len(places)):
-                place = int(places[(start + offset) % len(places)])
+        for candidates in (same, range(len(self))):
+            start = bisect_right(candidates, index)
+            for offset in range(len(candidates)):
+                candidate = int(candidates[(start + offset) % len(candidates)])
                 try:
-                    sample = self._sample(place)
+                    sample = self._sample(candidate)
                 except UserError:
                     continue
-                if index not in self._said:
-                    self._said.add(index)
+                if index not in self._reported:
+                    self._reported.add(index)
                     print(f"note: {error}; {sample.name} stands in", file=sys.stderr, flush=True)
                 return sample
         raise UserError(f"{error}; and no other picture can be read") from error

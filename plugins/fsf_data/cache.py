@@ -1,6 +1,6 @@
-"""What is worked out once and then only opened: folders named by a hash of everything their content depends on.
+"""Content-addressed cache folders, named by a hash of everything that their content depends on.
 
-A folder is built beside its place and renamed when it is complete, so a folder with the right name is complete.
+A folder is built under a temporary name and renamed when complete, so that every folder in the cache is complete.
 """
 
 import hashlib
@@ -25,20 +25,21 @@ def cached(
     write: Callable[[Path], None],
     opened: Callable[[Path], T],
 ) -> T:
-    """What `opened` makes of a folder of the cache; if there is none, `write` fills it first.
+    """Return `opened(path)` of a cache folder; `write` fills it first if it is absent.
 
     Parameters
     ----------
     folder:
-        Of all caches; None for the default.
+        Parent folder of all caches; None for the default.
     kind:
-        What such folders' names begin with.
+        Prefix of the cache folder's name.
     depends_on:
-        Everything the content depends on, fit for JSON.
+        Everything that the content depends on, serialisable as JSON.
     write:
-        Fills an empty folder. Of two processes that need the same one writes and one waits.
+        Function that fills an empty folder. A second process that needs the same folder waits.
     opened:
-        Raises OSError, EOFError, ValueError, KeyError or TypeError if the folder is absent or damaged.
+        Function that opens the folder. It raises OSError, EOFError, ValueError, KeyError or TypeError if the folder is
+        absent or damaged.
 
     Raises
     ------
@@ -47,57 +48,57 @@ def cached(
     """
     folder = (folder or cache_folder()).expanduser()
     text = json.dumps(depends_on, sort_keys=True)
-    place = folder / f"{kind}-{hashlib.sha256(text.encode()).hexdigest()[:24]}"
-    found = _opened(place, opened)
-    if found is not None:
-        return found
+    path = folder / f"{kind}-{hashlib.sha256(text.encode()).hexdigest()[:24]}"
+    result = _try_open(path, opened)
+    if result is not None:
+        return result
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with _alone(place):
-            found = _opened(place, opened)  # another process may have made it meanwhile
-            if found is not None:
-                return found
-            _build(place, write)
-            return opened(place)
+        with _locked(path):
+            result = _try_open(path, opened)  # another process may have written it meanwhile
+            if result is not None:
+                return result
+            _build(path, write)
+            return opened(path)
     except OSError as error:
         advice = "free some space, or name another folder with the option cache"
         raise UserError(f"{folder}: the cache cannot be written: {error.strerror or error}; {advice}") from error
 
 
-def _opened(place: Path, opened: Callable[[Path], T]) -> T | None:
+def _try_open(path: Path, opened: Callable[[Path], T]) -> T | None:
     try:
-        return opened(place)
+        return opened(path)
     except (OSError, EOFError, ValueError, KeyError, TypeError):
-        return None  # absent, or damaged by somebody
+        return None  # absent or damaged
 
 
 @contextmanager
-def _alone(place: Path) -> Iterator[None]:
-    """One process at a time, where the system has such locks; elsewhere several may build, and the first one wins."""
+def _locked(path: Path) -> Iterator[None]:
+    """Hold an exclusive lock on a cache folder; without file locks, several processes build and the first one wins."""
     try:
         import fcntl
     except ImportError:
         yield
         return
-    with place.with_suffix(".lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)  # ends with the process, however that ends
-        for left_over in place.parent.glob(f"{place.name}.*.partial"):
+    with path.with_suffix(".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # released when the process ends
+        for left_over in path.parent.glob(f"{path.name}.*.partial"):
             shutil.rmtree(left_over, ignore_errors=True)
         yield
 
 
-def _build(place: Path, write: Callable[[Path], None]) -> None:
-    partial = place.with_name(f"{place.name}.{os.getpid()}.partial")
+def _build(path: Path, write: Callable[[Path], None]) -> None:
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     partial.mkdir()
     try:
         write(partial)
         for file in partial.iterdir():
             _sync(file)
         sync_folder(partial)
-        if place.exists():
-            shutil.rmtree(place)  # damaged, or it would have been used
-        partial.rename(place)
-        sync_folder(place.parent)
+        if path.exists():
+            shutil.rmtree(path)  # damaged: an intact folder would have been opened
+        partial.rename(path)
+        sync_folder(path.parent)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 

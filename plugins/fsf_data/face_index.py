@@ -1,7 +1,7 @@
-"""Which faces a collection holds: names and people of any number of faces, on disk, so that opening costs nothing.
+"""Memory-mapped index of a face collection: names and people of any number of faces.
 
-An index is a folder with the names, the people, who each face shows, and hashes by which faces are held out for tests.
-Ten million faces take about 600 MB there, of which memory holds what is in use.
+An index is a folder with the names, the people, each face's person, and the hashes that decide the split. Ten million
+faces take about 600 MB on disk; only the used part is in memory.
 """
 
 import hashlib
@@ -18,12 +18,12 @@ from fsf_data.texts import Texts, TextsWriter, mapped
 
 
 def hash_of(name: str) -> int:
-    """64 bits of a name's SHA-256: evenly spread, and the same for ever."""
+    """Return the first 64 bits of a name's SHA-256: uniform and stable across versions."""
     return int.from_bytes(hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()[:8], "big")
 
 
 class FaceIndex:
-    """An open index. A pickle of it holds the path only.
+    """Index of faces in a folder. Its pickle holds the path only.
 
     Raises
     ------
@@ -34,12 +34,12 @@ class FaceIndex:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.names = Texts(folder, "names")
-        self.who = Texts(folder, "people")  # each person once, in the order in which they first appear
+        self.who = Texts(folder, "people")  # each person once, in order of first appearance
         self.person, self.name_hash, self.who_hash = (
             mapped(folder, name) for name in ("person", "name_hash", "who_hash")
-        )  # (N,) int32 place in `who`, -1 unknown; (N,) uint64; (people,) uint64
+        )  # (N,) int32 index in `who`, -1 unknown; (N,) uint64; (people,) uint64
         facts = json.loads((folder / "faces.json").read_text(encoding="utf-8"))
-        self.notes: dict[str, str] = facts["notes"]  # name -> what is special about a face
+        self.notes: dict[str, str] = facts["notes"]  # name -> remark on the face
         self.skipped: list[tuple[str, str]] = [(name, reason) for name, reason in facts["skipped"]]
         if not (len(self.names) == len(self.person) == len(self.name_hash) and len(self.who) == len(self.who_hash)):
             raise ValueError(f"{folder}: its files do not belong together")
@@ -51,15 +51,15 @@ class FaceIndex:
         return len(self.names)
 
     def person_of(self, index: int) -> str | None:
-        """Who a face shows; None where nobody knows."""
+        """Return the person of the face at `index`; None if unknown."""
         number = int(self.person[index])
         return None if number < 0 else self.who[number]
 
     def held_out(self, share: float, by_name: bool = False) -> np.ndarray:
-        """Which faces are for tests (N,) bool: a share of the people, and of the faces of nobody known.
+        """Return a mask (N,) bool of the test faces: a fraction of the people, and of the faces of unknown people.
 
-        `by_name` holds out a share of the faces instead, whoever they show. Hashes decide, so that new people change
-        nothing.
+        With `by_name`, it is a fraction of the faces, independent of the person. Hashes decide, so that adding people
+        does not change the split of others.
         """
         hashes = self.name_hash
         if not by_name and len(self.who):
@@ -69,7 +69,7 @@ class FaceIndex:
 
 
 class FaceIndexWriter:
-    """Writes what `FaceIndex` opens, face by face, in a `with` block."""
+    """Writer of a `FaceIndex`, face by face, as a context manager."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -89,7 +89,7 @@ class FaceIndexWriter:
         return len(self._person)
 
     def add(self, name: str, person: str | None, note: str = "") -> None:
-        """One face more."""
+        """Append a face."""
         if person is not None and person not in self._numbers:
             self._numbers[person] = len(self._numbers)
             self._who.add(person)
@@ -101,7 +101,7 @@ class FaceIndexWriter:
             self._notes[name] = note
 
     def skip(self, name: str, reason: str) -> None:
-        """A picture that is not in the index, and why."""
+        """Record an image that is not in the index, and the reason."""
         self.skipped.append((name, reason))
 
     def _close(self) -> None:
@@ -118,18 +118,18 @@ class FaceIndexWriter:
 
 
 def person_numbers(parts: Sequence[tuple[FaceIndex, np.ndarray]]) -> np.ndarray:
-    """The person of every chosen face (n,) int64, numbered in the order in which they first appear; -1 unknown.
+    """Return the person of every selected face (n,) int64, numbered by first appearance; -1 if unknown.
 
-    Each part is an index and the places (k,) that are chosen of it. A person may be in several parts.
+    Each part is an index and the selected indices (k,) in it. A person may be in several parts.
     """
     numbers: dict[str, int] = {}
-    found = []
-    for index, places in parts:
-        persons = index.person[places]
-        there, first = np.unique(persons, return_index=True)
-        table = np.full(len(index.who) + 1, -1, np.int64)  # the last entry serves -1
-        for person in there[np.argsort(first)].tolist():
+    result = []
+    for index, indices in parts:
+        persons = index.person[indices]
+        distinct, first = np.unique(persons, return_index=True)
+        table = np.full(len(index.who) + 1, -1, np.int64)  # the last entry is for -1
+        for person in distinct[np.argsort(first)].tolist():
             if person >= 0:
                 table[person] = numbers.setdefault(index.who[person], len(numbers))
-        found.append(table[persons])
-    return np.concatenate(found) if found else np.zeros(0, np.int64)
+        result.append(table[persons])
+    return np.concatenate(result) if result else np.zeros(0, np.int64)

@@ -1,4 +1,4 @@
-"""From pictures to aligned crops of the one face that each picture is of."""
+"""Detect the main face of each image and align it."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -14,14 +14,14 @@ from fsframework.core.errors import UserError
 from fsframework.core.types import Face
 from fsframework.faces.align import align, transform
 
-BATCH = 32  # frames given to the detector at once, if their sizes are equal
-BATCH_PIXELS = 8_000_000  # of all frames given at once
+BATCH = 32  # maximum frames of equal size per batch of the detector
+BATCH_PIXELS = 8_000_000  # maximum pixels per batch
 GUESSED = "no face was found; aligned by other pictures' landmarks"
 
 
 @dataclass(frozen=True, eq=False)
 class Located:
-    """A picture and the face it is of; where something is missing, the reason."""
+    """An image and its main face, or the reason why it has none."""
 
     picture: Picture
     frame: np.ndarray | None  # (H, W, 3) uint8
@@ -30,7 +30,7 @@ class Located:
 
 
 def fingerprint(source: ImageSource, size: int, detector: Any) -> dict[str, Any]:
-    """What aligned crops depend on, fit for JSON. `detector` is None where no faces are looked for."""
+    """Return everything that aligned crops depend on, serialisable as JSON; `detector` is None without detection."""
     return {
         "place": source.place,
         "pictures": [(picture.name, picture.size, picture.stamp) for picture in source.pictures],
@@ -40,16 +40,16 @@ def fingerprint(source: ImageSource, size: int, detector: Any) -> dict[str, Any]
 
 
 def locate(source: ImageSource, detector: Any) -> Iterator[Located]:
-    """The main face of every picture, in the source's order.
+    """Yield the main face of every image, in the source's order.
 
-    Neighbours of equal size go through the detector together. A picture that cannot be read stops nothing.
+    Consecutive images of equal size form a batch. An unreadable image is reported in its result.
 
     Parameters
     ----------
     source:
-        The pictures.
+        Images.
     detector:
-        A part (`fsframework.core.part.Part`); it is built and loaded here.
+        Detector as `fsframework.core.part.Part`; it is built and loaded here.
     """
     network: Detector = detector.build()
     network.load()
@@ -75,17 +75,17 @@ def _detect(network: Detector, waiting: list[tuple[Picture, np.ndarray]]) -> Ite
     if not waiting:
         return
     with torch.inference_mode():
-        found = network([frame for _, frame in waiting])
-    for (picture, frame), faces in zip(waiting, found, strict=True):
+        detections = network([frame for _, frame in waiting])
+    for (picture, frame), faces in zip(waiting, detections, strict=True):
         face = main_face(faces, frame.shape)
         yield Located(picture, frame, face, "" if face else "no face was found")
 
 
 def main_face(faces: list[Face], shape: tuple[int, ...]) -> Face | None:
-    """The face that a picture of one person is of: the one with the greatest side x closeness x score.
+    """Return the main face of an image (H, W, ...): the one with the largest side x closeness x score; None if none.
 
-    The side is the shorter one of the box. Closeness falls from 1 in the middle of the picture to 0 in its corners:
-    in collections such as LFW the person lies in the middle, and a neighbour cut by the edge may be larger.
+    The side is the shorter side of the box. Closeness falls from 1 at the image's centre to 0 at its corners. In
+    collections such as LFW, the person is in the centre, and a truncated face at the edge may be larger.
     """
     middle = np.array([shape[1], shape[0]]) / 2
 
@@ -97,17 +97,17 @@ def main_face(faces: list[Face], shape: tuple[int, ...]) -> Face | None:
     return max(faces, key=weight, default=None)
 
 
-def fill_in(found: list[Located]) -> list[Located]:
-    """The same, where pictures without a face get the median landmarks of their person, or else of everybody."""
-    everybody = [item.face.landmarks for item in found if item.face is not None]
+def fill_in(located: list[Located]) -> list[Located]:
+    """Return the results, where images without a face get the median landmarks of their person, or else of all."""
+    everybody = [item.face.landmarks for item in located if item.face is not None]
     if not everybody:
-        return found
+        return located
     filled = []
-    for item in found:
+    for item in located:
         if item.face is None and item.frame is not None:
             same = [
                 other.face.landmarks
-                for other in found
+                for other in located
                 if other.face is not None and other.picture.person == item.picture.person
             ]
             landmarks = np.median(same or everybody, axis=0)
@@ -117,9 +117,9 @@ def fill_in(found: list[Located]) -> list[Located]:
     return filled
 
 
-def cut(found: Iterable[Located], size: int) -> Iterator[Row]:
-    """The aligned crops (size, size, 3) of located faces; a row with the reason where there is none."""
-    for item in found:
+def cut(located: Iterable[Located], size: int) -> Iterator[Row]:
+    """Yield the aligned crop (size, size, 3) uint8 of each located face, or the reason for a missing one."""
+    for item in located:
         picture = item.picture
         if item.frame is None or item.face is None:
             yield Row(picture.name, picture.person, note=item.reason)

@@ -1,8 +1,8 @@
-"""Shards: tar files of pictures, as webdataset writes and reads them, of which pictures are read where they lie.
+"""Random access to images in shards, tar files in webdataset's format.
 
-An index says in which shard a picture is, and where; it is made once, from the heads of the members, and kept in the
-cache. So any picture is one read away, in whatever order training asks for it, and nothing is unpacked. A member is
-called PERSON/KEY.jpg or KEY.jpg; members of other kinds with the same key are passed over. Nothing is ever unpickled.
+An index stores shard and offset of each image. It is built once from the members' headers, and cached. Each image is
+one read, in any order, without unpacking. Members are named PERSON/KEY.jpg or KEY.jpg; members of other types with the
+same key are ignored. Nothing is ever unpickled.
 """
 
 import io
@@ -24,17 +24,17 @@ from fsframework.core.errors import UserError
 from fsframework.media.image_io import SUFFIXES, read_image
 from fsframework.utils.progress import tracked
 
-FORMAT = 1  # changes when the same shards would be indexed differently
-MAX_HEAD = 2**20  # bytes read at once while heads are read; no head is longer
-OPEN_FILES = 64  # shards kept open
-PICKLES = frozenset(["pkl", "pickle", "pyd", "pt", "pth", "ckpt", "joblib"])  # may run code when they are read
+FORMAT = 1  # version of the index format
+MAX_HEAD = 2**20  # maximum bytes per read of headers; no header is longer
+OPEN_FILES = 64  # maximum number of open shards
+PICKLES = frozenset(["pkl", "pickle", "pyd", "pt", "pth", "ckpt", "joblib"])  # may run code when loaded
 PLAIN = {tarfile.REGTYPE, tarfile.AREGTYPE}
 
 
 def shard_files(path: Path) -> list[Path]:
-    """The shards that a path means, in order: a .tar, a folder with some, or their common name with * in it.
+    """Return the shards of a path, in order: a .tar file, a folder of them, or a name with a wildcard *.
 
-    None if it means something else. A name with {000000..000009} in it, as webdataset takes it, needs webdataset.
+    The list is empty for any other path. A name with a brace range {000000..000009} needs webdataset.
     """
     if path.is_dir():
         return sorted(path.glob("*.tar"))
@@ -50,9 +50,9 @@ def shard_files(path: Path) -> list[Path]:
 
 
 class ShardIndex(FaceIndex):
-    """The pictures of some shards.
+    """Index of the images in shards.
 
-    `skipped` names the members that are no good, with the reason; the rest of a shard that is cut counts as one.
+    `skipped` lists invalid members with the reason; the rest of a truncated shard counts as one.
 
     Raises
     ------
@@ -65,22 +65,22 @@ class ShardIndex(FaceIndex):
         self.files = [Path(file) for file in json.loads((folder / "shards.json").read_text(encoding="utf-8"))]
         self.shard, self.offset, self.size = (
             mapped(folder, name) for name in ("shard", "offset", "size")
-        )  # (N,) int32 place in `files`, int64 and int32 bytes
+        )  # (N,) int32 index in `files`; int64 and int32, in bytes
         if not len(self) == len(self.shard) == len(self.offset) == len(self.size):
             raise ValueError(f"{folder}: its files do not belong together")
         self.place = str(self.files[0].parent)
-        self._open: OrderedDict[int, int] = OrderedDict()  # file descriptors by shard, the one used last at the end
+        self._open: OrderedDict[int, int] = OrderedDict()  # file descriptors by shard, least recently used first
 
     def __del__(self) -> None:
         for handle in getattr(self, "_open", {}).values():
             os.close(handle)
 
     def place_of(self, index: int) -> str:
-        """What errors call a picture."""
+        """Return the name of the image at `index` in error messages: shard and member."""
         return f"{self.files[self.shard[index]]}: {self.names[index]}"
 
     def read(self, index: int) -> np.ndarray:
-        """A picture (H, W, 3) uint8. Raises UserError, naming shard and member, if it cannot be read."""
+        """Return the image (H, W, 3) uint8 at `index`. Raises UserError, naming shard and member, if unreadable."""
         size = int(self.size[index])
         try:
             data = os.pread(self._handle(int(self.shard[index])), size, int(self.offset[index]))
@@ -89,7 +89,7 @@ class ShardIndex(FaceIndex):
         return read_image(io.BytesIO(data), self.place_of(index))
 
     def _handle(self, shard: int) -> int:
-        """The open file of a shard."""
+        """Return the open file descriptor of a shard."""
         if shard not in self._open:
             if len(self._open) == OPEN_FILES:
                 os.close(self._open.popitem(last=False)[1])
@@ -99,7 +99,13 @@ class ShardIndex(FaceIndex):
 
 
 def open_index(files: Sequence[Path], cache: Path | None) -> ShardIndex:
-    """The index of shards, from the cache if it is there. Raises UserError if a name comes twice, or there is none."""
+    """Return the index of shards, from the cache if present.
+
+    Raises
+    ------
+    UserError
+        A shard cannot be read, or a name occurs twice.
+    """
     try:
         files = [file.resolve(strict=True) for file in files]
         stamps = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
@@ -111,7 +117,7 @@ def open_index(files: Sequence[Path], cache: Path | None) -> ShardIndex:
 
 
 def _write(folder: Path, files: Sequence[Path]) -> None:
-    """Write what `ShardIndex` opens."""
+    """Write the files of a `ShardIndex`."""
     shard, offset, size = array("i"), array("q"), array("i")
     with FaceIndexWriter(folder) as index:
         for number, file in enumerate(tracked(files, "indexing", len(files), "shards")):
@@ -133,15 +139,15 @@ def _check_distinct(folder: Path, hashes: np.ndarray, files: Sequence[Path], sha
     order = np.argsort(hashes, kind="stable")
     same = np.flatnonzero(hashes[order][1:] == hashes[order][:-1])
     if len(same):
-        one, other = order[same[0]], order[same[0] + 1]
-        name = Texts(folder, "names")[int(one)]
-        raise UserError(f"{files[shard[other]]}: holds {name}, as {files[shard[one]]} does; names must differ")
+        first, second = order[same[0]], order[same[0] + 1]
+        name = Texts(folder, "names")[int(first)]
+        raise UserError(f"{files[shard[second]]}: holds {name}, as {files[shard[first]]} does; names must differ")
 
 
 def members(file: Path) -> Iterator[tuple[str, int, int, str]]:
-    """The pictures of a shard: name, where its bytes begin, how many they are; and what is wrong with a member.
+    """Yield (name, offset, size in bytes, problem) of a shard's images and of its invalid members.
 
-    Where something is wrong the last is the reason, and the name is empty if it is the shard as a whole.
+    The problem is empty for images. The name is empty if the problem concerns the whole shard.
     """
     length = file.stat().st_size
     last = ""
@@ -149,14 +155,19 @@ def members(file: Path) -> Iterator[tuple[str, int, int, str]]:
         with _Heads(file) as heads, tarfile.open(fileobj=heads, mode="r:") as tar:
             end = 0
             while (member := tar.next()) is not None:
-                tar.members = []  # type: ignore[attr-defined]  # or all are kept
+                tar.members = []  # type: ignore[attr-defined]  # else tarfile keeps all of them
                 name = last = member.name.removeprefix("./")
                 if member.size < 0 or member.offset < end:
                     yield "", 0, 0, f"is damaged at its member {name!r}; make it again"
                     return
                 if member.offset_data + member.size > length:
-                    has = length - member.offset_data
-                    yield name, 0, 0, f"claims {member.size:,} bytes where {has:,} are left: the shard is cut, or lies"
+                    available = length - member.offset_data
+                    yield (
+                        name,
+                        0,
+                        0,
+                        f"claims {member.size:,} bytes where {available:,} are left: the shard is cut, or lies",
+                    )
                     return
                 end = member.offset_data + member.size
                 if problem := _problem(member):
@@ -164,15 +175,15 @@ def members(file: Path) -> Iterator[tuple[str, int, int, str]]:
                 elif is_picture(name):
                     yield name, member.offset_data, member.size, ""
             heads.seek(tar.offset)
-            if heads.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):  # what ends a tar file
+            if heads.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):  # end of a tar file
                 yield "", 0, 0, f"is cut or damaged behind its member {last!r}; make it again"
-    except Exception as error:  # damaged heads make tarfile fail in every way
-        behind = f" behind its member {last!r}" if last else ""
-        yield "", 0, 0, f"is no plain tar file, or is damaged{behind}: {error}; unpack it if it is compressed"
+    except Exception as error:  # with damaged headers, tarfile raises many types
+        position = f" behind its member {last!r}" if last else ""
+        yield "", 0, 0, f"is no plain tar file, or is damaged{position}: {error}; unpack it if it is compressed"
 
 
 class _Heads(io.FileIO):
-    """A file of which no read takes more than the head of a member may need, whatever the file claims."""
+    """File whose reads are limited to the maximum size of a header, whatever size the archive claims."""
 
     def __init__(self, file: Path) -> None:
         super().__init__(file, "rb")
@@ -182,7 +193,7 @@ class _Heads(io.FileIO):
 
 
 def _problem(member: tarfile.TarInfo) -> str:
-    """Why a member must not be used; empty if nothing is wrong with it."""
+    """Return the reason why a member is invalid; empty if it is valid."""
     if is_unsafe(member.name):
         return "has a path that leads outside; pack the shard again"
     if member.isdir():
@@ -197,24 +208,24 @@ def _problem(member: tarfile.TarInfo) -> str:
 
 
 def is_picture(name: str) -> bool:
-    """Whether a member is the picture of its key: KEY.jpg, and not KEY.mask.jpg, nor hidden."""
+    """Return whether a member is the image of its key: KEY.jpg, not KEY.mask.jpg, and not hidden."""
     stem, dot, suffix = name.rpartition("/")[2].partition(".")
     return bool(stem and dot) and f".{suffix.lower()}" in SUFFIXES
 
 
 class Shards:
-    """The pictures of shards, read as those of a folder are. A `fsf_data.sources.Source`."""
+    """Images of shards as a `fsf_data.sources.ImageSource`."""
 
     def __init__(self, index: ShardIndex) -> None:
         self.index = index
         self.place = index.place
         stamps = [file.stat().st_mtime_ns for file in index.files]
-        found = [
+        pictures = [
             Picture(name, int(size), stamps[shard])
             for name, size, shard in zip(index.names, index.size, index.shard, strict=True)
         ]
-        self._places = {picture.name: place for place, picture in enumerate(found)}
-        self.pictures = sorted(found, key=lambda picture: picture.name)
+        self._indices = {picture.name: index for index, picture in enumerate(pictures)}
+        self.pictures = sorted(pictures, key=lambda picture: picture.name)
 
     def read(self, picture: Picture) -> np.ndarray:
-        return self.index.read(self._places[picture.name])
+        return self.index.read(self._indices[picture.name])

@@ -1,4 +1,4 @@
-"""Pictures in a folder or in a zip file, listed and read alike. A zip file is never unpacked."""
+"""Common interface to images in a folder and in a zip file, which is not unpacked."""
 
 import io
 import stat
@@ -12,14 +12,14 @@ import numpy as np
 from fsframework.core.errors import UserError
 from fsframework.media.image_io import SUFFIXES, read_image
 
-MAX_MEMBER = 256 * 2**20  # bytes of one unpacked picture in a zip file
-MAX_RATIO = 100  # of all pictures in a zip file to the file itself; pictures hardly shrink, bombs do
-SMALL = 2**30  # bytes that all pictures of a zip file may have whatever the ratio
+MAX_MEMBER = 256 * 2**20  # maximum size of an unpacked member, in bytes
+MAX_RATIO = 100  # maximum compression ratio of a zip file; images hardly compress, zip bombs do
+SMALL = 2**30  # total unpacked size in bytes that is allowed at any ratio
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture that a source lists. Size and stamp change when the picture does."""
+    """Entry of a source. Size and stamp change when the image does."""
 
     name: str  # path inside the source, with "/"
     size: int  # bytes
@@ -27,28 +27,28 @@ class Picture:
 
     @property
     def person(self) -> str | None:
-        """The first folder of the name; None for a picture that lies in no folder."""
+        """The first folder of the name; None for an image outside any folder."""
         return self.name.split("/", 1)[0] if "/" in self.name else None
 
 
 class ImageSource(Protocol):
-    """A place that holds pictures."""
+    """Collection of images."""
 
-    place: str  # what errors call it
+    place: str  # path, for error messages
     pictures: list[Picture]  # sorted by name
 
     def read(self, picture: Picture) -> np.ndarray:
-        """One picture (H, W, 3) uint8. Raises UserError if it cannot be read."""
+        """Return an image (H, W, 3) uint8. Raises UserError if it cannot be read."""
         ...
 
 
 def open_source(path: Path) -> ImageSource:
-    """The pictures of a folder or a zip file.
+    """Return the images of a folder or a zip file.
 
     Raises
     ------
     UserError
-        It is neither, it holds no picture, or the zip file is not safe.
+        The path is neither, has no images, or the zip file is unsafe.
     """
     if path.is_dir():
         source: ImageSource = Folder(path)
@@ -63,13 +63,13 @@ def open_source(path: Path) -> ImageSource:
     return source
 
 
-def is_wanted(name: PurePosixPath) -> bool:
-    """Whether a file looks like a picture and is not hidden."""
+def is_image(name: PurePosixPath) -> bool:
+    """Return whether a file has an image suffix and is not hidden."""
     return name.suffix.lower() in SUFFIXES and not any(part.startswith((".", "__MACOSX")) for part in name.parts)
 
 
 class Folder:
-    """All pictures below a folder. Links to folders are not followed."""
+    """All images below a folder. Links to folders are not followed."""
 
     def __init__(self, root: Path) -> None:
         self.root = root.resolve()
@@ -78,7 +78,7 @@ class Folder:
         try:
             for path in self.root.rglob("*"):
                 name = PurePosixPath(path.relative_to(self.root).as_posix())
-                if is_wanted(name) and path.is_file():
+                if is_image(name) and path.is_file():
                     info = path.stat()
                     self.pictures.append(Picture(str(name), info.st_size, info.st_mtime_ns))
         except OSError as error:
@@ -90,7 +90,7 @@ class Folder:
 
 
 class Zip:
-    """All pictures in a zip file, which must be safe: no path leads outside, and it is no bomb."""
+    """All images in a zip file. Paths outside the archive and zip bombs are rejected."""
 
     def __init__(self, path: Path) -> None:
         self.place = str(path.resolve())
@@ -101,7 +101,7 @@ class Zip:
         members = [member for member in self.file.infolist() if not member.is_dir()]
         for member in members:
             _check_name(path, member)
-        members = [member for member in members if is_wanted(PurePosixPath(member.filename))]
+        members = [member for member in members if is_image(PurePosixPath(member.filename))]
         _check_sizes(path, members)
         self.pictures = sorted(
             (Picture(member.filename, member.file_size, member.CRC) for member in members),
@@ -112,8 +112,8 @@ class Zip:
         name = f"{self.place}: {picture.name}"
         try:
             with self.file.open(picture.name) as member:
-                data = member.read(picture.size + 1)  # a plain read() would unpack all that a wrong size hides
-        except Exception as error:  # damaged, encrypted or of an unknown method, each with its own exception
+                data = member.read(picture.size + 1)  # bounded, because the declared size may be wrong
+        except Exception as error:  # damaged, encrypted, unknown method: many exception types
             raise UserError(f"{name}: cannot be unpacked: {error}; pack it again") from error
         return read_image(io.BytesIO(data), name)
 
@@ -125,7 +125,7 @@ def _check_name(path: Path, member: zipfile.ZipInfo) -> None:
 
 
 def is_unsafe(name: str) -> bool:
-    """Whether a member's name leads out of its folder: names of pictures become names of outputs."""
+    """Return whether a member's path leaves its folder. Names of images become names of outputs."""
     leads_out = name.startswith("/") or ".." in name.split("/") or name[1:2] == ":"
     return leads_out or "\\" in name or "\0" in name
 

@@ -1,4 +1,4 @@
-"""Millions of short texts in two files: their bytes one after another, and where each ends."""
+"""Memory-mapped sequence of millions of short strings in two files: concatenated bytes and end offsets."""
 
 from array import array
 from collections.abc import Sequence
@@ -9,17 +9,17 @@ import numpy as np
 
 
 def mapped(folder: Path, name: str) -> np.ndarray:
-    """An array of a folder, read when it is used. A plain view: indexing np.memmap itself is several times slower."""
+    """Return a memory-mapped array of a folder, as plain ndarray: indexing np.memmap is several times slower."""
     return np.load(folder / f"{name}.npy", mmap_mode="r").view(np.ndarray)  # type: ignore[no-any-return]
 
 
 class Texts(Sequence[str]):
-    """Texts on disk, read when they are asked for; open ones take next to no memory.
+    """Sequence of strings on disk, read on access.
 
     Raises
     ------
     OSError, ValueError
-        The folder holds no such files, or they do not belong together.
+        The folder holds no such files, or they are inconsistent.
     """
 
     def __init__(self, folder: Path, name: str) -> None:
@@ -39,16 +39,16 @@ class Texts(Sequence[str]):
     def __getitem__(self, index: slice) -> list[str]: ...
     def __getitem__(self, index: int | slice) -> str | list[str]:
         if isinstance(index, slice):
-            return [self[place] for place in range(*index.indices(len(self)))]
+            return [self[position] for position in range(*index.indices(len(self)))]
         if not -len(self) <= index < len(self):
             raise IndexError(index)
-        place = index % len(self)
-        start = int(self._ends[place - 1]) if place else 0
-        return self._bytes[start : int(self._ends[place])].tobytes().decode("utf-8", "surrogateescape")
+        position = index % len(self)
+        start = int(self._ends[position - 1]) if position else 0
+        return self._bytes[start : int(self._ends[position])].tobytes().decode("utf-8", "surrogateescape")
 
 
 class TextsWriter:
-    """Writes what `Texts` opens, text by text."""
+    """Writer of `Texts`, string by string."""
 
     def __init__(self, folder: Path, name: str) -> None:
         self._folder, self._name = folder, name
@@ -57,13 +57,13 @@ class TextsWriter:
         self._end = 0
 
     def add(self, text: str) -> None:
-        """One text more."""
+        """Append a string."""
         content = text.encode("utf-8", "surrogateescape")
         self._file.write(content)
         self._end += len(content)
         self._ends.append(self._end)
 
     def close(self) -> None:
-        """Write where each text ends."""
+        """Close the files and write the end offsets."""
         self._file.close()
         np.save(self._folder / f"{self._name}.ends.npy", np.array(self._ends, np.int64))

@@ -1,4 +1,4 @@
-"""Frames of videos as a source of pictures. Reads with PyAV (extra [video]), which says where a file is damaged."""
+"""Frames of videos as an image source. PyAV (extra [video]) reads them, because it reports damaged files."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,23 +11,23 @@ from fsframework.media.video_io import MEND, opened
 
 
 class Videos:
-    """Some frames of each of several videos, named VIDEO/0, VIDEO/1, ... in their order. A `fsf_data.sources.Source`.
+    """Selected frames of videos as a `fsf_data.sources.ImageSource`, named VIDEO/0, VIDEO/1, ... in order.
 
     Parameters
     ----------
     place:
-        What errors call it.
+        Path of the collection, for error messages.
     files:
-        By video.
+        Path of each video.
     choose:
-        From a video's number of frames to the places of those that are taken, rising.
+        Function from a video's number of frames to the ascending indices of the selected frames.
     takes:
-        How many these are, of every video.
+        Number of selected frames per video.
 
     Raises
     ------
     UserError
-        A file cannot be looked at.
+        A file does not exist or cannot be accessed.
     """
 
     def __init__(self, place: str, files: dict[str, Path], choose: Callable[[int], Sequence[int]], takes: int) -> None:
@@ -39,10 +39,10 @@ class Videos:
             except OSError as error:
                 raise UserError(f"{file}: cannot be read: {error.strerror or error}; {MEND}") from error
             self.pictures += [Picture(f"{video}/{k}", info.st_size, info.st_mtime_ns) for k in range(takes)]
-        self._held: tuple[str, list[np.ndarray]] | None = None  # the frames of the video that was read last
+        self._held: tuple[str, list[np.ndarray]] | None = None  # frames of the last video read
 
     def read(self, picture: Picture) -> np.ndarray:
-        """A frame (H, W, 3) uint8. Raises UserError if the video cannot be read up to it, or has too few frames."""
+        """Return a frame (H, W, 3) uint8. Raises UserError if the video is damaged before it, or too short."""
         video, _, number = picture.name.rpartition("/")
         if self._held is None or self._held[0] != video:
             self._held = video, read_frames(self._files[video], self._choose)
@@ -50,30 +50,30 @@ class Videos:
 
 
 def read_frames(file: Path, choose: Callable[[int], Sequence[int]]) -> list[np.ndarray]:
-    """Chosen frames of a video, (H, W, 3) uint8 each.
+    """Return the selected frames of a video, (H, W, 3) uint8 each.
 
     Parameters
     ----------
     file:
-        Of any kind that FFmpeg reads.
+        Video in any format of FFmpeg.
     choose:
-        From the number of frames to the places of those that are taken, rising.
+        Function from the number of frames to the ascending indices of the selected frames.
 
     Raises
     ------
     UserError
-        PyAV is not installed, or the file cannot be read, or ends before the last of these frames.
+        PyAV is not installed, or the file cannot be read, or ends before the last selected frame.
     """
     with opened(file) as container:
-        count = sum(1 for packet in container.demux(video=0) if packet.size)  # a packet holds a frame
-    wanted = list(choose(count))
-    if not wanted or wanted[-1] >= count:
+        count = sum(1 for packet in container.demux(video=0) if packet.size)  # one packet per frame
+    selected = list(choose(count))
+    if not selected or selected[-1] >= count:
         raise UserError(f"{file}: has {count} frames, too few of them; {MEND}")
-    found = {}
+    frames = {}
     with opened(file) as container:
-        for place, frame in enumerate(container.decode(video=0)):
-            if place in wanted:
-                found[place] = frame.to_ndarray(format="rgb24")
-            if len(found) == len(wanted):
-                return [found[place] for place in wanted]
-    raise UserError(f"{file}: ends before frame {wanted[len(found)] + 1} of {count}; {MEND}")
+        for index, frame in enumerate(container.decode(video=0)):
+            if index in selected:
+                frames[index] = frame.to_ndarray(format="rgb24")
+            if len(frames) == len(selected):
+                return [frames[index] for index in selected]
+    raise UserError(f"{file}: ends before frame {selected[len(frames)] + 1} of {count}; {MEND}")

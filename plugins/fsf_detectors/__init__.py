@@ -1,4 +1,4 @@
-"""Face detectors, landmarks, and the loss that one of their networks makes."""
+"""Face detectors, a landmark estimator, and the landmark loss."""
 
 from fsf_detectors.dlib_landmarks import DlibLandmarks
 from fsf_detectors.landmarks import Landmarks

@@ -1,4 +1,4 @@
-"""Boxes (N, 4) left, top, right, bottom, as detectors turn them: squares, shifts, and the best of many."""
+"""Box operations of detectors: squaring, regression and non-maximum suppression. Boxes are left, top, right, bottom."""
 
 from collections.abc import Callable
 
@@ -7,11 +7,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-Rule = Callable[[np.ndarray, np.ndarray, float], np.ndarray]  # boxes, scores, threshold -> places
+Rule = Callable[[np.ndarray, np.ndarray, float], np.ndarray]  # boxes, scores, threshold -> indices
 
 
 def square(boxes: Tensor) -> Tensor:
-    """Squares with the same centres, as wide as the longer sides."""
+    """Return squares (N, 4) with the boxes' centres and longer sides."""
     sides = boxes[:, 2:] - boxes[:, :2]
     longest = sides.amax(dim=1, keepdim=True)
     corner = boxes[:, :2] + sides * 0.5 - longest * 0.5
@@ -19,13 +19,13 @@ def square(boxes: Tensor) -> Tensor:
 
 
 def move(boxes: Tensor, shifts: Tensor, extra: int) -> Tensor:
-    """Boxes whose edges move by shifts (N, 4), in units of their sides; `extra` is added to the sides first."""
+    """Return boxes (N, 4) with edges moved by `shifts` (N, 4), in units of the sides plus `extra` pixels."""
     sides = boxes[:, 2:] - boxes[:, :2] + extra
     return boxes + shifts * torch.cat([sides, sides], dim=1)
 
 
 def best(rule: Rule, boxes: Tensor, scores: Tensor, owners: Tensor, threshold: float) -> Tensor:
-    """Places of the boxes that `rule` keeps within each frame: frame by frame, best first.
+    """Return the indices (n,) int64 of the boxes that `rule` keeps in each frame: by frame, best first.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ def best(rule: Rule, boxes: Tensor, scores: Tensor, owners: Tensor, threshold: f
     owners:
         (N,) int64, the frame of each box.
     threshold:
-        The overlap, 0 to 1, from which on the worse of two boxes goes.
+        Overlap in [0, 1] above which the worse of two boxes is suppressed.
     """
     order = owners.cpu().numpy().argsort(kind="stable")
     corners, confidence = boxes.cpu().numpy()[order], scores.cpu().numpy()[order]
@@ -49,23 +49,24 @@ def best(rule: Rule, boxes: Tensor, scores: Tensor, owners: Tensor, threshold: f
 
 
 def by_union(boxes: np.ndarray, scores: np.ndarray, threshold: float) -> np.ndarray:
-    """Places of the boxes of one frame, best first, that overlap no better one by more: intersection over union."""
+    """Return the indices (n,) int64 of one frame's boxes after non-maximum suppression by IoU, best first."""
     corners = boxes.astype(np.float64)
     rectangles = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)  # left, top, width, height
     return np.asarray(cv2.dnn.NMSBoxes(rectangles, scores, 0.0, threshold), dtype=np.int64)  # type: ignore[arg-type]
 
 
 def by_smaller(boxes: np.ndarray, scores: np.ndarray, threshold: float) -> np.ndarray:
-    """As `by_union`, but over the smaller area, so that a box inside another one goes. The last pixel counts.
+    """Return indices as `by_union`, with overlap as intersection over the smaller area, which suppresses nested boxes.
 
-    Near 1 float32 has equal scores; numpy's default sort then decides, as it does in facenet-pytorch.
+    Boxes include their last pixel. Scores near 1 may be equal in float32. numpy's default sort then decides, as in
+    facenet-pytorch.
     """
     low = np.maximum(boxes[:, None, :2], boxes[None, :, :2])
     high = np.minimum(boxes[:, None, 2:], boxes[None, :, 2:])
     areas = (boxes[:, 2:] - boxes[:, :2] + 1).prod(axis=1)
     overlap = (high - low + 1).clip(min=0).prod(axis=2) / np.minimum(areas[:, None], areas)
     keep: list[int] = []
-    for place in scores.argsort()[::-1]:
-        if not (overlap[place, keep] > threshold).any():
-            keep.append(int(place))
+    for index in scores.argsort()[::-1]:
+        if not (overlap[index, keep] > threshold).any():
+            keep.append(int(index))
     return np.array(keep, dtype=np.int64)

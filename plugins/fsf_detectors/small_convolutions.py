@@ -1,7 +1,7 @@
-"""Convolutions of few channels, tile by tile: in C on CPUs (small_convolutions.c), or else in torch.
+"""Fused convolutions of few channels, tile by tile: in C on CPUs (small_convolutions.c), else in torch.
 
-torch takes layer after layer of a whole image from memory and to it, and its convolutions are made for more channels.
-Here a thread takes a tile of the image through all layers, in its core's own cache.
+torch computes layer after layer over the whole image, through main memory, and its convolutions are tuned for more
+channels. Here each thread computes all layers for one tile of the image, in its core's cache.
 """
 
 import itertools
@@ -17,12 +17,12 @@ from torch.nn import functional as F
 from fsframework.ops.csrc import build
 
 KERNELS = build.Kernels(Path(__file__).with_suffix(".c"), small_convolutions=(5, 11))
-GROUP = 16  # outputs that small_convolutions.c computes at once
-SIDE = 32  # of a tile, in pixels of the result
+GROUP = 16  # output channels per group; equals GROUP in small_convolutions.c
+SIDE = 32  # side of a tile, in pixels of the output
 
 
 class Layer(NamedTuple):
-    """What small_convolutions.c is told of a layer; outputs are filled up to whole groups."""
+    """Parameters of a layer for small_convolutions.c; `outputs` is padded to a multiple of GROUP."""
 
     kernel: int
     inputs: int
@@ -31,82 +31,84 @@ class Layer(NamedTuple):
 
 
 class Packed(NamedTuple):
-    """What is made of layers once. Pixels of the result are `step` of the image's apart, and see `reach` a side."""
+    """Packed weights. Output pixels have a stride of `step` image pixels and a receptive field of side `reach`."""
 
     layers: list[Layer]
-    numbers: np.ndarray  # the layers, as C reads them
+    numbers: np.ndarray  # the layers as int64 array for C
     weights: Tensor
-    outputs: int  # without what fills them up
+    outputs: int  # channels without padding
     step: int
     reach: int
 
 
 class SmallConvolutions(nn.Sequential):
-    """Convolutions without padding, each with or without a PReLU and then a maximum pooling of stride 2.
+    """Convolutions without padding, each optionally followed by PReLU and max pooling of stride 2 (`ceil_mode`).
 
-    The pooling takes windows that the edge cuts, too (`ceil_mode`). All is torch's own until `pack` is called.
+    Before `pack`, all computation is torch's.
     """
 
     packed: Packed | None = None
 
     def pack(self) -> None:
-        """Lay the weights out for CPUs, as they are now."""
+        """Copy the current weights to the layout of the CPU kernel."""
         layers, weights = [], []
         for convolution, slope, pool in _layers(self):
             outputs, inputs, kernel, _ = convolution.weight.shape
-            more = -outputs % GROUP
-            layers.append(Layer(kernel, inputs, outputs + more, pool))
+            padding = -outputs % GROUP
+            layers.append(Layer(kernel, inputs, outputs + padding, pool))
             bias = cast(Tensor, convolution.bias)
             rows = [convolution.weight.permute(0, 2, 3, 1).flatten(1), bias[:, None], slope[:, None]]
-            filled = F.pad(torch.cat(rows, dim=1), (0, 0, 0, more))
-            weights.append(filled.unflatten(0, (-1, GROUP)).transpose(1, 2).flatten())
-        numbers, laid_out = np.array(layers, dtype=np.int64), torch.cat(weights).detach().float().cpu()
-        self.packed = Packed(layers, numbers, laid_out, outputs, *_seen(layers))
+            padded = F.pad(torch.cat(rows, dim=1), (0, 0, 0, padding))
+            weights.append(padded.unflatten(0, (-1, GROUP)).transpose(1, 2).flatten())
+        numbers, packed = np.array(layers, dtype=np.int64), torch.cat(weights).detach().float().cpu()
+        self.packed = Packed(layers, numbers, packed, outputs, *_receptive_field(layers))
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, C, H, W) to (B, O, H', W')."""
-        here = images.device.type == "cpu" and images.dtype == torch.float32
-        if self.packed is None or not here or images.requires_grad or not KERNELS.suit():
-            made: Tensor = super().forward(images)
-            return made
+        """Return the output maps (B, O, H', W') of images (B, C, H, W)."""
+        on_cpu = images.device.type == "cpu" and images.dtype == torch.float32
+        if self.packed is None or not on_cpu or images.requires_grad or not KERNELS.suit():
+            output: Tensor = super().forward(images)
+            return output
         layers, numbers, weights, outputs, step, reach = self.packed
         images = images.contiguous(memory_format=torch.channels_last)
         count, _, height, width = images.shape
         tall, wide, _ = _sizes(layers, height, width)
         size = _sizes(layers, *(min(side, reach + step * (SIDE - 1)) for side in (height, width)))[2]
         threads = torch.get_num_threads()
-        out, room = torch.empty(count, tall, wide, layers[-1].outputs), torch.empty(threads, 2, size)
-        addresses = images.data_ptr(), numbers.ctypes.data, weights.data_ptr(), room.data_ptr(), out.data_ptr()
+        out, workspace = torch.empty(count, tall, wide, layers[-1].outputs), torch.empty(threads, 2, size)
+        addresses = images.data_ptr(), numbers.ctypes.data, weights.data_ptr(), workspace.data_ptr(), out.data_ptr()
         sides = height, width, tall, wide, len(layers), SIDE, step, reach, size, threads
         KERNELS.of().small_convolutions(*addresses, count, *sides)
         return out[..., :outputs].permute(0, 3, 1, 2)
 
 
 def _layers(network: nn.Sequential) -> Iterator[tuple[nn.Conv2d, Tensor, int]]:
-    """Each convolution, the slopes (O,) of what follows it, and the side of its pooling's windows, or 0."""
+    """Yield each convolution, the slopes (O,) of its PReLU, and the window side of its pooling, or 0."""
     modules = list(network)
-    for place, module in enumerate(modules):
+    for index, module in enumerate(modules):
         if isinstance(module, nn.Conv2d):
-            after = list(itertools.takewhile(lambda each: not isinstance(each, nn.Conv2d), modules[place + 1 :]))
-            slopes = [each.weight for each in after if isinstance(each, nn.PReLU)]
-            pools = [cast(int, each.kernel_size) for each in after if isinstance(each, nn.MaxPool2d)]
+            activations = list(
+                itertools.takewhile(lambda layer: not isinstance(layer, nn.Conv2d), modules[index + 1 :])
+            )
+            slopes = [layer.weight for layer in activations if isinstance(layer, nn.PReLU)]
+            pools = [cast(int, layer.kernel_size) for layer in activations if isinstance(layer, nn.MaxPool2d)]
             slope = slopes[0] if slopes else torch.ones(1, device=module.weight.device)
             yield module, slope.expand(module.out_channels), pools[0] if pools else 0
 
 
 def _sizes(layers: list[Layer], height: int, width: int) -> tuple[int, int, int]:
-    """Of an image: height and width of what the layers make of it, and how many numbers the largest map has."""
-    most = height * width * layers[0].inputs
+    """Return the output's height and width for an image of that size, and the size of the largest map in floats."""
+    largest = height * width * layers[0].inputs
     for layer in layers:
         height, width, row = height - layer.kernel + 1, width - layer.kernel + 1, width
-        most = max(most, height * row * layer.outputs)
+        largest = max(largest, height * row * layer.outputs)
         if layer.pool:
             height, width = ((side - layer.pool + 1) // 2 + 1 for side in (height, width))
-    return height, width, most
+    return height, width, largest
 
 
-def _seen(layers: list[Layer]) -> tuple[int, int]:
-    """`step` and `reach` of `Packed`."""
+def _receptive_field(layers: list[Layer]) -> tuple[int, int]:
+    """Return `step` and `reach` of `Packed`."""
     step, reach = 1, 1
     for layer in reversed(layers):
         if layer.pool:

@@ -1,7 +1,7 @@
-/* Rectangles of frames, resized by area: summed_area.py says how. */
+/* Resize boxes of frames by area, from summed-area tables; see summed_area.py. */
 
-/* Crops (count, tall, wide, 3) of frames whose sums are (frames, height, width, 3), which may have wrapped around.
- * A box is left, top, right, bottom in pixel corners; owners are the frames of the boxes. */
+/* Write crops (count, tall, wide, 3) of frames with summed-area tables (frames, height, width, 3), which may have
+ * overflowed. A box is left, top, right, bottom in pixel corners; owners are the frames' indices. */
 void crop(const unsigned *sums, const long *boxes, const long *owners, float *crops, long count, long height,
           long width, long tall, long wide) {
 #pragma omp parallel for schedule(static)
@@ -12,7 +12,7 @@ void crop(const unsigned *sums, const long *boxes, const long *owners, float *cr
         const unsigned *frame = sums + 3 * owners[place / tall] * height * width;
         const unsigned *above = frame + 3 * y[0] * width, *below = frame + 3 * y[1] * width;
         float *to = crops + 3 * place * wide;
-        long left = box[0], over = 0; /* a part begins at left + over / wide, without a division for every part */
+        long left = box[0], over = 0; /* a part starts at left + over / wide; incremental, without divisions */
         for (long column = 0; column < wide; column++, to += 3) {
             const long first = 3 * left;
             left += across / wide;

@@ -1,7 +1,7 @@
-"""Averages of any rectangles of a frame at four reads each, from a table of sums. Crow, SIGGRAPH 1984.
+"""Summed-area tables: the mean over any rectangle of a frame by four reads. Crow, SIGGRAPH 1984.
 
-Resizing "by area" divides an interval into equal parts, rounds each outwards to whole pixels and takes the mean, as
-`torch.nn.functional.adaptive_avg_pool2d` does. Integer sums give it exactly, for boxes of all sizes in one go.
+Area resizing divides an interval into equal parts, rounds each outwards to whole pixels and takes the mean, as
+`torch.nn.functional.adaptive_avg_pool2d`. Integer sums are exact, and boxes of all sizes are resized in one call.
 """
 
 from pathlib import Path
@@ -17,16 +17,16 @@ KERNELS = build.Kernels(Path(__file__).with_suffix(".c"), crop=(4, 5))
 
 
 def tables(frames: list[np.ndarray], border: int, device: torch.device) -> Tensor:
-    """Sums (B, H+1, W+1, 3) int32 over all pixels above and left of each pixel corner.
+    """Return the sums (B, H+1, W+1, 3) int32 over all pixels above and left of each pixel corner.
 
-    They may wrap around in frames of more than 8 million pixels; differences of less than 2^31 are right all the same.
+    Sums may overflow in frames of more than 8 million pixels; differences below 2^31 are exact all the same.
 
     Parameters
     ----------
     frames:
         (h, w, 3) uint8, all of one size.
     border:
-        Pixels by which edge pixels are repeated on each side: H = h + 2 border, W = w + 2 border.
+        Width in pixels of the replicated border: H = h + 2 border, W = w + 2 border.
     """
     if border:
         frames = [cv2.copyMakeBorder(frame, border, border, border, border, cv2.BORDER_REPLICATE) for frame in frames]
@@ -34,7 +34,7 @@ def tables(frames: list[np.ndarray], border: int, device: torch.device) -> Tenso
 
 
 def crop(sums: Tensor, boxes: Tensor, owners: Tensor, size: tuple[int, int]) -> Tensor:
-    """Rectangles, resized by area: in C (summed_area.c) on CPUs, or else in torch.
+    """Return the boxes resized by area, (N, 3, h, w) float in 0..255, channels-last; in C on CPUs, else in torch.
 
     Parameters
     ----------
@@ -43,9 +43,9 @@ def crop(sums: Tensor, boxes: Tensor, owners: Tensor, size: tuple[int, int]) -> 
     boxes:
         (N, 4) int64 left, top, right, bottom in pixel corners, inside the frames and not empty.
     owners:
-        (N,) int64, the frame of each.
+        (N,) int64, the frame of each box.
     size:
-        Height and width of what is returned, (N, 3, h, w) float 0..255, channels last in memory.
+        Height h and width w of the result.
     """
     if sums.device.type != "cpu" or not KERNELS.suit():
         return _crop(sums, boxes, owners, size)
@@ -70,6 +70,6 @@ def _crop(sums: Tensor, boxes: Tensor, owners: Tensor, size: tuple[int, int]) ->
 
 
 def _bins(start: Tensor, length: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """First and last corner, (N, count) each, of the equal parts of intervals (N,)."""
+    """Return first and last pixel corner, (N, count) each, of the equal parts of intervals (N,)."""
     steps = torch.arange(count + 1, device=start.device) * length[:, None]
     return start[:, None] + steps[:, :-1] // count, start[:, None] - (-steps[:, 1:] // count)

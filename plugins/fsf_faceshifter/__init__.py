@@ -1,4 +1,4 @@
-"""FaceShifter: AEI-Net, HEAR-Net, their losses, hard examples, and trained weights."""
+"""FaceShifter (arXiv:1912.13457): AEI-Net, HEAR-Net, their losses, hard examples, and trained weights."""
 
 from fsf_faceshifter.ablations import (
     AdainGenerator,

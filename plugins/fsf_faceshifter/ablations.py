@@ -1,6 +1,6 @@
-"""FaceShifter's ablations (arXiv:1912.13457, section 4.2) and rival layers under names of their own.
+"""Generators of FaceShifter's ablations (arXiv:1912.13457, section 4.2) and of alternative modulation layers.
 
-Each is `aad-generator` with one option fixed: the same networks, and the same weights, as with that option.
+Each is `aad-generator` with one option fixed. Architecture and initial weights equal those with that option.
 """
 
 from typing import Literal
@@ -9,7 +9,7 @@ from pydantic import Field
 
 from fsf_faceshifter.aei_net import AadGenerator
 
-FIXED = "Fixed: what the name stands for."
+FIXED = "Fixed by the generator's name."
 
 
 class AddGenerator(AadGenerator):
@@ -40,7 +40,7 @@ class CompressedGenerator(AadGenerator):
 
 
 class AdainGenerator(AadGenerator):
-    """AdaIN (arXiv:1703.06868): `aad-generator` with one gamma and beta for all places (integration: adain)."""
+    """AdaIN (arXiv:1703.06868): `aad-generator` with one gamma and beta for all pixels (integration: adain)."""
 
     name = "adain-generator"
 
@@ -49,7 +49,7 @@ class AdainGenerator(AadGenerator):
 
 
 class SpadeGenerator(AadGenerator):
-    """SPADE (arXiv:1903.07291): `aad-generator` whose layers see attributes alone (integration: spade)."""
+    """SPADE (arXiv:1903.07291): `aad-generator` whose layers use the attributes alone (integration: spade)."""
 
     name = "spade-generator"
 

@@ -1,10 +1,10 @@
 """AEI-Net, the first stage of FaceShifter: attribute encoder and AAD generator.
 
 Li, Bao, Yang, Chen, Wen, "FaceShifter: Towards High Fidelity And Occlusion Aware Face Swapping", arXiv:1912.13457,
-section 3.1. Where the paper is silent, the layers follow what the public re-implementations agree on.
+section 3.1. Layers that the paper does not specify follow the public re-implementations.
 
-At 256 px there are eight levels, from 2x2 to 256x256, and at width 1 with an embedding of 512 numbers the two networks
-have 184.3 M parameters. Smaller crops leave coarse levels out: layers are counted from the fine end.
+At 256 px there are eight levels, from 2x2 to 256x256. At width 1 with a 512-dimensional embedding, the two networks
+have 184.3 M parameters. Smaller crops omit the coarsest levels.
 """
 
 from collections.abc import Sequence
@@ -26,13 +26,21 @@ from fsframework.ops.precision import without_autocast
 from fsframework.ops.triton import launch
 from fsframework.ops.upsample import upsample2x
 
-PLACES = ("in", "mid", "out")  # of the AAD layers on a block's main path
-EXACT = 2  # side of maps up to which the generator computes in float32 under autocast, too
-RECOMPUTED = 2  # blocks at the end that may be: the others hold a quarter of the numbers and do half of the work
+LAYER_NAMES = ("in", "mid", "out")  # suffixes of the submodules of a block's AAD layers, in order
+FLOAT32_SIDE = 2  # largest side of feature maps that are computed in float32 even under autocast
+RECOMPUTED = (
+    2  # last blocks, under activation checkpointing: the others cost half but hold a quarter of the activations
+)
 
 
 def level_count(size: int) -> int:
-    """How many levels a crop of this side has: 8 at 256 px. Raises ValueError unless it is a power of two from 16."""
+    """Return the number of levels for crops of `size` pixels: 8 at 256 px.
+
+    Raises
+    ------
+    ValueError
+        The size is no power of two, or is below 16.
+    """
     levels = size.bit_length() - 1
     if size != 2**levels or levels < 4:
         raise ValueError(f"AEI-Net takes crops whose side is a power of two from 16, not {size}")
@@ -40,11 +48,12 @@ def level_count(size: int) -> int:
 
 
 class AeiAttributes(AttributeEncoder):
-    """AEI-Net's multi-level attribute encoder, a U-Net whose decoder maps are the attributes z_att^k (section 3.1).
+    """Multi-level attribute encoder of AEI-Net: a U-Net whose decoder maps are the attributes z_att^k (section 3.1).
 
-    The last level of the paper is the one before it, upsampled twice without weights. Here it is that map itself: the
-    generator upsamples what it makes of it, which is the same numbers for a quarter of the arithmetic. No attribute is
-    then finer than half the crop's side, which a crop of 256 px does not miss; for small crops there is `full`.
+    In the paper, the last level is the previous one after 2x upsampling without weights. Here it is the previous map
+    itself: the generator upsamples the gammas and betas instead, with equal values at a quarter of the arithmetic.
+    Attributes are therefore at most half the crop's resolution. That suffices at 256 px; for small crops, the option
+    `full_resolution` adds the finest level.
     """
 
     name = "aei-attributes"
@@ -52,14 +61,14 @@ class AeiAttributes(AttributeEncoder):
 
     class Options(ComponentOptions):
         width: float = Field(1.0, gt=0, le=2, description="Factor of the numbers of channels; 1 is the paper's.")
-        max_channels: int = Field(1024, ge=8, description="Most channels that a level has, before width is applied.")
+        max_channels: int = Field(1024, ge=8, description="Maximum channels of a level, before width is applied.")
         full_resolution: bool = Field(
             False,
-            description="Whether the U-Net goes on to the crop's own side, with a skip connection from the picture, "
-            "instead of ending at half of it, as in the paper.",
+            description="Whether the U-Net's decoder reaches the crop's resolution, with a skip connection from the "
+            "image. In the paper it ends at half the resolution.",
         )
         skips: Literal["cat", "add"] = Field(
-            "cat", description="Whether skip connections are concatenated, or added as in LinkNet (offered by GHOST)."
+            "cat", description="Concatenate skip connections, or add them as in LinkNet (an option of GHOST)."
         )
 
     options: Options
@@ -84,7 +93,10 @@ class AeiAttributes(AttributeEncoder):
         self.channels.append(inputs)
 
     def forward(self, faces: FaceBatch) -> list[Tensor]:
-        """Maps (B, channels[k], 2^(k+1), 2^(k+1)); the last one, unless `full`, has the side of the one before it."""
+        """Return the attribute maps z_att^k (B, channels[k], 2^(k+1), 2^(k+1)), coarse to fine.
+
+        Without `full_resolution`, the last map is the previous one.
+        """
         h = faces.image
         skips = [self.finest(h)] if self.options.full_resolution else []
         for down in self.down:
@@ -98,10 +110,11 @@ class AeiAttributes(AttributeEncoder):
 
 
 class AadBlock(nn.Module):
-    """AAD ResBlk (figure 3c): AAD layers with their convolutions, another one on the shortcut if the width changes.
+    """AAD ResBlk (figure 3c): AAD layers, each with a ReLU and a convolution, and a residual connection.
 
-    One weight makes gamma_att and beta_att of all layers, since they share z_att. The first layer and the shortcut's
-    see the same h, which is normalised once.
+    If the number of channels changes, the shortcut has an AAD layer and a convolution too. One 1x1 convolution computes
+    gamma_att and beta_att of all layers, because they share z_att. The first layer and the shortcut share their input
+    h, which is normalised once.
 
     Parameters
     ----------
@@ -110,9 +123,9 @@ class AadBlock(nn.Module):
     layers:
         AAD layers on the main path.
     integration:
-        How attributes and identity are joined: see `fsf_faceshifter.aad.joined`.
+        How attributes and identity are combined, see `fsf_faceshifter.aad.joined`.
     last:
-        Whether its output is the picture; otherwise it is normalised.
+        Whether the output is the image. Otherwise instance normalisation follows the block.
     """
 
     def __init__(
@@ -130,80 +143,85 @@ class AadBlock(nn.Module):
         self.affine_layers = layers + shortcut
         self.affine_channels = 2 * inputs * self.affine_layers  # gamma and beta of each layer
         self.att = nn.Conv2d(att, self.affine_channels, 1)
-        shown = 2 * inputs if integration == "cat" else inputs  # channels that a convolution sees
-        for number, place in enumerate(PLACES[:layers]):
+        conv_inputs = 2 * inputs if integration == "cat" else inputs  # input channels of the convolutions
+        for number, name in enumerate(LAYER_NAMES[:layers]):
             if integration == "aad":
-                self.add_module(f"mask_{place}", nn.Conv2d(inputs, 1 + (shortcut and number == 0), 1))
+                self.add_module(f"mask_{name}", nn.Conv2d(inputs, 1 + (shortcut and number == 0), 1))
             wide = outputs if number + 1 == layers else inputs
             normed = not last or number + 1 < layers
-            self.add_module(f"conv_{place}", Conv2d(shown, wide, 3, padding=1, normed=normed))
-        self.shortcut = Conv2d(shown, outputs, 3, padding=1, normed=not last) if shortcut else None
+            self.add_module(f"conv_{name}", Conv2d(conv_inputs, wide, 3, padding=1, normed=normed))
+        self.shortcut = Conv2d(conv_inputs, outputs, 3, padding=1, normed=not last) if shortcut else None
 
     def forward(self, h: Tensor, z_att: Tensor, identity: Tensor) -> tuple[Tensor, Tensor]:
-        """The block's output (B, outputs, H, W) and its masks M (B, affine layers or none, H, W).
+        """Return the block's output (B, outputs, H, W) and the masks M of its layers (B, affine_layers, H, W).
 
-        `identity` holds gamma_id and beta_id of each layer, (B, affine_channels, 1, 1).
+        `h` is (B, inputs, H, W) and `z_att` (B, att, H, W) or of lower resolution. `identity` holds gamma_id and
+        beta_id of all layers, (B, affine_channels, 1, 1). Without masks, their second dimension is 0.
         """
         side = h.shape[-1]
         kernels = self.integration == "aad" and z_att.shape[-1] in (side, side // 2) and launch.usable(h, z_att)
-        joins = self._joined_by_kernels if kernels else self._joined
+        join = self._joined_by_kernels if kernels else self._joined
         att = self._bare_affine(z_att) if kernels else self.attribute_affine(z_att)
         identities = identity.to(att[0].dtype).chunk(self.affine_layers, dim=1)
-        a, masks = h, []
-        for number, place in enumerate(PLACES[: self.layers]):
-            seeing = [number] if number > 0 or self.shortcut is None else [0, self.layers]  # layers that see this map
-            shown, mask = joins(a, place, seeing, att, identities)
+        main, masks = h, []
+        for number, name in enumerate(LAYER_NAMES[: self.layers]):
+            sharing = [number] if number > 0 or self.shortcut is None else [0, self.layers]  # layers with this input
+            conv_inputs, mask = join(main, name, sharing, att, identities)
             masks.append(mask)
-            a = self.get_submodule(f"conv_{place}")(shown[0])
+            main = self.get_submodule(f"conv_{name}")(conv_inputs[0])
             if self.shortcut is not None and number == 0:
-                h = self.shortcut(shown[1])
-        return a + h, torch.cat(masks, dim=1)
+                h = self.shortcut(conv_inputs[1])
+        return main + h, torch.cat(masks, dim=1)
 
     def attribute_affine(self, z_att: Tensor) -> list[Tensor]:
-        """gamma_att and beta_att of each layer at the side of z_att, (B, 2 inputs, H, W)."""
+        """Return gamma_att and beta_att of each layer at the resolution of z_att, (B, 2 inputs, H, W) each."""
         rows = zip(self.att.weight.chunk(self.affine_layers), self._att_biases(), strict=True)
         return [convolve(z_att, weight, bias) for weight, bias in rows]
 
     def _bare_affine(self, z_att: Tensor) -> list[Tensor]:
-        """The same before the biases are added: kernels add them."""
+        """Return `attribute_affine` without the biases, which the Triton kernels add."""
         return [F.conv2d(z_att, weight) for weight in self.att.weight.chunk(self.affine_layers)]
 
     def _att_biases(self) -> tuple[Tensor, ...]:
         return cast(Tensor, self.att.bias).chunk(self.affine_layers)
 
     def _joined(
-        self, h: Tensor, place: str, layers: list[int], att: Sequence[Tensor], identities: Sequence[Tensor]
+        self, h: Tensor, name: str, layers: list[int], att: Sequence[Tensor], identities: Sequence[Tensor]
     ) -> tuple[list[Tensor], Tensor]:
-        """What the convolutions of one or two layers see, and M of each, (B, layers, H, W), where there are masks."""
+        """Return the convolution inputs of one or two layers that share `h`, and their masks M (B, layers, H, W).
+
+        Without masks, the second dimension of the masks is 0.
+        """
         normal = instance_norm(h)
         mask = h.new_empty(len(h), 0, *h.shape[2:])
         if self.integration == "aad":
-            mask = torch.sigmoid(self.get_submodule(f"mask_{place}")(normal))
-        made = [
+            mask = torch.sigmoid(self.get_submodule(f"mask_{name}")(normal))
+        conv_inputs = [
             joined(self.integration, normal.to(att[k].dtype), att[k], identities[k], mask[:, column : column + 1])
             for column, k in enumerate(layers)
         ]
-        return made, mask
+        return conv_inputs, mask
 
     def _joined_by_kernels(
-        self, h: Tensor, place: str, layers: list[int], att: Sequence[Tensor], identities: Sequence[Tensor]
+        self, h: Tensor, name: str, layers: list[int], att: Sequence[Tensor], identities: Sequence[Tensor]
     ) -> tuple[list[Tensor], Tensor]:
-        """The same in one visit to memory."""
+        """Return the same as `_joined`, by Triton kernels in one pass over memory."""
         from fsf_faceshifter.aad_triton import aad_layers
 
         atts, biases, ids = ([each[k] for k in layers] for each in (att, self._att_biases(), identities))
-        return aad_layers(h, atts, biases, ids, *self.get_submodule(f"mask_{place}").parameters())
+        return aad_layers(h, atts, biases, ids, *self.get_submodule(f"mask_{name}").parameters())
 
 
 class AadGenerator(Generator):
-    """AEI-Net's generator, Adaptive Attentional Denormalization (section 3.1): z_id steered by z_att, level by level.
+    """Generator of AEI-Net (section 3.1): a stack of AAD ResBlks that integrates z_id and z_att level by level.
 
-    Departures: the paper does not say how weights start; here gammas start around 1, and the identity branch as strong
-    as the attribute branch (public code starts it near 0, and the network then learns to copy the target).
+    The paper does not specify the initialisation. Here gammas start around 1, and the identity branch as strong as the
+    attribute branch. Public code starts the identity branch near 0, and the network then learns to copy the target.
 
-    Under autocast, too, the first level, whose instance norms see 4 pixels and enlarge what bfloat16 rounds, and all
-    that is made of z_id alone are computed in float32. That is 0.3 % of the arithmetic at 256 px, and with it a swap in
-    bfloat16 is 42 dB from one in float32 instead of 36 (weights at random; at 64 px 47 instead of 39).
+    Under autocast, the first level and everything computed from z_id alone stay in float32, 0.3 % of the arithmetic at
+    256 px. The first level's instance norms average 4 pixels and amplify the rounding of bfloat16. With float32 there,
+    the PSNR of a bfloat16 swap against a float32 swap is 42 dB instead of 36 (random weights; at 64 px 47 instead of
+    39).
     """
 
     name = "aad-generator"
@@ -214,31 +232,31 @@ class AadGenerator(Generator):
         max_channels: int = Field(
             1024,
             ge=8,
-            description="Most channels that a level has, before width is applied. The coarsest levels hold nine tenths "
-            "of the weights and make little of the picture.",
+            description="Maximum channels of a level, before width is applied. The coarsest levels hold nine tenths "
+            "of the weights and contribute little to the image.",
         )
         integration: Integration = Field(
             "aad",
-            description="How attributes and identity are joined in each layer. aad: by a mask (equation 6). add, cat: "
-            "the paper's ablations, the sum or both beside each other. spade: attributes alone, identity only at the "
-            "start (arXiv:1903.07291). adain: no maps, the mean of the attributes' affine and the identity's "
+            description="How each layer combines attributes and identity. aad: blended by a mask (equation 6). add, "
+            "cat: sum or concatenation, the paper's ablations. spade: attributes alone, identity only at the first "
+            "level (arXiv:1903.07291). adain: one gamma and beta for all pixels, the mean of attributes and identity "
             "(arXiv:1703.06868).",
         )
-        layers: Literal[1, 2, 3] = Field(2, description="AAD layers of a block; 2 is the paper's, GHOST offers all.")
+        layers: Literal[1, 2, 3] = Field(2, description="AAD layers per block; the paper has 2, GHOST offers all.")
         att_levels: int | None = Field(
             None,
             ge=1,
-            description="Attribute maps to use, from the coarsest on; finer levels get the last of them again. 3 is "
+            description="Number of attribute maps to use, from the coarsest on; finer levels reuse the last one. 3 is "
             "the paper's ablation Compressed; null: all.",
         )
         activation_checkpointing: bool = Field(
             False,
-            description="Train in less memory: inner values of the last two blocks, most of all, are computed again "
-            "when gradients need them.",
+            description="Train with less memory: recompute the activations of the last two blocks, which hold most "
+            "of them, in the backward pass.",
         )
 
     options: Options
-    affine: nn.Linear  # not with spade, whose layers do not see the identity
+    affine: nn.Linear  # absent with spade, whose layers do not use the identity
 
     def __init__(self, options: Options, size: int, id_dim: int, att_channels: list[int]) -> None:
         super().__init__(options, size, id_dim, att_channels)
@@ -261,11 +279,14 @@ class AadGenerator(Generator):
         self._reset(blocks)
 
     def _used(self, levels: list[Any]) -> list[Any]:
-        """What each level is shown: its own, or the last that is used."""
+        """Return the attribute map of each level: its own, or the last one in use."""
         return [levels[min(k, self.att_levels - 1)] for k in range(len(levels))]
 
     def _reset(self, blocks: list[AadBlock]) -> None:
-        """Start values of gammas and betas. Embeddings have unit length, so the deviation is that of gamma itself."""
+        """Initialise the layers that compute gammas and betas: gammas around 1, betas around 0.
+
+        Embeddings have unit length, so the standard deviation of the weights is that of gamma itself.
+        """
         biases = [(block, cast(Tensor, block.att.bias).data) for block in blocks]
         if self.options.integration != "spade":
             nn.init.normal_(self.affine.weight, std=0.5)
@@ -275,54 +296,57 @@ class AadGenerator(Generator):
                 layer.chunk(2)[0].fill_(1.0)  # gamma
 
     def identity_affine(self, z_id: Tensor) -> list[Tensor]:
-        """gamma_id and beta_id of every block, (B, C, 1, 1) each. They depend on the source alone."""
+        """Return gamma_id and beta_id of every block, (B, affine_channels, 1, 1) each, which depend on z_id alone."""
         if self.options.integration == "spade":
             return [z_id.new_zeros(len(z_id), channels, 1, 1) for channels in self.block_channels]
         return list(self.affine(z_id)[..., None, None].split(self.block_channels, dim=1))
 
-    def _started(self, z_id: Tensor) -> Tensor:
-        """`start` of one pixel, (B, C, 2, 2), as the matrix product that it is.
+    def _first_map(self, z_id: Tensor) -> Tensor:
+        """Return the first feature map (B, C, 2, 2): the transposed convolution `start` as a matrix product.
 
-        As a convolution, torch's compiler and cuDNN disagree on how its gradient lies in memory.
+        For the convolution, torch's compiler and cuDNN disagree on the memory layout of the gradient.
         """
-        made = z_id @ self.start.weight.flatten(1)
-        return made.unflatten(1, (-1, 2, 2)) + cast(Tensor, self.start.bias)[:, None, None]
+        product = z_id @ self.start.weight.flatten(1)
+        return product.unflatten(1, (-1, 2, 2)) + cast(Tensor, self.start.bias)[:, None, None]
 
     def paint(self, z_id: Tensor, z_att: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        """The image (B, 3, S, S) and the masks of each block (B, layers, H_k, W_k)."""
+        """Return the swap (B, 3, S, S) in [-1, 1] and the masks of each block (B, affine_layers, H_k, W_k)."""
         with without_autocast(z_id.device):
-            z_id = _single(z_id)
-            h, identities = self._started(z_id), self.identity_affine(z_id)
+            z_id = _at_least_float32(z_id)
+            h, identities = self._first_map(z_id), self.identity_affine(z_id)
         masks = []
         for k, level in enumerate(zip(self.blocks, self._used(z_att), identities, strict=True)):
             if k > 0:
                 h = upsample2x(h)
             if self.options.activation_checkpointing and k >= len(self.blocks) - RECOMPUTED and torch.is_grad_enabled():
-                h, mask = checkpoint(_painted, h, *level, use_reentrant=False)
+                h, mask = checkpoint(_run_block, h, *level, use_reentrant=False)
             else:
-                h, mask = _painted(h, *level)
+                h, mask = _run_block(h, *level)
             masks.append(mask)
-        return torch.tanh(_single(h)), masks
+        return torch.tanh(_at_least_float32(h)), masks
 
     def forward(self, z_id: Tensor, z_att: list[Tensor]) -> Tensor:
-        """The swap (B, 3, S, S) in [-1, 1]."""
+        """Return the coarse swap (B, 3, S, S) in [-1, 1]."""
         return self.paint(z_id, z_att)[0]
 
     def maps(self, z_id: Tensor, z_att: list[Tensor]) -> list[Tensor]:
-        """M^k of each level (B, 1, H_k, W_k), the mean over a block's layers: 1 is identity (figure 8); `aad` alone."""
+        """Return M^k of each level (B, 1, H_k, W_k), averaged over a block's layers; 1 is identity (figure 8).
+
+        Integrations other than `aad` have no masks: the list is empty.
+        """
         if self.options.integration != "aad":
             return []
         return [masks.mean(dim=1, keepdim=True) for masks in self.paint(z_id, z_att)[1]]
 
 
-def _painted(h: Tensor, block: nn.Module, z_att: Tensor, identity: Tensor) -> tuple[Tensor, Tensor]:
-    """What a block makes of h, in float32 where maps are small."""
-    if h.shape[-1] > EXACT:
+def _run_block(h: Tensor, block: nn.Module, z_att: Tensor, identity: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the output and masks of an AAD ResBlk, computed in float32 where feature maps are small."""
+    if h.shape[-1] > FLOAT32_SIDE:
         return cast(tuple[Tensor, Tensor], block(h, z_att, identity))
     with without_autocast(h.device):
-        return cast(tuple[Tensor, Tensor], block(_single(h), _single(z_att), identity))
+        return cast(tuple[Tensor, Tensor], block(_at_least_float32(h), _at_least_float32(z_att), identity))
 
 
-def _single(values: Tensor) -> Tensor:
-    """In float32, unless they are more exact already."""
+def _at_least_float32(values: Tensor) -> Tensor:
+    """Return the values in float32, or unchanged if they are float64."""
     return values if values.dtype == torch.float64 else values.float()

@@ -1,4 +1,4 @@
-"""The faces that AEI-Net reconstructs worst, on which HEAR-Net trains (arXiv:1912.13457, section 3.2)."""
+"""Select the faces with the largest heuristic error for the training of HEAR-Net (arXiv:1912.13457, section 3.2)."""
 
 from typing import Any
 
@@ -15,55 +15,55 @@ from fsframework.utils.progress import progress
 from fsframework.utils.weights import below
 
 BATCH = 32
-INNER = "data"  # before the names of what the inner data set prepared
+INNER = "data"  # prefix of the keys of the inner dataset's state
 
 
 class HardExamples(DatasetWrapper):
-    """The share of another data set with the largest heuristic error, the mean of |X_t - AEI(X_t, X_t)|.
+    """Fraction of another dataset with the largest heuristic error |X_t - AEI(X_t, X_t)|.
 
-    Until it is prepared it holds the whole data set. The paper ranks by the same difference and does not name a norm;
-    we take the mean of absolute values over pixels and colours, in units of [-1, 1].
+    Before `prepare`, it holds the whole dataset. The paper ranks by this difference and does not name a norm. Here the
+    norm is the mean of absolute values over pixels and channels, for images in [-1, 1].
     """
 
     name = "hard-examples"
 
     class Options(DatasetWrapper.Options):
-        share: float = Field(0.1, gt=0, le=1, description="Share of the faces that is kept; at least two faces.")
+        share: float = Field(0.1, gt=0, le=1, description="Fraction of the faces to keep; at least two faces.")
 
     options: Options
 
     def __init__(self, options: Options, size: int, detector: Any, split: str) -> None:
         super().__init__(options, size, detector, split)
-        self.chosen: np.ndarray | None = None  # (n,) int64, places in the inner data set
+        self.chosen: np.ndarray | None = None  # (n,) int64, indices in the inner dataset
 
     def __len__(self) -> int:
         return len(self.inner) if self.chosen is None else len(self.chosen)
 
     def __getitem__(self, index: int) -> Sample:
-        """A face of the inner data set."""
-        return self.inner[self._place(index)]
+        """Return the selected face at `index`."""
+        return self.inner[self._inner_index(index)]
 
     def target(self, index: int, rng: np.random.Generator) -> Sample:
-        """A target of the inner data set."""
-        return self.inner.target(self._place(index), rng)
+        """Return the selected face at `index` as a training target of the inner dataset."""
+        return self.inner.target(self._inner_index(index), rng)
 
     def names(self) -> list[str]:
-        """The chosen faces' names."""
+        """Return the names of the selected faces, in order."""
         names = self.inner.names()
-        return [names[self._place(index)] for index in range(len(self))]
+        return [names[self._inner_index(index)] for index in range(len(self))]
 
     def people(self) -> list[str | None]:
-        """The chosen faces' people."""
+        """Return the people of the selected faces, in order."""
         people = self.inner.people()
-        return [people[self._place(index)] for index in range(len(self))]
+        return [people[self._inner_index(index)] for index in range(len(self))]
 
     def prepare(self, swapper: Swapper) -> dict[str, np.ndarray]:
-        """Measure every face of the inner data set, and keep the hardest.
+        """Compute the heuristic error of every face of the inner dataset, and select the hardest.
 
         Returns
         -------
-        `index` (n,) int64, places in the inner data set, ascending; `error` (N,) float32 of all faces; and what the
-        inner data set prepares, under names that begin with `data.`.
+        The state for `restore`: `index` (n,) int64, ascending indices in the inner dataset; `error` (N,) float32 of all
+        faces; and the inner dataset's state with keys that begin with `data.`.
         """
         inner = self.inner.prepare(swapper)
         error = heuristic_errors(self.inner, swapper)
@@ -74,19 +74,19 @@ class HardExamples(DatasetWrapper):
         return state
 
     def restore(self, state: dict[str, np.ndarray]) -> None:
-        """Keep the faces that `prepare` chose.
+        """Select the faces of a state that `prepare` returned.
 
         Raises
         ------
         ValueError
-            It was prepared for a data set of another length.
+            The state belongs to a dataset of another length.
         """
         if len(state["error"]) != len(self.inner):
             raise ValueError(f"prepared for {len(state['error'])} faces, but there are {len(self.inner)}")
         self.inner.restore(below(INNER, state))
         self.chosen = np.asarray(state["index"], np.int64)
 
-    def _place(self, index: int) -> int:
+    def _inner_index(self, index: int) -> int:
         if self.chosen is None:
             return index
         return int(self.chosen[index])
@@ -94,7 +94,10 @@ class HardExamples(DatasetWrapper):
 
 @torch.no_grad()
 def heuristic_errors(data: Dataset, swapper: Swapper) -> np.ndarray:
-    """Mean |X - coarse(X, X)| of every face, in units of [-1, 1]: (N,) float32. Modules measure in eval mode."""
+    """Return the mean |X - coarse(X, X)| of every face, for images in [-1, 1]: (N,) float32.
+
+    Modules run in eval mode, and return to their mode afterwards.
+    """
     device = next((value.device for value in swapper.parameters()), torch.device("cpu"))
     modes = [(module, module.training) for module in swapper.modules()]
     swapper.eval()

@@ -1,7 +1,7 @@
-"""HEAR-Net, the second stage of FaceShifter: restores what lies in front of the target's face.
+"""HEAR-Net, the second stage of FaceShifter: restores occlusions of the target's face.
 
-Li et al., arXiv:1912.13457, section 3.2. The heuristic error is what AEI-Net cannot paint when it swaps the target
-onto itself: dY_t = X_t - AEI(X_t, X_t) (equation 9).
+Li et al., arXiv:1912.13457, section 3.2. The heuristic error is the residual of AEI-Net's self-reconstruction of the
+target: dY_t = X_t - AEI(X_t, X_t) (equation 9).
 """
 
 from typing import cast
@@ -21,9 +21,9 @@ from fsframework.ops.upsample import upsample2x
 class HearNet(Refiner):
     """U-Net on the coarse swap and the heuristic error (section 3.2): five levels down, five up.
 
-    The paper gives the inputs and the number of levels; the channels are those of the public re-implementations. The
-    output is the image, as in the paper, or with `residual` what is added to the coarse swap: a short training then
-    refines the coarse swap instead of learning first to paint faces.
+    The paper specifies the inputs and the number of levels. The channels are those of the public re-implementations.
+    The U-Net's output is the final swap, as in the paper. With `residual` it is added to the coarse swap instead, so
+    that short training refines the coarse swap and need not first learn to synthesise faces.
     """
 
     name = "hear-net"
@@ -33,14 +33,14 @@ class HearNet(Refiner):
         width: float = Field(1.0, gt=0, le=2, description="Factor of the numbers of channels.")
         residual: bool = Field(
             False,
-            description="Whether the U-Net's output is added to the coarse swap, where training then starts, instead "
-            "of being the image itself, as in the paper.",
+            description="Whether the U-Net's output is added to the coarse swap, so that training starts from it. In "
+            "the paper the output is the final image.",
         )
         error_gate: bool = Field(
             False,
-            description="Whether the U-Net also says, pixel by pixel, how much of the heuristic error is added as it "
-            "is: what lies in front of a face is then as sharp as in the target, where the U-Net alone paints at half "
-            "the crop's side.",
+            description="Whether the U-Net also predicts, for each pixel, a weight with which the heuristic error is "
+            "added to its output. Occlusions are then as sharp as in the target; the U-Net alone works at half the "
+            "crop's resolution.",
         )
 
     options: Options
@@ -56,10 +56,10 @@ class HearNet(Refiner):
             nn.init.zeros_(cast(Tensor, self.paint.bias))
 
     def forward(self, coarse: SwapResult, batch: SwapBatch, swapper: Swapper) -> Tensor:
-        """The swap (B, 3, S, S) in [-1, 1]."""
+        """Return the final swap (B, 3, S, S) in [-1, 1]."""
         target = batch.target
-        itself = swapper.coarse(SwapBatch.of(target, target), z_att=coarse.z_att).image
-        error = target.image - itself
+        self_reconstruction = swapper.coarse(SwapBatch.of(target, target), z_att=coarse.z_att).image
+        error = target.image - self_reconstruction
         h = torch.cat([coarse.image, error], dim=1)  # (B, 6, S, S)
         skips = []
         for down in self.down:
@@ -67,9 +67,9 @@ class HearNet(Refiner):
             skips.append(h)
         skips.pop()
         for up in self.up:
-            h = torch.cat([up(h), skips.pop()], dim=1)  # twice the side
+            h = torch.cat([up(h), skips.pop()], dim=1)  # `up` doubles the side
         h = upsample2x(h)
-        painted = self.paint(h).float()
+        output = self.paint(h).float()
         if self.options.error_gate:
-            painted = painted[:, :3] + painted[:, 3:] * error
-        return (coarse.image + painted).clamp(-1, 1) if self.options.residual else torch.tanh(painted)
+            output = output[:, :3] + output[:, 3:] * error
+        return (coarse.image + output).clamp(-1, 1) if self.options.residual else torch.tanh(output)

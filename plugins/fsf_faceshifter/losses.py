@@ -1,7 +1,7 @@
-"""The losses of FaceShifter. Li et al., arXiv:1912.13457, sections 3.1 and 3.2, equations 7 to 13.
+"""Losses of FaceShifter. Li et al., arXiv:1912.13457, sections 3.1 and 3.2, equations 7 to 13.
 
-The paper writes squared norms, which grow with the crop; here every loss is a mean over elements, so that weights do
-not depend on the size. This is what the public re-implementations compute too.
+The paper's squared norms grow with the crop. Here every loss is a mean over elements, as in the public
+re-implementations, so that loss weights do not depend on the size.
 """
 
 import torch
@@ -14,36 +14,36 @@ from fsframework.core.types import FaceBatch, SwapBatch, SwapResult
 
 
 class Attribute(Loss):
-    """Half the squared distance of the attribute maps of swap and target, summed over levels (equation 7)."""
+    """Attribute loss: half the squared distance of swap's and target's attribute maps, summed over levels (eq. 7)."""
 
     name = "attribute"
 
     class Options(Loss.Options):
         detach: bool = Field(
             False,
-            description="Whether the target's maps are constants. If not, as in the paper's equation, the loss can "
-            "also fall by shrinking the maps.",
+            description="Whether gradients stop at the target's attribute maps. Without, as in the paper, shrinking "
+            "the maps also reduces the loss.",
         )
 
     options: Options
 
     def forward(self, batch: SwapBatch, output: SwapResult, swapper: Swapper) -> Tensor:
-        """A scalar."""
+        """Return the loss, a scalar."""
         z_att = swapper.attributes(FaceBatch.of(output.image))
         total = output.image.new_zeros(())
-        for painted, target in zip(z_att, output.z_att, strict=True):
+        for swap, target in zip(z_att, output.z_att, strict=True):
             target = target.detach() if self.options.detach else target
-            difference = (painted - target).to(torch.promote_types(painted.dtype, torch.float32))
-            # Not mean(), whose gradient would not lie in memory as the maps do, which makes all that follows slow.
+            difference = (swap - target).to(torch.promote_types(swap.dtype, torch.float32))
+            # Not mean(): its gradient has another memory format than the maps, which slows down the backward pass.
             total = total + difference.square().sum() / difference.numel()
         return 0.5 * total
 
 
 class Change(Loss):
-    """Mean absolute difference between the swap before and after the refiner (equation 12)."""
+    """Change loss: mean absolute difference between the swap before and after the refiner (equation 12)."""
 
     name = "change"
 
     def forward(self, batch: SwapBatch, output: SwapResult, swapper: Swapper) -> Tensor:
-        """A scalar."""
+        """Return the loss, a scalar."""
         return (output.image - output.coarse).abs().mean()

@@ -1,4 +1,4 @@
-"""An attribute encoder on one of timm's networks, such as a ResNet, which GHOST offers beside the U-Net."""
+"""Attribute encoder with a timm backbone, such as the ResNet that GHOST offers besides the U-Net."""
 
 from itertools import pairwise
 
@@ -14,21 +14,21 @@ from fsframework.core.errors import UserError
 from fsframework.core.types import FaceBatch
 from fsframework.ops.conv import scaled
 
-STRIDE = 32  # of the coarsest map that is taken from the backbone
+STRIDE = 32  # of the coarsest feature map of the backbone
 
 
 class TimmAttributes(AttributeEncoder):
-    """The maps z_att^k of `aei-attributes`, same sides, by a backbone of timm's and a decoder with skip connections.
+    """Attribute encoder: a timm backbone and a decoder with skip connections; maps have the sides of `aei-attributes`.
 
-    GHOST (Groshev et al., IEEE Access 2022) has a ResNet there. Weights start from nothing. Where the crop is larger
-    than 64 px, halving convolutions follow the backbone until the coarsest map is 2x2.
+    GHOST (Groshev et al., IEEE Access 2022) uses a ResNet as backbone. Weights are initialised at random. For crops
+    larger than 64 px, convolutions of stride 2 follow the backbone until the coarsest map is 2x2.
     """
 
     name = "timm-attributes"
     traceable = True
 
     class Options(ComponentOptions):
-        backbone: str = Field("resnet18", description="The network's name in timm; maps at strides 2 to 32.")
+        backbone: str = Field("resnet18", description="Name of the timm model; it has feature maps at strides 2 to 32.")
         width: float = Field(
             0.5, gt=0, le=2, description="Factor of the decoder's numbers of channels; 1 is the paper's."
         )
@@ -46,22 +46,22 @@ class TimmAttributes(AttributeEncoder):
             raise UserError(f"backbone: {options.backbone} has no maps at strides 2, 4, 8, 16, 32; choose another")
         channels = list(info.channels())
         deepest = scaled(1024, options.width)
-        more = levels - 1 - len(channels)
-        widths = [channels[-1], *[deepest] * more]
+        extra = levels - 1 - len(channels)
+        widths = [channels[-1], *[deepest] * extra]
         self.down = nn.ModuleList(down_block(before, after) for before, after in pairwise(widths))
         skips = [*channels, *widths[1:]]
         inputs, ups = skips.pop(), []
         self.channels = [inputs]
         for level, skip in enumerate(reversed(skips)):
-            wide = scaled(1024 // 2 ** max(0, level - more), options.width)
-            ups.append(up_block(inputs, wide))
-            inputs = wide + skip
+            outputs = scaled(1024 // 2 ** max(0, level - extra), options.width)
+            ups.append(up_block(inputs, outputs))
+            inputs = outputs + skip
             self.channels.append(inputs)
         self.up = nn.ModuleList(ups)
         self.channels.append(inputs)
 
     def forward(self, faces: FaceBatch) -> list[Tensor]:
-        """Maps (B, channels[k], 2^(k+1), 2^(k+1)); the last one has the side of the one before it."""
+        """Return the attribute maps z_att^k (B, channels[k], 2^(k+1), 2^(k+1)), coarse to fine; the last twice."""
         skips = list(self.backbone(faces.image))
         for down in self.down:
             skips.append(down(skips[-1]))

@@ -1,4 +1,4 @@
-"""Face swapping by computer graphics: a head model, its fit, and a renderer; and rendered heads to measure with."""
+"""Face swapping by computer graphics: a 3D head model, its fit and a renderer; and a dataset of rendered heads."""
 
 from fsf_graphics.face_mesh import FaceMesh
 from fsf_graphics.face_texture import FaceTexture, Picture

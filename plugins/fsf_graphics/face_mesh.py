@@ -1,4 +1,4 @@
-"""Face swapping by computer graphics: the source's skin on a head in the target's pose."""
+"""Face swapping by computer graphics: render the source's texture on a head in the target's pose."""
 
 from typing import Annotated, Literal
 
@@ -18,11 +18,11 @@ from fsframework.media.tensor import to_images, to_tensor
 
 
 class FaceMesh(Generator):
-    """Render the source's picture on a head of 68 landmarks, as FaceSwap and Nirkin et al. do, and its mask.
+    """Generator that renders the source image as texture of a 68-landmark head model, with a mask; no training.
 
-    What FaceSwap (Kowalski, 2016; a program without a paper) and Nirkin et al. (arXiv:1704.06729, section 3) have in
-    common. Their heads are Candide-3 and a statistical model of scans; ours was learned from landmarks by structure
-    from motion (`fsf_graphics.learn_head`), and has no shape between them. It learns nothing, so there is no training.
+    This is the common core of FaceSwap (Kowalski, 2016; a program without a paper) and Nirkin et al. (arXiv:1704.06729,
+    section 3). Their head models are Candide-3 and a statistical model of scans. The model here was learned from
+    landmarks by structure from motion (`fsf_graphics.learn_head`), and has no shape between them.
     """
 
     name = "face-mesh"
@@ -30,14 +30,16 @@ class FaceMesh(Generator):
     class Options(ComponentOptions):
         shape: Literal["target", "source"] = Field(
             "target",
-            description="Whose head is rendered: the target's, with its expression, as FaceSwap does; or the source's "
-            "in the target's pose.",
+            description="Shape of the rendered head: the target's, with its expression, as in FaceSwap, or the "
+            "source's, in the target's pose.",
         )
         landmarks: Annotated[Part, use("estimators")] = Field(
-            default={"use": "dlib-landmarks"}, validate_default=True, description="Finds the target's 68 landmarks."
+            default={"use": "dlib-landmarks"},
+            validate_default=True,
+            description="Estimator of the target's 68 landmarks.",
         )
         soft: float = Field(
-            0.06, ge=0, le=0.2, description="Width over which the mask fades inside its edge, in crop sides."
+            0.06, ge=0, le=0.2, description="Width of the mask's soft edge, inside its outline, in crop sides."
         )
 
     options: Options
@@ -46,34 +48,39 @@ class FaceMesh(Generator):
         super().__init__(options, size, id_dim, att_channels)
         side = ((id_dim - 2 * POINTS) / 3) ** 0.5
         if id_dim <= 2 * POINTS or side != round(side) or att_channels != [3]:
-            raise ValueError("paints with pictures: use the identity encoder face-texture and the attributes picture")
+            raise ValueError(
+                "needs images as input: use the identity encoder face-texture and the attribute encoder picture"
+            )
         self.landmarks: Estimator = options.landmarks.build_estimator("landmarks68", "landmarks")
 
     def load(self) -> None:
-        """Load the landmarks' estimator."""
+        """Load the landmark estimator."""
         self.landmarks.load()
 
     def forward(self, z_id: Tensor, z_att: list[Tensor]) -> Tensor:
-        """The rendered heads on black, and where they are: (B, 4, S, S)."""
+        """Return the rendered heads on black, in [-1, 1], and their masks: (B, 4, S, S)."""
         (target,) = z_att
-        if target.is_meta:  # landmarks look at pixels
+        if target.is_meta:  # shape inference: the estimator needs pixels
             return torch.empty(len(target), 4, *target.shape[2:], device="meta")
         pictures, points = unpacked(z_id)
         goals = self.landmarks(FaceBatch.of(target)).double().cpu().numpy()
         textures, sources = to_images(pictures), points.double().cpu().numpy()
-        made = [self._paint(*each) for each in zip(textures, sources, goals, strict=True)]
-        image = to_tensor(np.stack([picture for picture, _ in made])).to(target)
-        mask = torch.from_numpy(np.stack([mask for _, mask in made]))[:, None].to(target)
+        rendered = [self._render(*face) for face in zip(textures, sources, goals, strict=True)]
+        image = to_tensor(np.stack([picture for picture, _ in rendered])).to(target)
+        mask = torch.from_numpy(np.stack([mask for _, mask in rendered]))[:, None].to(target)
         return torch.cat([image, mask], dim=1)
 
-    def _paint(self, texture: np.ndarray, source: np.ndarray, goal: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The picture (S, S, 3) uint8 and its soft mask (S, S) float32; nothing where landmarks are missing."""
+    def _render(self, texture: np.ndarray, source: np.ndarray, goal: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the image (S, S, 3) uint8 and its soft mask (S, S) float32; both are zero without landmarks."""
         if not (np.isfinite(source).all() and np.isfinite(goal).all()):
             return np.zeros((self.size, self.size, 3), np.uint8), np.zeros((self.size, self.size), np.float32)
         model = shipped()
-        owner, place = fit(model, source), fit(model, goal)
-        skin, head = surface(owner), surface(place, owner.shape if self.options.shape == "source" else None)
-        skin[:POINTS, :2] = source  # the landmarks themselves, not what the model makes of them
+        source_fit, target_fit = fit(model, source), fit(model, goal)
+        skin, head = (
+            surface(source_fit),
+            surface(target_fit, source_fit.shape if self.options.shape == "source" else None),
+        )
+        skin[:POINTS, :2] = source  # the detected landmarks instead of the model's fit
         if self.options.shape == "target":
             head[:POINTS, :2] = goal
         image, mask = render(texture, skin, head, self.size)
@@ -81,9 +88,9 @@ class FaceMesh(Generator):
 
 
 def faded(mask: np.ndarray, width: float) -> np.ndarray:
-    """A mask (S, S) bool as numbers that rise from 0 at its edge to 1 at `width` pixels inside."""
+    """Return a soft mask (S, S) float32 that rises from 0 at the edge of `mask` to 1 at `width` pixels inside."""
     if width <= 0:
         return mask.astype(np.float32)
-    framed = np.pad(mask.astype(np.uint8), 1)  # the picture's border is an edge too
+    framed = np.pad(mask.astype(np.uint8), 1)  # the image's border is an edge too
     inside = cv2.distanceTransform(framed, cv2.DIST_L2, 3)[1:-1, 1:-1]
     return np.clip(inside / width, 0, 1).astype(np.float32)

@@ -1,4 +1,4 @@
-"""A face as a graphics program takes it: its picture and its landmarks."""
+"""Encoders for computer graphics: identity as image and landmarks, attributes as the target image."""
 
 from typing import Annotated
 
@@ -15,9 +15,9 @@ POINTS = 68
 
 
 class FaceTexture(IdentityEncoder):
-    """The picture itself, resized, and 68 landmarks in units of its side, as one vector: who somebody is, in pixels.
+    """Identity encoder whose vector holds the resized image and 68 landmarks in units of its side.
 
-    It is no embedding: vectors have no unit length, and their cosine says nothing.
+    The vector is no embedding: it has no unit length, and cosines between vectors are meaningless.
     """
 
     name = "face-texture"
@@ -25,9 +25,9 @@ class FaceTexture(IdentityEncoder):
     metric = False
 
     class Options(ComponentOptions):
-        side: int = Field(128, ge=32, le=512, description="Side of the picture in pixels.")
+        side: int = Field(128, ge=32, le=512, description="Side of the resized image in pixels.")
         landmarks: Annotated[Part, use("estimators")] = Field(
-            default={"use": "dlib-landmarks"}, validate_default=True, description="Finds the 68 landmarks."
+            default={"use": "dlib-landmarks"}, validate_default=True, description="Estimator of 68 landmarks."
         )
 
     options: Options
@@ -38,26 +38,26 @@ class FaceTexture(IdentityEncoder):
         self.dim = 3 * options.side**2 + 2 * POINTS
 
     def load(self) -> None:
-        """Load the landmarks' estimator."""
+        """Load the landmark estimator."""
         self.landmarks.load()
 
     def forward(self, faces: FaceBatch) -> Tensor:
-        """(B, 3 side^2 + 136)."""
+        """Return the vectors (B, 3 side^2 + 136)."""
         side, size = self.options.side, faces.image.shape[-1]
         image = F.interpolate(faces.image, size=(side, side), mode="bilinear", antialias=size > side)
-        points = (self.landmarks(faces).to(image) + 0.5) / size  # from the picture's corner
+        points = (self.landmarks(faces).to(image) + 0.5) / size  # from the image's top left corner
         return torch.cat([image.flatten(1), points.flatten(1)], dim=1)
 
 
 def unpacked(vectors: Tensor) -> tuple[Tensor, Tensor]:
-    """Pictures (B, 3, side, side) and landmarks (B, 68, 2) in their pixels, of what `FaceTexture` made."""
+    """Return images (B, 3, side, side) and landmarks (B, 68, 2), in their pixels, from vectors of `FaceTexture`."""
     side = round(((vectors.shape[1] - 2 * POINTS) / 3) ** 0.5)
     image = vectors[:, : 3 * side * side].unflatten(1, (3, side, side))
     return image, vectors[:, 3 * side * side :].unflatten(1, (POINTS, 2)) * side - 0.5
 
 
 class Picture(AttributeEncoder):
-    """The target itself: a graphics program paints into it."""
+    """Attribute encoder that returns the target image."""
 
     name = "picture"
 
@@ -66,5 +66,5 @@ class Picture(AttributeEncoder):
         self.channels = [3]
 
     def forward(self, faces: FaceBatch) -> list[Tensor]:
-        """The picture, (B, 3, S, S)."""
+        """Return one attribute map, the image (B, 3, S, S)."""
         return [faces.image]

@@ -2,10 +2,9 @@
 
     python -m fsf_graphics.learn_head LFW/train.zip
 
-A rigid shape is factored out of all landmarks but the outline's, which slide over the skin (Tomasi and Kanade, IJCV
-1992; metric constraints as in section 3.4). Then pose, coefficients and modes are improved in turns, each by least
-squares, as Torresani et al. do (TPAMI 2008) without its priors. Every face is also seen in a mirror, so that the model
-is symmetric.
+Factorisation yields a rigid shape from all landmarks but the outline's, which slide over the skin (Tomasi and Kanade,
+IJCV 1992; metric constraints as in section 3.4). Then pose, coefficients and modes are refined alternately by least
+squares, as in Torresani et al. (TPAMI 2008) without priors. Mirror images are added, so that the model is symmetric.
 """
 
 from pathlib import Path
@@ -25,20 +24,20 @@ MIRROR = np.array(
 )  # fmt: skip
 EYES = (36, 45)  # outer corners
 BRIDGE, NOSE, LIP = 27, 30, 57
-TURNS = 8  # of poses, coefficients and modes
-START = 0.05  # standard deviation of a coefficient before anything is known
-WEAK = 0.02  # ridge on coefficients while modes are learned: a stronger one makes weak modes vanish
-DEEP = 1e-3  # ridge on the modes, whose depth few faces show
+TURNS = 8  # alternations of poses, coefficients and modes
+START = 0.05  # initial standard deviation of the coefficients
+WEAK = 0.02  # ridge on coefficients during learning; a stronger one suppresses weak modes
+DEEP = 1e-3  # ridge on the modes, whose depth is poorly observed
 
 
 def centred(landmarks: np.ndarray) -> np.ndarray:
-    """Landmarks (N, 68, 2) with their mean taken off and divided by the root mean square distance from it."""
+    """Return landmarks (N, 68, 2) minus their mean, divided by the root mean square distance from it."""
     moved = landmarks - landmarks.mean(axis=1, keepdims=True)
     return moved / np.sqrt((moved**2).sum(axis=2).mean(axis=1))[:, None, None]
 
 
 def rigid(landmarks: np.ndarray) -> np.ndarray:
-    """The one shape (68, 3) that landmarks (N, 68, 2) are views of, up to their deformation."""
+    """Return the rigid shape (68, 3) that best explains landmarks (N, 68, 2) as its views."""
     inner = centred(landmarks[:, INNER])
     stacked = inner.transpose(0, 2, 1).reshape(-1, inner.shape[1])  # (2N, 51)
     gram = stacked.T @ stacked
@@ -48,31 +47,31 @@ def rigid(landmarks: np.ndarray) -> np.ndarray:
     first, second = motion[::2], motion[1::2]
 
     def products(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        """Factors of the six numbers of a symmetric matrix Q in a Q b."""
+        """Return coefficients (N, 6) of the six entries of a symmetric matrix Q in a Q b."""
         pairs = [(0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2)]
         return np.stack([a[:, i] * b[:, j] + (a[:, j] * b[:, i] if i != j else 0) for i, j in pairs], axis=1)
 
-    # Rows of a scaled rotation are as long as each other and at right angles; the mean length fixes the scale.
+    # Rows of a scaled rotation are orthogonal and of equal length; the mean length fixes the scale.
     equal, right = products(first, first) - products(second, second), products(first, second)
     length = products(first, first).mean(axis=0) + products(second, second).mean(axis=0)
     system = np.vstack([equal, right, 1e3 * length])
-    wanted = np.concatenate([np.zeros(2 * len(first)), [2e3]])
-    q = np.linalg.lstsq(system, wanted, rcond=None)[0]
+    right_side = np.concatenate([np.zeros(2 * len(first)), [2e3]])
+    q = np.linalg.lstsq(system, right_side, rcond=None)[0]
     symmetric = np.array([[q[0], q[3], q[4]], [q[3], q[1], q[5]], [q[4], q[5], q[2]]])
     values, vectors = np.linalg.eigh(symmetric)
     upgrade = vectors * np.sqrt(np.maximum(values, 1e-6))
     shape = np.zeros((68, 3))
     shape[INNER] = upright((np.linalg.inv(upgrade) @ basis).T)
-    found = [pose(shape, points) for points in landmarks]  # the outline has no part in it, and follows from it
-    cameras = np.stack([matrix[:2] for matrix, _ in found])
-    moved = np.stack([points - shift for points, (_, shift) in zip(landmarks, found, strict=True)])
+    poses = [pose(shape, points) for points in landmarks]  # without the outline, which is solved for below
+    cameras = np.stack([matrix[:2] for matrix, _ in poses])
+    moved = np.stack([points - shift for points, (_, shift) in zip(landmarks, poses, strict=True)])
     return solved(cameras, moved, np.zeros((len(landmarks), 0))).mean
 
 
 def upright(shape: np.ndarray) -> np.ndarray:
-    """An inner shape (51, 3) turned so that eyes lie along x, the face looks along -z, and its mirror is itself."""
+    """Return an inner shape (51, 3) rotated so that the eyes are along x and the face towards -z, and symmetrised."""
     shape = shape - shape.mean(axis=0)
-    eyes, (bridge, nose, lip) = [place - 17 for place in EYES], (place - 17 for place in (BRIDGE, NOSE, LIP))
+    eyes, (bridge, nose, lip) = [index - 17 for index in EYES], (index - 17 for index in (BRIDGE, NOSE, LIP))
     mirror = MIRROR[INNER] - 17
     across = shape[eyes[1]] - shape[eyes[0]]
     down = shape[lip] - shape[bridge]
@@ -80,41 +79,41 @@ def upright(shape: np.ndarray) -> np.ndarray:
     y = down - (down @ x) * x
     y /= np.linalg.norm(y)
     turned = shape @ np.stack([x, y, np.cross(x, y)]).T
-    if turned[nose, 2] > turned[eyes, 2].mean():  # the nose is nearer than the eyes
+    if turned[nose, 2] > turned[eyes, 2].mean():  # the nose is in front of the eyes
         turned[:, 2] *= -1
     return 0.5 * (turned + turned[mirror] * [-1, 1, 1])
 
 
 def improve(shape: np.ndarray, landmarks: np.ndarray, modes: int) -> HeadModel:
-    """Mean and modes that explain landmarks (N, 68, 2) better than the rigid shape alone."""
+    """Return the model with `modes` modes, refined on landmarks (N, 68, 2) from a rigid shape (68, 3)."""
     rng = np.random.default_rng(0)
     model = HeadModel(shape, rng.standard_normal((modes, 68, 3)) / 204**0.5, np.full(modes, START))
     for _ in tracked(range(TURNS), "structure from motion", TURNS, "turns"):
         cameras, rests, coefficients = [], [], []
         for points in landmarks:
             matrix, shift = pose(model.mean, points)
-            found = deformation(model, matrix, points - shift, WEAK)
-            matrix, shift = pose(model.shape(found), points)
-            found = deformation(model, matrix, points - shift, WEAK)
+            solution = deformation(model, matrix, points - shift, WEAK)
+            matrix, shift = pose(model.shape(solution), points)
+            solution = deformation(model, matrix, points - shift, WEAK)
             cameras.append(matrix[:2])
             rests.append(points - shift)
-            coefficients.append(found)
+            coefficients.append(solution)
         model = solved(np.stack(cameras), np.stack(rests), np.stack(coefficients))
     return model
 
 
 def solved(cameras: np.ndarray, points: np.ndarray, coefficients: np.ndarray) -> HeadModel:
-    """Mean and modes by least squares, given cameras (N, 2, 3), points (N, 68, 2) and coefficients (N, K).
+    """Return mean and modes by least squares, given cameras (N, 2, 3), points (N, 68, 2) and coefficients (N, K).
 
-    Modes are then turned into principal components: orthogonal, coefficients uncorrelated with mean 0.
+    Modes are rotated to principal components: orthogonal, with uncorrelated coefficients of mean 0.
     """
     count, modes = coefficients.shape
     factors = np.concatenate([np.ones((count, 1)), coefficients], axis=1)  # (N, 1 + K)
     design = np.einsum("nk,nij->nikj", factors, cameras).reshape(2 * count, 3 * (1 + modes))
     ridge = DEEP * count * np.eye(design.shape[1])
     ridge[:3, :3] = 0
-    found = np.linalg.solve(design.T @ design + ridge, design.T @ points.transpose(0, 2, 1).reshape(2 * count, 68))
-    shapes = found.reshape(1 + modes, 3, 68).transpose(0, 2, 1)  # (1 + K, 68, 3)
+    solution = np.linalg.solve(design.T @ design + ridge, design.T @ points.transpose(0, 2, 1).reshape(2 * count, 68))
+    shapes = solution.reshape(1 + modes, 3, 68).transpose(0, 2, 1)  # (1 + K, 68, 3)
     numbers = shapes[0].size
     mean, values, components = shapes[0], np.zeros(0), np.zeros((0, numbers))
     if modes:
@@ -128,17 +127,17 @@ def solved(cameras: np.ndarray, points: np.ndarray, coefficients: np.ndarray) ->
 
 
 def unexplained(model: HeadModel, landmarks: np.ndarray) -> float:
-    """Root mean square distance of landmarks (N, 68, 2) and their fits, in units of the distance of the eye corners."""
+    """Return the root mean square residual of fits to landmarks (N, 68, 2), in units of the eye corners' distance."""
     rests = []
     for points in landmarks:
-        found = fit(model, points)
-        scale = np.linalg.norm(found.matrix[0])
-        rests.append(((found.project(found.shape)[:, :2] - points) / scale) ** 2)
+        result = fit(model, points)
+        scale = np.linalg.norm(result.matrix[0])
+        rests.append(((result.project(result.shape)[:, :2] - points) / scale) ** 2)
     return float(np.sqrt(np.mean(np.sum(rests, axis=2))))
 
 
 def aligned(faces: Path, size: int) -> Dataset:
-    """All faces of a folder or a zip file, as crops with sides of `size` pixels."""
+    """Return all faces of a folder or a zip file as aligned crops of `size` pixels."""
     data: Dataset = part("datasets", "face-folder", root=str(faces), test_share=0.0).build(
         size, part("detectors", "mtcnn"), "train"
     )
@@ -148,23 +147,23 @@ def aligned(faces: Path, size: int) -> Dataset:
 
 @click.command(help=__doc__)
 @click.argument("faces", type=click.Path(exists=True, path_type=Path))
-@click.option("--size", default=128, show_default=True, help="Side of the aligned crops that landmarks are sought in.")
-@click.option("--modes", default=20, show_default=True, help="How many ways a head can differ from the mean.")
+@click.option("--size", default=128, show_default=True, help="Side of the aligned crops for landmark detection.")
+@click.option("--modes", default=20, show_default=True, help="Number of modes.")
 @click.option("--out", default=FILE, show_default=True, type=click.Path(path_type=Path))
 def main(faces: Path, size: int, modes: int, out: Path) -> None:
     data = aligned(faces, size)
-    finder = part("estimators", "dlib-landmarks").build()
-    finder.load()
-    places = tracked(range(len(data)), "landmarks", len(data), "faces")
-    landmarks = centred(np.stack([finder.landmarks(data[place].image) for place in places]))
-    kept, held = landmarks[np.arange(len(landmarks)) % 10 != 0], landmarks[::10]
-    mirrored = kept[:, MIRROR] * [-1, 1]
-    both = np.concatenate([kept, mirrored])
+    estimator = part("estimators", "dlib-landmarks").build()
+    estimator.load()
+    indices = tracked(range(len(data)), "landmarks", len(data), "faces")
+    landmarks = centred(np.stack([estimator.landmarks(data[index].image) for index in indices]))
+    training, held_out = landmarks[np.arange(len(landmarks)) % 10 != 0], landmarks[::10]
+    mirrored = training[:, MIRROR] * [-1, 1]
+    both = np.concatenate([training, mirrored])
     model = improve(rigid(both), both, modes)
     mean_alone = HeadModel(model.mean, model.modes[:1], model.spread[:1] * 1e-3)
-    click.echo(f"unexplained on {len(held)} faces left out, in distances of the eye corners: ", nl=False)
+    click.echo(f"residual on {len(held_out)} held-out faces, in distances of the eye corners: ", nl=False)
     click.echo(
-        f"{unexplained(mean_alone, held):.4f} by the mean alone, {unexplained(model, held):.4f} by {modes} modes"
+        f"{unexplained(mean_alone, held_out):.4f} with the mean, {unexplained(model, held_out):.4f} with {modes} modes"
     )
     with replacing(out) as temporary, temporary.open("wb") as file:
         np.savez(file, mean=model.mean.astype("f4"), modes=model.modes.astype("f4"), spread=model.spread.astype("f4"))

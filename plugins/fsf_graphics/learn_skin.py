@@ -1,20 +1,19 @@
-"""Learn skins, people's shapes and expressions from photographs, for heads that are rendered.
+"""Learn statistics of skin, head shapes and expressions from photographs, for rendered heads.
 
     python -m fsf_graphics.learn_skin LFW/train.zip
 
-The head model is fitted to dlib's landmarks of every picture; those turned by more than 20 degrees are left out.
+The head model is fitted to dlib's landmarks of every image; images with more than 20 degrees of yaw are excluded.
 
-Shapes: a fit's coefficients are a person's plus an expression's. What differs between pictures of one person is taken
-for expression, what differs between people beyond that for identity: the two scatters of a random-effects analysis of
-variance, over people with two pictures or more for the first. Errors of the landmarks count as expressions. Mirror
-images count as other people, so both are symmetric.
+Shapes: a fit's coefficients are the sum of identity and expression. A random-effects analysis of variance separates the
+two covariances: within people for expression, between people for identity. The former uses people with at least two
+images. Landmark errors count as expression. Mirror images count as other people, so that both are symmetric.
 
-Skin: each picture is sampled at the texels of the fitted head that face the camera. Its light is nine spherical
-harmonics a colour, fitted by least squares so that the mean skin under it is the picture, and divided out, but for its
-mean brightness over the face: nothing tells a dark skin from a dark picture, so skins keep the pictures' exposure. Of
-their tint they keep what differs within a face. The mean skin is the mean of all pictures, divided by the light that
-makes one colour of it. The halves of a face are averaged, a person's pictures too, texels outside the face or seen by
-no picture are filled from their neighbours, and principal components of the people are the modes.
+Skin: each image is sampled at the texels of the fitted head that face the camera. Lighting is nine spherical harmonics
+per channel, fitted by least squares to the image under the mean skin, and divided out. The mean brightness over the
+face remains, because dark skin and underexposure are indistinguishable; skins thus include the exposure. Of the tint,
+only variation within a face remains. The mean skin is the mean of all images, divided by the lighting that best
+explains it with a single colour. Halves of a face and images of a person are averaged. Unobserved texels are filled
+from neighbours. The modes are the principal components over people.
 """
 
 from dataclasses import dataclass
@@ -36,38 +35,38 @@ from fsframework.core.part import part
 from fsframework.utils.files import replacing
 from fsframework.utils.progress import tracked
 
-TURNED = 20.0  # degrees of yaw beyond which a picture is left out
-GRAZING, FULL = 0.35, 0.6  # cosine of normal and view from which on a texel counts, and counts fully
-DARK = 0.25  # what is left of the brightest light where a texel is taken to be lit
+TURNED = 20.0  # maximum yaw in degrees
+GRAZING, FULL = 0.35, 0.6  # cosines of normal and view direction with weight 0 and 1
+DARK = 0.25  # lower bound of the shading that is divided out
 
 
 @dataclass(frozen=True)
 class Seen:
-    """The texels of a picture."""
+    """Texels sampled from an image."""
 
-    colour: np.ndarray  # (SIDE^2, 3) linear in light, 0..1
-    weight: np.ndarray  # (SIDE^2,) 0..1, how well each is seen
-    normals: np.ndarray  # (SIDE^2, 3) as the camera sees them
-
-
-def yaw(found: Fit) -> float:
-    """Degrees that a head is turned to the viewer's right."""
-    return float(np.degrees(np.arcsin(found.matrix[2, 0] / np.linalg.norm(found.matrix[2]))))
+    colour: np.ndarray  # (SIDE^2, 3) linear RGB, 0..1
+    weight: np.ndarray  # (SIDE^2,) visibility, 0..1
+    normals: np.ndarray  # (SIDE^2, 3) in camera space
 
 
-def seen(image: np.ndarray, found: Fit) -> Seen:
-    """A picture (S, S, 3) uint8 at the texels of the head that was found in it."""
-    surface = grid(SIDE).vertices(found.shape)
-    x, y, _ = found.project(surface).astype(np.float32).T
+def yaw(fitted: Fit) -> float:
+    """Return the yaw in degrees of a fitted head, positive to the viewer's right."""
+    return float(np.degrees(np.arcsin(fitted.matrix[2, 0] / np.linalg.norm(fitted.matrix[2]))))
+
+
+def seen(image: np.ndarray, fitted: Fit) -> Seen:
+    """Return the texels of a fitted head, sampled from its image (S, S, 3) uint8."""
+    surface = grid(SIDE).vertices(fitted.shape)
+    x, y, _ = fitted.project(surface).astype(np.float32).T
     colour = cv2.remap(image, x.reshape(SIDE, SIDE), y.reshape(SIDE, SIDE), cv2.INTER_LINEAR).reshape(-1, 3)
-    turned = normals(surface, SIDE) @ (found.matrix / np.linalg.norm(found.matrix[0])).T
+    turned = normals(surface, SIDE) @ (fitted.matrix / np.linalg.norm(fitted.matrix[0])).T
     weight = ((-turned[:, 2] - GRAZING) / (FULL - GRAZING)).clip(0, 1)
     within = (np.minimum(x, y) >= 0) & (np.maximum(x, y) <= len(image) - 1)
     return Seen((colour / 255) ** GAMMA, weight * within * face().ravel(), turned)
 
 
 def unlit(view: Seen, mean: np.ndarray) -> np.ndarray:
-    """The colours (SIDE^2, 3) of a view under even light, given the mean skin (SIDE^2, 3)."""
+    """Return the colours (SIDE^2, 3) of a view with lighting divided out, given the mean skin (SIDE^2, 3)."""
     weight = view.weight
     basis = harmonics(view.normals) * KEPT
     shades = np.empty_like(view.colour)
@@ -81,7 +80,7 @@ def unlit(view: Seen, mean: np.ndarray) -> np.ndarray:
 
 
 def folded(colour: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The sum of both halves' weighted colours (SIDE, SIDE / 2, 3), and of their weights (SIDE, SIDE / 2, 1)."""
+    """Return the sum of both halves' weighted colours (SIDE, SIDE / 2, 3), and of the weights (SIDE, SIDE / 2, 1)."""
     weights = weight.reshape(SIDE, SIDE, 1)
     colours = colour.reshape(SIDE, SIDE, 3) * weights
     half = SIDE // 2
@@ -89,7 +88,7 @@ def folded(colour: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 
 def filled(total: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Means (SIDE, SIDE / 2, 3) of sums by weights; where there is none, of ever wider neighbourhoods."""
+    """Return weighted means (SIDE, SIDE / 2, 3); texels without weight are filled from ever wider neighbourhoods."""
     known = np.minimum(weight, 1)
     value = total / np.maximum(weight, 1e-6)
     result, share = value * known, known.copy()
@@ -103,10 +102,10 @@ def filled(total: np.ndarray, weight: np.ndarray) -> np.ndarray:
 
 
 def mean_skin(views: list[tuple[np.ndarray, Fit]]) -> np.ndarray:
-    """The mean colours (SIDE^2, 3) of pictures, as if in even light."""
+    """Return the mean colours (SIDE^2, 3) of images, with lighting divided out."""
     total, weight = np.zeros((SIDE, SIDE // 2, 3)), np.zeros((SIDE, SIDE // 2, 1))
-    for image, found in views:
-        view = seen(image, found)
+    for image, fitted in views:
+        view = seen(image, fitted)
         colours, weights = folded(view.colour, view.weight)
         total, weight = total + colours, weight + weights
     half = filled(total / len(views), weight / len(views))
@@ -117,26 +116,26 @@ def mean_skin(views: list[tuple[np.ndarray, Fit]]) -> np.ndarray:
 
 
 def scatter(coefficients: np.ndarray, people: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Factors (K, K) of people's and of expressions' scatter, from coefficients (N, K) of pictures of people (N,)."""
-    _, place, count = np.unique(people, return_inverse=True, return_counts=True)
+    """Return factors (K, K) of the covariances between and within people, from coefficients (N, K) and people (N,)."""
+    _, index, count = np.unique(people, return_inverse=True, return_counts=True)
     means = np.zeros((len(count), coefficients.shape[1]))
-    np.add.at(means, place, coefficients)
+    np.add.at(means, index, coefficients)
     means /= count[:, None]
-    rest = coefficients - means[place]
+    rest = coefficients - means[index]
     within = rest.T @ rest / (len(people) - len(count))
     between = np.cov(means.T) - within * (1 / count).mean()
     return factor(between), factor(within)
 
 
 def factor(scattered: np.ndarray) -> np.ndarray:
-    """A matrix (K, K) that makes numbers with a scatter (K, K) from standard normal ones."""
+    """Return a matrix (K, K) that maps standard normal vectors to vectors with a given covariance (K, K)."""
     values, vectors = np.linalg.eigh(scattered)
-    made: np.ndarray = vectors * np.sqrt(values.clip(min=0))
-    return made[:, ::-1]
+    root: np.ndarray = vectors * np.sqrt(values.clip(min=0))
+    return root[:, ::-1]
 
 
 def components(people: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Mean (SIDE, SIDE / 2, 3) and modes (count, ...) of people's skins (N, SIDE, SIDE / 2, 3) uint8."""
+    """Return mean (SIDE, SIDE / 2, 3) and modes (count, ...) of people's skins (N, SIDE, SIDE / 2, 3) uint8."""
     mean = people.mean(axis=0, dtype=np.float64)
     rows = torch.from_numpy((people - mean.astype(np.float32)).reshape(len(people), -1))
     torch.manual_seed(0)
@@ -146,54 +145,57 @@ def components(people: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def fitted(data: Dataset) -> list[Fit]:
-    """The heads in all pictures."""
-    finder = part("estimators", "dlib-landmarks").build()
-    finder.load()
-    places = tracked(range(len(data)), "landmarks", len(data), "faces")
-    return [fit(head_model.shipped(), finder.landmarks(data[place].image)) for place in places]
+    """Return the fit of the head model to every image."""
+    estimator = part("estimators", "dlib-landmarks").build()
+    estimator.load()
+    indices = tracked(range(len(data)), "landmarks", len(data), "faces")
+    return [fit(head_model.shipped(), estimator.landmarks(data[index].image)) for index in indices]
 
 
-def mirrored(found: Fit) -> np.ndarray:
-    """The coefficients (20,) of the head in a mirror."""
-    points = found.project(found.shape)[MIRROR, :2] * [-1, 1]
+def mirrored(head: Fit) -> np.ndarray:
+    """Return the coefficients (20,) of the mirrored head."""
+    points = head.project(head.shape)[MIRROR, :2] * [-1, 1]
     return fit(head_model.shipped(), points).coefficients
 
 
 @click.command(help=__doc__)
 @click.argument("faces", type=click.Path(exists=True, path_type=Path))
 @click.option("--size", default=128, show_default=True, help="Side of the aligned crops.")
-@click.option("--modes", default=48, show_default=True, help="How many ways a skin can differ from the mean.")
+@click.option("--modes", default=48, show_default=True, help="Number of modes of the skin.")
 @click.option("--out", default=FILE, show_default=True, type=click.Path(path_type=Path))
 def main(faces: Path, size: int, modes: int, out: Path) -> None:
     data = aligned(faces, size)
-    found = fitted(data)
-    chosen = [place for place, head in enumerate(found) if abs(yaw(head)) < TURNED]
+    fits = fitted(data)
+    chosen = [index for index, head in enumerate(fits) if abs(yaw(head)) < TURNED]
     people = np.array(data.people())[chosen]
-    own = np.array([found[place].coefficients for place in chosen])
-    turned = np.array([mirrored(found[place]) for place in tracked(chosen, "mirrors", len(chosen), "faces")])
-    identity, expression = scatter(
-        np.concatenate([own, turned]), np.concatenate([people, np.char.add("mirrored ", people.astype(str))])
+    coefficients = np.array([fits[index].coefficients for index in chosen])
+    mirror_coefficients = np.array(
+        [mirrored(fits[index]) for index in tracked(chosen, "mirrors", len(chosen), "faces")]
     )
-    mean = mean_skin([(data[place].image, found[place]) for place in chosen[::8]])
+    identity, expression = scatter(
+        np.concatenate([coefficients, mirror_coefficients]),
+        np.concatenate([people, np.char.add("mirrored ", people.astype(str))]),
+    )
+    mean = mean_skin([(data[index].image, fits[index]) for index in chosen[::8]])
     skins = []
     names = sorted(set(people))
     of_person: dict[str, list[int]] = {name: [] for name in names}
-    for place, name in zip(chosen, people, strict=True):
-        of_person[name].append(place)
+    for index, name in zip(chosen, people, strict=True):
+        of_person[name].append(index)
     for name in tracked(names, "skins", len(names), "people"):
         total, weight = np.zeros((SIDE, SIDE // 2, 3)), np.zeros((SIDE, SIDE // 2, 1))
-        for place in of_person[name]:
-            view = seen(data[place].image, found[place])
+        for index in of_person[name]:
+            view = seen(data[index].image, fits[index])
             colours, weights = folded(unlit(view, mean), view.weight)
             total, weight = total + colours, weight + weights
         skins.append(np.rint(filled(total, weight) ** (1 / GAMMA) * 255).astype(np.uint8))
-    middle, ways = components(np.stack(skins), modes)
-    scales = np.abs(ways).max(axis=(1, 2, 3)) / 127
+    skin_mean, skin_modes = components(np.stack(skins), modes)
+    scales = np.abs(skin_modes).max(axis=(1, 2, 3)) / 127
     with replacing(out) as temporary, temporary.open("wb") as file:
         np.savez_compressed(
             file,
-            mean=np.rint(middle).astype(np.uint8),
-            modes=np.rint(ways / scales[:, None, None, None]).astype(np.int8),
+            mean=np.rint(skin_mean).astype(np.uint8),
+            modes=np.rint(skin_modes / scales[:, None, None, None]).astype(np.int8),
             scales=scales.astype("f4"),
             people=identity.astype("f4"),
             expressions=expression.astype("f4"),

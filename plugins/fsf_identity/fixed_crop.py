@@ -1,4 +1,4 @@
-"""The fixed rectangle of a whole-head aligned crop that a recogniser wants to see."""
+"""Crop a fixed box of a whole-head aligned crop as input of a recogniser."""
 
 from collections.abc import Sequence
 
@@ -11,39 +11,39 @@ from fsframework.ops.precision import without_autocast
 
 
 def box_to(points: Sequence[Sequence[float]], landmarks: Sequence[int], width: int) -> tuple[float, float, float]:
-    """The box of `alignment.crop_box` that brings landmarks of the template nearest to given points.
+    """Return the box (left, top, width) for `crop_box` that maps template landmarks to given points.
 
-    Only a shift and one scale are fitted, by least squares: aligned crops are upright already.
+    Shift and scale are fitted by least squares, without rotation: aligned crops are upright.
 
     Parameters
     ----------
     points:
-        (N, 2) where the landmarks should lie, in pixels of the recogniser's input.
+        (N, 2) positions of the landmarks, in pixels of the recogniser's input.
     landmarks:
-        The N rows of the template that they belong to.
+        The N rows of the template.
     width:
-        Of the recogniser's input in pixels.
+        Width of the recogniser's input in pixels.
     """
-    goals = np.asarray(points, dtype=np.float64) + 0.5  # from the outer edge of the first pixel
-    places = TEMPLATE[list(landmarks)]
-    g, p = goals - goals.mean(axis=0), places - places.mean(axis=0)
-    scale = (p * g).sum() / (p**2).sum()  # input pixels a crop side
-    left, top = places.mean(axis=0) - goals.mean(axis=0) / scale
+    goals = np.asarray(points, dtype=np.float64) + 0.5  # relative to the outer edge of the first pixel
+    template = TEMPLATE[list(landmarks)]
+    g, p = goals - goals.mean(axis=0), template - template.mean(axis=0)
+    scale = (p * g).sum() / (p**2).sum()  # input pixels per crop side
+    left, top = template.mean(axis=0) - goals.mean(axis=0) / scale
     return float(left), float(top), float(width / scale)
 
 
 class FixedCrop:
-    """`alignment.crop_box` with a box and a size that never change, fit for every training step.
+    """Differentiable crop and resize with a fixed box and size, like `fsframework.faces.align.crop_box`.
 
-    The two interpolation matrices are made once for each side, device and precision. Half-precision images are
-    cropped in float32, under autocast too, because interpolation in bfloat16 would cost accuracy and saves nothing.
+    The two interpolation matrices are cached per side, device and dtype. Half-precision images are cropped in float32,
+    also under autocast, because bfloat16 interpolation loses accuracy and is not faster.
 
     Parameters
     ----------
     box:
         Left, top and width in units of the crop's side.
     size:
-        Height and width in pixels of what is returned.
+        Height and width of the result in pixels.
     """
 
     def __init__(self, box: tuple[float, float, float], size: tuple[int, int]) -> None:
@@ -52,7 +52,7 @@ class FixedCrop:
         self._matrices: dict[tuple[int, torch.device, torch.dtype], tuple[Tensor, Tensor]] = {}
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Images (B, C, S, S) to (B, C, height, width); differentiable."""
+        """Return the crops (B, C, height, width) of images (B, C, S, S)."""
         dtype = torch.promote_types(images.dtype, torch.float32)
         with without_autocast(images.device):
             rows, columns = self._interpolation(images.shape[-1], images.device, dtype)
@@ -63,7 +63,7 @@ class FixedCrop:
         if key not in self._matrices:
             height, width = self.size
             left, top, extent = (value * side for value in self.box)
-            with torch.inference_mode(False):  # a training step may use what an evaluation made
+            with torch.inference_mode(False):  # cached in evaluation, used in training
                 rows = resampling_matrix(top, extent * height / width, side, height)
                 columns = resampling_matrix(left, extent, side, width).T.contiguous()
                 self._matrices[key] = rows.to(device, dtype), columns.to(device, dtype)

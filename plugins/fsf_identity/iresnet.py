@@ -1,7 +1,7 @@
-"""The residual networks that ArcFace's and CosFace's published weights are of (insightface's "iresnet").
+"""IResNet, the residual networks of ArcFace's and CosFace's published weights (insightface's "iresnet").
 
 Deng et al., "ArcFace", arXiv:1801.07698, section 3.1; layers and names as in insightface's public PyTorch code. No
-weights are shipped.
+weights are included.
 """
 
 from pathlib import Path
@@ -17,15 +17,21 @@ from fsframework.core.types import FaceBatch
 from fsframework.ops.precision import without_autocast
 from fsframework.utils.weights import fill_published, load_state
 
-SIDE = 112  # of the input, in pixels
-POINTS = [(38.29, 51.70), (73.53, 51.50), (56.03, 71.74), (41.55, 92.37), (70.73, 92.20)]  # the five landmarks in it
+SIDE = 112  # input side in pixels
+POINTS = [
+    (38.29, 51.70),
+    (73.53, 51.50),
+    (56.03, 71.74),
+    (41.55, 92.37),
+    (70.73, 92.20),
+]  # the five landmarks in the input
 WIDTHS = (64, 128, 256, 512)
 BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 14, 3), 100: (3, 13, 30, 3)}  # in each of the four stages
 DIM = 512
 
 
 class Block(nn.Module):
-    """Batch norm before the first convolution, PReLU between, none after the sum (ArcFace, section 3.1)."""
+    """Residual block BN-Conv-BN-PReLU-Conv-BN without an activation after the sum (ArcFace, section 3.1)."""
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
@@ -40,15 +46,15 @@ class Block(nn.Module):
         self.downsample = shortcut if changes else None
 
     def forward(self, x: Tensor) -> Tensor:
-        made: Tensor = self.bn3(self.conv2(self.prelu(self.bn2(self.conv1(self.bn1(x))))))
-        return made + (x if self.downsample is None else self.downsample(x))
+        residual: Tensor = self.bn3(self.conv2(self.prelu(self.bn2(self.conv1(self.bn1(x))))))
+        return residual + (x if self.downsample is None else self.downsample(x))
 
 
 class IResNet(IdentityEncoder):
-    """ArcFace's and CosFace's residual network of 18, 34, 50 or 100 layers (insightface); 512 numbers of unit length.
+    """ArcFace's and CosFace's residual network of 18, 34, 50 or 100 layers (insightface); 512-d unit embeddings.
 
-    It reads published state dicts of ArcFace, CosFace and the like, and what a run of recipes/recogniser.yaml left of
-    it. A layout only: no published weights were at hand, so names, shapes and numbers of weights were tested, and
+    It loads published state dicts of ArcFace, CosFace and similar methods, and the weights of a run of
+    recipes/recogniser.yaml. It was tested without published weights: names, shapes and numbers of parameters, and
     training by a recipe.
     """
 
@@ -58,19 +64,19 @@ class IResNet(IdentityEncoder):
     trainable = True
 
     class Options(ComponentOptions):
-        layers: Literal[18, 34, 50, 100] = Field(50, description="How many there are.")
+        layers: Literal[18, 34, 50, 100] = Field(50, description="Number of layers.")
         weights: Path | None = Field(
-            None, description="Its state dict, .pt, .pth or .safetensors; null: as it starts, for training."
+            None, description="State dict, .pt, .pth or .safetensors; null: random initialisation, for training."
         )
         sha256: str | None = Field(
-            None, pattern="^[0-9a-fA-F]{64}$", description="What the SHA-256 of `weights` must be; null: any."
+            None, pattern="^[0-9a-fA-F]{64}$", description="Expected SHA-256 of `weights`; null: any."
         )
         match_threshold: float | None = Field(
             None,
             gt=-1,
             lt=1,
             description="Cosine from which two faces match, as `fsf bench verification` prints it for these weights; "
-            "null: not measured, and what compares people refuses this encoder.",
+            "null: not measured, and features that compare people reject this encoder.",
         )
 
     options: Options
@@ -91,16 +97,16 @@ class IResNet(IdentityEncoder):
         self.fc = nn.Linear(before * (SIDE // 16) ** 2, DIM)
         self.features = nn.BatchNorm1d(DIM)
         nn.init.ones_(self.features.weight)
-        self.features.weight.requires_grad_(False)  # the scale of an embedding says nothing
+        self.features.weight.requires_grad_(False)  # as in ArcFace: the scale is fixed
         self.eval()
 
     def load(self) -> None:
-        """Read the weights, if there are any.
+        """Load the weights, if the option `weights` is set.
 
         Raises
         ------
         UserError
-            The file cannot be read, has another hash, or is not of this network.
+            The file cannot be read, has another hash, or belongs to another network.
         """
         path = self.options.weights
         if path is None:
@@ -111,7 +117,7 @@ class IResNet(IdentityEncoder):
         self.requires_grad_(False)
 
     def forward(self, faces: FaceBatch) -> Tensor:
-        """Embeddings (B, 512) of unit length; float32 also under autocast."""
+        """Return unit embeddings (B, 512), in float32 even under autocast."""
         x = self.prelu(self.bn1(self.conv1(self.crop(faces.image))))  # (B, 64, 112, 112) of values in [-1, 1]
         for number in range(1, len(WIDTHS) + 1):
             x = self.get_submodule(f"layer{number}")(x)

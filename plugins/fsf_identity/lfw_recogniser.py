@@ -1,4 +1,4 @@
-"""The recogniser that comes with the framework: a judge where only pip packages are at hand."""
+"""Face recogniser with weights in the package: an independent judge without further downloads."""
 
 from pathlib import Path
 
@@ -14,14 +14,15 @@ NETWORK = {"backbone": "resnet10t", "arguments": {"channels": [32, 64, 128, 160]
 
 
 class LfwRecogniser(IdentityEncoder):
-    """A small recogniser with the weights that recipes/recogniser.yaml made on LFW's training people; 128 numbers.
+    """Small recogniser trained by recipes/recogniser.yaml on LFW's training people; unit embeddings of 128 dimensions.
 
-    It shares no weights, and no training signal but the pictures, with the networks that swaps are trained against.
-    benchmarks/README.md says how well it knows people again: far less well than published recognisers.
+    It shares the training images, but no weights or other supervision, with the networks in training losses. It is far
+    less accurate than published recognisers; benchmarks/README.md lists its accuracy.
 
-    `match_threshold` is the cosine with a false-accept rate of 1e-3 over 795 820 pairs of LFW's 586 held-out people,
-    where 27.9 % of the pairs of one person match (`fsf bench verification --set "judge={use: lfw-recogniser}" --set
-    "data={use: face-folder, root: LFW}" --set split=all`, commit c30350f). On ORL's 40 people 0.694 has that rate.
+    `match_threshold` is the cosine with a false-accept rate of 1e-3 over 795 820 pairs of LFW's 586 held-out people.
+    The true-accept rate is then 27.9 % (`fsf bench verification --set "judge={use: lfw-recogniser}" --set
+    "data={use: face-folder, root: LFW}" --set split=all`, commit c30350f). On ORL's 40 people the threshold for that
+    rate is 0.694.
     """
 
     name = "lfw-recogniser"
@@ -31,15 +32,15 @@ class LfwRecogniser(IdentityEncoder):
 
     def __init__(self, options: ComponentOptions) -> None:
         super().__init__(options)
-        made = TimmRecogniser.Options.model_validate(NETWORK | {"weights": WEIGHTS, "sha256": SHA256})
-        self.recogniser = TimmRecogniser(made)
+        network_options = TimmRecogniser.Options.model_validate(NETWORK | {"weights": WEIGHTS, "sha256": SHA256})
+        self.recogniser = TimmRecogniser(network_options)
         self.eval()
 
     def load(self) -> None:
-        """Read the weights. Raises UserError if they are not those that came with the framework."""
+        """Load the weights. Raises UserError if the file in the package was changed."""
         self.recogniser.load()
 
     def forward(self, faces: FaceBatch) -> Tensor:
-        """Embeddings (B, 128) of unit length; float32 also under autocast."""
-        found: Tensor = self.recogniser(faces)
-        return found
+        """Return unit embeddings (B, 128), in float32 even under autocast."""
+        embeddings: Tensor = self.recogniser(faces)
+        return embeddings

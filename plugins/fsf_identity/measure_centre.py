@@ -1,8 +1,8 @@
-"""Measures the centre of dlib-resnet: the mean raw vector over the people of some pictures.
+"""Measure the centre of dlib-resnet: the mean of dlib's original embeddings over the people of an image collection.
 
     python -m fsf_identity.measure_centre PICTURES CENTRE.json
 
-The shipped centre comes from 2000 pictures of Labeled Faces in the Wild (Huang et al., 2007).
+The default centre was measured on 2000 images of Labeled Faces in the Wild (Huang et al., 2007).
 """
 
 import io
@@ -29,64 +29,69 @@ from fsframework.utils.files import write_text
 SIZE = 128  # side of the aligned crops in pixels
 
 
-def pictures(place: Path, count: int) -> Iterator[tuple[str, np.ndarray]]:
-    """At most `count` pictures (H, W, 3) of a folder or zip file `person/picture`, evenly spread, with their people."""
-    if place.is_dir():
-        paths = sorted(path for path in place.rglob("*") if path.suffix.lower() in SUFFIXES)
-        for path in _spread(paths, count):
-            yield path.parent.name, read_image(path)
+def pictures(path: Path, count: int) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield (person, image) of at most `count` images (H, W, 3) uint8 of a folder or zip file, evenly spaced.
+
+    The file layout is `person/picture`. Raises UserError if `path` is neither a folder nor a zip file.
+    """
+    if path.is_dir():
+        paths = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES)
+        for file in _spread(paths, count):
+            yield file.parent.name, read_image(file)
         return
     try:
-        archive = zipfile.ZipFile(place)
+        archive = zipfile.ZipFile(path)
     except (OSError, zipfile.BadZipFile) as error:
-        raise UserError(f"{place}: is neither a folder nor a zip file; give one with pictures") from error
+        raise UserError(f"{path}: is neither a folder nor a zip file; give one with pictures") from error
     with archive:
         members = sorted(name for name in archive.namelist() if PurePath(name).suffix.lower() in SUFFIXES)
         for name in _spread(members, count):
-            yield PurePath(name).parent.name, read_image(io.BytesIO(archive.read(name)), f"{place}/{name}")
+            yield PurePath(name).parent.name, read_image(io.BytesIO(archive.read(name)), f"{path}/{name}")
 
 
 def _spread(items: list[Any], count: int) -> list[Any]:
     return [items[len(items) * k // count] for k in range(count)] if len(items) > count else items
 
 
-def measure(place: Path, count: int) -> Tensor:
-    """The mean (128,) of the people's mean raw vectors.
+def measure(path: Path, count: int) -> Tensor:
+    """Return the mean (128,) over people of each person's mean embedding.
 
     Raises
     ------
     UserError
-        The pictures cannot be read, or show no face.
+        The images cannot be read, or contain no face.
     """
     encoder = DlibResNet(DlibResNet.Options())
     encoder.load()
     detector = part("detectors", "mtcnn").build()
     detector.load()
     vectors: dict[str, list[Tensor]] = {}
-    source = pictures(place, count)
+    source = pictures(path, count)
     while group := list(islice(source, 32)):
-        found = detector([picture for _, picture in group])
-        seen = [(who, picture, faces[0]) for (who, picture), faces in zip(group, found, strict=True) if faces]
-        if not seen:
+        detections = detector([picture for _, picture in group])
+        aligned = [
+            (person, picture, faces[0]) for (person, picture), faces in zip(group, detections, strict=True) if faces
+        ]
+        if not aligned:
             continue
-        crops = np.stack([align(picture, face, SIZE).image for _, picture, face in seen])
+        crops = np.stack([align(picture, face, SIZE).image for _, picture, face in aligned])
         with torch.inference_mode():
             raw = encoder.raw(encoder.crop(to_tensor(crops)))
-        for (who, _, _), vector in zip(seen, raw, strict=True):
-            vectors.setdefault(who, []).append(vector)
+        for (person, _, _), vector in zip(aligned, raw, strict=True):
+            vectors.setdefault(person, []).append(vector)
     if not vectors:
-        raise UserError(f"{place}: no face was found; give a folder or zip file of pictures with faces")
-    return torch.stack([torch.stack(person).mean(dim=0) for person in vectors.values()]).mean(dim=0)
+        raise UserError(f"{path}: no face was found; give a folder or zip file of pictures with faces")
+    return torch.stack([torch.stack(embeddings).mean(dim=0) for embeddings in vectors.values()]).mean(dim=0)
 
 
 @click.command()
-@click.argument("place", metavar="PICTURES", type=click.Path(path_type=Path))
+@click.argument("path", metavar="PICTURES", type=click.Path(path_type=Path))
 @click.argument("out", metavar="CENTRE.json", type=click.Path(path_type=Path))
 @click.option("--count", default=2000, show_default=True, type=click.IntRange(min=1), help="Pictures to use at most.")
-def main(place: Path, out: Path, count: int) -> None:
-    """Measure the mean vector over a folder or zip file of PICTURES, laid out as person/picture."""
+def main(path: Path, out: Path, count: int) -> None:
+    """Measure the mean embedding over a folder or zip file of PICTURES, laid out as person/picture."""
     try:
-        centre = measure(place, count)
+        centre = measure(path, count)
         numbers = [round(number, 6) for number in centre.tolist()]
         write_text(out, json.dumps({"centre": numbers}) + "\n")
     except UserError as error:

@@ -1,8 +1,8 @@
 """MobileFaceNet, a small face recogniser (Chen, Liu, Gao, Han, arXiv:1804.07573, table 1).
 
-No weights are shipped; any state dict with the usual public names is read, for input of 112x96 pixels.
+No weights are included. Any state dict with the usual public names is supported, for inputs of 112x96 pixels.
 The default `match_threshold` is that of weights trained with ArcFace on CASIA-WebFace: the cosine with a false-accept
-rate of 1e-3 over 795 820 pairs of 586 people of Labeled Faces in the Wild, where 94.1 % of pairs of one person match
+rate of 1e-3 over 795 820 pairs of 586 people of Labeled Faces in the Wild. The true-accept rate is then 94.1 %
 (`fsf bench verification --set "judge={use: mobilefacenet, weights: FILE}" --set "data={use: face-folder, root: LFW}"
 --set split=all`, commit c30350f).
 """
@@ -21,10 +21,10 @@ from fsframework.core.types import FaceBatch
 from fsframework.ops.precision import without_autocast
 from fsframework.utils.weights import fill_published, fold_norms, load_state
 
-HEIGHT, WIDTH = 112, 96  # of the input, in pixels
-POINTS = [(30.3, 51.7), (65.5, 51.5), (48.0, 71.7), (33.5, 92.4), (62.7, 92.2)]  # the five landmarks in it
+HEIGHT, WIDTH = 112, 96  # input size in pixels
+POINTS = [(30.3, 51.7), (65.5, 51.5), (48.0, 71.7), (33.5, 92.4), (62.7, 92.2)]  # the five landmarks in the input
 MATCH_THRESHOLD = 0.398
-BOTTLENECKS = [  # expansion, width, how many, stride of the first
+BOTTLENECKS = [  # expansion factor, channels, repetitions, stride of the first
     (2, 64, 5, 2),
     (4, 128, 1, 2),
     (2, 128, 6, 1),
@@ -34,7 +34,7 @@ BOTTLENECKS = [  # expansion, width, how many, stride of the first
 
 
 class Unit(nn.Sequential):
-    """A convolution, batch norm and, unless it is linear, PReLU."""
+    """Convolution, batch norm and, unless `linear`, PReLU."""
 
     def __init__(
         self,
@@ -56,7 +56,7 @@ class Unit(nn.Sequential):
 
 
 class Bottleneck(nn.Module):
-    """Expand, filter each channel by itself, project; plus the input where the shapes allow."""
+    """Inverted residual: 1x1 expansion, depthwise 3x3 convolution, 1x1 projection, shortcut where shapes match."""
 
     def __init__(self, before: int, width: int, stride: int, expansion: int) -> None:
         super().__init__()
@@ -78,16 +78,16 @@ class Bottleneck(nn.Module):
 
 
 class MobileFaceNet(IdentityEncoder):
-    """MobileFaceNet with weights of your own; 128 numbers of unit length, of the image and its mirror."""
+    """MobileFaceNet with user-supplied weights; 128-d unit embeddings of the image plus its mirror image."""
 
     name = "mobilefacenet"
     traceable = True
     dim = 128
 
     class Options(ComponentOptions):
-        weights: Path = Field(description="Its state dict, .pt, .pth or .safetensors, at the top or as net_state_dict.")
+        weights: Path = Field(description="State dict, .pt, .pth or .safetensors, at top level or as net_state_dict.")
         sha256: str | None = Field(
-            default=None, pattern="^[0-9a-fA-F]{64}$", description="Hash that the file of weights must have."
+            default=None, pattern="^[0-9a-fA-F]{64}$", description="Expected SHA-256 of `weights`; null: any."
         )
         match_threshold: float = Field(
             MATCH_THRESHOLD,
@@ -112,12 +112,12 @@ class MobileFaceNet(IdentityEncoder):
         self.eval()
 
     def load(self) -> None:
-        """Read the weights, and make batch norms part of the convolutions before them.
+        """Load the weights, and fold batch norms into the convolutions before them.
 
         Raises
         ------
         UserError
-            The file cannot be read, has another hash, or is not of this network.
+            The file cannot be read, has another hash, or belongs to another network.
         """
         path = self.options.weights
         state = load_state(path, self.options.sha256, below="net_state_dict")
@@ -126,8 +126,8 @@ class MobileFaceNet(IdentityEncoder):
         self.to(memory_format=torch.channels_last)
 
     def forward(self, faces: FaceBatch) -> Tensor:
-        """Embeddings (B, 128) of unit length; float32 also under autocast."""
-        x = self.crop(faces.image) * (127.5 / 128)  # (B, 3, 112, 96), trained on (0..255 - 127.5) / 128
+        """Return unit embeddings (B, 128), in float32 even under autocast."""
+        x = self.crop(faces.image) * (127.5 / 128)  # (B, 3, 112, 96); training inputs were (0..255 - 127.5) / 128
         x = torch.cat([x, x.flip(3)])
         x = self.dw_conv1(self.conv1(x))  # (2B, 64, 56, 48)
         x = self.conv2(self.blocks(x))  # (2B, 512, 7, 6)
@@ -140,7 +140,7 @@ class MobileFaceNet(IdentityEncoder):
 def _bottlenecks(before: int) -> list[Bottleneck]:
     blocks = []
     for expansion, width, count, stride in BOTTLENECKS:
-        for place in range(count):
-            blocks.append(Bottleneck(before, width, stride if place == 0 else 1, expansion))
+        for repetition in range(count):
+            blocks.append(Bottleneck(before, width, stride if repetition == 0 else 1, expansion))
             before = width
     return blocks

@@ -1,4 +1,4 @@
-"""A small face recogniser on one of timm's networks, which a recipe can train."""
+"""Face recogniser with a timm backbone, trainable by a recipe."""
 
 from pathlib import Path
 from typing import Any
@@ -16,14 +16,14 @@ from fsframework.ops.precision import without_autocast
 from fsframework.utils.weights import below, fill, load_state
 
 BOX = (0.2, 0.27, 0.6)  # left, top and width of the face in a whole-head crop: brows to chin
-SIDE = 96  # of the input, in pixels
+SIDE = 96  # input side in pixels
 DIM = 128
 
 
 class TimmRecogniser(IdentityEncoder):
-    """A network of timm's, of any architecture that it knows, trained from nothing by a recipe; 128 numbers.
+    """Recogniser of any timm architecture, trained from scratch; unit embeddings of 128 dimensions.
 
-    recipes/recogniser.yaml trains it. It is meant as a judge that may be shipped, not as a good recogniser.
+    recipes/recogniser.yaml trains it. Its purpose is a judge with redistributable weights, not high accuracy.
     """
 
     name = "timm-recogniser"
@@ -32,22 +32,22 @@ class TimmRecogniser(IdentityEncoder):
     trainable = True
 
     class Options(ComponentOptions):
-        backbone: str = Field("mobilenetv3_small_050", description="The network's name in timm.")
+        backbone: str = Field("mobilenetv3_small_050", description="Name of the timm model.")
         arguments: dict[str, Any] = Field(
-            {}, description="What timm.create_model is given besides, such as the channels of its layers."
+            {}, description="Further arguments of timm.create_model, such as the channels of its layers."
         )
         weights: Path | None = Field(
-            None, description="What a run or `fsf export` left of it (.safetensors); null: as it starts, for training."
+            None, description="Weights of a run or `fsf export` (.safetensors); null: random, for training."
         )
         sha256: str | None = Field(
-            None, pattern="^[0-9a-fA-F]{64}$", description="What the SHA-256 of `weights` must be; null: any."
+            None, pattern="^[0-9a-fA-F]{64}$", description="Expected SHA-256 of `weights`; null: any."
         )
         match_threshold: float | None = Field(
             None,
             gt=-1,
             lt=1,
             description="Cosine from which two faces match, as `fsf bench verification` prints it for these weights; "
-            "null: not measured, and what compares people refuses this encoder.",
+            "null: not measured, and features that compare people reject this encoder.",
         )
 
     options: Options
@@ -59,12 +59,14 @@ class TimmRecogniser(IdentityEncoder):
         try:
             self.network = timm_network(options.backbone, num_classes=DIM, **options.arguments)
         except (TypeError, ValueError, RuntimeError) as error:
-            raise UserError(f"arguments: timm makes no {options.backbone} of them: {error}") from None
-        self.norm = nn.BatchNorm1d(DIM, affine=False)  # as ArcFace has it; without, all embeddings fell on one point
+            raise UserError(
+                f"arguments: timm cannot build {options.backbone} with them: {error}; change them"
+            ) from None
+        self.norm = nn.BatchNorm1d(DIM, affine=False)  # as in ArcFace; without it embeddings collapsed
         self.eval()
 
     def load(self) -> None:
-        """Read the weights, if there are any. Raises UserError if they cannot be read or are of another network."""
+        """Load the weights, if the option `weights` is set. Raises UserError if unreadable or of another network."""
         path = self.options.weights
         if path is None:
             return
@@ -73,7 +75,7 @@ class TimmRecogniser(IdentityEncoder):
         self.requires_grad_(False)
 
     def forward(self, faces: FaceBatch) -> Tensor:
-        """Embeddings (B, 128) of unit length; float32 also under autocast."""
-        found: Tensor = self.network(self.crop(faces.image))
-        with without_autocast(found.device):
-            return F.normalize(self.norm(found.float()), dim=1)
+        """Return unit embeddings (B, 128), in float32 even under autocast."""
+        output: Tensor = self.network(self.crop(faces.image))
+        with without_autocast(output.device):
+            return F.normalize(self.norm(output.float()), dim=1)

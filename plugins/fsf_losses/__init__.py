@@ -1,4 +1,4 @@
-"""Losses that more than one method uses."""
+"""Losses shared by several methods: identity, reconstruction, adversarial, DSSIM, eyes and margin losses."""
 
 from fsf_losses.dssim import Dssim
 from fsf_losses.eyes import Eyes

@@ -10,13 +10,13 @@ from fsframework.core.swapper import Swapper
 from fsframework.core.types import SwapBatch, SwapResult
 
 C1, C2 = 0.01**2, 0.03**2  # for values in [0, 1] (Wang et al., 2004, section III.B)
-REACH = 3.5  # standard deviations at which the window ends
+REACH = 3.5  # radius of the window, in standard deviations
 
 
 class Dssim(Loss):
-    """(1 - SSIM) / 2 of what the generator painted and the truth, over same pairs (Wang et al., IEEE TIP 2004).
+    """DSSIM loss: (1 - SSIM) / 2 of coarse swap and ground truth over self pairs (Wang et al., IEEE TIP 2004).
 
-    The window is a Gaussian; places whose window reaches beyond the picture are left out.
+    The window is a Gaussian. Pixels whose window exceeds the image are excluded.
     """
 
     name = "dssim"
@@ -27,29 +27,29 @@ class Dssim(Loss):
     options: Options
 
     def forward(self, batch: SwapBatch, output: SwapResult, swapper: Swapper) -> Tensor:
-        """A scalar, 0 to 1; 0 where a batch has no same pair."""
+        """Return the loss, a scalar in [0, 1]; 0 for a batch without self pairs."""
         if not bool(batch.same.any()):
             return output.coarse.sum() * 0.0
-        likeness = ssim((output.coarse.float() + 1) / 2, (batch.ground_truth.float() + 1) / 2, self.options.sigma)
-        return ((1 - likeness) / 2 * batch.same).sum() / batch.same.sum()
+        similarity = ssim((output.coarse.float() + 1) / 2, (batch.ground_truth.float() + 1) / 2, self.options.sigma)
+        return ((1 - similarity) / 2 * batch.same).sum() / batch.same.sum()
 
 
-def ssim(one: Tensor, other: Tensor, sigma: float) -> Tensor:
-    """Mean structural similarity (B,) of images (B, C, H, W) in [0, 1]."""
+def ssim(first: Tensor, second: Tensor, sigma: float) -> Tensor:
+    """Return the mean structural similarity (B,) of images (B, C, H, W) in [0, 1]."""
     radius = int(REACH * sigma + 0.5)
-    places = torch.arange(-radius, radius + 1, dtype=one.dtype, device=one.device)
-    window = torch.exp(-0.5 * (places / sigma) ** 2)
+    offsets = torch.arange(-radius, radius + 1, dtype=first.dtype, device=first.device)
+    window = torch.exp(-0.5 * (offsets / sigma) ** 2)
     window = window / window.sum()
-    channels = one.shape[1]
+    channels = first.shape[1]
 
     def smooth(x: Tensor) -> Tensor:
         rows = F.conv2d(x, window.reshape(1, 1, -1, 1).expand(channels, 1, -1, 1), groups=channels)
         return F.conv2d(rows, window.reshape(1, 1, 1, -1).expand(channels, 1, 1, -1), groups=channels)
 
-    mean_one, mean_other = smooth(one), smooth(other)
-    var_one = smooth(one * one) - mean_one**2
-    var_other = smooth(other * other) - mean_other**2
-    together = smooth(one * other) - mean_one * mean_other
-    light = (2 * mean_one * mean_other + C1) / (mean_one**2 + mean_other**2 + C1)
-    structure = (2 * together + C2) / (var_one + var_other + C2)
-    return (light * structure).mean(dim=(1, 2, 3))
+    mean_first, mean_second = smooth(first), smooth(second)
+    var_first = smooth(first * first) - mean_first**2
+    var_second = smooth(second * second) - mean_second**2
+    covariance = smooth(first * second) - mean_first * mean_second
+    luminance = (2 * mean_first * mean_second + C1) / (mean_first**2 + mean_second**2 + C1)
+    structure = (2 * covariance + C2) / (var_first + var_second + C2)
+    return (luminance * structure).mean(dim=(1, 2, 3))

@@ -1,4 +1,4 @@
-"""Eye loss: the swap looks where the target looks, after GHOST (Groshev et al., IEEE Access 2022)."""
+"""Eye loss: keep the target's gaze, after GHOST (Groshev et al., IEEE Access 2022)."""
 
 from typing import Annotated
 
@@ -15,25 +15,25 @@ from fsframework.core.types import FaceBatch, SwapBatch, SwapResult
 
 EYES = slice(36, 48)  # of the 68 landmarks
 POINTS = 68
-SIDE = 64  # of the network's input, in pixels
+SIDE = 64  # input side of the landmark network, in pixels
 
 
 class Eyes(Loss):
-    """Mean distance of twelve eye landmarks of swap and target, in units of the crop's side, by a network of its own.
+    """Eye loss: mean distance of the twelve eye landmarks of swap and target, in units of the crop's side.
 
-    Landmarks that trees or a cascade find pass no gradient. So a small network learns from them while the swapper
-    trains: its own step (`critic`) brings its 68 landmarks of the truth to the teacher's. For its first `learn` steps
-    the swapper is not asked for anything. GHOST compares heat maps of a landmark network that was trained before.
+    Regression trees and cascades are not differentiable. A small landmark network is therefore distilled from such a
+    teacher during training: `critic` regresses the teacher's 68 landmarks of the ground truth. The loss is 0 during the
+    first `learn` steps. GHOST compares heat maps of a pretrained landmark network instead.
     """
 
     name = "eyes"
 
     class Options(Loss.Options):
         teacher: Annotated[Part, use("estimators")] = Field(
-            default={"use": "dlib-landmarks"}, validate_default=True, description="Finds the 68 landmarks to learn."
+            default={"use": "dlib-landmarks"}, validate_default=True, description="Estimator of 68 landmarks: teacher."
         )
-        backbone: str = Field("mobilenetv3_small_050", description="The network's name in timm.")
-        learn: int = Field(500, ge=0, description="Steps in which only the landmark network learns.")
+        backbone: str = Field("mobilenetv3_small_050", description="Name of the timm model for the landmark network.")
+        learn: int = Field(500, ge=0, description="Steps at the start in which only the landmark network is trained.")
 
     options: Options
     steps: Tensor
@@ -50,26 +50,28 @@ class Eyes(Loss):
         self.teacher.load()
 
     def landmarks(self, images: Tensor) -> Tensor:
-        """The network's landmarks (B, 68, 2) of (B, 3, S, S), in units of S from the crop's corner."""
+        """Return the network's landmarks (B, 68, 2) of images (B, 3, S, S), in units of S from the top left corner."""
         small = images if images.shape[-1] == SIDE else F.interpolate(images, size=(SIDE, SIDE), mode="bilinear")
-        found: Tensor = self.net(small).float()
-        return 0.5 + 0.5 * found.unflatten(1, (POINTS, 2))
+        output: Tensor = self.net(small).float()
+        return 0.5 + 0.5 * output.unflatten(1, (POINTS, 2))
 
     def forward(self, batch: SwapBatch, output: SwapResult, swapper: Swapper) -> Tensor:
-        """A scalar; 0 in the first steps."""
+        """Return the loss, a scalar; 0 in the first `learn` steps."""
         if int(self.steps) < self.options.learn:
             return output.image.sum() * 0.0
-        self.net.eval()  # another batch's statistics would move the landmarks
+        self.net.eval()  # with running statistics: those of a batch would move the landmarks
         with torch.no_grad():
             goal = self.landmarks(batch.target.image)[:, EYES]
         return torch.linalg.vector_norm(self.landmarks(output.image)[:, EYES] - goal, dim=2).mean()
 
     def critic(self, batch: SwapBatch, output: SwapResult) -> Tensor:
-        """Mean distance of the network's landmarks of the truth and the teacher's, a scalar."""
+        """Return the landmark network's loss, a scalar: mean distance to the teacher's landmarks of ground truth."""
         self.steps += 1
         self.net.train()
         with torch.no_grad():
-            taught = (self.teacher(FaceBatch.of(batch.ground_truth)).float() + 0.5) / batch.ground_truth.shape[-1]
-        known = taught.isfinite().all(dim=(1, 2))
-        apart = torch.linalg.vector_norm(self.landmarks(batch.ground_truth) - taught.nan_to_num(0.5), dim=2).mean(dim=1)
-        return (apart * known).sum() / known.sum().clamp(min=1)
+            expected = (self.teacher(FaceBatch.of(batch.ground_truth)).float() + 0.5) / batch.ground_truth.shape[-1]
+        valid = expected.isfinite().all(dim=(1, 2))
+        distance = torch.linalg.vector_norm(self.landmarks(batch.ground_truth) - expected.nan_to_num(0.5), dim=2).mean(
+            dim=1
+        )
+        return (distance * valid).sum() / valid.sum().clamp(min=1)

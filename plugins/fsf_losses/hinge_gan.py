@@ -23,16 +23,16 @@ class InstanceNorm(nn.GroupNorm):
     """Instance norm with a learned scale and shift: `nn.GroupNorm` with one channel a group."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """(B, C, H, W) to the same shape."""
+        """Return the normalised maps (B, C, H, W)."""
         if input.dtype != torch.bfloat16 and not launch.usable(input):
             return super().forward(input)
-        made = instance_norm(input)
-        scale, shift = (each.to(made.dtype)[:, None, None] for each in (self.weight, self.bias))
-        return torch.addcmul(shift, made, scale)
+        normalized = instance_norm(input)
+        scale, shift = (parameter.to(normalized.dtype)[:, None, None] for parameter in (self.weight, self.bias))
+        return torch.addcmul(shift, normalized, scale)
 
 
 class PatchDiscriminator(nn.Sequential):
-    """Convolutions 4x4 of stride 2 to a map of logits (B, 1, S / 2^layers, S / 2^layers)."""
+    """PatchGAN discriminator: 4x4 convolutions of stride 2 to logits (B, 1, S / 2^layers, S / 2^layers)."""
 
     def __init__(self, width: int, layers: int) -> None:
         blocks: list[nn.Module] = [Conv2d(3, width, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
@@ -48,11 +48,10 @@ class PatchDiscriminator(nn.Sequential):
 
 
 class HingeGan(Loss):
-    """Hinge adversarial loss; its discriminator looks at patches at several scales.
+    """Hinge adversarial loss with multi-scale PatchGAN discriminators.
 
-    The generator's term is -D(Y), Lim and Ye's; relu(1 - D(Y)), used by some re-implementations, stops pushing where
-    the discriminator is already fooled. Real images are the targets, as they are before a
-    data set alters them for training.
+    The generator's loss is -D(Y), as in Lim and Ye. Some re-implementations use relu(1 - D(Y)), whose gradient vanishes
+    where the discriminator is already fooled. Real images are the ground truth: targets before augmentation.
     """
 
     name = "hinge-gan"
@@ -60,50 +59,50 @@ class HingeGan(Loss):
     class Options(Loss.Options):
         width: int = Field(64, ge=8, description="Channels after the discriminator's first layer.")
         layers: int = Field(3, ge=1, le=6, description="Layers of stride 2 at each scale.")
-        scales: int = Field(3, ge=1, le=4, description="How many scales; each has half the side of the one before.")
+        scales: int = Field(3, ge=1, le=4, description="Number of scales; each halves the side of the previous one.")
         feature_matching_weight: float = Field(
             0.0,
             ge=0,
-            description="Weight of weak feature matching, after SimSwap (Chen et al., arXiv:2106.06340), which keeps "
-            "attributes: the distance of swap and target in what each discriminator's last layer is shown. SimSwap "
-            "takes the last few layers.",
+            description="Weight of weak feature matching, after SimSwap (Chen et al., arXiv:2106.06340), to preserve "
+            "attributes: the distance of swap and target in the input features of each discriminator's last layer. "
+            "SimSwap matches the last few layers.",
         )
 
     options: Options
 
     def __init__(self, options: Options) -> None:
         super().__init__(options)
-        make = (PatchDiscriminator(options.width, options.layers) for _ in range(options.scales))
-        self.discriminators = nn.ModuleList(make)
+        discriminators = (PatchDiscriminator(options.width, options.layers) for _ in range(options.scales))
+        self.discriminators = nn.ModuleList(discriminators)
 
-    def looks(self, image: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """Of every scale: what the last layer is shown (B, C, H_k, W_k), and its logits (B, 1, H_k, W_k)."""
-        found = []
+    def discriminate(self, image: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Return for every scale the last layer's input features (B, C, H_k, W_k) and its logits (B, 1, H_k, W_k)."""
+        scales = []
         for discriminator in self.discriminators:
             *body, last = cast(PatchDiscriminator, discriminator)
-            seen = image
+            features = image
             for layer in body:
-                seen = layer(seen)
-            found.append((seen, last(seen).float()))
+                features = layer(features)
+            scales.append((features, last(features).float()))
             image = F.avg_pool2d(image, 2)
-        return found
+        return scales
 
     def forward(self, batch: SwapBatch, output: SwapResult, swapper: Swapper) -> Tensor:
-        """The generator's term, a scalar, averaged over scales."""
-        swaps = self.looks(output.image)
+        """Return the generator's loss, a scalar, averaged over scales."""
+        swaps = self.discriminate(output.image)
         term = -torch.stack([logits.mean() for _, logits in swaps]).mean()
         if self.options.feature_matching_weight == 0:
             return term
         with torch.no_grad():
-            targets = self.looks(batch.ground_truth)
+            targets = self.discriminate(batch.ground_truth)
         pairs = zip(swaps, targets, strict=True)
         distances = [(swap.float() - target.float()).abs().mean() for (swap, _), (target, _) in pairs]
         return term + self.options.feature_matching_weight * torch.stack(distances).mean()
 
     def critic(self, batch: SwapBatch, output: SwapResult) -> Tensor:
-        """The discriminators' term, a scalar: relu(1 - D(X_t)) + relu(1 + D(Y)), averaged over scales."""
+        """Return the discriminators' loss, a scalar: relu(1 - D(X_t)) + relu(1 + D(Y)), averaged over scales."""
         terms = []
-        for _, logits in self.looks(torch.cat([batch.ground_truth, output.image])):
+        for _, logits in self.discriminate(torch.cat([batch.ground_truth, output.image])):
             real, fake = logits.chunk(2)
             terms.append(F.relu(1 - real).mean() + F.relu(1 + fake).mean())
         return torch.stack(terms).mean()

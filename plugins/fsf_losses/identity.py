@@ -1,4 +1,4 @@
-"""Identity loss: the swap must be the source, says a frozen face recogniser."""
+"""Identity loss: distance of swap and source in the embedding space of a frozen face recogniser."""
 
 import torch
 from pydantic import Field
@@ -11,14 +11,16 @@ from fsframework.core.types import FaceBatch, SwapBatch, SwapResult
 
 
 def jitter(images: Tensor, shift: float, scale: float) -> Tensor:
-    """Each image moved, resized and by chance mirrored: (B, C, S, S), differentiable.
+    """Return the images (B, C, S, S), each randomly shifted, scaled and mirrored; differentiable.
 
     Parameters
     ----------
+    images:
+        (B, C, S, S).
     shift:
-        Largest move along each axis, in units of the side.
+        Maximum shift along each axis, in units of the side.
     scale:
-        Largest change of size, as a share.
+        Maximum relative change of size.
     """
     count = len(images)
     move = (2 * torch.rand(count, 2, device=images.device) - 1) * 2 * shift  # the grid's side is 2
@@ -31,23 +33,23 @@ def jitter(images: Tensor, shift: float, scale: float) -> Tensor:
 
 
 class Identity(Loss):
-    """One minus the cosine of the embeddings of swap and source (FaceShifter, arXiv:1912.13457, equation 8).
+    """Identity loss: one minus the cosine of the embeddings of swap and source (FaceShifter, equation 8).
 
-    A network can learn to please the one recogniser it is trained against. Showing it a crop that is moved, resized or
-    mirrored a little makes that harder; the paper does not do so.
+    Li et al., arXiv:1912.13457. A generator can overfit to the recogniser of this loss. Random shifts, scales and
+    mirroring of the swap reduce that; the paper does without.
     """
 
     name = "identity"
     asks_identity = True
 
     class Options(Loss.Options):
-        shift: float = Field(0.0, ge=0, le=0.2, description="Largest random move of the crop, in units of its side.")
-        scale: float = Field(0.0, ge=0, le=0.5, description="Largest random change of the crop's size, as a share.")
+        shift: float = Field(0.0, ge=0, le=0.2, description="Maximum random shift of the crop, in units of its side.")
+        scale: float = Field(0.0, ge=0, le=0.5, description="Maximum random relative change of the crop's size.")
 
     options: Options
 
     def forward(self, batch: SwapBatch, output: SwapResult, swapper: Swapper) -> Tensor:
-        """A scalar, 0 to 2."""
+        """Return the loss, a scalar in [0, 2]."""
         image = output.image
         if self.options.shift > 0 or self.options.scale > 0:
             image = jitter(image, self.options.shift, self.options.scale)

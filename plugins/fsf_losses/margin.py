@@ -1,4 +1,4 @@
-"""Margin loss: what face recognisers are trained with."""
+"""Margin losses for the training of face recognisers: CosFace and ArcFace."""
 
 from typing import Literal
 
@@ -13,91 +13,97 @@ from fsframework.core.errors import UserError
 from fsframework.core.swapper import Swapper
 from fsframework.core.types import FaceBatch, SwapBatch, SwapResult
 
-EDGE = 1e-6  # at which cosines end, because the arc cosine has no slope there
+EDGE = 1e-6  # distance of clamped cosines from -1 and 1, where the gradient of the arc cosine is infinite
 
 
 class Margin(Loss):
-    """Each target must be told from all other people by a direction for each person, which is learned too.
+    """Margin softmax loss: classify each target's identity, with a learned class centre for each person.
 
     CosFace: Wang et al., arXiv:1801.09414, equation 4; ArcFace: Deng et al., arXiv:1801.07698, equation 3. Targets are
-    seen moved, resized, mirrored, in other light, grey, blurred or partly covered. People with one picture count as
-    well: their picture is seen in many ways.
+    augmented by shift, scale, mirroring, brightness, contrast, greyscale, blur and random erasing. People with a single
+    image contribute too, by its augmentations.
     """
 
     name = "margin"
 
     class Options(Loss.Options):
-        people: int = Field(10_000, ge=2, description="At least as many as the data show.")
-        dim: int = Field(128, ge=2, description="Numbers of the recogniser's embedding.")
+        people: int = Field(10_000, ge=2, description="Number of classes; at least the number of people in the data.")
+        dim: int = Field(128, ge=2, description="Dimension of the recogniser's embedding.")
         kind: Literal["cosface", "arcface"] = Field(
-            "cosface", description="Whether the margin is taken off the cosine, or added to the angle."
+            "cosface", description="Whether the margin is subtracted from the cosine or added to the angle."
         )
         margin: float = Field(
-            0.15, ge=0, le=1, description="Taken off the cosine to the right person, or added to its angle, in radians."
+            0.15, ge=0, le=1, description="Margin on the true class: subtracted from the cosine, or added in radians."
         )
         scale: float = Field(24.0, gt=0, description="Factor of the cosines before the softmax.")
-        shift: float = Field(0.05, ge=0, le=0.2, description="Largest random move of a picture, in units of its side.")
-        zoom: float = Field(0.1, ge=0, le=0.5, description="Largest random change of its size, as a share.")
-        light: float = Field(0.2, ge=0, lt=1, description="Largest random change of contrast and brightness.")
+        shift: float = Field(0.05, ge=0, le=0.2, description="Maximum random shift of an image, in units of its side.")
+        zoom: float = Field(0.1, ge=0, le=0.5, description="Maximum random relative change of its size.")
+        light: float = Field(0.2, ge=0, lt=1, description="Maximum random change of contrast and brightness.")
 
     options: Options
 
     def __init__(self, options: Options) -> None:
         super().__init__(options)
         self.directions = nn.Parameter(torch.randn(options.people, options.dim) / options.dim**0.5)
-        self._seen: list[tuple[Tensor, Tensor]] = []  # by `forward`, for `critic`, which trains the directions
+        self._pending: list[tuple[Tensor, Tensor]] = []  # embeddings and people of `forward`, consumed by `critic`
 
     def forward(self, batch: SwapBatch, output: SwapResult, swapper: Swapper) -> Tensor:
-        """The recogniser's term, a scalar; 0 where nobody in the batch is known. Raises UserError: too many people."""
+        """Return the recogniser's loss, a scalar; 0 if the batch has no labelled person.
+
+        Raises
+        ------
+        UserError
+            The data have more people than the option `people`, or the embedding's dimension differs from `dim`.
+        """
         person = batch.target.person
         if len(person) and person.max() >= self.options.people:
             most = self.options.people
-            raise UserError(f"{self.name}: the data show more than {most} people; raise the option people")
+            raise UserError(f"{self.name}: the data have more than {most} people; raise the option people")
         embedding = swapper.identity(FaceBatch.of(self.views(batch.target.image))).float()
         if embedding.shape[1] != self.options.dim:
             dim = embedding.shape[1]
-            raise UserError(f"{self.name}: the embedding has {dim} numbers; give the option dim that value")
-        self._seen.append((embedding.detach(), person))
+            raise UserError(f"{self.name}: the embedding has {dim} dimensions; set the option dim to that value")
+        self._pending.append((embedding.detach(), person))
         return self.term(embedding, person)
 
     def critic(self, batch: SwapBatch, output: SwapResult) -> Tensor:
-        """The same number, for the directions: on the embeddings that `forward` has seen."""
-        return self.term(*self._seen.pop(0))
+        """Return the loss of the class centres, a scalar, on the embeddings of the last `forward`."""
+        return self.term(*self._pending.pop(0))
 
     def term(self, embedding: Tensor, person: Tensor) -> Tensor:
-        """Mean cross entropy of embeddings (B, D) of unit length against people (B,), -1 for unknown ones."""
+        """Return the mean cross entropy, a scalar, of unit embeddings (B, D) with class labels (B,); -1: no label."""
         embedding, person = embedding[person >= 0], person[person >= 0]
         if not len(person):
             return embedding.sum() * 0
         cosines = embedding @ F.normalize(self.directions, dim=1).T  # (B, people)
-        right = F.one_hot(person, self.options.people)
+        true = F.one_hot(person, self.options.people)
         if self.options.kind == "cosface":
-            harder = cosines - self.options.margin * right
+            logits = cosines - self.options.margin * true
         else:
             angles = torch.arccos(cosines.clamp(-1 + EDGE, 1 - EDGE))
-            harder = torch.where(right.bool(), torch.cos(angles + self.options.margin), cosines)
-        return F.cross_entropy(self.options.scale * harder, person)
+            logits = torch.where(true.bool(), torch.cos(angles + self.options.margin), cosines)
+        return F.cross_entropy(self.options.scale * logits, person)
 
     def views(self, images: Tensor) -> Tensor:
-        """Images (B, 3, S, S), each seen in a random way."""
+        """Return randomly augmented images (B, 3, S, S)."""
         count, size = len(images), images.shape[-1]
 
-        def drawn(low: float, high: float) -> Tensor:
+        def uniform(low: float, high: float) -> Tensor:
             return torch.empty(count, 1, 1, 1, device=images.device).uniform_(low, high)
 
-        seen = jitter(images, self.options.shift, self.options.zoom)
-        grey = seen.mean(dim=1, keepdim=True)
-        seen = torch.where(drawn(0, 1) < 0.2, grey.expand_as(seen), seen)
+        augmented = jitter(images, self.options.shift, self.options.zoom)
+        grey = augmented.mean(dim=1, keepdim=True)
+        augmented = torch.where(uniform(0, 1) < 0.2, grey.expand_as(augmented), augmented)
         light = self.options.light
-        seen = seen * drawn(1 - light, 1 + light) + drawn(-light, light)
-        small = F.interpolate(seen, scale_factor=0.5, mode="area")
+        augmented = augmented * uniform(1 - light, 1 + light) + uniform(-light, light)
+        small = F.interpolate(augmented, scale_factor=0.5, mode="area")
         blurred = F.interpolate(small, size=(size, size), mode="bilinear")
-        seen = torch.where(drawn(0, 1) < 0.3, blurred, seen)
+        augmented = torch.where(uniform(0, 1) < 0.3, blurred, augmented)
         rows = torch.arange(size, device=images.device)
-        half = drawn(0.0, 0.15) * size * (drawn(0, 1) < 0.5)
-        covered = (rows[None, None, :, None] - drawn(0, 1) * size).abs() < half
-        covered = covered & ((rows[None, None, None, :] - drawn(0, 1) * size).abs() < half)
-        return seen.masked_fill(covered, 0.0).clamp(-1, 1)
+        half = uniform(0.0, 0.15) * size * (uniform(0, 1) < 0.5)
+        erased = (rows[None, None, :, None] - uniform(0, 1) * size).abs() < half
+        erased = erased & ((rows[None, None, None, :] - uniform(0, 1) * size).abs() < half)
+        return augmented.masked_fill(erased, 0.0).clamp(-1, 1)
 
 
 class CosFace(Margin):
@@ -106,7 +112,7 @@ class CosFace(Margin):
     name = "cosface"
 
     class Options(Margin.Options):
-        kind: Literal["cosface"] = Field("cosface", description="Fixed: what the name stands for.")
+        kind: Literal["cosface"] = Field("cosface", description="Fixed by the loss's name.")
 
 
 class ArcFace(Margin):
@@ -115,4 +121,4 @@ class ArcFace(Margin):
     name = "arcface"
 
     class Options(Margin.Options):
-        kind: Literal["arcface"] = Field("arcface", description="Fixed: what the name stands for.")
+        kind: Literal["arcface"] = Field("arcface", description="Fixed by the loss's name.")

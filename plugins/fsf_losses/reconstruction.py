@@ -1,4 +1,4 @@
-"""Reconstruction loss: where the right answer is known, the swap must be it."""
+"""Reconstruction loss: distance of the swap to the ground truth."""
 
 from typing import Literal
 
@@ -11,32 +11,32 @@ from fsframework.core.types import SwapBatch, SwapResult
 
 
 class Reconstruction(Loss):
-    """Half the mean squared distance to the target, where the source is the target (FaceShifter, equation 9).
+    """Reconstruction loss: half the mean squared distance to the target on self pairs (FaceShifter, equation 9).
 
-    The paper does not say what is averaged. `over: same` takes the mean over same pairs (as most public code does),
-    `over: batch` over all pairs (weaker by the share of same pairs). `over: known` also looks at other
-    pairs, wherever the right answer is known, such as in the pixels of an occluder that was drawn over the target.
-    Every pair's mean over such pixels counts alike.
+    The paper does not specify the average. `region: self` averages over self pairs, as most public code does.
+    `region: all` divides by all pairs, which is weaker by the fraction of self pairs. `region: valid` also includes
+    pixels of other pairs with known ground truth (`SwapBatch.valid_mask`), such as a synthetic occluder's; each pair's
+    mean over such pixels has equal weight.
     """
 
     name = "reconstruction"
 
     class Options(Loss.Options):
         region: Literal["self", "all", "valid"] = Field(
-            "self", description="Average over the same pairs, over all pairs, or over all pixels whose truth is known."
+            "self", description="Average over self pairs, over all pairs, or over all pixels with known ground truth."
         )
 
         distance: Literal["squared", "absolute"] = Field(
-            "squared", description="Half the squared distance, as FaceShifter has it, or the absolute one."
+            "squared", description="Half the squared distance, as in FaceShifter, or the absolute distance."
         )
         target: Literal["final", "coarse"] = Field(
-            "final", description="Which picture is compared: the swap, or what the generator painted for it."
+            "final", description="Which image is compared: the final swap, or the generator's coarse swap."
         )
 
     options: Options
 
     def forward(self, batch: SwapBatch, output: SwapResult, swapper: Swapper) -> Tensor:
-        """A scalar."""
+        """Return the loss, a scalar."""
         difference = (output.image if self.options.target == "final" else output.coarse) - batch.ground_truth
         distance = 0.5 * difference.square() if self.options.distance == "squared" else difference.abs()
         if self.options.region == "valid":

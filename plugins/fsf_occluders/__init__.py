@@ -1,4 +1,4 @@
-"""Drawn occluders: a data set that covers targets with hands, glasses, masks and other objects."""
+"""Synthetic occluders: a dataset wrapper that covers targets with hands, glasses, masks and other objects."""
 
 from fsf_occluders.dataset import Occluded
 from fsframework import hookimpl

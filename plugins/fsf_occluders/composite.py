@@ -1,8 +1,8 @@
-"""Synthetic occluders for HEAR-Net's training: drawn, placed on a face, matched to its colours, and laid over it.
+"""Synthetic occlusion for HEAR-Net's training: draw an occluder, place it, match its colours, and composite it.
 
-FaceShifter (arXiv:1912.13457, section 3.2) lays hands from EgoHands and GTEA and renderings of ShapeNet objects over
-faces, with random rotation, rescaling and colour matching. Those collections are not free for every use, so ours are
-drawn: a hand is a posed skeleton, an object is put together from solids. A folder of cut-outs can be used instead.
+FaceShifter (arXiv:1912.13457, section 3.2) composites hands of EgoHands and GTEA and renderings of ShapeNet objects,
+with random rotation, rescaling and colour matching. The licences of those datasets restrict their use. Occluders are
+therefore drawn: a hand is a posed skeleton, an object is composed of solids. A folder of cut-outs is an alternative.
 """
 
 from collections.abc import Callable
@@ -17,31 +17,31 @@ from fsf_occluders.relief import Drawing
 from fsf_occluders.worn import EYES, MOUTH, glasses, hair, mask
 from fsframework.faces.align import fit_similarity, template, transform
 
-LARGEST = 0.6  # share of the face that may be covered
-ATTEMPTS = 8  # to find a place that covers neither too little nor too much
+LARGEST = 0.6  # maximum covered fraction of the face
+ATTEMPTS = 8  # maximum number of placements that are tried
 
 
 @dataclass(frozen=True, eq=False)
 class Occluder:
-    """A cut-out, at the size in which it lies on an aligned crop when its scale is 1."""
+    """Cut-out of an occluder, at the size on an aligned crop for scale 1."""
 
-    rgba: np.ndarray  # (H, W, 4) uint8, colours not multiplied by alpha
-    anchor: np.ndarray  # (2,) x, y: the pixel that is put on its place in the face
+    rgba: np.ndarray  # (H, W, 4) uint8, straight alpha
+    anchor: np.ndarray  # (2,) x, y of the pixel that is placed on the face
 
 
 @dataclass(frozen=True)
 class Spread:
-    """A range of places on an aligned face. Random values are even within the limits."""
+    """Distribution of placements on an aligned face, uniform within the limits."""
 
     centre: tuple[float, float]  # in units of the crop's side
-    reach: tuple[float, float]  # how far from there, in x and in y
+    reach: tuple[float, float]  # maximum distance from the centre, in x and in y
     angle: float  # degrees to either side of upright
     scale: tuple[float, float]
-    least: float = 0.05  # share of the face that must be covered
+    least: float = 0.05  # minimum covered fraction of the face
     beside: float = 0.0  # shift to one side or the other, in units of the crop's side
 
     def draw(self, rng: np.random.Generator) -> tuple[np.ndarray, float, float]:
-        """A point (2,) in units of the crop's side, an angle in degrees, and a scale."""
+        """Return a random point (2,) in units of the crop's side, an angle in degrees, and a scale."""
         point = np.array(self.centre) + rng.uniform(-1, 1, 2) * self.reach
         point[0] += self.beside * rng.choice([-1.0, 1.0])
         return point, float(rng.uniform(-self.angle, self.angle)), float(rng.uniform(*self.scale))
@@ -61,7 +61,7 @@ KINDS: dict[str, tuple[Callable[[np.random.Generator, int], Drawing], Spread]] =
 
 
 def draw_occluder(kind: str, rng: np.random.Generator, size: int) -> Occluder:
-    """Draw one occluder, larger than needed and then reduced, so that its edges are smooth.
+    """Return a random occluder, supersampled for smooth edges.
 
     Parameters
     ----------
@@ -77,31 +77,31 @@ def draw_occluder(kind: str, rng: np.random.Generator, size: int) -> Occluder:
     weighted = np.dstack([drawing.colour * alpha[..., None], alpha])[: height * factor, : width * factor]
     small = cv2.resize(weighted, (width, height), interpolation=cv2.INTER_AREA)
     colour = small[..., :3] / np.maximum(small[..., 3:], 1e-3)
-    colour = colour + rng.normal(0, rng.uniform(0.002, 0.015), (height, width, 1))  # a camera's noise
+    colour = colour + rng.normal(0, rng.uniform(0.002, 0.015), (height, width, 1))  # sensor noise
     rgba = np.dstack([colour, small[..., 3]])
     anchor = (np.array(drawing.anchor) + 0.5) / factor - 0.5
     return trimmed(np.rint(np.clip(rgba, 0, 1) * 255).astype(np.uint8), anchor)
 
 
 def trimmed(rgba: np.ndarray, anchor: np.ndarray | None = None) -> Occluder:
-    """An occluder without the empty rim of its picture (H, W, 4); the anchor is its middle unless given.
+    """Return an occluder, cropped to the visible part of an image (H, W, 4); the anchor defaults to its centre.
 
     Raises
     ------
     ValueError
-        Nothing of it is opaque.
+        The image has no opaque pixel.
     """
     left, top, width, height = cv2.boundingRect((rgba[..., 3] > 0).astype(np.uint8))
     if not (rgba[..., 3] > 127).any():
-        raise ValueError("nothing of it is opaque")
-    part = np.ascontiguousarray(rgba[top : top + height, left : left + width])
-    place = np.array([width - 1, height - 1]) / 2 if anchor is None else anchor - [left, top]
-    return Occluder(part, place)
+        raise ValueError("has no opaque pixel")
+    crop = np.ascontiguousarray(rgba[top : top + height, left : left + width])
+    anchor_in_crop = np.array([width - 1, height - 1]) / 2 if anchor is None else anchor - [left, top]
+    return Occluder(crop, anchor_in_crop)
 
 
 @cache
 def face_region(size: int) -> np.ndarray:
-    """The face of an aligned crop without hair and neck, an oval: (size, size) bool."""
+    """Return an oval mask (size, size) bool of the face in an aligned crop, without hair and neck."""
     y, x = (np.mgrid[:size, :size] + 0.5) / size
     return np.hypot((x - 0.504) / 0.245, (y - 0.615) / 0.325) < 1
 
@@ -109,18 +109,18 @@ def face_region(size: int) -> np.ndarray:
 def place(
     occluder: Occluder, spread: Spread, landmarks: np.ndarray, size: int, rng: np.random.Generator
 ) -> np.ndarray | None:
-    """Find a place that covers a fair part of the face.
+    """Return a random placement that covers a suitable fraction of the face.
 
     Parameters
     ----------
     landmarks:
-        (5, 2) crop pixels. Where they are unknown (NaN), those of the template are taken.
+        (5, 2) crop pixels; NaN if unknown, for those of the template.
     size:
         Side of the aligned crop in pixels.
 
     Returns
     -------
-    The matrix (2, 3) from the occluder's pixels to the crop's; None where no place was found.
+    The matrix (2, 3) from the occluder's pixels to the crop's; None if no placement was found.
     """
     pose = np.eye(2, 3)
     if np.isfinite(landmarks).all():
@@ -143,7 +143,7 @@ def place(
 
 
 def match_colours(rgba: np.ndarray, image: np.ndarray, light: float, tint: float) -> np.ndarray:
-    """Move mean and spread of an occluder's colours (CIE Lab) towards those of a face.
+    """Shift mean and standard deviation of an occluder's colours (CIE Lab) towards those of a face.
 
     Parameters
     ----------
@@ -152,7 +152,7 @@ def match_colours(rgba: np.ndarray, image: np.ndarray, light: float, tint: float
     image:
         (S, S, 3) uint8, the aligned crop.
     light, tint:
-        How far lightness and colour go, 0..1. On a grey picture every occluder becomes grey.
+        Strength for lightness and for colour, 0..1. On a grey image every occluder becomes grey.
 
     Returns
     -------
@@ -171,31 +171,31 @@ def match_colours(rgba: np.ndarray, image: np.ndarray, light: float, tint: float
     gain = 1 + share * (widen - 1)
     level = np.arange(256)[:, None]
     table = np.clip(np.rint((level - mean) * gain + mean + share * (goal - mean)), 0, 255).astype(np.uint8)
-    moved = cv2.cvtColor(cv2.LUT(lab, table[None]), cv2.COLOR_LAB2RGB)
-    return np.dstack([moved, rgba[..., 3]])
+    matched = cv2.cvtColor(cv2.LUT(lab, table[None]), cv2.COLOR_LAB2RGB)
+    return np.dstack([matched, rgba[..., 3]])
 
 
 def composite(
     image: np.ndarray, rgba: np.ndarray, matrix: np.ndarray, blur: float = 0.0, shadow: float = 0.0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Lay a cut-out over a picture.
+    """Composite a cut-out over an image.
 
     Parameters
     ----------
     image:
         (S, S, 3) uint8.
     rgba:
-        (H, W, 4) uint8, colours not multiplied by alpha.
+        (H, W, 4) uint8, straight alpha.
     matrix:
-        (2, 3) from the cut-out's pixels to the picture's.
+        (2, 3) from the cut-out's pixels to the image's.
     blur:
-        Standard deviation in pixels of the blur that the cut-out gets, as if it were out of focus.
+        Standard deviation of the cut-out's defocus blur, in pixels.
     shadow:
-        How dark the soft shadow is that it throws around itself, 0..1.
+        Strength of the soft shadow around the cut-out, 0..1.
 
     Returns
     -------
-    The picture (S, S, 3) uint8, and alpha (S, S) float32 0..1 of the cut-out.
+    The image (S, S, 3) uint8, and alpha (S, S) float32 0..1 of the cut-out.
     """
     side = len(image)
     alpha = rgba[..., 3:]
@@ -207,7 +207,7 @@ def composite(
     behind = 1 - cover
     if shadow > 0:
         soft = cv2.GaussianBlur(cover, (0, 0), 0.03 * side)
-        drop = max(round(0.02 * side), 1)  # light mostly comes from above
+        drop = max(round(0.02 * side), 1)  # light is mostly from above
         behind[drop:] *= 1 - shadow * soft[:-drop]
     result = cv2.merge([layer[..., 0], layer[..., 1], layer[..., 2]]).astype(np.float32)
     result += image * behind[..., None]

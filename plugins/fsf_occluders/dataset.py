@@ -1,4 +1,4 @@
-"""A data set whose targets are partly hidden, for HEAR-Net's training (arXiv:1912.13457, section 3.2)."""
+"""Dataset wrapper with synthetic occlusions of targets, for HEAR-Net's training (arXiv:1912.13457, section 3.2)."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -13,12 +13,12 @@ from fsframework.core.bases import DatasetWrapper
 from fsframework.core.types import Sample
 
 Kind = Literal["hand", "object", "microphone", "cup", "phone", "glasses", "mask", "hair"]
-TRIES = 6  # of different occluders, before a face stays uncovered
+TRIES = 6  # maximum number of occluders that are tried before a face remains uncovered
 
 
 def _some(mix: dict[Kind, float]) -> dict[Kind, float]:
     if not any(mix.values()):
-        raise ValueError("no kind has a share above 0")
+        raise ValueError("no kind has a weight above 0")
     return mix
 
 
@@ -36,21 +36,21 @@ USUAL: dict[Kind, float] = {
 
 
 class Occluded(DatasetWrapper):
-    """Another data set with hands, objects, glasses and the like over three quarters of its targets.
+    """Dataset wrapper that covers three quarters of the targets with hands, objects, glasses and similar occluders.
 
-    The paper takes hands and objects from other collections; we draw them, or take cut-outs from a folder. As in the
-    paper, masks are no label: `Sample.known` tells the truth to those who measure. What is drawn in a split differs
-    from what is drawn in the other.
+    The paper uses hands and objects of other datasets. Here they are drawn, or taken from a folder of cut-outs. As in
+    the paper, occlusion masks do not supervise training; `Sample.valid_mask` holds them for evaluation. Occluders of
+    the splits differ.
     """
 
     name = "occluded"
 
     class Options(DatasetWrapper.Options):
-        share: float = Field(0.75, ge=0, le=1, description="Share of the targets that are covered.")
-        both: float = Field(0.3, ge=0, le=1, description="Share of the covered targets that get two occluders.")
-        mix: Mix = Field(USUAL, description="How often each kind of occluder comes, relatively.")
-        folder: Path | None = Field(None, description="A folder of cut-outs (RGBA pictures) to use instead.")
-        pool: int = Field(512, ge=1, description="How many different occluders there are at most.")
+        share: float = Field(0.75, ge=0, le=1, description="Fraction of the targets that are covered.")
+        both: float = Field(0.3, ge=0, le=1, description="Fraction of the covered targets with two occluders.")
+        mix: Mix = Field(USUAL, description="Relative frequency of each kind of occluder.")
+        folder: Path | None = Field(None, description="Folder of cut-outs (RGBA pictures) to use instead.")
+        pool: int = Field(512, ge=1, description="Maximum number of different occluders.")
 
     options: Options
 
@@ -59,7 +59,7 @@ class Occluded(DatasetWrapper):
         self.source: Drawn | Cutouts | None = None
 
     def load(self) -> None:
-        """Load the inner data set, and the folder's cut-outs. Raises UserError if one of them cannot be read."""
+        """Load the inner dataset and the folder's cut-outs. Raises UserError if one of them cannot be read."""
         super().load()
         options = self.options
         if options.folder is None:
@@ -70,7 +70,7 @@ class Occluded(DatasetWrapper):
             self.source = Cutouts(options.folder, options.pool, self.size)
 
     def target(self, index: int, rng: np.random.Generator) -> Sample:
-        """The face, perhaps covered; `known` is where an occluder lies. All randomness comes from `rng`."""
+        """Return the face, randomly covered; `valid_mask` marks the occluder. All randomness is from `rng`."""
         sample = self.inner.target(index, rng)
         if rng.random() >= self.options.share:
             return sample
@@ -78,10 +78,10 @@ class Occluded(DatasetWrapper):
         return self._cover(covered, rng) if rng.random() < self.options.both else covered
 
     def ground_truth_swap(self, source: int, target: int) -> None:
-        """Not known: the inner data set's has no occluder."""
+        """Return None: the inner dataset's ground-truth swap has no occluder."""
 
     def _cover(self, sample: Sample, rng: np.random.Generator) -> Sample:
-        """The sample with one occluder more, unless it would hide too much of the face."""
+        """Return the sample with one more occluder, unless too much of the face would be covered."""
         if self.source is None:
             raise RuntimeError("load() comes before target()")
         for _ in range(TRIES):
@@ -92,9 +92,9 @@ class Occluded(DatasetWrapper):
             rgba = match_colours(occluder.rgba, sample.image, rng.uniform(0.2, 0.8), rng.uniform(0.0, 0.5))
             blur, shadow = rng.uniform(0, 0.006) * self.size, max(rng.uniform(-0.3, 0.45), 0.0)
             image, alpha = composite(sample.image, rgba, matrix, blur, shadow)
-            known = alpha > 0.5
+            valid_mask = alpha > 0.5
             if sample.valid_mask is not None:
-                known |= sample.valid_mask
-            if known[face_region(self.size)].mean() <= LARGEST:
-                return replace(sample, image=image, valid_mask=known)
+                valid_mask |= sample.valid_mask
+            if valid_mask[face_region(self.size)].mean() <= LARGEST:
+                return replace(sample, image=image, valid_mask=valid_mask)
         return sample

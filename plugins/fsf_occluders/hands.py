@@ -1,7 +1,7 @@
-"""Hands for synthetic occlusion: a skeleton in space, posed, seen from the front and shaded.
+"""Hands for synthetic occlusion: a posed 3D skeleton, rendered from the front and shaded.
 
 Lengths are in units of the hand (wrist to the tip of the middle finger), x towards the little finger, y towards the
-finger tips, z towards the viewer. Proportions are those of an adult's hand, about.
+finger tips, z towards the viewer. Proportions are approximately those of an adult's hand.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from fsf_occluders.textures import noise, random_colour, texture
 Place = Callable[[np.ndarray], np.ndarray]  # from hand coordinates (3,) to the canvas
 Bone = Callable[[np.ndarray, np.ndarray, tuple[float, float], float, bool], None]  # ends, radii, blend, nail
 
-# Of index, middle, ring and little finger: knuckle (x, y), three bone lengths, thickness, how far it spreads.
+# Index, middle, ring and little finger: knuckle (x, y), three bone lengths, thickness, sideways angle in degrees.
 FINGERS = (
     ((-0.140, 0.500), (0.220, 0.130, 0.095), 1.00, -9.0),
     ((-0.046, 0.525), (0.245, 0.150, 0.100), 1.04, -1.0),
@@ -23,7 +23,7 @@ FINGERS = (
 )
 BENDS = (70.0, 95.0, 60.0)  # degrees at the three joints of a closed finger
 RADII = (0.056, 0.052, 0.047, 0.041)  # at the knuckle, the two joints and the tip
-# How closed thumb, index, middle, ring and little finger are.
+# Flexion of thumb, index, middle, ring and little finger: 0 open, 1 closed.
 POSES = {
     "open": (0.0, 0.05, 0.05, 0.08, 0.1),
     "relaxed": (0.3, 0.2, 0.28, 0.34, 0.4),
@@ -33,7 +33,7 @@ POSES = {
     "claw": (0.35, 0.5, 0.5, 0.52, 0.55),
     "pinch": (0.55, 0.5, 0.3, 0.25, 0.2),
 }
-TONES = np.array(  # sRGB of skin in even light, light to dark
+TONES = np.array(  # sRGB of skin under uniform light, light to dark
     [
         [0.96, 0.82, 0.74],
         [0.90, 0.72, 0.60],
@@ -46,10 +46,10 @@ TONES = np.array(  # sRGB of skin in even light, light to dark
 
 
 def skin(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
-    """A mottled skin colour for a canvas: (height, width, 3) float32 0..1."""
-    place = rng.uniform(0, len(TONES) - 1.001)
-    low = int(place)
-    tone = TONES[low] + (place - low) * (TONES[low + 1] - TONES[low])
+    """Return a mottled skin texture (height, width, 3) float32 0..1 of random tone."""
+    position = rng.uniform(0, len(TONES) - 1.001)
+    low = int(position)
+    tone = TONES[low] + (position - low) * (TONES[low + 1] - TONES[low])
     mottle = noise(rng, height, width, 6, 5)
     flush = noise(rng, height, width, 4, 2)
     colour = tone * (1 + 0.10 * mottle[..., None]) + flush[..., None] * np.array([0.05, -0.02, -0.02])
@@ -57,7 +57,7 @@ def skin(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
 
 
 def add_hand(relief: Relief, rng: np.random.Generator, wrist: tuple[float, float], length: float) -> None:
-    """Draw one hand, fingers up, with its forearm or sleeve reaching far below.
+    """Draw one hand on a relief, fingers up, with the forearm or sleeve below.
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ def add_hand(relief: Relief, rng: np.random.Generator, wrist: tuple[float, float
     length:
         Pixels from the wrist to the tip of the middle finger.
     """
-    palm = rng.random() < 0.4  # we see the palm, so that fingers close towards us
+    palm = rng.random() < 0.4  # the palm faces the viewer, and fingers close towards the viewer
     closed = np.array(POSES[str(rng.choice(list(POSES)))]) + rng.normal(0, 0.06, 5)
     spread = rng.uniform(0.0, 1.5) * (1 - closed[1:].mean())
     side = 1.0 if rng.random() < 0.5 else -1.0
@@ -105,22 +105,22 @@ def _finger(
     nail: bool,
 ) -> None:
     bent, lean = 0.0, np.deg2rad(aside)
-    for place, (bend, extent) in enumerate(zip(BENDS, bones, strict=True)):
+    for index, (bend, extent) in enumerate(zip(BENDS, bones, strict=True)):
         bent += np.deg2rad(bend * np.clip(close, -0.08, 1.05))
         forward = np.array([np.sin(lean) * np.cos(bent), np.cos(lean) * np.cos(bent), towards * np.sin(bent)])
         end = joint + extent * forward
-        radii = (RADII[place] * thickness, RADII[place + 1] * thickness)
-        bone(joint, end, radii, 0.05 if place == 0 else 0.03, nail and place == 2)
+        radii = (RADII[index] * thickness, RADII[index + 1] * thickness)
+        bone(joint, end, radii, 0.05 if index == 0 else 0.03, nail and index == 2)
         joint = end
 
 
 def _thumb(bone: Bone, rng: np.random.Generator, close: float, towards: float, nail: bool) -> None:
     out = np.deg2rad(rng.uniform(20, 55) * (1 - 0.7 * np.clip(close, 0, 1)))
     joint, lean, forward = np.array([-0.07, 0.07, 0.02 * towards]), out, towards * (0.15 + 0.5 * np.clip(close, 0, 1))
-    for place, (extent, radii) in enumerate(((0.23, (0.085, 0.060)), (0.16, (0.058, 0.050)), (0.125, (0.050, 0.040)))):
-        way = np.array([-np.sin(lean), np.cos(lean), forward])
-        end = joint + extent * way / np.linalg.norm(way)
-        bone(joint, end, radii, 0.08 if place == 0 else 0.03, nail and place == 2)
+    for index, (extent, radii) in enumerate(((0.23, (0.085, 0.060)), (0.16, (0.058, 0.050)), (0.125, (0.050, 0.040)))):
+        direction = np.array([-np.sin(lean), np.cos(lean), forward])
+        end = joint + extent * direction / np.linalg.norm(direction)
+        bone(joint, end, radii, 0.08 if index == 0 else 0.03, nail and index == 2)
         joint, lean = end, lean - np.deg2rad(12 + 45 * np.clip(close, 0, 1))
 
 
@@ -144,31 +144,31 @@ def _forearm(relief: Relief, rng: np.random.Generator, canvas: Place, colour: np
 def add_grip(
     relief: Relief, rng: np.random.Generator, centre: tuple[float, float], radius: float, length: float
 ) -> None:
-    """Draw a hand around something upright: four fingers over its front, the back of the hand and the arm beside it.
+    """Draw a hand around an upright object: four fingers in front, the back of the hand and the arm beside it.
 
     Parameters
     ----------
     centre:
-        (x, y) of the middle of the grip on the canvas.
+        (x, y) of the centre of the grip on the canvas.
     radius:
-        Half the thickness of what is held, in pixels.
+        Half the thickness of the object, in pixels.
     length:
-        The hand's length in pixels.
+        Length of the hand in pixels.
     """
     colour, gloss, unit, (x, y) = skin(rng, *relief.z.shape), rng.uniform(0.05, 0.25), length, centre
     side = 1.0 if rng.random() < 0.5 else -1.0
     edge, drop = radius + 0.09 * unit, rng.uniform(0.02, 0.06) * unit
-    rows = [y + (place - 1.5) * 0.098 * unit for place in range(4)]
+    rows = [y + (finger - 1.5) * 0.098 * unit for finger in range(4)]
     knuckles = [np.array([x + side * edge, row + drop, 0.35 * radius]) for row in rows]
     wrist = np.array([x + side * (edge + 0.16 * unit), y + 0.22 * unit, -0.3 * radius])
     for knuckle in knuckles:
         relief.cone(wrist, knuckle, (0.1 * unit, 0.06 * unit), colour, gloss, 0.05 * unit)
-    for place in reversed(range(4)):
-        reach, thick = FINGERS[place][1][0] * unit * rng.uniform(0.85, 1.1), FINGERS[place][2] * unit
+    for finger in reversed(range(4)):
+        reach, thick = FINGERS[finger][1][0] * unit * rng.uniform(0.85, 1.1), FINGERS[finger][2] * unit
         front, along = x + side * 0.55 * radius, np.array([-side * reach, rng.uniform(-0.01, 0.03) * unit, 0.0])
-        middle = np.array([front, rows[place], 0.95 * radius + 0.05 * unit])
-        tip = np.array([front, rows[place], 0.85 * radius + 0.03 * unit]) + along
-        relief.cone(knuckles[place], middle, (0.056 * thick, 0.05 * thick), colour, gloss, 0.03 * unit)
+        middle = np.array([front, rows[finger], 0.95 * radius + 0.05 * unit])
+        tip = np.array([front, rows[finger], 0.85 * radius + 0.03 * unit]) + along
+        relief.cone(knuckles[finger], middle, (0.056 * thick, 0.05 * thick), colour, gloss, 0.03 * unit)
         relief.cone(middle, tip, (0.05 * thick, 0.04 * thick), colour, gloss, 0.01 * unit, nail=rng.random() < 0.7)
     elbow = np.array([x + side * (edge + 0.5 * unit), y + 1.6 * unit, -0.5 * radius])
     relief.cone(wrist, elbow, (0.11 * unit, 0.17 * unit), colour, gloss, 0.08 * unit)

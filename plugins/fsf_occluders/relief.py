@@ -1,8 +1,8 @@
-"""Shaded shapes for synthetic occluders: heights seen from the front, coloured and lit like small photographs.
+"""Renderer of shaded shapes for synthetic occluders, based on a height map in frontal view.
 
-A `Relief` keeps, for every pixel, the height of the nearest surface towards the viewer. Round cones and convex solids
-are added one by one (a depth buffer), and one light shades the whole at the end. Lengths are pixels of the canvas,
-x to the right, y down, z towards the viewer; colours are sRGB, 0..1.
+A `Relief` holds the height of the nearest surface for every pixel. Round cones and convex solids are added with a depth
+test, and a single light shades the result. Lengths are canvas pixels, x to the right, y down, z towards the viewer;
+colours are sRGB, 0..1.
 """
 
 from dataclasses import dataclass
@@ -10,22 +10,22 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-FAR = np.float32(-1e4)  # the height where there is nothing
+FAR = np.float32(-1e4)  # height of empty pixels
 
 Point = tuple[float, float, float]
 
 
 @dataclass(frozen=True, eq=False)
 class Drawing:
-    """A picture of a thing, with what shows through it."""
+    """Image of an occluder with transparency."""
 
     colour: np.ndarray  # (H, W, 3) float32 0..1
     alpha: np.ndarray  # (H, W) float32 0..1
-    anchor: tuple[float, float]  # (x, y), the pixel that is put on its place in the face
+    anchor: tuple[float, float]  # (x, y) of the pixel that is placed on the face
 
 
 def rotation(degrees: tuple[float, float, float]) -> np.ndarray:
-    """The matrix (3, 3) that turns about x, then y, then z."""
+    """Return the rotation matrix (3, 3) about x, then y, then z."""
     (cx, cy, cz), (sx, sy, sz) = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
     about_x = np.array([[1, 0, 0], [0, cx, -sx], [0, sx, cx]])
     about_y = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
@@ -34,7 +34,7 @@ def rotation(degrees: tuple[float, float, float]) -> np.ndarray:
 
 
 class Relief:
-    """A canvas of heights and colours.
+    """Canvas of heights, colours and gloss.
 
     Parameters
     ----------
@@ -49,11 +49,11 @@ class Relief:
 
     @property
     def solid(self) -> np.ndarray:
-        """(height, width) bool, where there is something."""
+        """Mask (height, width) bool of non-empty pixels."""
         return self.z > FAR / 2
 
     def _window(self, low: np.ndarray, high: np.ndarray) -> tuple[slice, slice] | None:
-        """The part of the canvas that holds a box given by (x, y) corners, or None."""
+        """Return the slices of the canvas that contain a box with (x, y) corners, or None if it is outside."""
         height, width = self.z.shape
         left, top = np.maximum(np.floor(low[:2]), 0).astype(int)
         right, bottom = np.minimum(np.ceil(high[:2]) + 1, [width, height]).astype(int)
@@ -62,7 +62,7 @@ class Relief:
     def _merge(
         self, window: tuple[slice, slice], z: np.ndarray, colour: np.ndarray, gloss: float, blend: float
     ) -> None:
-        """Keep the higher surface; surfaces whose heights differ by less than `blend` flow into each other."""
+        """Merge a surface by a depth test; surfaces whose heights differ by less than `blend` are blended smoothly."""
         old = self.z[window]
         share = (z > old).astype(np.float32)
         top = np.maximum(z, old)
@@ -84,16 +84,16 @@ class Relief:
         blend: float = 0.0,
         nail: bool = False,
     ) -> None:
-        """Add a round cone: a limb from `start` to `end` whose radius goes from the first to the second.
+        """Add a round cone: a limb from `start` to `end` with linearly changing radius.
 
         Parameters
         ----------
         colour:
             (3,), or (height, width, 3) for the whole canvas.
         blend:
-            Pixels over which it flows into what is there.
+            Width in pixels of the smooth blend with existing surfaces.
         nail:
-            Paint a finger nail on the last part.
+            Whether to draw a finger nail at the end.
         """
         a, b = np.asarray(start, np.float32), np.asarray(end, np.float32)
         widest = max(radii)
@@ -131,13 +131,13 @@ class Relief:
         Parameters
         ----------
         half:
-            Half of its extent along its own axes.
+            Half of the extent along the object's axes.
         turn:
-            (3, 3) rotation from its own axes to the canvas's.
+            (3, 3) rotation from object to canvas axes.
         skin:
-            (side, side, 3) texture, wrapped around it.
+            (side, side, 3) texture, wrapped around the solid.
         form:
-            "box", "ellipsoid", "cylinder" (its axis is its own y), "rounded" (a box without its corners) or "dome".
+            "box", "ellipsoid", "cylinder" (along the object's y), "rounded" (a box without corners) or "dome".
         """
         middle, extent = np.asarray(centre, np.float32), np.asarray(half, np.float32)
         window = self._window(middle - np.linalg.norm(extent), middle + np.linalg.norm(extent))
@@ -146,7 +146,7 @@ class Relief:
         y, x = np.mgrid[window].astype(np.float32)
         inverse = turn.T.astype(np.float32)
         origin = np.stack([x - middle[0], y - middle[1], np.zeros_like(x)], axis=-1) @ inverse.T / extent
-        ray = inverse[:, 2] / extent  # own coordinates in units of `half`, along the line of sight
+        ray = inverse[:, 2] / extent  # object coordinates in units of `half`, along the line of sight
         low, high = np.full_like(x, -1e9), np.full_like(x, 1e9)
         slabs = {"box": (0, 1, 2), "ellipsoid": (), "cylinder": (1,), "rounded": (0, 1, 2), "dome": (1,)}[form]
         balls = {
@@ -169,21 +169,21 @@ class Relief:
             high = np.minimum(high, (-q + root) / p)
         inside = high > low
         top = np.where(inside, high, 0)
-        own = (origin + top[..., None] * ray) * extent
+        local = (origin + top[..., None] * ray) * extent
         scale = len(skin) / (2.4 * float(extent.max()))
-        u, v = ((own[..., axis] + 0.6 * own[..., 2]) * scale + len(skin) / 2 for axis in (0, 1))
+        u, v = ((local[..., axis] + 0.6 * local[..., 2]) * scale + len(skin) / 2 for axis in (0, 1))
         paint = cv2.remap(skin, u, v, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
         self._merge(window, np.where(inside, middle[2] + top, FAR).astype(np.float32), paint, gloss, 0.0)
 
     def plate(self, mask: np.ndarray, base: np.ndarray | float, edge: float, colour: np.ndarray, gloss: float) -> None:
-        """Add something flat, given by its outline, whose rim is rounded.
+        """Add a flat plate with rounded rim, given by its mask.
 
         Parameters
         ----------
         mask:
             (height, width) bool.
         base:
-            Its height; an array gives it folds.
+            Height; an array for folds.
         edge:
             Radius of the rim in pixels.
         colour:
@@ -195,14 +195,14 @@ class Relief:
         self._merge((slice(None), slice(None)), z, paint, gloss, 0.0)
 
     def shade(self, rng: np.random.Generator, scale: float, softness: float = 0.02) -> np.ndarray:
-        """Light everything: (height, width, 3) float32 0..1.
+        """Return the shaded image (height, width, 3) float32 0..1.
 
         Parameters
         ----------
         scale:
-            A typical thickness in pixels: how far crevices darken and shadows reach.
+            Typical thickness in pixels, the range of ambient occlusion and shadows.
         softness:
-            How far slopes are smoothed, in units of `scale`: what is fleshy shows no seams.
+            Smoothing of slopes, in units of `scale`, which hides seams between limbs.
         """
         solid = self.solid
         z = np.where(solid, self.z, 0.0).astype(np.float32)
@@ -211,7 +211,7 @@ class Relief:
         side, above, front = rng.uniform(-0.9, 0.9), rng.uniform(0.2, 1.0), rng.uniform(0.6, 1.4)
         light = np.array([side, -above, front]) / np.linalg.norm([side, above, front])
         diffuse = (nx * light[0] + ny * light[1] + light[2]) / size
-        wrap = rng.uniform(0.2, 0.7)  # soft light reaches beyond the terminator
+        wrap = rng.uniform(0.2, 0.7)  # wrapped diffuse shading
         diffuse = np.clip((diffuse + wrap) / (1 + wrap), 0, 1) * _shadow(self.z, light, scale, rng.uniform(0.3, 0.8))
         weight = cv2.GaussianBlur(solid.astype(np.float32), (0, 0), 0.5 * scale)
         around = cv2.GaussianBlur(z, (0, 0), 0.5 * scale) / np.maximum(weight, 1e-3)
@@ -225,7 +225,7 @@ class Relief:
 
 
 def _slope(z: np.ndarray, solid: np.ndarray, axis: int) -> np.ndarray:
-    """The gentler of the differences to the two neighbours: no false slopes where one thing ends before another."""
+    """Return the smaller of the differences to both neighbours, which avoids false slopes at depth discontinuities."""
     ahead = np.diff(z, axis=axis, append=z.take([-1], axis=axis))
     behind = np.diff(z, axis=axis, prepend=z.take([0], axis=axis))
     gentle = np.where(np.abs(ahead) < np.abs(behind), ahead, behind)
@@ -238,10 +238,10 @@ def _smooth(values: np.ndarray, solid: np.ndarray, sigma: float) -> np.ndarray:
 
 
 def _shadow(z: np.ndarray, light: np.ndarray, scale: float, depth: float) -> np.ndarray:
-    """How much light passes what stands in its way: (height, width) float32, from 1 - depth to 1."""
+    """Return the shadow factor (height, width) float32, from 1 - depth to 1."""
     blocked = np.zeros_like(z)
     for reach in (0.3, 0.6, 1.0, 1.6):
         move = np.array([[1, 0, -light[0] * reach * scale], [0, 1, -light[1] * reach * scale]])
-        there = cv2.warpAffine(z, move, z.shape[::-1], flags=cv2.INTER_NEAREST, borderValue=float(FAR))
-        blocked = np.maximum(blocked, np.clip((there - z - light[2] * reach * scale) / (0.25 * scale), 0, 1))
+        occluder = cv2.warpAffine(z, move, z.shape[::-1], flags=cv2.INTER_NEAREST, borderValue=float(FAR))
+        blocked = np.maximum(blocked, np.clip((occluder - z - light[2] * reach * scale) / (0.25 * scale), 0, 1))
     return 1 - depth * cv2.GaussianBlur(blocked, (0, 0), 0.12 * scale)

@@ -1,4 +1,4 @@
-"""Where occluders come from: drawn ones, or cut-outs in a folder. Both give the same occluder for the same draw."""
+"""Sources of occluders: drawn ones, or cut-outs in a folder. Both are deterministic for a random generator."""
 
 import warnings
 from pathlib import Path
@@ -16,18 +16,18 @@ NATURAL = 0.62  # longest side of a cut-out from a folder, in units of the crop'
 
 
 class Drawn:
-    """Occluders that this package draws. Each is drawn when it is first needed, from a seed of its own, and kept.
+    """Drawn occluders, each drawn on first use with a separate seed, and cached.
 
     Parameters
     ----------
     mix:
-        How often each of `occluders.KINDS` comes, relatively.
+        Relative frequency of each kind in `KINDS`.
     count:
-        How many different ones there are in all, about.
+        Approximate total number of different occluders.
     size:
         Side of the aligned crops in pixels.
     split:
-        Those for "test" differ from those for "train".
+        Split, "train" or "test", which have different occluders.
     """
 
     def __init__(self, mix: dict[str, float], count: int, size: int, split: str) -> None:
@@ -40,7 +40,7 @@ class Drawn:
         self.kept: dict[tuple[str, int], Occluder] = {}
 
     def take(self, rng: np.random.Generator) -> tuple[Occluder, Spread]:
-        """One occluder, and where such a thing may lie."""
+        """Return a random occluder and the distribution of its placement."""
         chosen = int(rng.choice(len(self.kinds), p=self.shares))
         key = (self.kinds[chosen], int(rng.integers(self.counts[chosen])))
         if key not in self.kept:
@@ -50,21 +50,21 @@ class Drawn:
 
 
 class Cutouts:
-    """Pictures with transparency, in a folder and the folders below it; read once, reduced to the crops' size.
+    """Images with transparency in a folder and its subfolders, read once and reduced to the crops' size.
 
     Parameters
     ----------
     folder:
-        Holds them.
+        Folder of the images.
     count:
-        Of more than so many pictures, so many are taken, evenly over the sorted names.
+        Maximum number of images, evenly spaced over the sorted names.
     size:
         Side of the aligned crops in pixels.
 
     Raises
     ------
     UserError
-        It is no folder, holds no picture, or one of them cannot be read or is nowhere transparent.
+        The path is no folder, has no images, or an image cannot be read or has no transparency.
     """
 
     def __init__(self, folder: Path, count: int, size: int) -> None:
@@ -81,17 +81,17 @@ class Cutouts:
                 ticker.advance()
 
     def take(self, rng: np.random.Generator) -> tuple[Occluder, Spread]:
-        """One occluder, and where it may lie."""
+        """Return a random occluder and the distribution of its placement."""
         return self.kept[int(rng.integers(len(self.kept)))], ANYWHERE
 
 
 def read_rgba(path: Path) -> np.ndarray:
-    """A picture with transparency, upright, (H, W, 4) uint8.
+    """Return an image with transparency (H, W, 4) uint8, with EXIF orientation applied.
 
     Raises
     ------
     UserError
-        It cannot be read, is damaged, is too large, or has no transparency.
+        The image cannot be read, is damaged, is too large, or has no transparency.
     """
     try:
         with warnings.catch_warnings():
@@ -104,13 +104,13 @@ def read_rgba(path: Path) -> np.ndarray:
                 return np.array(ImageOps.exif_transpose(image).convert("RGBA"))
     except UserError:
         raise
-    except Exception as error:  # decoders fail in every way on damaged files
+    except Exception as error:  # decoders raise many exception types for damaged files
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"{path}: cannot be read as a picture: {reason}; repair it or take it out") from error
 
 
 def _reduced(path: Path, longest: int) -> Occluder:
-    """A cut-out whose longest side has so many pixels. Raises UserError as `read_rgba` does."""
+    """Return a cut-out with a longest side of `longest` pixels. Raises UserError as `read_rgba` does."""
     try:
         part = trimmed(read_rgba(path)).rgba
     except ValueError as error:
@@ -118,8 +118,8 @@ def _reduced(path: Path, longest: int) -> Occluder:
     scale = longest / max(part.shape[:2])
     size = (max(round(part.shape[1] * scale), 1), max(round(part.shape[0] * scale), 1))
     alpha = part[..., 3:].astype(np.float32) / 255
-    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    small = cv2.resize(np.dstack([part[..., :3] * alpha, alpha]).astype(np.float32), size, interpolation=how)
+    interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    small = cv2.resize(np.dstack([part[..., :3] * alpha, alpha]).astype(np.float32), size, interpolation=interpolation)
     colour = small[..., :3] / np.maximum(small[..., 3:], 1e-3)
     rgba = np.clip(np.rint(np.dstack([colour, small[..., 3] * 255])), 0, 255).astype(np.uint8)
     return Occluder(rgba, np.array([size[0] - 1, size[1] - 1]) / 2)

@@ -1,11 +1,11 @@
-"""Materials for synthetic occluders: smooth noise, colours of things, and patterns. Colours are sRGB, 0..1."""
+"""Materials for synthetic occluders: smooth noise, object colours, and patterns. Colours are sRGB, 0..1."""
 
 import cv2
 import numpy as np
 
 
 def noise(rng: np.random.Generator, height: int, width: int, cells: int = 4, octaves: int = 4) -> np.ndarray:
-    """Smooth random values (height, width) float32, about 0 and within -1..1; `cells` bumps along the longer side."""
+    """Return smooth noise (height, width) float32 in -1..1, around 0, with `cells` bumps along the longer side."""
     total = np.zeros((height, width), np.float32)
     longest = max(height, width)
     for octave in range(octaves):
@@ -17,14 +17,14 @@ def noise(rng: np.random.Generator, height: int, width: int, cells: int = 4, oct
 
 
 def random_colour(rng: np.random.Generator) -> np.ndarray:
-    """A colour (3,) such as things have: seldom saturated, of any lightness."""
+    """Return a random object colour (3,): rarely saturated, of any lightness."""
     hue, saturation, value = rng.uniform(0, 6), rng.beta(1.0, 2.2), rng.beta(1.6, 1.3)
     wheel = np.clip(np.abs((hue + np.array([0.0, 4.0, 2.0])) % 6 - 3) - 1, 0, 1)
     return (value * (1 - saturation * (1 - wheel))).astype(np.float32)
 
 
 def texture(rng: np.random.Generator, side: int) -> np.ndarray:
-    """A square picture (side, side, 3) of a material: plain, a gradient, stripes, checks, dots, patches or print."""
+    """Return a random texture (side, side, 3): plain, gradient, stripes, checks, dots, patches or print."""
     first, second = random_colour(rng), random_colour(rng)
     y, x = np.mgrid[:side, :side].astype(np.float32) / side
     angle, count = rng.uniform(0, np.pi), rng.integers(2, 12)
@@ -52,7 +52,7 @@ def texture(rng: np.random.Generator, side: int) -> np.ndarray:
 
 
 def _print(rng: np.random.Generator, side: int) -> np.ndarray:
-    """Lines of words that nobody can read, and a block that may be a picture: (side, side) float32, 0 or 1."""
+    """Return a pattern of illegible lines of text and a block, (side, side) float32, 0 or 1."""
     page = np.zeros((side, side), np.float32)
     line = max(side // int(rng.integers(8, 24)), 3)
     for top in range(line, side - line, line):

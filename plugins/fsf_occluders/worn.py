@@ -1,7 +1,7 @@
-"""What people wear, for synthetic occlusion: glasses, masks and scarves, hair in the face.
+"""Worn occluders for synthetic occlusion: glasses, masks, scarves, and hair in the face.
 
-Each function draws in the place of the aligned crop (`fsframework.faces.align.TEMPLATE`). `unit` is the side of the
-crop in pixels of the canvas.
+Each function returns a drawing in the frame of the aligned crop (`fsframework.faces.align.TEMPLATE`). `unit` is the
+side of the crop in canvas pixels.
 """
 
 import cv2
@@ -16,7 +16,7 @@ MOUTH = TEMPLATE[2:].mean(axis=0)
 
 
 def glasses(rng: np.random.Generator, unit: int) -> Drawing:
-    """Glasses or sunglasses; the anchor is between the eyes. Clear lenses let the eyes through."""
+    """Return glasses with clear lenses or sunglasses; the anchor is between the eyes."""
     y, x = (np.mgrid[:unit, :unit].astype(np.float32) + 0.5) / unit
     wide, tall, power = rng.uniform(0.088, 0.115), rng.uniform(0.05, 0.095), rng.uniform(2.0, 5.0)
     rim, drop, droop = rng.uniform(0.006, 0.026), rng.uniform(0.0, 0.025), rng.uniform(-0.15, 0.45)
@@ -56,7 +56,7 @@ def glasses(rng: np.random.Generator, unit: int) -> Drawing:
 
 
 def mask(rng: np.random.Generator, unit: int) -> Drawing:
-    """A mask with its strings, or a scarf; the anchor is between nose and mouth."""
+    """Return a mask with its strings, or a scarf; the anchor is between nose and mouth."""
     high = round(1.2 * unit)
     y, x = (np.mgrid[:high, :unit].astype(np.float32) + 0.5) / unit
     across = (x - 0.504) / 0.3
@@ -84,7 +84,7 @@ def mask(rng: np.random.Generator, unit: int) -> Drawing:
 
 
 def _mirrored(half: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """The rounded area between the right half of an outline (N, 2), x from the nose, and its mirror image: bool."""
+    """Return a mask `shape` bool of a rounded area, given by the right half of its outline (N, 2), x from the nose."""
     contour = np.concatenate([half, half[::-1] * [-1, 1]]) + np.array([0.504, 0.0])
     area = np.zeros(shape, np.uint8)
     cv2.fillPoly(area, [np.rint(contour * shape[1]).astype(np.int32)], 1)
@@ -92,7 +92,7 @@ def _mirrored(half: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
 
 
 def _strings(rng: np.random.Generator, shape: tuple[int, int], out: float, heights: tuple[float, float]) -> np.ndarray:
-    """A mask's strings, from its corners to the ears: bool."""
+    """Return a mask `shape` bool of a face mask's strings, from its corners to the ears."""
     canvas = np.zeros(shape, np.uint8)
     for side in (-1, 1):
         ear = np.array([0.504 + side * 0.31, rng.uniform(0.48, 0.56)])
@@ -109,14 +109,14 @@ def _mask_cloth(rng: np.random.Generator, height: int, width: int) -> np.ndarray
 
 
 def hair(rng: np.random.Generator, unit: int) -> Drawing:
-    """Locks that fall from the forehead over a part of the face; the anchor is where they begin."""
+    """Return locks that fall from the forehead over a part of the face; the anchor is at their roots."""
     height, width = round(1.1 * unit), unit
     picture, cover = np.zeros((height, width, 3), np.float32), np.zeros((height, width), np.float32)
     tones = np.array(
         [[0.10, 0.08, 0.07], [0.22, 0.15, 0.10], [0.36, 0.24, 0.15], [0.62, 0.48, 0.30], [0.55, 0.53, 0.50]]
     )
     base = tones[rng.integers(len(tones))] * rng.uniform(0.7, 1.2)
-    fall, begin = rng.uniform(-0.28, 0.28), 0.5 + rng.uniform(-0.15, 0.15)  # all locks of a head fall alike
+    fall, begin = rng.uniform(-0.28, 0.28), 0.5 + rng.uniform(-0.15, 0.15)  # the same for all locks
     shine, band = rng.uniform(0.1, 0.5), rng.uniform(0.2, 0.6)
     for _ in range(rng.integers(1, 5)):
         root = np.array([begin + rng.normal(0, 0.07), 0.1])
@@ -130,7 +130,7 @@ def hair(rng: np.random.Generator, unit: int) -> Drawing:
     return Drawing(picture, np.clip(cover, 0, 1), (0.5 * unit, 0.12 * unit))
 
 
-def _strand(  # one hair, or a few that stick together
+def _strand(  # one hair, or a few stuck together
     picture: np.ndarray,
     cover: np.ndarray,
     rng: np.random.Generator,
@@ -150,7 +150,7 @@ def _strand(  # one hair, or a few that stick together
 
 
 def _line(canvas: np.ndarray, start: np.ndarray, end: np.ndarray, thick: float) -> None:
-    """Draw a line given in units of the canvas's side."""
+    """Draw a line on the canvas, in units of its side."""
     unit = canvas.shape[1]
     ends = [np.rint(point * unit).astype(int).tolist() for point in (start, end)]
     cv2.line(canvas, ends[0], ends[1], 1, max(round(thick * unit), 1))
