@@ -57,10 +57,10 @@ class EstimatorError(Benchmark):
     @torch.no_grad()
     def measure_batch(self, batch: SwapBatch, swap: SwapResult, faces: Dataset) -> dict[str, Any]:
         if faces is not self._faces:
-            self._faces, self._known = faces, {}
+            self._faces, self._cached = faces, {}
         same, mirror, crop = self._targets(batch.target).unbind(1)  # (B, D) each
         noises = torch.stack([_distance(mirror, same), _distance(crop, same)])  # (2, B)
-        return {"errors": _distance(self._read(swap.image), same), "noises": noises}
+        return {"errors": _distance(self._estimate(swap.image), same), "noises": noises}
 
     def combine(self, parts: Sequence[dict[str, Any]], faces: Dataset) -> dict[str, np.ndarray | float]:
         errors = torch.cat([part["errors"] for part in parts])

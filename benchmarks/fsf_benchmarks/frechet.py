@@ -52,7 +52,7 @@ class Frechet(Benchmark):
 
     @torch.no_grad()
     def combine(self, parts: Sequence[dict[str, Any]], faces: Dataset) -> dict[str, np.ndarray | float]:
-        made = torch.cat([part["vectors"] for part in parts]).numpy()
+        swapped = torch.cat([part["vectors"] for part in parts]).numpy()
         real = self.gallery.vectors(faces, next(self.extractor.parameters()).device).double().cpu().numpy()
         return {"frechet": distance(swapped[np.isfinite(swapped).all(axis=1)], real[np.isfinite(real).all(axis=1)])}
 

@@ -146,7 +146,9 @@ class Speed(Benchmark):
         ours = {**settings, "way": "ours"}
         implementations[OURS] = Implementation(ours)
         if options.activation_checkpointing:
-            found[f"{OURS} activation_checkpointing"] = Implementation({**ours, "activation_checkpointing": True})
+            implementations[f"{OURS} activation_checkpointing"] = Implementation(
+                {**ours, "activation_checkpointing": True}
+            )
         if bf16:
             if options.against is None:
                 implementations["plain bf16"] = Implementation({**settings, "way": "plain", "bf16": True})
@@ -156,7 +158,7 @@ class Speed(Benchmark):
             freeing = {**ours, "bf16": bf16, "optimizer_in_backward": True}
             implementations[f"{fastest} optimizer_in_backward"] = Implementation(freeing)
             if options.activation_checkpointing:
-                found[f"{fastest} optimizer_in_backward activation_checkpointing"] = Implementation(
+                implementations[f"{fastest} optimizer_in_backward activation_checkpointing"] = Implementation(
                     {**freeing, "activation_checkpointing": True}
                 )
         if options.cuda_graph:
@@ -308,6 +310,8 @@ def checked_out(commit: str) -> Iterator[Path]:
                 f"--against {commit}: {errors[-1] if errors else 'git failed'}; name a commit of a git checkout"
             )
         try:
+            if not (path / "fsframework" / "ops").is_dir():
+                raise UserError(f"--against {commit}: has no package fsframework.ops; name a commit that has one")
             yield path
         finally:
             subprocess.run([*git, "remove", "--force", str(path)], capture_output=True, check=False)

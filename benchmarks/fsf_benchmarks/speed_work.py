@@ -378,7 +378,6 @@ def _winograds_products() -> Iterator[list[int]]:
         yield counted
         return
     convolve, gradient_of_weight = winograd._convolve, winograd.gradient_of_weight
-    points = winograd.NUM_POINTS if hasattr(winograd, "NUM_POINTS") else winograd.PLACES  # in an older commit
 
     def count(images: Tensor, outputs: int) -> None:
         counted.append(2 * winograd.NUM_POINTS * winograd.tile_count(images) * images.shape[1] * outputs)

@@ -64,9 +64,8 @@ class TrueSwap(Benchmark):
             raise UserError(f"{self.name}: {error}; choose another") from None
         self.finder = PnP(PnP.Options(detector=options.landmarks))
         self._faces: Dataset | None = None
-        self._truth_errors: dict[
-            tuple[int, int], np.ndarray
-        ] = {}  # cached `_errors` (2,) of ground-truth swaps in `_faces`
+        # Cached `_errors` (2,) of ground-truth swaps in `_faces`, by source and target.
+        self._truth_errors: dict[tuple[int, int], np.ndarray] = {}
 
     def load(self) -> None:
         """Load the weights of the estimator and the detector."""
@@ -76,10 +75,12 @@ class TrueSwap(Benchmark):
     @torch.no_grad()
     def measure_batch(self, batch: SwapBatch, swap: SwapResult, faces: Dataset) -> dict[str, Any]:
         if faces is not self._faces:
-            self._faces, self._own = faces, {}
+            self._faces, self._truth_errors = faces, {}
         found: dict[str, np.ndarray] = {}
         pairs = list(zip(batch.source.index.tolist(), batch.target.index.tolist(), strict=True))
-        inside = torch.from_numpy(np.stack([self._known(faces, "mask", *pair) for pair in pairs])).to(batch.valid_mask)
+        inside = torch.from_numpy(np.stack([self._ground_truth(faces, "mask", *pair) for pair in pairs])).to(
+            batch.valid_mask
+        )
         difference = (swap.image - batch.ground_truth) * 127.5  # (B, 3, S, S)
         found["error"] = mean(difference.abs(), inside)
         recoloured = toned(swap.image, batch.ground_truth, inside)
@@ -89,10 +90,10 @@ class TrueSwap(Benchmark):
         found["psnr"] = np.minimum(60, 10 * np.log10(255**2 / squares.clip(min=1e-9)))
         images, truths = to_images(swap.image), to_images(batch.ground_truth)
         found["ssim"] = np.array([similarity(*both) for both in zip(images, truths, strict=True)])
-        if new := [row for row, pair in enumerate(pairs) if pair not in self._own]:
+        if new := [row for row, pair in enumerate(pairs) if pair not in self._truth_errors]:
             some = [pairs[row] for row in new]
-            self._own |= zip(some, self._errors(batch.ground_truth[new], some, faces), strict=True)
-        own = np.array([self._own[pair] for pair in pairs])
+            self._truth_errors |= zip(some, self._errors(batch.ground_truth[new], some, faces), strict=True)
+        own = np.array([self._truth_errors[pair] for pair in pairs])
         for kind, errors in (("", self._errors(swap.image, pairs, faces)), ("_own", own)):
             found[f"pose{kind}_deg"] = errors[:, 0]
             found[f"landmarks{kind}"] = errors[:, 1]
