@@ -101,6 +101,7 @@ def test_unknown_name() -> None:
         fsf.Los  # type: ignore[attr-defined]  # noqa: B018
 
 
+@pytest.mark.system
 def test_import_is_fast_and_needs_no_torch() -> None:
     code = (
         "import sys, time; start = time.process_time(); import fsframework; used = time.process_time() - start\n"

@@ -86,6 +86,7 @@ def commands(group: click.Group, before: tuple[str, ...] = ()) -> Iterator[tuple
             yield from commands(command, (*before, name))
 
 
+@pytest.mark.system
 def test_help_needs_no_torch() -> None:
     code = (
         "import sys, fsframework.cli.main as cli; sys.argv = ['fsf', '--help']\n"
@@ -101,6 +102,7 @@ def test_help_needs_no_torch() -> None:
     assert seconds < 0.3  # of the processor, so that a busy machine does not matter
 
 
+@pytest.mark.system
 def test_module_is_the_command() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "fsframework", "--version"], capture_output=True, text=True, timeout=60
@@ -422,6 +424,7 @@ def test_ends(
     check_message(said)
 
 
+@pytest.mark.system
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)], ids=["SIGTERM", "SIGINT"])
 def test_signals(number: int, status: int, check_message: Callable[..., None]) -> None:

@@ -82,6 +82,7 @@ def test_every_hook_has_its_section() -> None:
     assert signature("register_losses") == "register_losses() -> list[type[Loss]]"
 
 
+@pytest.mark.system
 def test_generated_parts_are_up_to_date() -> None:
     command = [sys.executable, "-m", "cogapp", "-I", "../docs", "--check", "README.md"]
     done = subprocess.run(command, cwd=ROOT / "plugins", capture_output=True, text=True, check=False)

@@ -103,6 +103,7 @@ PUBLIC_MODULES = {
 }
 
 
+@pytest.mark.system
 def test_import_contracts_are_kept() -> None:
     """Check the contracts of pyproject.toml: levels, no circles, plugins apart."""
     done = subprocess.run(

@@ -131,6 +131,7 @@ print(kept, faults())
 """
 
 
+@pytest.mark.system
 def test_memory_is_kept() -> None:
     said = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True).stdout.split()
     if said[0] == "False":

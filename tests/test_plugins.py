@@ -219,6 +219,7 @@ def test_built_in_plugins_have_no_problems() -> None:
     assert registry().problems == []
 
 
+@pytest.mark.system
 def test_plugins_load_without_what_few_commands_need() -> None:
     slow = {"torch._dynamo", "torchvision", "timm", "scipy", "skimage", "joblib", "onnxruntime", "cryptography"}
     code = (

@@ -430,6 +430,7 @@ def test_the_key_is_for_its_owner_alone(
     assert not (tmp_path / "out.webp").exists()
 
 
+@pytest.mark.system
 def test_processes_that_start_at_once_make_one_certificate(home: Path) -> None:
     code = "from fsframework.provenance.certificate import identity; print(identity().chain.hex())"
     command = [sys.executable, "-c", code]
@@ -644,6 +645,7 @@ def test_a_library_that_fails_is_one_line(
     assert not list(tmp_path.glob("*out*"))
 
 
+@pytest.mark.system
 def test_a_full_disk_leaves_no_file(tmp_path: Path, target: Path, check_message: Callable[..., None]) -> None:
     """A child process may write less than the result takes."""
     code = (

@@ -197,6 +197,7 @@ def test_the_code_of_the_documentation_runs(folder: Path, monkeypatch: pytest.Mo
     assert set(names["table"]["method"]) == {"faceshifter-lfw-64", "mine"}
 
 
+@pytest.mark.system
 def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     nbclient, nbformat = pytest.importorskip("nbclient"), pytest.importorskip("nbformat")
     pytest.importorskip("ipykernel")

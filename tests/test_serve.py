@@ -581,6 +581,7 @@ def test_time_and_defects(running: Callable[..., Any], check_message: Callable[.
         assert ask(place, "POST", "/api/faces", FACE).status == 200
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("module", ["fastapi", "uvicorn", "python_multipart"])
 def test_without_what_serves(module: str, check_message: Callable[..., None]) -> None:
     code = (

@@ -421,6 +421,7 @@ def test_people_must_be_learned_by_embedding_once(
         trained(file, tmp_path / "run")
 
 
+@pytest.mark.system
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")  # more workers than a small machine has cores
 @pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_resume_after_kill_is_bit_exact(tmp_path: Path, sharded: Path, workers: int) -> None:
@@ -439,6 +440,7 @@ def test_resume_after_kill_is_bit_exact(tmp_path: Path, sharded: Path, workers: 
     assert all(torch.equal(whole[key], resumed[key]) for key in whole)
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("workers", ["0", "1"])
 def test_a_run_stops_or_goes_on_as_on_error_says(
     tmp_path: Path, broken: Path, workers: str, check_message: Callable[..., None]

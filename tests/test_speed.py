@@ -79,6 +79,7 @@ def test_another_commit() -> None:
     assert len(listed.stdout.splitlines()) == 1  # nothing is left behind
 
 
+@pytest.mark.system
 @pytest.mark.parametrize(
     ("words", "place", "reason"),
     [
@@ -101,6 +102,7 @@ def test_mistakes_are_one_line(
     check_message(line, {reason: "REASON"} if reason else None)
 
 
+@pytest.mark.system
 def test_a_run_needs_other_benchmarks(check_message: Callable[..., None], expect_error: Callable[..., Any]) -> None:
     override = "evaluation.benchmarks=[{use: speed}]"
     command = [sys.executable, "-m", "fsframework", "check", "smoke", "--set", override]

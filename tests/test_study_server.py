@@ -384,6 +384,7 @@ def test_a_note_as_long_as_nobody_is_named(
         check_message(said[0])
 
 
+@pytest.mark.system
 def test_without_fastapi(check_message: Callable[..., None]) -> None:
     code = (
         "import sys; sys.modules['fastapi'] = None; import fsframework.cli.main as cli\n"
@@ -396,6 +397,7 @@ def test_without_fastapi(check_message: Callable[..., None]) -> None:
     check_message(line)
 
 
+@pytest.mark.system
 def test_fifty_people_at_once() -> None:
     """A smaller version of the load test, without pauses; the script fails if an answer is lost or doubled."""
     command = [

@@ -117,6 +117,7 @@ def assert_equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -
 
 
 # An epoch has 3 steps: killed in its middle, at its end, and after it.
+@pytest.mark.system
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")  # more workers than a small machine has cores
 @pytest.mark.parametrize(("killed_at", "workers"), [(2, 0), (3, 0), pytest.param(4, 2, marks=pytest.mark.slow)])
 def test_resume_after_kill_is_bit_exact(tmp_path: Path, faces: Path, killed_at: int, workers: int) -> None:
@@ -138,6 +139,7 @@ def test_resume_after_kill_is_bit_exact(tmp_path: Path, faces: Path, killed_at: 
     assert steps == [1, 2, 3, 4, 5]
 
 
+@pytest.mark.system
 def test_sigterm_leaves_a_checkpoint_and_status_143(
     tmp_path: Path, faces: Path, check_message: Callable[..., None]
 ) -> None:
