@@ -14,6 +14,7 @@ from rich.console import Console
 from fsframework.cli.main import fsf
 from fsframework.core.errors import UserError
 from fsframework.evaluation.compare import compare
+from fsframework.evaluation.results import Comparison
 from fsframework.media.draw import grid
 from fsframework.media.image_io import is_marked, read_image
 from fsframework.models.run import Run
@@ -41,24 +42,35 @@ def runs(tmp_path_factory: pytest.TempPathFactory, untrained_run: Callable[..., 
 
 
 @pytest.fixture(scope="module")
-def found(runs: list[Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Path]:
+def found(runs: list[Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[Comparison, Path]:
     folder = tmp_path_factory.mktemp("comparison")
     return compare([*runs, runs[0]], folder, device="cpu"), folder
 
 
-def test_all_are_measured_alike(found: tuple[dict[str, Any], Path]) -> None:
-    methods = found[0]["methods"]
-    assert [method["name"] for method in methods] == ["small", "deepfakes", "small-2"]
-    assert found[0]["pairs"] == 6
-    one, two, again = (method["metrics"] for method in methods)
-    assert one["benchmarks"] == again["benchmarks"] and one["benchmarks"] != two["benchmarks"]
-    assert one["baselines"]["copy-source"] == again["baselines"]["copy-source"]
-    assert one["own_network"] == ["id-retrieval (own network)"] and two["own_network"] == []
-    assert [metrics["seen_people"] for metrics in (one, two)] == [False, True]
-    assert all(method["seconds"] > 0 and method["parameters"] > 5e6 for method in methods)
+def test_all_are_measured_alike(found: tuple[Comparison, Path]) -> None:
+    methods = found[0].methods
+    assert [method.name for method in methods] == ["small", "deepfakes", "small-2"]
+    assert found[0].pairs == 6
+    one, two, again = (method.metrics for method in methods)
+    assert one.benchmarks == again.benchmarks and one.benchmarks != two.benchmarks
+    assert one.own_networks == ["id-retrieval (own network)"] and two.own_networks == []
+    assert [metrics.seen_people for metrics in (one, two)] == [False, True]
+    assert all(method.seconds > 0 and method.parameters > 5e6 for method in methods)  # type: ignore[operator]
 
 
-def test_figures_of_different_headings_stand_in_one_row(found: tuple[dict[str, Any], Path]) -> None:
+def test_a_comparison_is_read_back_and_becomes_a_table(found: tuple[Comparison, Path]) -> None:
+    comparison = found[0]
+    assert Comparison.from_json(json.loads(json.dumps(comparison.to_json())), "comparison.json") == comparison
+    frame = comparison.to_pandas()
+    assert list(frame)[:4] == ["method", "benchmark", "baseline", "metric"]
+    ssim = frame[(frame.method == "deepfakes") & (frame.baseline == "method") & (frame.metric == "ssim")]
+    assert (
+        ssim.value.item()
+        == comparison.methods[1].metrics.benchmarks["reconstruction"].estimates["method"]["ssim"].value
+    )
+
+
+def test_figures_of_different_headings_stand_in_one_row(found: tuple[Comparison, Path]) -> None:
     shown = columns(found[0])
     assert [column.benchmark for column in shown][:4] == ["id-retrieval (judge: dlib-resnet)"] * 4
     assert [column.benchmark for column in shown][4:] == ["reconstruction"] * 2
@@ -66,12 +78,12 @@ def test_figures_of_different_headings_stand_in_one_row(found: tuple[dict[str, A
     assert list(listed) == ["small", "deepfakes†", "small-2", "copy-target", "copy-source"]
     assert [cell.own for cell in listed["small"].cells] == [True] * 4 + [False] * 2
     assert not any(cell.own for cell in listed["deepfakes†"].cells)
-    metrics = found[0]["methods"][1]["metrics"]["benchmarks"]
-    assert listed["deepfakes†"].cells[0].value == metrics["id-retrieval (judge: dlib-resnet)"]["top1"]
+    estimates = found[0].methods[1].metrics.benchmarks["id-retrieval (judge: dlib-resnet)"].estimates
+    assert listed["deepfakes†"].cells[0].value == estimates["method"]["top1"].value
     assert listed["copy-source"].cells[0].value == 100
 
 
-def test_differences_are_of_the_same_pairs(found: tuple[dict[str, Any], Path]) -> None:
+def test_differences_are_of_the_same_pairs(found: tuple[Comparison, Path]) -> None:
     first, two, again = (row for row in rows(found[0]) if row.name.startswith(("small", "deepfakes")))
     assert all(cell.apart is None for cell in first.cells)
     for cell in again.cells:  # the same method
@@ -79,11 +91,12 @@ def test_differences_are_of_the_same_pairs(found: tuple[dict[str, Any], Path]) -
     ssim = [column.key for column in columns(found[0])].index("ssim")
     apart, ours, other = two.cells[ssim].apart, two.cells[ssim].value, first.cells[ssim].value
     assert apart is not None and ours is not None and other is not None
+    assert apart.value is not None and apart.low is not None and apart.high is not None
     assert apart.value == pytest.approx(ours - other) and apart.low <= apart.value <= apart.high
 
 
 def test_the_table_says_what_a_reader_must_know(
-    found: tuple[dict[str, Any], Path], check_message: Callable[..., None]
+    found: tuple[Comparison, Path], check_message: Callable[..., None]
 ) -> None:
     console = Console(width=200)
     with console.capture() as captured:
@@ -96,7 +109,7 @@ def test_the_table_says_what_a_reader_must_know(
     assert "small-2" in text and "ms a swap" in text and "100.0" in text
 
 
-def test_pictures_and_page(found: tuple[dict[str, Any], Path], check_message: Callable[..., None]) -> None:
+def test_pictures_and_page(found: tuple[Comparison, Path], check_message: Callable[..., None]) -> None:
     folder = found[1]
     names = sorted(file.name for file in folder.glob("000_*"))
     assert names == ["000_deepfakes.png", "000_small-2.png", "000_small.png", "000_source.png", "000_target.png"]

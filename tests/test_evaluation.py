@@ -29,6 +29,7 @@ from fsframework.evaluation.bootstrap import bootstrap, differences, failed, sum
 from fsframework.evaluation.evaluate import bench, evaluate, measure, pairs_of, table
 from fsframework.evaluation.interpolation import _between, attribute_neighbours
 from fsframework.evaluation.judges import judges, own_identity
+from fsframework.evaluation.results import Estimate, Metrics
 from fsframework.media.image_io import is_marked, read_image, write_image
 from fsframework.media.tensor import to_tensor
 from fsframework.models.run import Run
@@ -220,10 +221,11 @@ def test_errors_are_compared_on_pairs_that_all_solved() -> None:
         "copy": {"error": np.array([3.0, 4.0, 5.0, nan]), "speed": nan, "hopeless": np.ones(4)},
     }
     summary = summarize(ways, np.array([0, 1, 2, 3]))
-    assert summary["method"]["error"] == 1.5 and summary["copy"]["error"] == 3.5
-    assert 1 <= summary["method"]["error_low"] <= 1.5 <= summary["method"]["error_high"] <= 2  # type: ignore[operator]
-    assert summary["method"]["speed"] == 2.5 and "speed_low" not in summary["method"]
-    assert summary["copy"]["speed"] is None and summary["copy"]["hopeless"] is None
+    ours, copy = summary["method"], summary["copy"]
+    assert ours["error"].value == 1.5 and copy["error"].value == 3.5
+    assert 1 <= ours["error"].low <= 1.5 <= ours["error"].high <= 2  # type: ignore[operator]
+    assert ours["speed"] == Estimate(2.5, per_pair=False)
+    assert copy["speed"].value is None and copy["hopeless"].value is None
     assert failed(ways["method"], 4).tolist() == [True] * 4
     assert failed({"error": ways["method"]["error"]}, 4).tolist() == [False, False, True, False]
     assert failed({"speed": 1.0}, 4).tolist() == [False] * 4
@@ -337,7 +339,7 @@ def listed(tmp_path: Path) -> str:
 
 def test_the_method_stands_beside_its_baselines(tmp_path: Path, listed: str) -> None:
     run = fake_run(tmp_path, listed, [level()])
-    metrics = evaluate(run)
+    metrics = evaluate(run).to_json()
     assert run.swapper.is_closed_set[:4] == [1, 2, 5, 4]  # each pair once for all measurements; samples come after
     assert metrics["method"] == "brighter" and metrics["pairs"] == 4
     # Copies of black, dark and source pictures fail: only the last pair is solved by all.
@@ -353,7 +355,7 @@ def test_the_method_stands_beside_its_baselines(tmp_path: Path, listed: str) -> 
     assert metrics["benchmarks"][label]["share"] == metrics["benchmarks"][label]["share_low"] == 100
     assert metrics["benchmarks"][label]["pairs_seen"] == 4 and "pairs_seen_low" not in metrics["benchmarks"][label]
     assert metrics["own_network"] == []
-    assert metrics["figures"][label]["distance"] == {"unit": "", "better": "lower", "meaning": "Grey levels."}
+    assert metrics["metrics"][label]["distance"] == {"unit": "", "better": "lower", "meaning": "Grey levels."}
 
 
 def test_pairs_are_read_once_for_all_benchmarks(tmp_path: Path, listed: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -373,13 +375,13 @@ def test_pairs_are_read_once_for_all_benchmarks(tmp_path: Path, listed: str, mon
 
 
 def test_without_a_refiner_there_is_no_such_baseline(tmp_path: Path, listed: str) -> None:
-    metrics = evaluate(fake_run(tmp_path, listed, [level()], refines=False))
+    metrics = evaluate(fake_run(tmp_path, listed, [level()], refines=False)).to_json()
     assert list(metrics["baselines"]) == ["copy-target", "copy-source"]
     assert not list((tmp_path / "samples").glob("*_coarse.png"))
 
 
 def test_benchmarks_are_told_apart_and_own_networks_named(tmp_path: Path, listed: str) -> None:
-    metrics = evaluate(fake_run(tmp_path, listed, [level(), level(judge="trainer"), level()]))
+    metrics = evaluate(fake_run(tmp_path, listed, [level(), level(judge="trainer"), level()])).to_json()
     assert list(metrics["benchmarks"]) == ["level (level-judge)", "level (own network)", "level (level-judge) 2"]
     assert metrics["own_network"] == ["level (own network)"]
 
@@ -389,7 +391,7 @@ def test_encoders_of_losses_are_own_networks_too(tmp_path: Path, listed: str) ->
     encoder = Part("identity-encoders", "in-a-loss", ComponentOptions())
     loss = Part("losses", "identity", LossOptions(encoder))
     run.recipe.stages = [SimpleNamespace(losses=[loss])]
-    assert evaluate(run)["own_network"] == ["level (own network)"]
+    assert evaluate(run).own_networks == ["level (own network)"]
 
 
 def test_points_of_the_landmark_loss_are_its_own_network() -> None:
@@ -415,7 +417,7 @@ def test_what_is_written(tmp_path: Path, listed: str) -> None:
     stale.touch()
     run = fake_run(tmp_path, listed, [level()])
     metrics = evaluate(run)
-    assert json.loads((tmp_path / "metrics.json").read_text()) == metrics
+    assert json.loads((tmp_path / "metrics.json").read_text()) == metrics.to_json()
     assert read_pairs(tmp_path / "pairs.csv", Painted()) == read_pairs(listed, Painted())
     kinds = ("source", "target", "coarse", "swap", "map_0", "map_1")
     found = {file.name for file in (tmp_path / "samples").iterdir()}
@@ -513,7 +515,7 @@ def untrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_real_run(untrained: Path) -> None:
-    metrics = evaluate(Run.load(untrained, "cpu"))
+    metrics = evaluate(Run.load(untrained, "cpu")).to_json()
     assert list(metrics["benchmarks"]) == ["id-retrieval (own network)", "pose-error"]
     assert metrics["own_network"] == ["id-retrieval (own network)"]
     retrieval = {way: found["id-retrieval (own network)"] for way, found in metrics["baselines"].items()}
@@ -526,7 +528,7 @@ def test_a_real_run(untrained: Path) -> None:
 
 def test_bench_measures_otherwise_and_writes_nothing(untrained: Path, expect_error: Callable[..., Any]) -> None:
     before = {file: file.stat().st_mtime_ns for file in untrained.rglob("*")}
-    metrics = bench(untrained, ["pose-error"], ["evaluation.pairs=3"], "cpu")
+    metrics = bench(untrained, ["pose-error"], ["evaluation.pairs=3"], "cpu").to_json()
     assert list(metrics["benchmarks"]) == ["pose-error"] and metrics["pairs"] == 3
     assert {file: file.stat().st_mtime_ns for file in untrained.rglob("*")} == before
     with expect_error("no benchmark is called pose-eror"):
@@ -537,10 +539,27 @@ def test_bench_writes_every_pairs_figures(untrained: Path, tmp_path: Path) -> No
     metrics = bench(untrained, ["pose-error"], ["evaluation.pairs=3"], "cpu", tmp_path / "details.csv")
     lines = list(csv.DictReader((tmp_path / "details.csv").read_text().splitlines()))
     assert list(lines[0]) == ["source", "target", "way", "pose-error: pose_deg"]  # one number for all is no column
-    assert len(lines) == 3 * (1 + len(metrics["baselines"]))
+    assert len(lines) == 3 * (1 + len(metrics.baselines))
     copies = [line["pose-error: pose_deg"] for line in lines if line["way"] == "copy-target"]
     assert set(copies) <= {"0", ""} and len(copies) == 3
     assert [line["source"] for line in lines[:3]] == [line["source"] for line in lines[3:6]]
+
+
+def test_metrics_are_read_back_and_become_a_table(untrained: Path, expect_error: Callable[..., Any]) -> None:
+    metrics = bench(untrained, [], ["evaluation.pairs=3"], "cpu")
+    found = json.loads(json.dumps(metrics.to_json()))
+    assert Metrics.from_json(found, "metrics.json") == metrics
+    frame = metrics.to_pandas()
+    assert list(frame) == ["benchmark", "baseline", "metric", "value", "low", "high", "unit", "better"]
+    assert len(frame) == (4 + 3) * (1 + len(metrics.baselines))
+    row = frame[(frame.benchmark == "pose-error") & (frame.baseline == "copy-source") & (frame.metric == "noise_deg")]
+    expected = metrics.benchmarks["pose-error"].estimates["copy-source"]["noise_deg"].value
+    assert row.value.item() == expected or expected is None
+    with expect_error("metrics.json: "):
+        Metrics.from_json({**found, "figures": found["metrics"]}, "metrics.json")
+    del found["failures"]
+    with expect_error("metrics.json: "):
+        Metrics.from_json(found, "metrics.json")
 
 
 def test_bench_needs_options_for_what_the_recipe_lacks(untrained: Path, expect_error: Callable[..., Any]) -> None:
@@ -564,12 +583,11 @@ def test_who_only_chooses_a_decoder_is_no_network_of_the_training(loss: str, own
 
 
 def test_figures_say_that_people_were_seen(check_message: Callable[..., None]) -> None:
-    metrics: dict[str, Any] = {"benchmarks": {}, "pairs": 3, "own_network": []}
     console = Console(width=400)
     texts = []
     for seen in (True, False):
         with console.capture() as captured:
-            console.print(table(metrics | {"seen_people": seen}))
+            console.print(table(Metrics("x", 3, {}, seen_people=seen)))
         texts.append(captured.get().strip())
     assert texts[0].startswith(f"{texts[1]} ")
     check_message(texts[0].removeprefix(texts[1]).strip())
@@ -584,20 +602,20 @@ def test_a_paired_difference_sees_what_two_intervals_hide() -> None:
     ours, theirs = hard + 1 + rng.normal(0, 0.5, 200), hard + rng.normal(0, 0.5, 200)
     people = np.arange(200) // 2
     apart = differences({"x": ours}, {"x": theirs}, people)["x"]
-    assert apart["difference"] == pytest.approx((ours - theirs).mean())
-    assert 0.7 < apart["low"] < 1 < apart["high"] < 1.3  # type: ignore[operator]
+    assert apart.value == pytest.approx((ours - theirs).mean())
+    assert 0.7 < apart.low < 1 < apart.high < 1.3  # type: ignore[operator]
     low, high = bootstrap(ours, people)  # type: ignore[misc]
     assert low < theirs.mean() < high
     interval = bootstrap(ours - theirs, people)
-    assert interval == (apart["low"], apart["high"])
+    assert interval == apart[1:]
 
 
 def test_differences_are_over_pairs_that_both_solved() -> None:
     ours, theirs = np.array([1.0, np.nan, 3.0, 5.0]), np.array([0.0, 1.0, np.nan, 2.0])
     found = differences({"x": ours, "one": 3.0}, {"x": theirs, "one": 4.0}, np.arange(4))
-    assert list(found) == ["x"] and found["x"]["difference"] == 2
+    assert list(found) == ["x"] and found["x"].value == 2
     nothing = differences({"x": ours}, {"x": np.full(4, np.nan)}, np.arange(4))["x"]
-    assert nothing == {"difference": None, "low": None, "high": None}
+    assert nothing == (None, None, None)
 
 
 # Explained --------------------------------------------------------------------------------------------------------

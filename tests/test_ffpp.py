@@ -104,7 +104,7 @@ def test_a_model_is_measured_on_it(root: Path, tmp_path: Path) -> None:
         "evaluation.pairs=data",
         "evaluation.benchmarks=[{use: id-retrieval, judge: {use: dlib-resnet}}, {use: stability}]",
     ]
-    found = bench("faceshifter-lfw-64", [], sets, "cpu")
+    found = bench("faceshifter-lfw-64", [], sets, "cpu").to_json()
     assert found["pairs"] == 6 and found["failures"]["stability"]["method"] == 0
     assert found["baselines"]["copy-target"]["stability"]["flicker"] == 0
     assert found["benchmarks"]["stability"]["flicker"] is not None

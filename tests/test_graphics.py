@@ -197,7 +197,7 @@ def test_a_recipe_without_training_runs(tmp_path: Path) -> None:
     recipe = Recipe.load("faceswap", ["evaluation.pairs=3", "evaluation.benchmarks=[{use: reconstruction}]"])
     run = Run.open(recipe, tmp_path / "run", device="cpu")
     train(run)
-    metrics = evaluate(run)
+    metrics = evaluate(run).to_json()
     assert metrics["benchmarks"]["reconstruction"]["ssim"] > 0.9 and metrics["own_network"] == []
     assert "without-refiner" in metrics["baselines"]  # blend has nothing to learn, so it is there
     assert load(tmp_path / "run", "cpu").swapper.refiner is not None

@@ -105,7 +105,7 @@ def untrained(tmp_path_factory: pytest.TempPathFactory, untrained_run: Callable[
 
 
 def test_a_real_run_is_measured_where_the_truth_is_known(untrained: Run) -> None:
-    metrics = evaluate(untrained)
+    metrics = evaluate(untrained).to_json()
     assert list(metrics["benchmarks"]) == ["reconstruction", "occlusion", "reconstruction 2"]
     assert metrics["benchmarks"]["reconstruction"] == metrics["benchmarks"]["reconstruction 2"]
     copies = metrics["baselines"]["copy-target"]

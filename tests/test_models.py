@@ -120,7 +120,7 @@ def test_installed_models_have_names_and_are_verified(
 
 
 def test_a_model_is_measured_and_converted_with(file: Path, tmp_path: Path) -> None:
-    metrics = bench(file, [], ["data.use=orl"], "cpu")
+    metrics = bench(file, [], ["data.use=orl"], "cpu").to_json()
     assert metrics["method"] == "small" and metrics["benchmarks"]["reconstruction"]["ssim"] < 1
     write_image(tmp_path / "a.png", data.astronaut(), synthetic=False)
     out = FaceSwapper(file, "cpu").swap_into(

@@ -296,7 +296,7 @@ def test_what_does_not_go_with_onnx(
 
 
 def test_it_is_measured_as_torch_is(small: tuple[str | Path, Path]) -> None:
-    by_torch, by_onnx = (bench(each, [], [], "cpu")["benchmarks"]["reconstruction"] for each in small)
+    by_torch, by_onnx = (bench(each, [], [], "cpu").to_json()["benchmarks"]["reconstruction"] for each in small)
     assert by_onnx == pytest.approx(by_torch, rel=1e-2)
 
 

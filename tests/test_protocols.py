@@ -74,7 +74,7 @@ def test_results_name_the_protocol_the_weights_and_the_costs(
 ) -> None:
     run = untrained_run(tmp_path / "run")
     protocol = Protocol.load(str(file))
-    found = bench(run.path, [], ["evaluation.pairs=2"], "cpu", protocol=protocol)
+    found = bench(run.path, [], ["evaluation.pairs=2"], "cpu", protocol=protocol).to_json()
     assert found["pairs"] == 2 and list(found["benchmarks"]) == ["reconstruction"]
     assert found["protocol"] == {
         "name": "tiny",
@@ -86,7 +86,7 @@ def test_results_name_the_protocol_the_weights_and_the_costs(
     assert found["weights"]["reconstruction"] is None and len(found["weights"]["method"]) == 64
     assert found["cost"]["seconds_a_swap"] > 0 and 0.1 < found["cost"]["peak_memory_gb"] < 1000
     assert found["why"]["reconstruction"]["target_fails_too"] == 0
-    again = bench(run.path, [], ["evaluation.pairs=2"], "cpu", protocol=protocol)
+    again = bench(run.path, [], ["evaluation.pairs=2"], "cpu", protocol=protocol).to_json()
     del found["cost"], again["cost"]
     assert found == again
 

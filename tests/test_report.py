@@ -75,7 +75,7 @@ def metrics() -> dict[str, Any]:
         "failures": {label: {"method": 7, **dict.fromkeys(ways, 0)} for label in (OWN, JUDGE, "pose-error")},
         "compared": {OWN: 293, JUDGE: 293, "pose-error": 293},
         "own_network": [OWN],
-        "figures": {OWN: {"top1": TOP1}, JUDGE: {"top1": TOP1}, "pose-error": {"pose_deg": POSE}},
+        "metrics": {OWN: {"top1": TOP1}, JUDGE: {"top1": TOP1}, "pose-error": {"pose_deg": POSE}},
     }
 
 
@@ -278,7 +278,10 @@ def test_figures_that_cannot_be_said_are_dashes(run: Run) -> None:
     assert "toy - 7 without-refiner 3.50 0" in read(run).text
 
 
-@pytest.mark.parametrize("content", ["{", "[]", "7"])
+UNKNOWN = json.dumps(metrics()).replace('"better": "lower"', '"better": "<script>"')
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "7", "{}", UNKNOWN], ids=["cut", "list", "number", "empty", "unknown"])
 def test_damaged_metrics_are_named(run: Run, content: str, expect_error: Callable[..., Any]) -> None:
     (run.path / "metrics.json").write_text(content)
     try:
@@ -356,12 +359,12 @@ def test_nothing_in_a_run_becomes_markup(run: Run) -> None:
         found["benchmarks"],
         found["failures"],
         found["compared"],
-        found["figures"],
+        found["metrics"],
         *found["baselines"].values(),
     ):
         holder[HOSTILE] = holder.pop("LABEL")
     found["baselines"][HOSTILE] = found["baselines"].pop("copy-source")
-    found["figures"][HOSTILE]["KEY"] = {"unit": HOSTILE, "better": HOSTILE, "meaning": HOSTILE}
+    found["metrics"][HOSTILE]["KEY"] = {"unit": HOSTILE, "better": "lower", "meaning": HOSTILE}
     (run.path / "metrics.json").write_text(json.dumps(found))
     log(run.path, [{**entry("first", step, 1.0), "losses": {HOSTILE: 10.0 / step}} for step in range(1, 41)])
     page = read(run)

@@ -136,7 +136,7 @@ def test_a_real_run_is_measured(
 ) -> None:
     sets = {"pairs": 4, "data": {"use": "rendered-heads", "people": 8, "pictures": 2, "yaw": 30}}
     run = untrained_run(tmp_path / "run", evaluation={**sets, "benchmarks": [{"use": "true-swap"}]})
-    metrics = evaluate(run)
+    metrics = evaluate(run).to_json()
     assert metrics["benchmarks"]["true-swap"]["error"] > 10  # it has learned nothing
     copies = metrics["baselines"]["copy-target"]["true-swap"]
     assert 2 < copies["error"] < 80 and copies["psnr"] < 40 and copies["pose_own_deg"] > 0

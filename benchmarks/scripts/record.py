@@ -16,6 +16,7 @@ import click
 import cv2
 import numpy as np
 
+from fsframework.evaluation.results import METHOD, Comparison, Estimate, Metrics
 from fsframework.evaluation.table import ARROWS, SEEN
 from fsframework.media.image_io import read_image, write_image
 from fsframework.models.run import Run
@@ -38,7 +39,7 @@ SHOWN = {
     "landmarks": 1,
     "landmarks_own": 1,
 }
-HERE = Path(__file__).parent
+HERE = Path(__file__).parent.parent
 BEGIN, END = "<!-- results -->", "<!-- /results -->"
 
 
@@ -107,27 +108,23 @@ def median(values: list[float]) -> float:
 
 def show(name: str, record: dict[str, Any]) -> str:
     """Return a result as Markdown."""
-    metrics, manifest = record["metrics"], record["manifest"]
-    ways = {"**the method**": metrics["benchmarks"]} | metrics["baselines"]
-    columns = [
-        (label, key)
-        for label, figures in metrics["figures"].items()
-        for key in figures
-        if key in SHOWN and key in metrics["benchmarks"][label]
-    ]
-    heads = [f"{label}: {key} {ARROWS[metrics['figures'][label][key]['better']]}" for label, key in columns]
+    metrics, manifest = Metrics.from_json(record["metrics"], name), record["manifest"]
+    results = metrics.benchmarks
+    columns = [(label, key) for label, result in results.items() for key in result.metrics if key in SHOWN]
+    heads = [f"{label}: {key} {ARROWS[results[label].metrics[key].better]}" for label, key in columns]
     rows = []
-    for way, figures in ways.items():
-        rows.append(" | ".join(["", way, *(metric_cell(figures[label], key) for label, key in columns), ""]))
+    for way in (METHOD, *metrics.baselines):
+        cells = [metric_cell(results[label].estimates[way][key], key) for label, key in columns]
+        rows.append(" | ".join(["", "**the method**" if way == METHOD else way, *cells, ""]))
     trained = ", ".join(
         f"{stage}: {values['images']} images at {values['images_per_s']:.0f} a second"
         for stage, values in record.get("stages", {}).items()
     )
     facts = (
         f"`{record['command']}` on {manifest['device']}, {manifest['date'][:10]}, commit {manifest['commit']}; "
-        f"{trained + '; ' if trained else ''}{metrics['pairs']} pairs."
+        f"{trained + '; ' if trained else ''}{metrics.pairs} pairs."
     )
-    if metrics.get("seen_people"):
+    if metrics.seen_people:
         facts += f" {SEEN}"
     lines = [
         f"### {name}",
@@ -141,25 +138,26 @@ def show(name: str, record: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def metric_cell(figures: dict[str, Any], key: str) -> str:
-    """Return a table cell for a metric of metrics.json."""
-    return cell(figures.get(key), figures.get(f"{key}_low"), figures.get(f"{key}_high"), key)
+def metric_cell(estimate: Estimate, key: str) -> str:
+    """Return a table cell for an estimate."""
+    return cell(estimate.value, estimate.low, estimate.high, key)
 
 
 def show_comparison(name: str, record: dict[str, Any]) -> str:
     """Return a result of `fsf compare` as Markdown, with a column for each method."""
-    manifest, methods = record["manifest"], list(rows(record))
+    comparison = Comparison.from_json(record, name)
+    manifest, methods = record["manifest"], list(rows(comparison))
     facts = f"`{record['command']}` on {manifest['device']}, {record['date'][:10]}, commit {manifest['commit']}."
     lines = [f"### {name}", "", f"{facts} {record.get('note', '')}".strip(), ""]
     lines.append(f"|  | {' | '.join(row.name for row in methods)} |")
     lines.append("|---" * (len(methods) + 1) + "|")
-    for number, column in enumerate(columns(record)):
+    for number, column in enumerate(columns(comparison)):
         if column.key in SHOWN:
             cells = [compared(row.cells[number], column.key) for row in methods]
             lines.append(f"| {column.benchmark}: {column.key} {ARROWS[column.better]} | {' | '.join(cells)} |")
     for heading, costs in zip(COSTS, zip(*map(costs_of, methods), strict=True), strict=True):
         lines.append(f"| {heading} ↓ | {' | '.join(costs)} |")
-    return "\n".join([*lines, "", *(escaped(note) for note in notes(record))])
+    return "\n".join([*lines, "", *(escaped(note) for note in notes(comparison))])
 
 
 def compared(found: Cell, key: str) -> str:

@@ -3,7 +3,7 @@
 import datetime
 import json
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,9 @@ from rich.console import RenderableType
 from fsframework.api.models import Overrides, as_sets
 from fsframework.evaluation import compare as comparison
 from fsframework.evaluation import evaluate as evaluation
+from fsframework.evaluation import results
 from fsframework.evaluation.protocol import Protocol
+from fsframework.evaluation.results import Metrics
 from fsframework.evaluation.standalone import measure, rows_table
 from fsframework.evaluation.table import table
 from fsframework.models.store import DEFAULT
@@ -27,9 +29,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """A method's figures, with those of the baselines."""
+    """A method's metrics, with those of the baselines."""
 
-    metrics: dict[str, Any]  # as in metrics.json; benchmarks/README.md describes it
+    metrics: Metrics
     device: str | None = None
     command: str | None = None
 
@@ -38,50 +40,42 @@ class EvaluationResult:
         return table(self.metrics)
 
     def to_json(self) -> str:
-        """Return the figures as JSON."""
-        return json.dumps(self.metrics, indent=2)
+        """Return the metrics as JSON."""
+        return json.dumps(self.metrics.to_json(), indent=2)
 
     def to_pandas(self) -> "pandas.DataFrame":
-        """Return a row for each benchmark, figure and method or baseline, with 95 % intervals."""
-        import pandas
-
-        return pandas.DataFrame(_rows(self.metrics))
+        """Return a row for each benchmark, metric and method or baseline, with 95 % intervals."""
+        return self.metrics.to_pandas()
 
     def save(self, file: str | Path) -> None:
-        """Write the figures with the command, the date, the versions and the machine. Raises UserError."""
-        kept = _with_command(self.command, evaluation.described(self.metrics, self.device))
-        write_text(Path(file), json.dumps(kept, indent=2) + "\n")
+        """Write the metrics with the command, the date, the versions and the machine. Raise UserError if that fails."""
+        values = _with_command(self.command, evaluation.described(self.metrics, self.device))
+        write_text(Path(file), json.dumps(values, indent=2) + "\n")
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """The figures of several methods on the same pairs."""
+    """The metrics of several methods on the same pairs."""
 
-    values: dict[str, Any]  # as in comparison.json
+    results: results.Comparison
+    date: str
+    command: str | None = None
 
     def __rich__(self) -> RenderableType:
         """Return a table for the terminal."""
-        return comparison_table(self.values)
+        return comparison_table(self.results)
 
     def to_json(self) -> str:
-        """Return the figures as JSON."""
-        return json.dumps(self.values, indent=2)
+        """Return the metrics as JSON."""
+        return json.dumps(_with_command(self.command, {"date": self.date, **self.results.to_json()}), indent=2)
 
     def save(self, file: str | Path) -> None:
-        """Write the figures as JSON. Raises UserError if that fails."""
+        """Write the metrics as JSON. Raise UserError if that fails."""
         write_text(Path(file), self.to_json() + "\n")
 
     def to_pandas(self) -> "pandas.DataFrame":
-        """Return a row for each benchmark, figure and method, with 95 % intervals."""
-        import pandas
-
-        found = [
-            {**row, "method": method["name"]}
-            for method in self.values["methods"]
-            for row in _rows(method["metrics"])
-            if row["method"] == method["metrics"]["method"]
-        ]
-        return pandas.DataFrame(found)
+        """Return a row for each benchmark, metric, and method or baseline, with 95 % intervals."""
+        return self.results.to_pandas()
 
 
 @dataclass(frozen=True)
@@ -185,12 +179,12 @@ def compare(
     sets = _with_pairs(overrides, pairs)
     with tempfile.TemporaryDirectory() as unused:
         folder = Path(unused if out is None else out)
-        values = comparison.compare(models, folder, sets, device, chosen)
+        measured = comparison.compare(models, folder, sets, device, chosen)
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        found = Comparison(_with_command(command, {"date": now, **values}))
-        found.save(folder / "comparison.json")
-        write_text(folder / "comparison.html", write_page(values, folder))
-    return found
+        compared = Comparison(measured, now, command)
+        compared.save(folder / "comparison.json")
+        write_text(folder / "comparison.html", write_page(measured, folder))
+    return compared
 
 
 def measure_standalone(
@@ -207,17 +201,6 @@ def _with_pairs(overrides: Overrides, pairs: int | str | None) -> list[str]:
     if pairs is None:
         return as_sets(overrides)
     return [*as_sets(overrides), f"evaluation.pairs={pairs if str(pairs).isdecimal() else json.dumps(pairs)}"]
-
-
-def _rows(metrics: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield each figure of the method and its baselines as a flat row."""
-    methods = {metrics["method"]: metrics["benchmarks"], **metrics["baselines"]}
-    for method, benchmarks in methods.items():
-        for label, found in benchmarks.items():
-            for key, info in metrics["figures"][label].items():
-                value = {"value": found[key], "low": found.get(f"{key}_low"), "high": found.get(f"{key}_high")}
-                better = {"unit": info["unit"], "better": info["better"]}
-                yield {"method": method, "benchmark": label, "metric": key, **value, **better}
 
 
 def _with_command(command: str | None, values: dict[str, Any]) -> dict[str, Any]:

@@ -16,9 +16,8 @@ from torch import Tensor
 from fsframework.core.swapper import Swapper
 from fsframework.core.types import SwapBatch, SwapResult
 from fsframework.data.eval_pairs import EvaluationPairs
+from fsframework.evaluation.results import COPY, COPY_SOURCE, METHOD, UNREFINED, Cost
 from fsframework.media.tensor import to_images, to_tensor
-
-METHOD, COPY, COPY_SOURCE, UNREFINED = "method", "copy-target", "copy-source", "without-refiner"
 
 
 @dataclass(frozen=True)
@@ -77,13 +76,13 @@ class Swaps:
         coarse = None if self.swapper.refiner is None else to_images(result.coarse)
         return SwappedBatch(batch, image, coarse, result.z_id, result.mask)
 
-    def cost(self) -> tuple[float, float | None]:
+    def cost(self) -> Cost:
         """Return seconds a swap of aligned crops, in batches; and GB.
 
         GB are the most that the process, or the GPU, has held when the first batch was swapped, before anything was
         measured; None where the system does not say.
         """
-        return self.seconds / len(self.pairs.pairs), None if self.held is None else self.held / 1e9
+        return Cost(self.seconds / len(self.pairs.pairs), None if self.held is None else self.held / 1e9)
 
 
 def _most_held(device: torch.device) -> int | None:

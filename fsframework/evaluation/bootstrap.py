@@ -4,6 +4,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from fsframework.evaluation.results import Difference, Estimate
+
 RESAMPLES = 1000
 LEVEL = 0.95
 
@@ -41,8 +43,8 @@ def bootstrap(values: np.ndarray, clusters: np.ndarray, seed: int = 0) -> tuple[
     return float(low), float(high)
 
 
-def summarize(ways: Mapping[str, Values], clusters: np.ndarray) -> dict[str, dict[str, float | None]]:
-    """One benchmark's figures for all that it measured: KEY, and for arrays KEY_low and KEY_high.
+def summarize(ways: Mapping[str, Values], clusters: np.ndarray) -> dict[str, dict[str, Estimate]]:
+    """Return one benchmark's metrics for all that it measured.
 
     Means are over the pairs that every way solved, so that nobody gains by failing where it is hard. None stands for
     what cannot be said.
@@ -54,22 +56,21 @@ def summarize(ways: Mapping[str, Values], clusters: np.ndarray) -> dict[str, dic
     clusters:
         (n,) the source person of each pair.
     """
-    summary: dict[str, dict[str, float | None]] = {way: {} for way in ways}
+    summary: dict[str, dict[str, Estimate]] = {way: {} for way in ways}
     for key in next(iter(ways.values()), {}):
         columns = {way: np.asarray(values[key], dtype=np.float64) for way, values in ways.items()}
         solved = np.logical_and.reduce([np.isfinite(column) for column in columns.values()])  # (n,) or ()
         for way, column in columns.items():
             if column.ndim == 0:
-                summary[way][key] = float(column) if np.isfinite(column) else None
+                summary[way][key] = Estimate(float(column) if np.isfinite(column) else None, per_pair=False)
                 continue
-            interval = bootstrap(column[solved], clusters[solved]) or (None, None)
-            summary[way][key] = float(column[solved].mean()) if solved.any() else None
-            summary[way][f"{key}_low"], summary[way][f"{key}_high"] = interval
+            low, high = bootstrap(column[solved], clusters[solved]) or (None, None)
+            summary[way][key] = Estimate(float(column[solved].mean()) if solved.any() else None, low, high)
     return summary
 
 
-def differences(ours: Values, theirs: Values, clusters: np.ndarray) -> dict[str, dict[str, float | None]]:
-    """How far one method's figures are above another's on the same pairs, by the paired bootstrap.
+def differences(ours: Values, theirs: Values, clusters: np.ndarray) -> dict[str, Difference]:
+    """Return how far one method's figures are above another's on the same pairs, by the paired bootstrap.
 
     Differences of pairs are drawn as in `bootstrap`, so what makes a pair hard for both methods cancels. An interval
     without 0 says that the methods differ; with many figures, one in twenty says so by chance.
@@ -83,9 +84,9 @@ def differences(ours: Values, theirs: Values, clusters: np.ndarray) -> dict[str,
 
     Returns
     -------
-    By figure: `difference`, the mean over the pairs that both solved, and its 95 % interval, `low` and `high`.
+    By metric: the mean over the pairs that both solved, and its 95 % interval.
     """
-    found: dict[str, dict[str, float | None]] = {}
+    found: dict[str, Difference] = {}
     for key, value in ours.items():
         if np.ndim(value) != 1 or np.ndim(theirs[key]) != 1:
             continue
@@ -93,7 +94,7 @@ def differences(ours: Values, theirs: Values, clusters: np.ndarray) -> dict[str,
         solved = np.isfinite(apart)
         low, high = bootstrap(apart[solved], clusters[solved]) or (None, None)
         mean = float(apart[solved].mean()) if solved.any() else None
-        found[key] = {"difference": mean, "low": low, "high": high}
+        found[key] = Difference(mean, low, high)
     return found
 
 

@@ -8,18 +8,17 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 from fsframework.core.errors import UserError
 from fsframework.data.eval_pairs import EvaluationPairs
-from fsframework.evaluation.baselines import METHOD
 from fsframework.evaluation.bootstrap import differences
 from fsframework.evaluation.evaluate import Measured, dataset_of, measure, pairs_of, plan_of
 from fsframework.evaluation.interpolation import INTERPOLATION, visualize
 from fsframework.evaluation.protocol import Protocol
+from fsframework.evaluation.results import METHOD, Comparison, Difference, MethodResult
 from fsframework.evaluation.samples import clear, few
 from fsframework.media.draw import grid
 from fsframework.media.image_io import write_image
@@ -38,7 +37,7 @@ def compare(
     sets: Sequence[str] = (),
     device: str | None = None,
     protocol: Protocol | None = None,
-) -> dict[str, Any]:
+) -> Comparison:
     """Measure methods beside each other, and write their pictures to `folder`.
 
     Parameters
@@ -55,13 +54,6 @@ def compare(
     protocol:
         Takes the place of the first recipe's evaluation; the overrides come after it.
 
-    Returns
-    -------
-    {"methods": [{"name", "model", "size", "parameters", "seconds", "metrics", "from_first"}, ...], "pairs", ...};
-    `metrics` as metrics.json has them, `from_first` the differences from the first method, benchmark by benchmark,
-    `seconds` of one swap of one aligned crop, `parameters` of all networks, None where an ONNX
-    file holds them.
-
     Raises
     ------
     UserError
@@ -70,7 +62,7 @@ def compare(
     methods = load_methods(wheres, [*(protocol.sets() if protocol else []), *sets], device)
     first = methods[0]
     plan = plan_of(first.recipe)
-    rows: list[dict[str, Any]] = []
+    results: list[MethodResult] = []
     first_measured: Measured | None = None
     pictures: dict[str, list[np.ndarray]] = {}
     explained: dict[str, np.ndarray] = {}
@@ -83,17 +75,17 @@ def compare(
             pictures = {"source": list(to_images(batch.source.image)), "target": list(to_images(batch.target.image))}
         with torch.no_grad():
             pictures[name] = list(to_images(trained.swapper(batch.to(trained.device)).image))
-        rows.append(
-            {
-                "name": name,
-                "model": str(where),
-                "recipe_sha256": trained.recipe.digest(),
-                "size": trained.recipe.size,
-                "parameters": sum(parameter.numel() for parameter in trained.swapper.parameters()) or None,
-                "seconds": _seconds(trained, pairs),
-                "metrics": measured.metrics,
-                "from_first": _apart(measured, first_measured),
-            }
+        results.append(
+            MethodResult(
+                name=name,
+                model=str(where),
+                recipe_sha256=trained.recipe.digest(),
+                size=trained.recipe.size,
+                parameters=sum(parameter.numel() for parameter in trained.swapper.parameters()) or None,
+                seconds=_seconds(trained, pairs),
+                metrics=measured.metrics,
+                from_first=_apart(measured, first_measured),
+            )
         )
         explained |= {
             f"{name}_{kind}": image for kind, image in visualize(trained.swapper, pairs, trained.device).items()
@@ -101,16 +93,16 @@ def compare(
     _write(folder, pictures)
     for kind, image in explained.items():
         write_image(folder / f"{kind}.png", image, synthetic=kind.endswith(INTERPOLATION))
-    return {
-        "methods": rows,
-        "pairs": len(pairs.pairs),
-        "evaluation": plan.model_dump(mode="json"),
-        **({"protocol": protocol.described(sets)} if protocol else {}),
-        "manifest": environment(first.device),
-    }
+    return Comparison(
+        methods=results,
+        pairs=len(pairs.pairs),
+        evaluation=plan.model_dump(mode="json"),
+        manifest=environment(first.device),
+        protocol=None if protocol is None else protocol.described(sets),
+    )
 
 
-def _apart(measured: Measured, first: Measured) -> list[dict[str, dict[str, float | None]]]:
+def _apart(measured: Measured, first: Measured) -> list[dict[str, Difference]]:
     """The differences of a method's figures from the first method's, a mapping for each benchmark in order."""
     ours, theirs = (list(each.values.values()) for each in (measured, first))  # headings differ where judges are own
     return [

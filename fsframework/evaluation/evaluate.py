@@ -27,11 +27,12 @@ from fsframework.data.eval_pairs import (
     read_pairs,
     same_identity_pairs,
 )
-from fsframework.evaluation.baselines import COPY, METHOD, Swaps
+from fsframework.evaluation.baselines import Swaps
 from fsframework.evaluation.bootstrap import Values, failed, summarize
 from fsframework.evaluation.interpolation import INTERPOLATION, visualize
 from fsframework.evaluation.judges import loaded
 from fsframework.evaluation.protocol import Protocol
+from fsframework.evaluation.results import COPY, METHOD, BenchmarkResult, Failure, Metrics
 from fsframework.evaluation.samples import write_samples
 from fsframework.evaluation.table import table
 from fsframework.media.image_io import write_image
@@ -48,7 +49,7 @@ from fsframework.utils.weights import digest
 __all__ = ["bench", "dataset_of", "described", "evaluate", "measure", "pairs_of", "plan_of", "preflight", "table"]
 
 
-def evaluate(run: Run) -> dict[str, Any]:
+def evaluate(run: Run) -> Metrics:
     """Measure a run as its recipe says, and write metrics.json, pairs.csv and samples/ into its directory.
 
     Returns
@@ -69,7 +70,7 @@ def evaluate(run: Run) -> dict[str, Any]:
     for kind, image in visualize(swapper, pairs, run.device).items():
         write_image(run.path / "samples" / f"{kind}.png", image, synthetic=kind == INTERPOLATION)
     write_text(run.path / "pairs.csv", pairs_text(pairs.pairs, dataset))
-    write_text(run.path / "metrics.json", json.dumps(metrics, indent=2, allow_nan=False) + "\n")
+    write_text(run.path / "metrics.json", json.dumps(metrics.to_json(), indent=2, allow_nan=False) + "\n")
     return metrics
 
 
@@ -96,7 +97,7 @@ def bench(
     device: str | None = None,
     details: Path | None = None,
     protocol: Protocol | None = None,
-) -> dict[str, Any]:
+) -> Metrics:
     """Measure a trained method, perhaps in another way than its recipe says.
 
     Parameters
@@ -126,18 +127,15 @@ def bench(
         plan = plan.model_copy(update={"benchmarks": [part for name in names for part in _named(name, plan)]})
     pairs = pairs_of(trained.recipe, plan, dataset_of(trained.recipe, plan.data))
     measured = measure(trained, plan, pairs, trained.recipe)
-    metrics = measured.metrics
     if details is not None:
         write_text(details, _details(pairs, measured.values))
-    if protocol is not None:
-        metrics["protocol"] = protocol.described(sets)
-    return metrics
+    return replace(measured.metrics, protocol=None if protocol is None else protocol.described(sets))
 
 
-def described(metrics: dict[str, Any], device: str | None) -> dict[str, Any]:
-    """Figures to keep: with the date, the versions and the machine."""
+def described(metrics: Metrics, device: str | None) -> dict[str, Any]:
+    """Return metrics to keep as JSON: with the date, the versions and the machine."""
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    return {"manifest": {"date": now, **environment(pick_device(device))}, "metrics": metrics}
+    return {"manifest": {"date": now, **environment(pick_device(device))}, "metrics": metrics.to_json()}
 
 
 def plan_of(recipe: Recipe) -> Evaluation:
@@ -184,7 +182,7 @@ def pairs_of(recipe: Recipe, plan: Evaluation, dataset: Dataset) -> EvaluationPa
 class Measured(NamedTuple):
     """What was measured: the summary, and by heading what it is made of."""
 
-    metrics: dict[str, Any]  # what metrics.json holds
+    metrics: Metrics
     values: dict[str, dict[str, Values]]  # of each pair by heading, way and figure
     people: dict[str, np.ndarray]  # by heading, who the source of each pair is (n,)
 
@@ -202,39 +200,29 @@ def measure(trained: Trained, plan: Evaluation, pairs: EvaluationPairs, shown: R
     for view in _different(list(views.values())):
         passes.append(Swaps(view, trained.swapper, trained.device))
         measured |= _values({label: benchmarks[label][0] for label in views if views[label] == view}, passes[-1])
-    seconds, gigabytes = passes[0].cost()
-    metrics: dict[str, Any] = {
-        "method": recipe.name,
-        "benchmarks": {},
-        "baselines": {way: {} for way in next(iter(measured.values())) if way != METHOD},
-        "pairs": len(pairs.pairs),
-        "seen_people": recipe.data.build(recipe.size, recipe.detector, "test").is_closed_set,
-        "failures": {},
-        "why": {},
-        "compared": {},
-        "own_network": [label for label, (_, own) in benchmarks.items() if own],
-        "figures": {},
-        "weights": {"method": digest(trained.swapper)},
-        "cost": {"seconds_a_swap": seconds, "peak_memory_gb": gigabytes},
-    }
-    everything: dict[str, dict[str, Values]] = {}
-    people = {}
-    for label, (benchmark, _) in benchmarks.items():
-        view = views[label]
-        everything[label] = values = measured[label]
-        losers = {way: failed(found, len(view.pairs)) for way, found in values.items()}
-        people[label] = _sources(view)
-        summary = summarize(values, people[label])
-        metrics["benchmarks"][label] = summary.pop(METHOD)
-        for way, numbers in summary.items():
-            metrics["baselines"][way][label] = numbers
-        metrics["failures"][label] = {way: int(lost.sum()) for way, lost in losers.items()}
-        both = int((losers[METHOD] & losers[COPY]).sum())
-        metrics["why"][label] = {"what": benchmark.fails, "target_fails_too": both}
-        metrics["compared"][label] = int((~np.logical_or.reduce(list(losers.values()))).sum())
-        metrics["figures"][label] = {key: figure._asdict() for key, figure in benchmark.metrics.items()}
-        metrics["weights"][label] = digest(benchmark)
-    return Measured(metrics, everything, people)
+    results, people = {}, {}
+    for label, (benchmark, own) in benchmarks.items():
+        values = measured[label]
+        losers = {baseline: failed(found, len(pairs.pairs)) for baseline, found in values.items()}
+        people[label] = _sources(views[label])
+        results[label] = BenchmarkResult(
+            metrics=benchmark.metrics,
+            estimates=summarize(values, people[label]),
+            failures={baseline: int(lost.sum()) for baseline, lost in losers.items()},
+            compared=int((~np.logical_or.reduce(list(losers.values()))).sum()),
+            own_network=own,
+            why=Failure(benchmark.fails, int((losers[METHOD] & losers[COPY]).sum())),
+            weights=digest(benchmark),
+        )
+    metrics = Metrics(
+        method=recipe.name,
+        pairs=len(pairs.pairs),
+        benchmarks=results,
+        seen_people=recipe.data.build(recipe.size, recipe.detector, "test").is_closed_set,
+        weights=digest(trained.swapper),
+        cost=passes[0].cost(),
+    )
+    return Measured(metrics, {label: measured[label] for label in benchmarks}, people)
 
 
 def _details(pairs: EvaluationPairs, values: dict[str, dict[str, Values]]) -> str:

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from fsframework.evaluation.results import METHOD, Comparison, Difference, Estimate, Metrics
 from fsframework.evaluation.table import decimals, heading
 from fsframework.report.html import png_address, render
 from fsframework.report.metrics import BOUNDS
@@ -16,7 +17,6 @@ OWN = "*: the judge is a network that the method was trained against, which it m
 SEEN = "\N{DAGGER}: paints only people it was trained on; the pictures are new, their people are not."
 ALIKE, DELTA = "\N{ALMOST EQUAL TO}", "\N{GREEK CAPITAL LETTER DELTA}"
 COSTS = ("ms a swap", "million parameters")
-Comparison = dict[str, Any]
 
 
 class Column(NamedTuple):
@@ -34,19 +34,6 @@ class Column(NamedTuple):
         return heading(self.key, self.unit, self.better)
 
 
-class Apart(NamedTuple):
-    """The difference from the first method's figure on the same pairs, with its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
-
-    @property
-    def is_told(self) -> bool:
-        """Whether the interval leaves 0 out."""
-        return self.low > 0 or self.high < 0
-
-
 class Cell(NamedTuple):
     """A number with its 95 % interval, where there is one, and whether the judge is the method's own network."""
 
@@ -54,7 +41,7 @@ class Cell(NamedTuple):
     low: float | None
     high: float | None
     own: bool
-    apart: Apart | None = None  # of every method but the first
+    apart: Difference | None = None  # of every method but the first
 
     @property
     def marks(self) -> str:
@@ -75,77 +62,68 @@ class Row(NamedTuple):
 def columns(found: Comparison) -> list[Column]:
     """Every figure of every benchmark, in order."""
     plain = _headings(found)
-    first = found["methods"][0]["metrics"]
     return [
-        Column(place, plain[place], key, about["unit"], about["better"])
-        for place, figures in enumerate(first["figures"].values())
-        for key, about in figures.items()
+        Column(place, plain[place], key, info.unit, info.better)
+        for place, result in enumerate(found.methods[0].metrics.benchmarks.values())
+        for key, info in result.metrics.items()
     ]
 
 
 def _headings(found: Comparison) -> list[str]:
     """The benchmarks' headings; that of a method that was not trained against the judge, if there is one."""
     headings: list[str] = []
-    for place, label in enumerate(found["methods"][0]["metrics"]["benchmarks"]):
-        others = [list(row["metrics"]["benchmarks"])[place] for row in found["methods"]]
-        free = [
-            other for other, row in zip(others, found["methods"], strict=True)
-            if other not in row["metrics"]["own_network"]
-        ]  # fmt: skip
-        headings.append((free or [label])[0])
+    for results in zip(*(method.metrics.benchmarks.items() for method in found.methods), strict=True):
+        free = [label for label, result in results if not result.own_network]
+        headings.append((free or [results[0][0]])[0])
     return headings
 
 
 def rows(found: Comparison) -> Iterator[Row]:
     """The methods, then the copies; a copy's figure is the first method's beside which it was measured."""
     shown = columns(found)
-    for method in found["methods"]:
-        metrics = method["metrics"]
-        name = method["name"] + ("\N{DAGGER}" if metrics["seen_people"] else "")
-        cells = _cells(metrics, metrics["benchmarks"], shown)
-        if method is not found["methods"][0]:
-            cells = [_beside(*each, method.get("from_first")) for each in zip(cells, shown, strict=True)]
-        yield Row(name, cells, method["seconds"], method["parameters"])
+    for method in found.methods:
+        name = method.name + ("\N{DAGGER}" if method.metrics.seen_people else "")
+        cells = _cells(method.metrics, METHOD, shown)
+        if method is not found.methods[0]:
+            cells = [_beside(*each, method.from_first) for each in zip(cells, shown, strict=True)]
+        yield Row(name, cells, method.seconds, method.parameters)
     for way in BOUNDS:
-        of_all = [
-            _cells(method["metrics"] | {"own_network": []}, method["metrics"]["baselines"][way], shown)
-            for method in found["methods"]
-        ]
+        of_all = [_cells(method.metrics, way, shown) for method in found.methods]
         firsts = [next((c for c in cells if c.value is not None), cells[0]) for cells in zip(*of_all, strict=True)]
         yield Row(way, firsts, None, None)
 
 
-def _cells(metrics: dict[str, Any], figures: dict[str, Any], shown: list[Column]) -> list[Cell]:
+def _cells(metrics: Metrics, baseline: str, shown: list[Column]) -> list[Cell]:
+    results = list(metrics.benchmarks.values())
     cells = []
     for column in shown:
-        label = list(metrics["benchmarks"])[column.place]
-        numbers = figures[label]
-        value, low, high = (numbers.get(f"{column.key}{end}") for end in ("", "_low", "_high"))
-        cells.append(Cell(value, low, high, label in metrics["own_network"]))
+        result = results[column.place]
+        estimate = result.estimates[baseline].get(column.key, Estimate(None))
+        own = result.own_network and baseline == METHOD
+        cells.append(Cell(estimate.value, estimate.low, estimate.high, own))
     return cells
 
 
-def _beside(cell: Cell, column: Column, apart: list[dict[str, Any]] | None) -> Cell:
-    """A cell with its difference from the first method's, where one was measured."""
-    numbers = apart[column.place].get(column.key) if apart else None
-    if numbers is None or None in numbers.values():
-        return cell
-    return cell._replace(apart=Apart(numbers["difference"], numbers["low"], numbers["high"]))
+def _beside(cell: Cell, column: Column, apart: list[dict[str, Difference]] | None) -> Cell:
+    """Return a cell with its difference from the first method's, where one was measured."""
+    difference = apart[column.place].get(column.key) if apart else None
+    return cell if difference is None or None in difference else cell._replace(apart=difference)
 
 
 def notes(found: Comparison) -> list[str]:
     """What a reader must know."""
-    lines = [f"{found['pairs']} pairs; means with 95 % intervals by bootstrap over source people."]
-    every = [row["metrics"] for row in found["methods"]]
-    if any(metrics["own_network"] for metrics in every):
+    lines = [f"{found.pairs} pairs; means with 95 % intervals by bootstrap over source people."]
+    every = [method.metrics for method in found.methods]
+    if any(metrics.own_networks for metrics in every):
         lines.append(OWN)
-    if any(metrics["seen_people"] for metrics in every):
+    if any(metrics.seen_people for metrics in every):
         lines.append(SEEN)
-    if any(method.get("from_first") for method in found["methods"]):
-        first = found["methods"][0]["name"]
+    if any(method.from_first for method in found.methods):
+        first = found.methods[0].name
         lines.append(f"{ALIKE}: not told apart from {first} by the differences on the same pairs (95 %, as above).")
     failed = {
-        row["name"]: sum(ways["method"] for ways in row["metrics"]["failures"].values()) for row in found["methods"]
+        method.name: sum(result.failures[METHOD] for result in method.metrics.benchmarks.values())
+        for method in found.methods
     }
     if any(failed.values()):
         text = ", ".join(f"{name} {count}" for name, count in failed.items() if count)
@@ -194,7 +172,7 @@ def write_page(found: Comparison, folder: Path) -> str:
     costs = zip(COSTS, zip(*map(costs_of, methods), strict=True), strict=True)
     return render(
         "comparison.html",
-        names=[method["name"] for method in found["methods"]],
+        names=[method.name for method in found.methods],
         methods=[row.name for row in methods],
         grid=png_address((folder / "grid.png").read_bytes()),
         notes=notes(found),

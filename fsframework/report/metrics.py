@@ -1,12 +1,12 @@
 """Arrange the figures of a report: the method beside the trivial baselines that look good in one respect."""
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from fsframework.report.html import number, plain
+from fsframework.core.components import MetricInfo
+from fsframework.evaluation.results import COPY, COPY_SOURCE, METHOD, BenchmarkResult, Estimate, Metrics
+from fsframework.evaluation.table import ARROWS
 
-BOUNDS = ("copy-target", "copy-source")  # ways that are best in some figure by definition
-Metrics = Mapping[str, Any]
+BOUNDS = (COPY, COPY_SOURCE)  # best in some metric by definition
 
 
 class Column(NamedTuple):
@@ -39,40 +39,30 @@ class BenchmarkTable(NamedTuple):
 
 
 def benchmark_tables(metrics: Metrics) -> list[BenchmarkTable]:
-    """Return a table for each benchmark of metrics.json, those judged by the method's own network last."""
-    own = [str(label) for label in metrics.get("own_network") or []]
-    labels = sorted(mapping_in(metrics, "benchmarks"), key=own.__contains__)
-    return [_table(metrics, label, label in own) for label in labels]
+    """Return a table for each benchmark, those judged by the method's own network last."""
+    ordered = sorted(metrics.benchmarks.items(), key=lambda each: each[1].own_network)
+    return [_table(metrics.method, label, result) for label, result in ordered]
 
 
-def _table(metrics: Metrics, label: str, own: bool) -> BenchmarkTable:
-    ways = {"method": mapping_in(mapping_in(metrics, "benchmarks"), label)}
-    ways |= {way: mapping_in(found, label) for way, found in mapping_in(metrics, "baselines").items()}
-    known = mapping_in(mapping_in(metrics, "figures"), label)
-    keys = list(known) or [key for key in ways["method"] if not key.endswith(("_low", "_high"))]
-    about = {key: mapping_in(known, key) for key in keys}
-    failures = mapping_in(mapping_in(metrics, "failures"), label)
-    best = {key: None if own else _best(ways, key, about[key].get("better")) for key in keys}
-    name = plain(metrics.get("method") or "method")
+def _table(method: str, label: str, result: BenchmarkResult) -> BenchmarkTable:
+    best = {key: None if result.own_network else _best(result, key) for key in result.metrics}
     rows = []
-    for way, found in ways.items():
-        cells = [_cell(found, key, about[key].get("unit") == "%", way == best[key]) for key in keys]
-        heading = name if way == "method" else way
-        rows.append((way, heading, cells, plain(failures[way]) if way in failures else "-"))
-    meanings = [(key, about[key]["meaning"]) for key in keys if about[key].get("meaning")]
-    compared = mapping_in(metrics, "compared").get(label)
-    shown = plain(compared) if any(failures.values()) and compared is not None else ""
-    return BenchmarkTable(label, own, [_column(key, about[key]) for key in keys], rows, meanings, shown)
+    for name, estimates in result.estimates.items():
+        cells = [_cell(estimates[key], info.unit == "%", name == best[key]) for key, info in result.metrics.items()]
+        failures = str(result.failures.get(name, "-"))
+        rows.append((name, method if name == METHOD else name, cells, failures))
+    meanings = [(key, info.meaning) for key, info in result.metrics.items() if info.meaning]
+    compared = "" if result.compared is None or not any(result.failures.values()) else str(result.compared)
+    columns = [_column(key, info) for key, info in result.metrics.items()]
+    return BenchmarkTable(label, result.own_network, columns, rows, meanings, compared)
 
 
-def _column(key: str, about: Metrics) -> Column:
-    unit, better = plain(about.get("unit") or ""), plain(about.get("better"))
-    arrow = {"higher": "↑", "lower": "↓"}.get(better, "")
-    return Column(key, "" if key.endswith(f"_{unit}") else unit, arrow, better)
+def _column(key: str, info: MetricInfo) -> Column:
+    return Column(key, "" if key.endswith(f"_{info.unit}") else info.unit, ARROWS[info.better], info.better)
 
 
-def _cell(found: Metrics, key: str, percent: bool, best: bool) -> Cell | None:
-    value, low, high = (number(found.get(name)) for name in (key, f"{key}_low", f"{key}_high"))
+def _cell(estimate: Estimate, percent: bool, best: bool) -> Cell | None:
+    value, low, high = estimate.value, estimate.low, estimate.high
     if value is None:
         return None
     digits = 1 if percent else 2
@@ -80,18 +70,14 @@ def _cell(found: Metrics, key: str, percent: bool, best: bool) -> Cell | None:
     return Cell(repr(value), f"{value:.{digits}f}", interval, best)
 
 
-def _best(ways: Mapping[str, Metrics], key: str, better: object) -> str | None:
-    """Return the way that is best in a figure, bounds aside, or None without rivals that differ."""
+def _best(result: BenchmarkResult, key: str) -> str | None:
+    """Return the baseline, or the method, that is best in a metric, bounds aside; None without rivals that differ."""
     rivals = {
-        way: value for way, found in ways.items() if way not in BOUNDS and (value := number(found.get(key))) is not None
+        name: value
+        for name, estimates in result.estimates.items()
+        if name not in BOUNDS and (value := estimates[key].value) is not None
     }
-    if len(set(rivals.values())) < 2 or better not in ("higher", "lower"):
+    if len(set(rivals.values())) < 2:
         return None
-    pick = max if better == "higher" else min
+    pick = max if result.metrics[key].better == "higher" else min
     return pick(rivals, key=rivals.__getitem__)
-
-
-def mapping_in(holder: Metrics, key: str) -> Metrics:
-    """Return a mapping inside another, or an empty one where it is missing or something else."""
-    found = holder.get(key)
-    return found if isinstance(found, Mapping) else {}

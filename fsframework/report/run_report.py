@@ -6,13 +6,13 @@ Everything is optional: a run that has only begun gives a report of what exists.
 import json
 import math
 from pathlib import Path
-from typing import Any
 
 from fsframework.core.errors import UserError
+from fsframework.evaluation.results import Metrics
 from fsframework.evaluation.table import SEEN
 from fsframework.models.run import Run
 from fsframework.report.html import plain, render
-from fsframework.report.metrics import BOUNDS, benchmark_tables, mapping_in
+from fsframework.report.metrics import BOUNDS, benchmark_tables
 from fsframework.report.pictures import KINDS, explained, mean, pair_names, picture, sample_rows
 from fsframework.report.training import curves, progress_of, speeds
 from fsframework.utils.files import write_text
@@ -50,8 +50,8 @@ def write_report(run: Run) -> Path:
         mean=mean,
         explained=explained(run.path / "samples"),
         metrics=metrics,
-        benchmarks=benchmark_tables(metrics),
-        baselines=list(mapping_in(metrics, "baselines")),
+        benchmarks=benchmark_tables(metrics) if metrics else [],
+        baselines=metrics.baselines if metrics else [],
         bounds=BOUNDS,
         seen=SEEN,
         stages=stages,
@@ -63,15 +63,13 @@ def write_report(run: Run) -> Path:
     return report
 
 
-def _metrics(run: Run) -> dict[str, Any]:
-    """Return the content of metrics.json, or nothing without that file. Raises UserError if it is damaged."""
+def _metrics(run: Run) -> Metrics | None:
+    """Return the content of metrics.json, or None without that file. Raises UserError if it is damaged."""
     file = run.path / "metrics.json"
     if not file.is_file():
-        return {}
+        return None
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"{file}: cannot be read: {error}; measure again with `fsf run RECIPE --resume`") from error
-    if not isinstance(found, dict):
-        raise UserError(f"{file}: holds no figures; measure again with `fsf run RECIPE --resume`")
-    return found
+    return Metrics.from_json(found, str(file))
