@@ -15,6 +15,7 @@ import pytest
 from fsframework.cli import main, plugins
 from fsframework.core.errors import UserError
 from fsframework.core.registry import KINDS, SINGULAR, registry
+from fsframework.evaluation.results import Metrics
 from fsframework.faces.paste import DEFAULT_PASTE, PasteOptions
 from fsframework.inference.jobs import AssignmentFiles, SwapOptions
 from fsframework.models.store import DEFAULT
@@ -329,14 +330,16 @@ def test_bench_passes_on_what_it_is_given(
 ) -> None:
     given = []
 
-    def bench(*values: object) -> dict[str, dict[str, float]]:
+    metrics = Metrics("x", 2, {})
+
+    def bench(*values: object) -> Metrics:
         given.append(values)
-        return {"benchmarks": {"x": 1.5}}
+        return metrics
 
     monkeypatch.setattr("fsframework.evaluation.evaluate.bench", bench)
     status, out, _ = fsf("bench", "pose-error", "--run", "runs/x", "--json", "--device", "cpu", *arguments)
     assert status == 0
-    assert json.loads(out) == {"benchmarks": {"x": 1.5}}
+    assert json.loads(out) == metrics.to_json()
     assert given == [("runs/x", ["pose-error"], changes, "cpu", None, None)]
     assert fsf("bench", "--json")[0] == 0
     assert given[1:] == [(DEFAULT, [], [], None, None, None)]
@@ -345,10 +348,11 @@ def test_bench_passes_on_what_it_is_given(
 def test_bench_keeps_figures_with_command_and_machine(
     fsf: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("fsframework.evaluation.evaluate.bench", lambda *values: {"benchmarks": {}, "baselines": {}})
+    metrics = Metrics("x", 2, {})
+    monkeypatch.setattr("fsframework.evaluation.evaluate.bench", lambda *values: metrics)
     assert fsf("bench", "--save", str(tmp_path / "x.json"), "--json")[0] == 0
     kept = json.loads((tmp_path / "x.json").read_text())
-    assert kept["metrics"] == {"benchmarks": {}, "baselines": {}}
+    assert kept["metrics"] == metrics.to_json()
     assert kept["command"].startswith("fsf ") and kept["manifest"]["versions"]["torch"]
 
 
@@ -362,10 +366,10 @@ def test_swap_passes_on_what_it_is_given(
         given.append(values)
         return next(results)
 
-    monkeypatch.setattr("fsframework.inference.face_swapper.FaceSwapper", lambda *values: ("swapper", *values))
+    monkeypatch.setattr("fsframework.api.swapping.FaceSwapper", lambda *values: ("swapper", *values))
     monkeypatch.setattr("fsframework.inference.jobs.target_jobs", lambda *values: ("target", *values))
     monkeypatch.setattr("fsframework.inference.jobs.pairs_jobs", lambda *values: ("pairs", *values))
-    monkeypatch.setattr("fsframework.inference.runner.run_jobs", counted)
+    monkeypatch.setattr("fsframework.api.swapping.run_jobs", counted)
     a, b, c = map(Path, ("a.png", "b.png", "c.png"))
     assert fsf("swap", "a.png", "b.png", "c.png", "--model", "m", "--face", "all")[0] == 0
     jobs: object = ("target", b, c, AssignmentFiles("all", a), SwapOptions())

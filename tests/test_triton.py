@@ -74,8 +74,8 @@ CONSTANTS = {"C": 24, "BC": 32, "P": 64, "LAYERS": 2, "HALF": True}
         ("fsframework.ops.triton.instance_norm", "_normalise"),
         ("fsframework.ops.triton.instance_norm", "_normalise_backward"),
         ("fsframework.ops.triton.instance_norm", "_sum_gradients"),
-        ("fsf_faceshifter.aad_triton", "_paint"),
-        ("fsf_faceshifter.aad_triton", "_unpaint"),
+        ("fsf_faceshifter.aad_triton", "_modulate"),
+        ("fsf_faceshifter.aad_triton", "_modulate_backward"),
     ],
 )
 def test_kernels_are_compiled_for_gpus(

@@ -30,7 +30,7 @@ WEIGHTS = {  # file in the package mtcnn -> SHA-256; pickles, which are only ope
 CELL, STRIDE = 12, 2  # receptive field and stride of the P-Net, in pixels
 PIXELS = 1 << 20  # maximum pixels per batch of a network, which bounds memory
 
-Share = Annotated[float, Field(ge=0, le=1)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
 class Candidates(NamedTuple):
@@ -60,7 +60,7 @@ class MTCNN(Detector):
 
     class Options(ComponentOptions):
         min_face: int = Field(20, ge=1, description="Side of the smallest detectable face, in pixels.")
-        thresholds: tuple[Share, Share, Share] = Field(
+        thresholds: tuple[Fraction, Fraction, Fraction] = Field(
             (0.6, 0.7, 0.7), description="Minimum scores in P-Net, R-Net and O-Net, 0 to 1."
         )
         factor: float = Field(0.709, gt=0, lt=1, description="Scale between levels of the image pyramid.")

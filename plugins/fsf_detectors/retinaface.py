@@ -26,7 +26,7 @@ MEAN = (104.0, 117.0, 123.0)  # blue, green, red: subtracted from 8-bit values, 
 PLACE, SIZE = 0.1, 0.2  # variances of the box encoding: of shifts in anchor sides, and of logarithms of sizes
 BATCH_PIXELS = 1 << 22  # maximum pixels per batch, which bounds memory
 
-Share = Annotated[float, Field(ge=0, le=1)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
 Side = Annotated[float, Field(gt=0)]
 
 
@@ -51,8 +51,8 @@ class RetinaFace(Detector):
         anchors: tuple[Side, Side, Side, Side, Side, Side] | None = Field(
             None, description="Sides of the anchors in pixels, two each at strides 8, 16 and 32; null: the layout's."
         )
-        threshold: Share = Field(0.6, description="Minimum score of a face.")
-        overlap: Share = Field(
+        threshold: Fraction = Field(0.6, description="Minimum score of a face.")
+        overlap: Fraction = Field(
             0.4, description="Intersection over union above which the worse of two boxes is suppressed."
         )
         longest: int = Field(
