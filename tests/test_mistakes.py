@@ -123,6 +123,16 @@ MISTAKES = {
         11,
     ),
     "a component that another plugin has": Mistake("install", "losses", LOSS.replace('"mine"', '"dssim"'), 11),
+    # Names of earlier versions.
+    "a module of an earlier layout": Mistake(
+        "install",
+        "losses",
+        "from fsframework.components import Loss",
+        11,
+        reason="No module named 'fsframework.components'",
+    ),
+    "a class of an earlier name": Mistake("install", "losses", "from fsframework import Batch", 11, varies=r"\(/\S+\)"),
+    "a method of an earlier name": Mistake("install", "datasets", DATASET + "    def seen(self): return True", 11),
     # The class.
     "a name in the wrong form": Mistake("name", "losses", LOSS.replace('"mine"', '"MyLoss"'), 11),
     "no docstring": Mistake("docstring", "losses", LOSS.replace('"Mine."', "pass"), 11),

@@ -408,3 +408,23 @@ def test_schema_accepts_and_refuses(file: Path) -> None:
 def test_schema_accepts_shipped_recipes(name: str) -> None:
     jsonschema = pytest.importorskip("jsonschema")
     jsonschema.Draft202012Validator(schema()).validate(load_yaml(shipped()[name])[0])
+
+
+@pytest.mark.parametrize(
+    ("override", "place"),
+    [
+        ("networks.generator={use: aad-generator, most: 8}", "networks.generator.most"),
+        ("networks.attributes={use: aei-attributes, full: true}", "networks.attributes.full"),
+        ("stages.0.record=true", "stages.0.record"),
+        ("stages.0.embeddings=once", "stages.0.embeddings"),
+        ("stages.0.losses=[{use: reconstruction, of: draft}]", "stages.0.losses.0.of"),
+        ("stages.0.losses=[{use: mask, of: refiner}]", "stages.0.losses.0.of"),
+        ("data={use: hardest}", "data"),
+    ],
+    ids=["max-channels", "full-resolution", "cuda-graph", "embeddings", "target", "network", "hard-examples"],
+)
+def test_earlier_names_are_reported_with_the_present_one(
+    file: Path, override: str, place: str, expect_error: Callable[..., Any]
+) -> None:
+    with expect_error(f"--set {override}: {place}: "):
+        Recipe.load(str(file), [override])
