@@ -1,9 +1,9 @@
-"""The one training loop of every method.
+"""The training loop of all methods: stages, schedules, checkpoints.
 
-A step: the generator side descends the weighted sum of the stage's losses, then each loss that has parameters of its
-own (a discriminator) descends its `critic`. Step k of stage s draws its randomness from (seed, s, k) alone and sample
-numbers are fixed, so a run that is killed at any moment and resumed ends bit for bit where an undisturbed run ends
-(on one kind of machine with the same number of threads).
+A step (`fsframework.training.step`) minimises the weighted sum of the stage's losses, then the `critic` of each loss
+with its own parameters, such as a discriminator. The randomness of step k of stage s depends on (seed, s, k) alone, and
+pair numbers are fixed. So a killed and resumed run ends bit for bit like an uninterrupted one, on one type of machine
+with the same number of threads.
 """
 
 import sys
@@ -47,23 +47,23 @@ OPTIMIZERS = ("optimizer", "critic_optimizer")  # in checkpoints; the second onl
 
 
 def train(run: Run, world: World = ALONE, board: bool = False) -> None:
-    """Train every stage that is not finished, in order, beside the other processes of a world.
+    """Train all unfinished stages, in order, in parallel with the other processes of a world.
 
     `board` writes curves for TensorBoard, too.
 
     Raises
     ------
     UserError
-        A loss is not a number, a checkpoint cannot be written or read, or the data cannot be used.
+        A loss is not finite, a checkpoint cannot be written or read, or the data cannot be used.
     KeyboardInterrupt, SystemExit
-        Ctrl-C or SIGTERM came; a checkpoint is written first.
+        Ctrl-C or SIGTERM was received; a checkpoint is written first.
     """
     retain_freed_memory()
     torch.manual_seed(run.recipe.seed)
     swapper = build_swapper(run.recipe)
     swapper.load()
     swapper.to(run.device)
-    if world.size > 1 and run.device.type == "cuda":  # elsewhere torch has none: each process normalises its own share
+    if world.size > 1 and run.device.type == "cuda":  # torch has none for CPUs: each process normalises its own part
         nn.SyncBatchNorm.convert_sync_batchnorm(swapper)
     refiner, refines = swapper.refiner, False
     trained: set[str] = set()
@@ -80,19 +80,19 @@ def train(run: Run, world: World = ALONE, board: bool = False) -> None:
             load_weights(swapper, run.weights_file(stage))
         else:
             stance: Literal["default", "force_eager"] = "default" if stage.compile else "force_eager"
-            with torch.compiler.set_stance(stance):  # what an earlier stage compiled was compiled for that stage
+            with torch.compiler.set_stance(stance):  # an earlier stage compiled for its own settings
                 StageTrainer(run, stage, swapper, world).train(board and world.first)
 
 
 def _start_from(swapper: Swapper, recipe: Recipe, init: str, keep: Collection[str]) -> None:
-    """Load a stage's `init` into the networks that no earlier stage trained."""
+    """Load the weights of a stage's `init` into all networks but those in `keep`, which earlier stages trained."""
     file = recipe.relative(init)
     model = store.find(file if file.is_file() else init)
     load_weights(swapper, model.file, model.sha256, keep)
 
 
 class StageTrainer:
-    """One stage in training: what changes with every step, and how it is saved and restored."""
+    """The training of one stage: its state, loop and checkpoints."""
 
     def __init__(self, run: Run, stage: Stage, swapper: Swapper, world: World = ALONE) -> None:
         self.run, self.stage, self.swapper, self.world = run, stage, swapper, world
@@ -110,7 +110,9 @@ class StageTrainer:
         self.training_step = TrainingStep(run, stage, swapper, self.parts, self.losses, world)
         self.critics, self.optimizers = self.training_step.critics, self.training_step.optimizers
         self.schedules = [self._schedule(optimizer) for optimizer in self.optimizers]
-        self.lag = int(run.device.type == "cuda" and world.size == 1)  # steps that Python is ahead of the device
+        self.lag = int(
+            run.device.type == "cuda" and world.size == 1
+        )  # steps that are launched before the losses of the oldest are read
         if self.training_step.records:  # after the schedules, which read the learning rates as numbers
             for optimizer in self.optimizers:
                 recordable(optimizer)
@@ -123,20 +125,20 @@ class StageTrainer:
         return StageLoss(loss, part, f"stages.{self.number}.losses.{number}", has_critic)
 
     def _seed(self, step: int) -> int:
-        """The seed of one step; -1 stands for the stage's start, which is the same in all processes."""
-        words = [self.run.recipe.seed, self.number, step + 1]
+        """Return the seed of a step. Step -1 is the stage's start, whose seed is equal in all processes."""
+        entropy = [self.run.recipe.seed, self.number, step + 1]
         if step >= 0 and not self.world.first:
-            words.append(self.world.rank)
-        return int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0] >> np.uint64(1))
+            entropy.append(self.world.rank)
+        return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
     def _compile(self) -> None:
-        """Compile the networks that say they can be, frozen ones too; say which are left as they are."""
+        """Compile the traceable networks, frozen ones too, and print a note for each other one."""
         for name, part in {"identity": self.swapper.identity, **dict(self.swapper.trained_parts())}.items():
             if getattr(part, "traceable", False):
                 part.compile()
             else:
-                kept = f"the {name} {getattr(part, 'name', '')} is not traceable and stays as it is"
-                print(f"note: {self.stage.name}: compile: {kept}", file=sys.stderr)
+                reason = f"the {name} {getattr(part, 'name', '')} is not traceable and is not compiled"
+                print(f"note: {self.stage.name}: compile: {reason}", file=sys.stderr)
 
     def _schedule(self, optimizer: torch.optim.Optimizer) -> Scheduler:
         settings, steps = self.stage.schedule, self.stage.steps
@@ -146,7 +148,7 @@ class StageTrainer:
         return StepLRScheduler(optimizer, decay_t=steps + 1, **warmup)
 
     def train(self, board: bool = False) -> None:
-        """Train from the newest checkpoint, or from the start, to the end of the stage."""
+        """Train from the newest checkpoint, or the start, to the end of the stage; `board` logs for TensorBoard."""
         run, stage = self.run, self.stage
         done = self.restore()
         if self.world.first:
@@ -154,12 +156,14 @@ class StageTrainer:
         dataset = run.recipe.faces(stage.data).build(run.recipe.size, run.recipe.detector, "train")
         dataset.load()
         if len(dataset) < 2:
-            raise UserError(f"stages.{self.number}: training needs at least 2 faces, the data hold {len(dataset)}")
+            raise UserError(
+                f"stages.{self.number}: training needs at least 2 faces, the data have {len(dataset)}; add faces"
+            )
         z_ids = prepare(run, stage, self.swapper, dataset, self.world)
         self.parts.train()
         enroll(run, stage, self.swapper.generator, dataset, z_ids)
         if stage.compile:
-            self._compile()  # now, since preparing sees batches of other sizes
+            self._compile()  # after the preparation, which has other batch sizes
         pairs = TrainingPairs(dataset, stage.pairs, [run.recipe.seed, self.number], plain=z_ids is None)
         per_step = stage.batch_size * stage.accumulate
         loader = DataLoader(
@@ -172,7 +176,7 @@ class StageTrainer:
         )
         batches = iter(loader)
         clock = StepTimer()
-        running: list[PendingStep] = []  # steps whose losses were not read yet
+        running: list[PendingStep] = []  # steps whose losses are not read yet
         values: dict[str, float] = {}
         shown = self.world.first
         with (
@@ -186,9 +190,8 @@ class StageTrainer:
                 clock.data_ready()
                 running.append(self.step(step, group, z_ids))
                 last = step + 1 == stage.steps
-                asked = self.world.all_reduce_mean([float(stop.asked)]) != [
-                    0.0
-                ]  # all processes stop after the same step
+                # Reduced, so that all processes stop after the same step.
+                asked = self.world.all_reduce_mean([float(stop.asked)]) != [0.0]
                 logs = (step + 1) % stage.log_every == 0 or last
                 saves = not last and (asked or (step + 1) % stage.checkpoint_every == 0)
                 while len(running) > (0 if logs or saves else self.lag):
@@ -203,13 +206,13 @@ class StageTrainer:
                 if self.world.first and saves:
                     run.save_training_state(stage, step + 1, self.state())
                 if asked and not last:
-                    stop.leave(f"stopped after step {step + 1} of {stage.name}; --resume goes on from there")
+                    stop.leave(f"stopped after step {step + 1} of {stage.name}; --resume continues from there")
         self.finish()
         if stop.asked:  # in the last step
-            stop.leave(f"stopped after {stage.name}, which is finished; --resume goes on from there")
+            stop.leave(f"stopped after {stage.name}, which is finished; --resume continues from there")
 
     def step(self, step: int, group: list[SwapPixels], z_ids: Tensor | None) -> PendingStep:
-        """Let the device take one step on some batches of the loader, whose gradients are averaged."""
+        """Launch one step on some batches of the loader, whose gradients are averaged, and return it."""
         torch.manual_seed(self._seed(step))
         active = [loss for loss in self.losses if step >= loss.module.options.start]
         for schedule in self.schedules:
@@ -220,29 +223,29 @@ class StageTrainer:
         names = [loss.name for loss in active] + [f"{loss.name} critic" for loss in critics_of(active)]
         return PendingStep(step, group, names, values)
 
-    def _read(self, launched: PendingStep, dataset: Dataset) -> dict[str, float]:
-        """Every unweighted loss of a step, once the device has taken it. Raises UserError if one is no number."""
-        found = dict(zip(launched.names, self.world.all_reduce_mean(launched.losses()), strict=True))
-        self._check_finite(launched.step, found, launched.group, dataset)
-        return found
+    def _read(self, pending: PendingStep, dataset: Dataset) -> dict[str, float]:
+        """Wait for a step and return its unweighted losses by name. Raise UserError if one is not finite."""
+        values = dict(zip(pending.names, self.world.all_reduce_mean(pending.losses()), strict=True))
+        self._check_finite(pending.step, values, pending.group, dataset)
+        return values
 
     def _check_finite(self, step: int, values: dict[str, float], group: list[SwapPixels], dataset: Dataset) -> None:
-        """Raises UserError, which names the loss and the batch, before bad numbers reach a checkpoint."""
+        """Raise UserError, with the loss and the batch, if a loss is not finite, before a checkpoint is written."""
         wrong = [name for name, value in values.items() if not np.isfinite(value)]
         if not wrong:
             return
-        sources, targets = (torch.cat(places).tolist() for places in zip(*map(_places, group), strict=True))
+        sources, targets = (torch.cat(indices).tolist() for indices in zip(*map(_indices, group), strict=True))
         pairs = list(zip(sources, targets, strict=True))
-        shown = [f"{dataset[source].name} -> {dataset[target].name}" for source, target in pairs[:8]]
+        names = [f"{dataset[source].name} -> {dataset[target].name}" for source, target in pairs[:8]]
         states = self.run.states(self.stage)
-        kept = f"the last good checkpoint is {states[-1]}" if states else "there is no checkpoint of this stage yet"
+        last = f"the last good checkpoint is {states[-1]}" if states else "there is no checkpoint of this stage yet"
         raise UserError(
-            f"{self.stage.name}: step {step + 1}: the loss {wrong[0]} is {values[wrong[0]]}; {kept}; "
-            f"try a lower learning rate or fp32; the batch: {', '.join(shown)}{', ...' if len(pairs) > 8 else ''}"
+            f"{self.stage.name}: step {step + 1}: the loss {wrong[0]} is {values[wrong[0]]}; {last}; "
+            f"try a lower learning rate or fp32; the batch: {', '.join(names)}{', ...' if len(pairs) > 8 else ''}"
         )
 
     def state(self) -> dict[str, Tensor]:
-        """Everything that changes in training, as tensors by name."""
+        """Return everything that changes in training, as tensors by name."""
         state = {f"model.{key}": value for key, value in self.parts.state_dict().items()}
         state |= {f"critic.{key}": value for key, value in self.critics.state_dict().items()}
         if self.average is not None:
@@ -252,11 +255,11 @@ class StageTrainer:
         return state
 
     def restore(self) -> int:
-        """Take the newest checkpoint, if there is one. Returns how many steps are done."""
-        found = self.run.load_training_state(self.stage)
-        if found is None:
+        """Restore the newest checkpoint, if there is one, and return the number of finished steps."""
+        checkpoint = self.run.load_training_state(self.stage)
+        if checkpoint is None:
             return 0
-        step, state = found
+        step, state = checkpoint
         self.parts.load_state_dict(below("model", state))
         self.critics.load_state_dict(below("critic", state))
         if self.average is not None:
@@ -266,10 +269,10 @@ class StageTrainer:
         return step
 
     def finish(self) -> None:
-        """Write the stage's weights (averaged, where the recipe says so) and go on with them.
+        """Write the stage's weights, with `ema` the averaged ones, and load them into the swapper.
 
-        Beside them stand the weights of encoder and generator if no stage trains them: they came by `init`, from a
-        file that the run must not need again.
+        The file includes the weights of attribute encoder and generator if no stage trains them. These come from
+        `init`, and the run must not depend on that file.
         """
         state = (self.parts if self.average is None else self.average.module).state_dict()
         trained = {name for stage in self.run.recipe.stages for name in stage.train}
@@ -284,12 +287,12 @@ class StageTrainer:
 
 
 class _Average(ModelEmaV3):
-    """An exponential moving average with less memory at first, so that a short run does not keep its random start."""
+    """An exponential moving average with a smaller decay at first, so that short runs forget their start."""
 
     def get_decay(self, step: int | None = None) -> float:
         assert step is not None
         return min(self.decay, (1 + step) / (10 + step))
 
 
-def _places(batch: SwapPixels) -> tuple[Tensor, Tensor]:
+def _indices(batch: SwapPixels) -> tuple[Tensor, Tensor]:
     return batch.source.index, batch.target.index
