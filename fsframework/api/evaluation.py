@@ -1,4 +1,4 @@
-"""Measure trained methods, one or several beside each other, and the code itself."""
+"""Evaluate and compare trained methods, and run standalone benchmarks."""
 
 import datetime
 import json
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """A method's figures, with those of the baselines."""
+    """The metrics of a method and of the baselines."""
 
     metrics: dict[str, Any]  # as in metrics.json; benchmarks/README.md describes it
     device: str | None = None
@@ -38,24 +38,24 @@ class EvaluationResult:
         return table(self.metrics)
 
     def to_json(self) -> str:
-        """Return the figures as JSON."""
+        """Return the metrics as JSON."""
         return json.dumps(self.metrics, indent=2)
 
     def to_pandas(self) -> "pandas.DataFrame":
-        """Return a row for each benchmark, figure and method or baseline, with 95 % intervals."""
+        """Return a row for each benchmark, metric and method or baseline, with 95 % intervals."""
         import pandas
 
         return pandas.DataFrame(_rows(self.metrics))
 
     def save(self, file: str | Path) -> None:
-        """Write the figures with the command, the date, the versions and the machine. Raises UserError."""
-        kept = _with_command(self.command, evaluation.described(self.metrics, self.device))
-        write_text(Path(file), json.dumps(kept, indent=2) + "\n")
+        """Write the metrics with command, date, versions and machine as JSON. Raise UserError if that fails."""
+        values = _with_command(self.command, evaluation.described(self.metrics, self.device))
+        write_text(Path(file), json.dumps(values, indent=2) + "\n")
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """The figures of several methods on the same pairs."""
+    """The metrics of several methods on the same pairs."""
 
     values: dict[str, Any]  # as in comparison.json
 
@@ -64,29 +64,29 @@ class Comparison:
         return comparison_table(self.values)
 
     def to_json(self) -> str:
-        """Return the figures as JSON."""
+        """Return the metrics as JSON."""
         return json.dumps(self.values, indent=2)
 
     def save(self, file: str | Path) -> None:
-        """Write the figures as JSON. Raises UserError if that fails."""
+        """Write the metrics as JSON. Raise UserError if that fails."""
         write_text(Path(file), self.to_json() + "\n")
 
     def to_pandas(self) -> "pandas.DataFrame":
-        """Return a row for each benchmark, figure and method, with 95 % intervals."""
+        """Return a row for each benchmark, metric and method, with 95 % intervals."""
         import pandas
 
-        found = [
+        result = [
             {**row, "method": method["name"]}
             for method in self.values["methods"]
             for row in _rows(method["metrics"])
             if row["method"] == method["metrics"]["method"]
         ]
-        return pandas.DataFrame(found)
+        return pandas.DataFrame(result)
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """What a standalone benchmark measured."""
+    """The result of a standalone benchmark."""
 
     values: dict[str, Any]
 
@@ -95,11 +95,11 @@ class Measurement:
         return rows_table(self.values)
 
     def to_json(self) -> str:
-        """Return the figures as JSON."""
+        """Return the metrics as JSON."""
         return json.dumps(self.values, indent=2)
 
     def save(self, file: str | Path) -> None:
-        """Write the figures as JSON. Raises UserError if that fails."""
+        """Write the metrics as JSON. Raise UserError if that fails."""
         write_text(Path(file), self.to_json() + "\n")
 
     def to_pandas(self) -> "pandas.DataFrame":
@@ -120,7 +120,7 @@ def evaluate(
     details: str | Path | None = None,
     command: str | None = None,
 ) -> EvaluationResult:
-    """Measure a trained method and return its figures.
+    """Evaluate a trained method and return its metrics.
 
     Parameters
     ----------
@@ -129,17 +129,17 @@ def evaluate(
     benchmarks:
         Names; by default those of the method's recipe.
     pairs:
-        A list of pairs (a name or a CSV file), or how many to draw; by default the recipe's.
+        A list of pairs (a name or a CSV file), or a number of random pairs; by default the recipe's.
     protocol:
-        The name or file of a protocol that takes the place of the recipe's evaluation, such as "orl".
+        The name or file of a protocol, such as "orl", instead of the recipe's evaluation.
     overrides:
-        Of the recipe, as of `load_recipe`.
+        Overrides of the recipe, as of `load_recipe`.
     device:
-        As torch names it. None: the GPU if there is one.
+        A torch device. None: the GPU if there is one.
     details:
-        A CSV file to write, with every pair's figures.
+        An output CSV file with every pair's metrics.
     command:
-        Stated by `save`, so that a file of figures says how they were made.
+        The command line, which `save` records.
 
     Raises
     ------
@@ -163,23 +163,23 @@ def compare(
     device: str | None = None,
     command: str | None = None,
 ) -> Comparison:
-    """Measure methods on the same pairs and return their figures.
+    """Evaluate methods on the same pairs and return their metrics.
 
     Parameters
     ----------
     models:
         Two or more, each as of `load_swapper`.
     out:
-        A folder for comparison.html, comparison.json and pictures; None: nothing is written.
+        The output folder of comparison.html, comparison.json and images; None: nothing is written.
     pairs, protocol, overrides, device:
-        As of `evaluate`; of the first method's recipe.
+        As of `evaluate`, applied to the first method's recipe.
     command:
-        Stated in comparison.json.
+        The command line, recorded in comparison.json.
 
     Raises
     ------
     UserError
-        A method cannot be loaded, swaps nothing, or cannot be measured in this way.
+        A method cannot be loaded, is not a face swapper, or cannot be evaluated with these settings.
     """
     chosen = None if protocol is None else Protocol.load(protocol)
     sets = _with_pairs(overrides, pairs)
@@ -187,10 +187,10 @@ def compare(
         folder = Path(unused if out is None else out)
         values = comparison.compare(models, folder, sets, device, chosen)
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        found = Comparison(_with_command(command, {"date": now, **values}))
-        found.save(folder / "comparison.json")
+        result = Comparison(_with_command(command, {"date": now, **values}))
+        result.save(folder / "comparison.json")
         write_text(folder / "comparison.html", write_page(values, folder))
-    return found
+    return result
 
 
 def measure_standalone(
@@ -210,12 +210,12 @@ def _with_pairs(overrides: Overrides, pairs: int | str | None) -> list[str]:
 
 
 def _rows(metrics: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield each figure of the method and its baselines as a flat row."""
+    """Yield each metric of the method and its baselines as a flat row."""
     methods = {metrics["method"]: metrics["benchmarks"], **metrics["baselines"]}
     for method, benchmarks in methods.items():
-        for label, found in benchmarks.items():
+        for label, result in benchmarks.items():
             for key, info in metrics["figures"][label].items():
-                value = {"value": found[key], "low": found.get(f"{key}_low"), "high": found.get(f"{key}_high")}
+                value = {"value": result[key], "low": result.get(f"{key}_low"), "high": result.get(f"{key}_high")}
                 better = {"unit": info["unit"], "better": info["better"]}
                 yield {"method": method, "benchmark": label, "metric": key, **value, **better}
 
