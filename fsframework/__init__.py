@@ -1,4 +1,4 @@
-"""A plugin framework for face swapping: recipes assemble components that plugins provide.
+"""A plugin framework for face swapping: recipes assemble components from plugins.
 
     import fsframework as fsf
 

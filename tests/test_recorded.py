@@ -19,9 +19,10 @@ from fsframework.models.run import Run
 from fsframework.ops import im2col, instance_norm, winograd
 from fsframework.recipe.build import build_swapper
 from fsframework.recipe.schema import Recipe
-from fsframework.training import trainer as training
+from fsframework.training import step as training
 from fsframework.training.cuda_graph import WARM_UPS, Recorded
 from fsframework.training.distributed import World
+from fsframework.training.step import TrainingStep
 from fsframework.training.trainer import StageTrainer, train
 from fsframework.utils.weights import load_state
 
@@ -118,7 +119,7 @@ def test_replayed_steps_train_as_plain_ones(recipe: Recipe, tmp_path: Path, monk
     for module in (winograd, im2col, instance_norm, aad):
         monkeypatch.setattr(module.KERNELS, "suit", lambda *channels: False)  # the recorder does not see them
     plain = trained(recipe, tmp_path / "plain")
-    monkeypatch.setattr(StageTrainer, "_wants_recording", lambda self: True)
+    monkeypatch.setattr(TrainingStep, "_wants_recording", lambda self: True)
     monkeypatch.setattr(training, "Recorded", Taped)
     Taped.made.clear()
     assert_same(trained(recipe, tmp_path / "replayed"), plain)
@@ -142,7 +143,7 @@ def test_replayed_steps_take_ground_truths_that_set_in(
 
     monkeypatch.setattr(TrainingPairs, "batch", some)
     plain = trained(recipe, tmp_path / "plain")
-    monkeypatch.setattr(StageTrainer, "_wants_recording", lambda self: True)
+    monkeypatch.setattr(TrainingStep, "_wants_recording", lambda self: True)
     monkeypatch.setattr(training, "Recorded", Taped)
     Taped.made.clear()
     assert_same(trained(recipe, tmp_path / "replayed"), plain)
@@ -167,16 +168,16 @@ def test_losses_that_are_read_a_step_later_are_the_same(
 def test_processors_record_nothing(recipe: Recipe, tmp_path: Path) -> None:
     """A recipe for GPUs works as it is."""
     run = Run.open(recipe, tmp_path / "run", device="cpu")
-    assert not StageTrainer(run, recipe.stages[0], build_swapper(recipe)).records
+    assert not StageTrainer(run, recipe.stages[0], build_swapper(recipe)).training_step.records
 
 
 def test_several_processes_record_nothing(
     recipe: Recipe, tmp_path: Path, capsys: pytest.CaptureFixture[str], check_message: Callable[..., None]
 ) -> None:
-    trainer = StageTrainer.__new__(StageTrainer)
-    trainer.stage, trainer.world = recipe.stages[0], World(size=2)
-    trainer.run = Run(recipe, tmp_path, torch.device("cuda"))
-    assert not trainer._wants_recording()
+    step = TrainingStep.__new__(TrainingStep)
+    step.stage, step.world = recipe.stages[0], World(size=2)
+    step.run = Run(recipe, tmp_path, torch.device("cuda"))
+    assert not step._wants_recording()
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("note: aei-net: cuda_graph: ")
     check_message(line)

@@ -198,7 +198,7 @@ def test_what_is_wrong_is_said(address: str, pictures: dict[str, Path], browser:
     with browser(tmp_path / "one") as driver:
         page = Page(driver, address, tmp_path / "downloads")
         page.choose("source", pictures["none"])
-        page.wait(lambda: "no face was found" in page.find("source-says").text)
+        page.wait(lambda: "no face was detected" in page.find("source-says").text)
         page.choose("target", pictures["text"])
         page.wait(lambda: "is not a picture in a format" in page.find("target-says").text)
         assert not page.find("swap").is_enabled()

@@ -26,7 +26,8 @@ from fsframework.core.types import SwapBatch
 from fsframework.data.webdataset import write_shards
 from fsframework.models.run import Run
 from fsframework.recipe.schema import Recipe
-from fsframework.training.trainer import StageTrainer, train
+from fsframework.training.step import TrainingStep
+from fsframework.training.trainer import train
 from fsframework.utils.weights import load_state
 
 SIZE = 32
@@ -390,13 +391,13 @@ def test_training_on_shards_equals_training_on_the_folder(tmp_path: Path, folder
 def test_sources_are_embedded_alike_once_and_in_every_step(
     tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    identities, found = StageTrainer._identities, []
+    identities, found = TrainingStep._identities, []
 
-    def noted(self: StageTrainer, batch: SwapBatch, z_ids: torch.Tensor | None) -> torch.Tensor:
+    def noted(self: TrainingStep, batch: SwapBatch, z_ids: torch.Tensor | None) -> torch.Tensor:
         found.append(identities(self, batch, z_ids))
         return found[-1]
 
-    monkeypatch.setattr(StageTrainer, "_identities", noted)
+    monkeypatch.setattr(TrainingStep, "_identities", noted)
     for when in (True, False):
         trained(recipe(tmp_path, folder, precompute_embeddings=when), tmp_path / str(when))
     once, every = torch.stack(found[:6]), torch.stack(found[6:])

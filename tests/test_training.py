@@ -24,6 +24,7 @@ from fsframework.models.run import Run
 from fsframework.recipe.schema import Pairs, Recipe
 from fsframework.training import optim
 from fsframework.training.distributed import World
+from fsframework.training.step import TrainingStep
 from fsframework.training.trainer import StageTrainer, train
 from fsframework.utils.weights import load_state
 
@@ -231,13 +232,13 @@ def gradients(optimizer: torch.optim.Optimizer) -> int:
 def test_several_processes_keep_their_gradients(
     tmp_path: Path, faces: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    trainer = StageTrainer.__new__(StageTrainer)
+    step = TrainingStep.__new__(TrainingStep)
     content = recipe_dict(faces)
     content["stages"][0]["optimizer_in_backward"] = True
-    trainer.stage = Recipe.load(str(write_recipe(tmp_path, content))).stages[0]
+    step.stage = Recipe.load(str(write_recipe(tmp_path, content))).stages[0]
     for world, wanted, said in ((World(), True, 0), (World(size=2), False, 1), (World(size=2, rank=1), False, 0)):
-        trainer.world = world
-        assert trainer._wants("optimizer_in_backward", "why") == wanted
+        step.world = world
+        assert step._wants("optimizer_in_backward", "why") == wanted
         assert capsys.readouterr().err == said * "note: aei-net: optimizer_in_backward: why\n"
 
 

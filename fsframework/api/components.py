@@ -1,4 +1,4 @@
-"""The installed components: list them, describe them, build them, and start a plugin with new ones."""
+"""List, describe and build installed components, and create plugins."""
 
 import difflib
 import inspect
@@ -17,16 +17,16 @@ from fsframework.recipe.reference import Row, rows, schema
 from fsframework.recipe.schema import is_alone, shipped
 from fsframework.testing.scaffold import write
 
-RECIPES = "recipes"  # listed beside the components: whole systems
+RECIPES = "recipes"  # listed like a kind of components
 
 
 class ComponentInfo(NamedTuple):
-    """A line of the list of components."""
+    """An entry of the list of components."""
 
     kind: str
     name: str
     plugin: str
-    summary: str  # the first line of its documentation
+    summary: str  # the first line of its docstring
 
 
 class ComponentDetails(NamedTuple):
@@ -35,7 +35,7 @@ class ComponentDetails(NamedTuple):
     kind: str
     name: str
     plugin: str
-    distribution: str  # that brings the plugin, with its version
+    distribution: str  # of the plugin, with its version
     description: str
     options: list[Row]
 
@@ -65,7 +65,7 @@ def _summary(recipe: str) -> str:
 
 
 def describe_component(kind: str, name: str) -> ComponentDetails:
-    """Return a component's documentation and options. Raises UserError if there is none of that name."""
+    """Return a component's documentation and options. Raise UserError if there is none of that name."""
     plural = find_kind(kind)
     cls = component(plural, name)
     plugin = registry().components[plural][name].plugin
@@ -74,26 +74,26 @@ def describe_component(kind: str, name: str) -> ComponentDetails:
 
 
 def is_standalone(benchmark: str) -> bool:
-    """Return whether a benchmark measures the code or the machine instead of a method. Raises UserError."""
+    """Return whether a benchmark measures the code or the machine instead of a method. Raise UserError if unknown."""
     return is_alone(benchmark)
 
 
 def component_class(kind: str, name: str) -> type[Component]:
-    """Return a component's class. Raises UserError if there is none of that name."""
+    """Return a component's class. Raise UserError if there is none of that name."""
     return component(find_kind(kind), name)
 
 
 def create_component(kind: str, name: str, /, *args: Any, **options: Any) -> Any:
-    """Build a component, read its files, and return it.
+    """Build a component, load its files, and return it.
 
     Parameters
     ----------
     kind, name:
         Such as "losses" and "hinge-gan".
     args:
-        What the kind's constructor takes besides options, such as the size of the crops.
+        Arguments of the kind's constructor after the options, such as the size of the crops.
     options:
-        The component's options; the defaults otherwise.
+        The component's options; others keep their defaults.
 
     Raises
     ------
@@ -105,25 +105,25 @@ def create_component(kind: str, name: str, /, *args: Any, **options: Any) -> Any
         built = part(plural, name, **options).build(*args)
     except ValidationError as error:
         wrong = error.errors()[0]
-        place = ".".join(map(str, wrong["loc"])) or "options"
-        raise UserError(f"{name}: {place}: {wrong['msg']}; see: fsf plugins show {plural} {name}") from None
+        option = ".".join(map(str, wrong["loc"])) or "options"
+        raise UserError(f"{name}: {option}: {wrong['msg']}; see: fsf plugins show {plural} {name}") from None
     built.load()
     return built
 
 
 def find_kind(word: str, recipes: bool = False) -> str:
-    """Return a kind's plural, given its plural or singular. Raises UserError with a hint.
+    """Return a kind's plural, given its plural or singular. Raise UserError, with a hint, for other words.
 
     With `recipes`, "recipes" is a kind, too.
     """
-    known = {name: kind for kind in KINDS for name in (kind, SINGULAR[kind].replace(" ", "-"))}
+    plurals = {name: kind for kind in KINDS for name in (kind, SINGULAR[kind].replace(" ", "-"))}
     if recipes:
-        known |= {RECIPES: RECIPES, "recipe": RECIPES}
+        plurals |= {RECIPES: RECIPES, "recipe": RECIPES}
     plain = word.lower().replace(" ", "-").replace("_", "-")
-    if plain in known:
-        return known[plain]
-    close = difflib.get_close_matches(plain, known, n=1)
-    hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(dict.fromkeys(known.values()))}."
+    if plain in plurals:
+        return plurals[plain]
+    close = difflib.get_close_matches(plain, plurals, n=1)
+    hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(dict.fromkeys(plurals.values()))}."
     raise UserError(f"no kind is called {word}; {hint}")
 
 
@@ -133,22 +133,22 @@ def recipe_schema() -> dict[str, Any]:
 
 
 def new_plugin(name: str, kinds: Sequence[str], folder: str | Path | None = None) -> list[Path]:
-    """Write a new plugin with a working component of each kind, and return its files.
+    """Create a plugin with a working component of each kind, and return its files.
 
     Parameters
     ----------
     name:
-        Of the distribution: lower-case words joined by dashes, such as fsf-demo.
+        Name of the distribution: lower-case words joined by dashes, such as fsf-demo.
     kinds:
         Such as ["losses", "generators"].
     folder:
-        Where; by default its name. It must not exist, or be empty.
+        Output folder; by default the name. It must be new or empty.
 
     Raises
     ------
     UserError
-        The name cannot be used, or something is in the folder.
+        The name is invalid, or the folder is not empty.
     """
     folder = Path(name if folder is None else folder)
-    wanted = list(dict.fromkeys(find_kind(kind) for kind in kinds))
-    return [folder / file for file in write(name, wanted, folder)]
+    plural_kinds = list(dict.fromkeys(find_kind(kind) for kind in kinds))
+    return [folder / file for file in write(name, plural_kinds, folder)]

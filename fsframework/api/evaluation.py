@@ -1,4 +1,4 @@
-"""Measure trained methods, one or several beside each other, and the code itself."""
+"""Evaluate and compare trained methods, and run standalone benchmarks."""
 
 import datetime
 import json
@@ -80,7 +80,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Measurement:
-    """What a standalone benchmark measured."""
+    """The result of a standalone benchmark."""
 
     values: dict[str, Any]
 
@@ -89,11 +89,11 @@ class Measurement:
         return rows_table(self.values)
 
     def to_json(self) -> str:
-        """Return the figures as JSON."""
+        """Return the metrics as JSON."""
         return json.dumps(self.values, indent=2)
 
     def save(self, file: str | Path) -> None:
-        """Write the figures as JSON. Raises UserError if that fails."""
+        """Write the metrics as JSON. Raise UserError if that fails."""
         write_text(Path(file), self.to_json() + "\n")
 
     def to_pandas(self) -> "pandas.DataFrame":
@@ -114,7 +114,7 @@ def evaluate(
     details: str | Path | None = None,
     command: str | None = None,
 ) -> EvaluationResult:
-    """Measure a trained method and return its figures.
+    """Evaluate a trained method and return its metrics.
 
     Parameters
     ----------
@@ -123,17 +123,17 @@ def evaluate(
     benchmarks:
         Names; by default those of the method's recipe.
     pairs:
-        A list of pairs (a name or a CSV file), or how many to draw; by default the recipe's.
+        A list of pairs (a name or a CSV file), or a number of random pairs; by default the recipe's.
     protocol:
-        The name or file of a protocol that takes the place of the recipe's evaluation, such as "orl".
+        The name or file of a protocol, such as "orl", instead of the recipe's evaluation.
     overrides:
-        Of the recipe, as of `load_recipe`.
+        Overrides of the recipe, as of `load_recipe`.
     device:
-        As torch names it. None: the GPU if there is one.
+        A torch device. None: the GPU if there is one.
     details:
-        A CSV file to write, with every pair's figures.
+        An output CSV file with every pair's metrics.
     command:
-        Stated by `save`, so that a file of figures says how they were made.
+        The command line, which `save` records.
 
     Raises
     ------
@@ -157,23 +157,23 @@ def compare(
     device: str | None = None,
     command: str | None = None,
 ) -> Comparison:
-    """Measure methods on the same pairs and return their figures.
+    """Evaluate methods on the same pairs and return their metrics.
 
     Parameters
     ----------
     models:
         Two or more, each as of `load_swapper`.
     out:
-        A folder for comparison.html, comparison.json and pictures; None: nothing is written.
+        The output folder of comparison.html, comparison.json and images; None: nothing is written.
     pairs, protocol, overrides, device:
-        As of `evaluate`; of the first method's recipe.
+        As of `evaluate`, applied to the first method's recipe.
     command:
-        Stated in comparison.json.
+        The command line, recorded in comparison.json.
 
     Raises
     ------
     UserError
-        A method cannot be loaded, swaps nothing, or cannot be measured in this way.
+        A method cannot be loaded, is not a face swapper, or cannot be evaluated with these settings.
     """
     chosen = None if protocol is None else Protocol.load(protocol)
     sets = _with_pairs(overrides, pairs)

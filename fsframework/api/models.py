@@ -1,4 +1,4 @@
-"""Recipes and trained models, by name or file."""
+"""Load and check recipes, list and export trained models."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -25,27 +25,34 @@ def load_recipe(path_or_name: str | Path, overrides: Overrides = ()) -> Recipe:
     Parameters
     ----------
     path_or_name:
-        A YAML file, or the name of a recipe that comes with the framework.
+        A YAML file, or the name of a bundled recipe.
     overrides:
-        Changed values by key, {"stages.0.steps": 10}, or as on the command line, ["stages.0.steps=10"].
+        Values by key, {"stages.0.steps": 10}, or as on the command line, ["stages.0.steps=10"].
 
     Raises
     ------
     UserError
-        With everything that is wrong, one line for each mistake.
+        The recipe has mistakes; the message has a line for each.
     """
     return Recipe.load(str(path_or_name), as_sets(overrides))
 
 
 def check_recipe(path_or_name: str | Path, overrides: Overrides = ()) -> str:
-    """Check that a recipe's networks fit together, without training, and return a summary. Raises UserError."""
+    """Check that a recipe's networks fit together, without training, and return a summary. Raise UserError if not."""
     return check_file(str(path_or_name), as_sets(overrides))
 
 
 def export_model(model: str | Path, out: str | Path, overrides: Overrides = ()) -> Checked | None:
-    """Write a trained method as one file, .safetensors or .onnx, and return how far ONNX is from torch.
+    """Write a trained method as one file and return the difference of ONNX and torch, None for .safetensors.
 
-    `model` is what `load_swapper` takes; of a .safetensors file None is returned.
+    Parameters
+    ----------
+    model:
+        As of `load_swapper`.
+    out:
+        A path that ends in .safetensors or .onnx.
+    overrides:
+        Overrides of the stored recipe, as of `load_recipe`.
 
     Raises
     ------
@@ -56,7 +63,7 @@ def export_model(model: str | Path, out: str | Path, overrides: Overrides = ()) 
 
 
 def as_sets(overrides: Overrides) -> list[str]:
-    """Return overrides as the command line writes them: KEY=VALUE."""
+    """Return overrides in the command line's form, KEY=VALUE."""
     if isinstance(overrides, Mapping):
         return [f"{key}={json.dumps(value)}" for key, value in overrides.items()]
     return list(overrides)

@@ -45,24 +45,24 @@ def load_swapper(
     name_or_path:
         The name of an installed model (see `list_models`), a model's file or a run's folder. None: the default model.
     device:
-        As torch names it. None: the GPU if there is one.
+        A torch device. None: the GPU if there is one.
     runtime:
-        None: onnxruntime for files that end in .onnx, torch for others.
+        None: "onnx" for files that end in .onnx, "torch" for others.
     precision:
-        "auto" computes swaps in bfloat16 where the hardware multiplies it.
+        "auto" is bfloat16 on hardware with bfloat16 matrix units, else float32. Precision of the swapping networks.
     paste:
-        How swaps are pasted into their images.
+        How swapped crops are pasted into their images.
 
     Raises
     ------
     UserError
-        There is no such model, it swaps nothing, or an option does not fit it.
+        There is no such model, it is not a face swapper, or it does not support an option.
     """
     return SwapPipeline(FaceSwapper(for_runtime(name_or_path, runtime), device, paste, precision))
 
 
 class SwapPipeline:
-    """Detect, align, swap and paste faces with one trained method; `load_swapper` makes it.
+    """Detects, aligns, swaps and pastes faces with one trained method; built by `load_swapper`.
 
     Images are paths, PIL images or (H, W, 3) uint8 RGB arrays. `faces` selects among the faces of an image: "largest"
     (by the area of its box), "all", or a number counted from the left from 1.
@@ -72,25 +72,25 @@ class SwapPipeline:
         self.face_swapper = face_swapper
 
     def __repr__(self) -> str:
-        """Name the model, its crop size and the device."""
+        """Return a text with the model, its crop size and the device."""
         return f"SwapPipeline({self.face_swapper.model}, {self.face_swapper.size} px, {self.face_swapper.device})"
 
     def detect(self, image: Picture) -> list[Face]:
-        """Return the faces of an image, best first. Raises UserError if it cannot be read or shows none."""
+        """Return the faces of an image, highest score first. Raise UserError if it cannot be read or has none."""
         frame, path = _read(image, "image")
         return self.face_swapper.find(frame, _name(path, "image"))
 
     def embed(self, image: Picture, faces: str | int = "largest") -> np.ndarray:
-        """Return the identity embeddings (n, D) float32 of the selected faces. Raises UserError as `detect`."""
+        """Return the identity embeddings (n, D) float32 of the selected faces. Raise UserError as `detect` does."""
         frame, path = _read(image, "image")
         name = _name(path, "image")
         chosen = choose(self.face_swapper.find(frame, name), str(faces), name)
         return self.face_swapper.embed(frame, chosen).float().cpu().numpy()
 
     def read_source(self, image: Picture) -> SourceIdentity:
-        """Return the identity of the largest face of an image, which `swap` takes for any number of targets.
+        """Return the identity of the largest face of an image, for any number of calls of `swap`.
 
-        Raises UserError if the image cannot be read, shows no face, or shows nobody whom the model can swap in.
+        Raises UserError if the image cannot be read, has no face, or the model does not support this person.
         """
         if isinstance(image, str | Path):
             return self.face_swapper.read_source(Path(image))
@@ -108,19 +108,19 @@ class SwapPipeline:
         Parameters
         ----------
         source:
-            An image whose largest face is taken, or what `read_source` returns.
+            An image, whose largest face is used, or the result of `read_source`.
         target:
-            The image that is changed.
+            The image whose faces are replaced.
         faces:
             Which faces of the target.
         provenance:
-            True: watermark and manifest. False: neither, which the ledger notes when the result is saved.
+            True: watermark and manifest. False: neither, which the ledger records when the result is saved.
             `ProvenanceOptions` adds a visible label or a consent.
 
         Raises
         ------
         UserError
-            An image cannot be read or shows no such face.
+            An image cannot be read or has no such face.
         """
         check_face(str(faces))
         identity = source if isinstance(source, SourceIdentity) else self.read_source(source)
@@ -139,42 +139,42 @@ class SwapPipeline:
     ) -> Path:
         """Write the video `target` with swapped faces to `out`, and return that path.
 
-        Faces are tracked and sound is kept. An interrupted call continues when it is repeated.
+        Faces are tracked and sound is kept. An interrupted call resumes when it is repeated.
 
         Raises
         ------
         UserError
-            A file cannot be read, the video shows no such face, or the result cannot be written or signed.
+            A file cannot be read, the video has no such face, or the result cannot be written or signed.
         """
         source, target, out = map(Path, (source, target, out))
         if not is_video(target):
-            raise UserError(f"{target}: is no video; use swap for images")
+            raise UserError(f"{target}: is not a video; use swap for images")
         options = SwapOptions(_options(provenance))
         self.swap_jobs(target_jobs(target, out, AssignmentFiles(str(faces), source), options))
         return out
 
     def swap_jobs(self, jobs: JobList, shard: JobShard = WHOLE, executor: Executor = SERIAL) -> int:
-        """Write the results of jobs (`target_jobs`, `pairs_jobs`); return how many failed.
+        """Run jobs of `target_jobs` or `pairs_jobs`, and return the number of failures.
 
         Parameters
         ----------
         jobs:
-            One target, those of a folder, or those of a CSV file.
+            The jobs of one target, a folder or a CSV file.
         shard, executor:
-            Which of the jobs to run, and what runs them.
+            The part of the jobs to run, and the executor.
 
         Raises
         ------
         UserError
-            The only job fails, or the folder of results cannot be used. Other failures are printed on standard error.
+            The only job fails, or the output folder cannot be used. Failures in lists are printed on standard error.
         """
         return run_jobs(self.face_swapper, jobs, shard, executor)
 
 
 class SwappedImage:
-    """The result of a swap. It carries the invisible watermark, unless the swap was made with `provenance=False`."""
+    """The result of a swap, with an invisible watermark unless `provenance=False`."""
 
-    faces: list[Face]  # of the target, those that were swapped
+    faces: list[Face]  # the swapped faces of the target
 
     def __init__(
         self,
@@ -194,7 +194,7 @@ class SwappedImage:
         self.image.setflags(write=False)  # `save` writes these pixels
 
     def __repr__(self) -> str:
-        """State the size, and how many faces were swapped."""
+        """Return a text with the size and the number of swapped faces."""
         height, width = self.image.shape[:2]
         return f"SwappedImage({width} x {height}, {len(self.faces)} swapped)"
 
@@ -204,7 +204,7 @@ class SwappedImage:
 
     @cached_property
     def masks(self) -> np.ndarray:
-        """Return how much of each swap was pasted: (n, H, W) uint8, 255 where the target is replaced."""
+        """Return the masks of the swapped faces in the target: (n, H, W) uint8, 255 where it is replaced."""
         empty = np.zeros_like(self._target)
         crops = self._face_swapper.crops(self._target, self._swaps)
         return np.stack([paste(empty, np.full_like(swap, 255), crop.matrix, m)[..., 0] for crop, swap, m in crops])
@@ -214,7 +214,7 @@ class SwappedImage:
         return Image.fromarray(self.image)
 
     def save(self, out: str | Path) -> Path:
-        """Write the image with XMP, watermark and signed manifest, in one step, and return the path.
+        """Write the image with XMP, watermark and signed manifest, atomically, and return the path.
 
         The suffix selects the format: .jpg, .png or .webp. With `provenance=False` only XMP is written.
 
@@ -230,14 +230,14 @@ class SwappedImage:
         self._provenance.check()
         with tempfile.TemporaryDirectory() as folder:
             target = self._target_path
-            if target is None:  # the manifest names the target's bytes, and an array has none
+            if target is None:  # the manifest hashes the target's file, and an array has none
                 target = Path(folder) / "target.png"
                 write_image(target, self._target, synthetic=False)
             write_swap(out, self._unmarked, self._record, self._provenance, target, sources)
         return out
 
     def _repr_png_(self) -> bytes:
-        """Return a PNG, which notebooks show."""
+        """Return a PNG for display in notebooks."""
         buffer = io.BytesIO()
         self.to_pil().save(buffer, "PNG")
         return buffer.getvalue()
@@ -248,7 +248,7 @@ def _options(provenance: Provenance) -> ProvenanceOptions:
 
 
 def _read(image: Picture, role: str) -> tuple[np.ndarray, Path | None]:
-    """Return an image as (H, W, 3) uint8, and its file if it came from one. Raises UserError if it is none."""
+    """Return an image as (H, W, 3) uint8 with its path, if any. Raise UserError for unsupported values."""
     if isinstance(image, str | Path):
         return read_image(image), Path(image)
     if isinstance(image, Image.Image):
@@ -257,8 +257,8 @@ def _read(image: Picture, role: str) -> tuple[np.ndarray, Path | None]:
         except ValueError as error:
             raise UserError(f"{role}: {error}; convert it to RGB") from None
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-        given = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
-        raise UserError(f"{role}: is {given}; give a path, a PIL image or an array (H, W, 3) of uint8")
+        kind = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
+        raise UserError(f"{role}: is {kind}; give a path, a PIL image or an array (H, W, 3) of uint8")
     return image, None
 
 

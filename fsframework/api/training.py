@@ -1,4 +1,4 @@
-"""Train a recipe, measure the result, write its report."""
+"""Train a recipe, evaluate the result, and write its report."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,11 +23,11 @@ from fsframework.utils.device import pick_device
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """A finished run; `load_swapper(result.path)` swaps with it."""
+    """A finished run; `load_swapper(result.path)` loads its method."""
 
     path: Path  # of the run's folder
     report: Path  # report.html
-    evaluation: EvaluationResult | None  # None if the recipe measures nothing
+    evaluation: EvaluationResult | None  # None if the recipe has no evaluation
 
 
 def train(
@@ -41,53 +41,53 @@ def train(
     device: str | None = None,
     echo: Callable[[str], None] | None = None,
 ) -> TrainingResult:
-    """Train a recipe, measure the result, write a report, and return where they are.
+    """Train a recipe, evaluate the result, write a report, and return their paths and metrics.
 
-    Processes that torchrun starts share the training; all but the first end here.
+    Under torchrun, the processes train in parallel, and all but the first exit in this function.
 
     Parameters
     ----------
     recipe:
-        What `load_recipe` returns or takes.
+        A recipe, or its file or name as of `load_recipe`.
     out:
-        The run's folder; by default runs/ and the recipe's name.
+        The run's folder; by default runs/ followed by the recipe's name.
     overrides:
         As of `load_recipe`, for a recipe given by file or name.
     resume, overwrite:
-        Continue or replace the run in that folder.
+        Resume or replace the run in that folder.
     tensorboard:
-        Write curves for TensorBoard, too.
+        Whether to write curves for TensorBoard.
     device:
-        As torch names it. None: the GPU if there is one.
+        A torch device. None: the GPU if there is one.
     echo:
-        Receives the line that names the distributions whose components are run.
+        Called with a line that lists the distributions of the components.
 
     Raises
     ------
     UserError
-        The recipe is wrong, the folder holds a run already, or data cannot be used.
+        The recipe is invalid, the folder has a run already, or the data cannot be used.
     """
     if tensorboard:
         check_installed()
-    # Networks that do not fit are found before anything is trained.
+    # Networks that do not fit together are reported before training.
     if isinstance(recipe, Recipe):
         if overrides:
-            raise UserError("overrides: need a recipe's file or name; give them to load_recipe")
+            raise UserError("overrides: need a recipe's file or name; pass them to load_recipe")
         check(recipe)
     else:
         recipe, _ = checked(str(recipe), as_sets(overrides))
-    folder, found = Path(out) if out is not None else Path("runs") / recipe.name, pick_device(device)
-    with process_group(found) as world:
+    folder, torch_device = Path(out) if out is not None else Path("runs") / recipe.name, pick_device(device)
+    with process_group(torch_device) as world:
         if world.first:
-            Run(recipe, folder, found).check_place(resume, overwrite)
+            Run(recipe, folder, torch_device).check_place(resume, overwrite)
             if recipe.evaluation is not None:
-                evaluation.preflight(recipe)  # what would stop it after the training stops it now
-            run = Run.open(recipe, folder, resume=resume, overwrite=overwrite, device=str(found))
+                evaluation.preflight(recipe)  # report mistakes in the evaluation before training
+            run = Run.open(recipe, folder, resume=resume, overwrite=overwrite, device=str(torch_device))
             if echo is not None:
                 echo(f"components from {_providers(recipe)}")
-        world.barrier()  # the others find a folder that is ready
+        world.barrier()  # the folder exists before the other processes use it
         if not world.first:
-            run = Run(recipe, folder, found)
+            run = Run(recipe, folder, torch_device)
         trainer.train(run, world, tensorboard)
     if not world.first:
         leave()
@@ -96,9 +96,9 @@ def train(
 
 
 def _providers(recipe: Recipe) -> str:
-    """Return the distributions whose code a recipe runs; of others than the framework, what they bring."""
-    shown = [
-        distribution if distribution.partition(" ")[0] == GROUP else f"{distribution} ({', '.join(brought)})"
-        for distribution, brought in providers(recipe).items()
+    """Return the distributions of a recipe's components, and the components of third-party ones."""
+    names = [
+        distribution if distribution.partition(" ")[0] == GROUP else f"{distribution} ({', '.join(provided)})"
+        for distribution, provided in providers(recipe).items()
     ]
-    return "; ".join(shown)
+    return "; ".join(names)

@@ -1,7 +1,7 @@
-"""The command line, `fsf`. A command parses, calls one function, prints.
+"""The command line, `fsf`. A command parses options, calls one function, and prints the result.
 
-Everything that needs torch is imported inside the commands, so that help comes at once. A user's mistake ends with
-exit status 1 and a line on standard error (2 for a mistake in the command itself), Ctrl-C with 130, SIGTERM with 143.
+Modules that need torch are imported inside the commands, so that help is fast. Exit statuses: 1 and a line on standard
+error for a UserError, 2 for wrong usage, 130 for Ctrl-C, 143 for SIGTERM.
 """
 
 import os
@@ -17,7 +17,7 @@ from fsframework.core.errors import UserError
 
 
 def main() -> None:
-    """Run `fsf` and leave the process."""
+    """Run `fsf` and exit the process."""
     signal.signal(signal.SIGTERM, _terminate)
     try:
         sys.exit(fsf.main(prog_name="fsf", standalone_mode=False))
@@ -33,7 +33,7 @@ def main() -> None:
 
 
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:
-    os.write(2, b"fsf: terminated\n")  # a handler must not enter Python's buffers, which may be in use
+    os.write(2, b"fsf: terminated\n")  # handlers must not use Python's buffers, which may be locked
     raise SystemExit(128 + number)
 
 
@@ -42,7 +42,7 @@ def _terminate(number: int, frame: FrameType | None) -> NoReturn:
 def fsf() -> None:
     """Train, measure and use face swappers.
 
-    A recipe says what is trained, plugins bring the parts. `fsf plugins list` shows what is installed.
+    A recipe describes a method and its training; plugins provide the components. `fsf plugins list` lists them.
     """
 
 

@@ -1,4 +1,4 @@
-"""Options that several commands of `fsf` take, and what several do."""
+"""Options and helpers that several commands of `fsf` share."""
 
 import json
 import shlex
@@ -14,28 +14,35 @@ if TYPE_CHECKING:
 FILE = click.Path(path_type=Path)
 MODEL = "a run's folder, a model's file, or the name of an installed model"
 SETS = click.option(
-    "--set", "sets", metavar="KEY=VALUE", multiple=True, help="Change one value, such as stages.0.batch_size=8."
+    "--set",
+    "sets",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="Override a value of the recipe, such as stages.0.batch_size=8; may be repeated.",
 )
-DEVICE = click.option("--device", metavar="NAME", help="cpu, cuda or cuda:N. By default the GPU, if there is one.")
-PAIRS = click.option("--pairs", metavar="CSV|N", help="A list of pairs, or how many to draw; in place of the recipe's.")
+DEVICE = click.option("--device", metavar="NAME", help="cpu, cuda or cuda:N. Default: the GPU if there is one.")
+PAIRS = click.option(
+    "--pairs", metavar="CSV|N", help="A list of pairs, or a number of random pairs, instead of the recipe's."
+)
 PROTOCOL = click.option(
-    "--protocol", metavar="NAME|FILE", help="Measure as a protocol says, such as orl or lfw, instead of the recipe."
+    "--protocol", metavar="NAME|FILE", help="Evaluation protocol, such as orl or lfw, instead of the recipe's."
 )
 
 
 def with_pairs(sets: tuple[str, ...], pairs: str | None) -> list[str]:
-    """The overrides, with that of --pairs."""
+    """Return the overrides of --set, and that of --pairs."""
     if pairs is None:
         return list(sets)
     return [*sets, f"evaluation.pairs={pairs if pairs.isdecimal() else json.dumps(pairs)}"]
 
 
 def command_line() -> str:
-    """This command, as it could be typed again."""
+    """Return the current command as a shell line."""
     return shlex.join(["fsf", *sys.argv[1:]])
 
 
 def warn_of_broken_plugins() -> None:
+    """Print a warning for each plugin that was skipped."""
     from fsframework.core.registry import registry
 
     for problem in registry().problems:
@@ -43,7 +50,7 @@ def warn_of_broken_plugins() -> None:
 
 
 def console() -> "Console":
-    """For tables on standard output; wide where there is no terminal to fit."""
+    """Return a console for tables on standard output, 160 columns wide if it is not a terminal."""
     from rich.console import Console
 
     settings: dict[str, Any] = {} if sys.stdout.isatty() else {"width": 160}

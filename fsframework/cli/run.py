@@ -1,4 +1,4 @@
-"""`fsf run`, `fsf status`, `fsf check`, `fsf export`: recipes, and the runs that come of them."""
+"""`fsf run`, `fsf status`, `fsf check`, `fsf export`: recipes, runs and model files."""
 
 import json
 from dataclasses import asdict
@@ -13,13 +13,15 @@ from fsframework.core.errors import UserError
 @click.command()
 @click.argument("recipe")
 @SETS
-@click.option("--out", metavar="DIR", type=FILE, help="The run's folder. By default runs/ and the recipe's name.")
-@click.option("--resume", is_flag=True, help="Go on with the run that the folder holds.")
-@click.option("--overwrite", is_flag=True, help="Replace the run that the folder holds.")
+@click.option("--out", metavar="DIR", type=FILE, help="The run's folder. Default: runs/ and the recipe's name.")
+@click.option("--resume", is_flag=True, help="Resume the run in the folder.")
+@click.option("--overwrite", is_flag=True, help="Replace the run in the folder.")
 @click.option(
-    "--on-error", type=click.Choice(["stop", "skip"]), help="What is done about what is wrong with shards of data."
+    "--on-error",
+    type=click.Choice(["stop", "skip"]),
+    help="Whether damaged samples in shards stop the training or are skipped.",
 )
-@click.option("--tensorboard", is_flag=True, help="Write curves for TensorBoard, too, into the run's folder.")
+@click.option("--tensorboard", is_flag=True, help="Also write curves for TensorBoard into the run's folder.")
 @DEVICE
 def run(
     recipe: str,
@@ -33,9 +35,9 @@ def run(
 ) -> None:
     """Train a recipe, measure the result, write a report.
 
-    RECIPE is a YAML file, or the name of a recipe that comes with fsf. Ctrl-C leaves a state that --resume goes on
-    from exactly. Several processes, each with a GPU of its own where there are GPUs, share the training when torchrun
-    starts them: torchrun --nproc-per-node 2 -m fsframework run RECIPE.
+    RECIPE is a YAML file, or the name of a bundled recipe. After Ctrl-C, --resume continues with identical results.
+    For data-parallel training in several processes, each with its own GPU if there are GPUs, use torchrun: torchrun
+    --nproc-per-node 2 -m fsframework run RECIPE.
     """
     if resume and overwrite:
         raise click.UsageError("--resume and --overwrite exclude each other.")
@@ -61,18 +63,18 @@ def run(
 @click.argument("folder", metavar="RUN", type=FILE)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 def status(folder: Path, as_json: bool) -> None:
-    """Say where a run stands, while it trains or afterwards.
+    """Show the progress of a run, during training or afterwards.
 
-    RUN is its folder. Steps, rate, remaining time, the step from which --resume would go on, and the losses of the last
-    line of its log are shown for each stage.
+    RUN is its folder. For each stage it shows steps, rate, remaining time, the step from which --resume would continue,
+    and the last logged losses.
     """
     from fsframework.models.run_status import status, table
 
-    found = status(folder)
+    progress = status(folder)
     if as_json:
-        click.echo(json.dumps(asdict(found) | {"folder": str(folder)}, indent=2))
+        click.echo(json.dumps(asdict(progress) | {"folder": str(folder)}, indent=2))
     else:
-        console().print(table(found))
+        console().print(table(progress))
 
 
 @click.command()
@@ -82,8 +84,8 @@ def status(folder: Path, as_json: bool) -> None:
 def check(context: click.Context, recipes: tuple[str, ...], sets: tuple[str, ...]) -> None:
     """Find mistakes in recipes without training.
 
-    Wrong keys and values are found, and networks that do not fit together. RECIPE is a YAML file or the name of a
-    recipe that comes with fsf.
+    It reports wrong keys and values, and networks that do not fit together. RECIPE is a YAML file or the name of a
+    bundled recipe.
     """
     import fsframework as fsf
 
@@ -105,10 +107,10 @@ def check(context: click.Context, recipes: tuple[str, ...], sets: tuple[str, ...
 def export_model(model: str, out: Path, sets: tuple[str, ...]) -> None:
     """Write a trained method as one file, which --model takes.
 
-    MODEL is a run's folder, a model's file, or the name of an installed model. If FILE ends in .safetensors it gets the
-    trained weights in half precision and the recipe. If it ends in .onnx it gets the whole swap of aligned crops, in
-    single precision, for onnxruntime and other programs: from source and target, (B, 3, S, S) in [-1, 1], to swap. It
-    is compared with torch before it is there. --set changes the recipe that goes with it, such as the places of the
+    MODEL is a run's folder, a model's file, or the name of an installed model. A FILE that ends in .safetensors holds
+    the trained weights in half precision and the recipe. A FILE that ends in .onnx holds the swap of aligned crops in
+    single precision, for onnxruntime and other programs: from source and target, (B, 3, S, S) in [-1, 1], to swap. Its
+    output is compared with torch's before it is written. --set changes the stored recipe, such as the paths of its
     data.
     """
     import fsframework as fsf

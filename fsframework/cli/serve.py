@@ -1,4 +1,4 @@
-"""`fsf serve` and `fsf study`: pages in the browser."""
+"""`fsf serve` and `fsf study`: web servers."""
 
 import json
 from pathlib import Path
@@ -19,13 +19,13 @@ from fsframework.cli.options import (
 from fsframework.core.errors import UserError
 
 HOST = click.option(
-    "--host", default="127.0.0.1", show_default=True, help="Where to listen; others reach it at 0.0.0.0."
+    "--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 accepts other machines."
 )
-PORT = click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="Where to listen.")
+PORT = click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="Port to listen on.")
 
 
 @click.command("serve")
-@click.option("--model", metavar="MODEL", help=f"What swaps: {MODEL}. By default the last.")
+@click.option("--model", metavar="MODEL", help=f"The trained method: {MODEL}. Default: the bundled model.")
 @HOST
 @PORT
 @click.option(
@@ -33,15 +33,15 @@ PORT = click.option("--port", type=click.IntRange(0, 65535), default=8000, show_
     metavar="TEXT",
     envvar="FSF_SERVE_TOKEN",
     show_envvar=True,
-    help="What requests must carry. Off this machine one is made if none is given.",
+    help="Token that requests must send. Default: none on 127.0.0.1, a random one on other addresses.",
 )
 @DEVICE
 def serve_swaps(model: str | None, host: str, port: int, token: str | None, device: str | None) -> None:
     """Swap faces in the browser, or over HTTP.
 
-    The page takes two pictures, by mouse, finger or keyboard. /openapi.json describes the interface behind it, which
-    other programs may use. By default only this machine reaches it; elsewhere requests must carry a token, which is in
-    the address that is printed. Results are marked as those of `fsf swap` are.
+    The page takes two pictures, by mouse, touch or keyboard. /openapi.json describes the HTTP interface for other
+    programs. By default only this machine can connect. On other addresses requests must send a token, which is part of
+    the printed URL. Results are marked like those of `fsf swap`.
     """
     _check_web("fsf serve", "serve")
     from fsframework.inference.face_swapper import FaceSwapper
@@ -63,12 +63,18 @@ def study() -> None:
 
 @study.command("new")
 @click.argument("methods", nargs=-1, required=True, metavar="MODEL...")
-@click.option("-o", "folder", metavar="DIR", type=FILE, required=True, help="The study's folder, which is made.")
+@click.option("-o", "folder", metavar="DIR", type=FILE, required=True, help="The study's folder, which is created.")
 @click.option(
-    "--trials", type=click.IntRange(1), default=30, show_default=True, help="Pairs to ask about, besides the checks."
+    "--trials",
+    type=click.IntRange(1),
+    default=30,
+    show_default=True,
+    help="Number of pairs, without the attention checks.",
 )
 @PAIRS
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the pairs and all orders.")
+@click.option(
+    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Random seed of the pairs and all orders."
+)
 @SETS
 @DEVICE
 def new_study(
@@ -80,17 +86,17 @@ def new_study(
     sets: tuple[str, ...],
     device: str | None,
 ) -> None:
-    """Swap pairs by all methods and write what a study needs.
+    """Swap pairs by all methods and write the files of a study.
 
     Each MODEL is a run's folder, a model's file, or the name of an installed model. All swap the same pairs, those of
-    the first one's recipe, which --set changes. DIR gets the pictures, study.json, and consent.txt: what people agree
-    to before they begin, to be edited.
+    the first one's recipe, which --set changes. DIR gets the pictures, study.json, and consent.txt, the consent form
+    of the participants, which should be edited.
     """
     from fsframework.web.study.new import make
 
     warn_of_broken_plugins()
-    made = make(methods, folder, trials, seed, with_pairs(sets, pairs), device, command_line())
-    checks = sum(trial.is_check for trial in made.trials)
+    created = make(methods, folder, trials, seed, with_pairs(sets, pairs), device, command_line())
+    checks = sum(trial.is_check for trial in created.trials)
     click.echo(f"study: {folder} ({trials} trials, {checks} attention checks)")
     click.echo(f"next: edit {folder / 'consent.txt'}, then: fsf study serve {folder}")
 
@@ -100,9 +106,9 @@ def new_study(
 @HOST
 @PORT
 def serve_study(folder: Path, host: str, port: int) -> None:
-    """Show a study to people and keep their answers.
+    """Serve a study to participants and store their answers.
 
-    DIR is what `fsf study new` made. The page is for browsers, large and small. Every answer is on the disk before it
+    DIR is a folder of `fsf study new`. The page supports large and small screens. Every answer is on the disk before it
     is confirmed, so the server may be stopped and started again at any time.
     """
     _check_web("fsf study serve", "study")
@@ -114,27 +120,28 @@ def serve_study(folder: Path, host: str, port: int) -> None:
 @study.command("results")
 @click.argument("folder", metavar="DIR", type=FILE)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
-@click.option("--csv", "csv", metavar="FILE", type=FILE, help="Write every answer to a file, too.")
+@click.option("--csv", "csv", metavar="FILE", type=FILE, help="Also write every answer to a CSV file.")
 def study_results(folder: Path, as_json: bool, csv: Path | None) -> None:
-    """Show what people chose.
+    """Show the results of a study.
 
-    DIR is a study's folder, which may be served meanwhile. Of each question the share of each method is shown with its
-    95 % interval, and how far people agree. Those who fail the attention checks are left out, and counted.
+    DIR is a study's folder, which may be served at the same time. For each question, the share of each method is shown
+    with its 95 % interval, and the agreement of the participants. Those who fail the attention checks are excluded and
+    counted.
     """
     from fsframework.utils.files import write_text
     from fsframework.web.study.results import answers_text, results, table
 
-    found = results(folder)
+    outcome = results(folder)
     if csv is not None:
         write_text(csv, answers_text(folder))
     if as_json:
-        click.echo(json.dumps(found, indent=2))
+        click.echo(json.dumps(outcome, indent=2))
     else:
-        console().print(table(found))
+        console().print(table(outcome))
 
 
 def _check_web(command: str, extra: str) -> None:
-    """Raise UserError if what serves pages is not installed."""
+    """Raise UserError if the web packages are not installed."""
     from importlib.util import find_spec
 
     needed = ["fastapi", "uvicorn"] if extra == "study" else ["fastapi", "uvicorn", "python_multipart"]

@@ -1,4 +1,4 @@
-"""Generators that paint only the people they were trained on, such as an autoencoder with a decoder for each person."""
+"""More base classes: closed-set generators, data set wrappers, landmark estimators, timm networks."""
 
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -17,10 +17,12 @@ from fsframework.core.types import FaceBatch, Sample
 
 
 class ClosedSetGenerator(Generator):
-    """Keeps the mean embedding of each person of the training data, and takes a source for the nearest of them."""
+    """Generates only people of its training data: the one whose mean embedding is nearest to the source's."""
 
     class Options(ComponentOptions):
-        people: Annotated[int, Field(ge=1)] = Field(description="How many people the data show; it paints no others.")
+        people: Annotated[int, Field(ge=1)] = Field(
+            description="Number of people in the data; no others can be generated."
+        )
 
     options: Options
     centres: Tensor  # (people, id_dim), unit length
@@ -30,17 +32,25 @@ class ClosedSetGenerator(Generator):
         self.register_buffer("centres", torch.zeros(options.people, id_dim))
 
     def enroll(self, z_id: Tensor, persons: Tensor) -> None:
-        """Keep who is who. Raises UserError if the data show another number of people, or do not say whom."""
+        """Store each person's mean embedding. Raise UserError if people are unlabelled or their number is not `people`.
+
+        Parameters
+        ----------
+        z_id:
+            Embeddings (N, D) of all faces.
+        persons:
+            (N,) int64, the person's number of each face, from 0.
+        """
         if bool((persons < 0).any()):
-            raise UserError("the data do not say who is who; use data with a folder for each person")
+            raise UserError("the data have no labels of people; use data with a folder for each person")
         count = int(persons.max()) + 1
         if count != self.options.people:
-            raise UserError(f"people is {self.options.people}, the data show {count}; make them agree")
+            raise UserError(f"people is {self.options.people}, the data have {count}; set people to {count}")
         sums = torch.zeros_like(self.centres).index_add_(0, persons, z_id.to(self.centres))
         self.centres.copy_(F.normalize(sums, dim=1))
 
     def likeness(self, z_id: Tensor) -> Tensor:
-        """Cosine (B, people) of each embedding (B, D) to each person's mean."""
+        """Return the cosine similarity (B, people) of each embedding (B, D) to each person's mean."""
         return F.normalize(z_id.float(), dim=1) @ F.normalize(self.centres.float(), dim=1).T
 
     def supports(self, z_id: Tensor, identity: IdentityEncoder) -> Tensor:
@@ -48,15 +58,15 @@ class ClosedSetGenerator(Generator):
         return self.likeness(z_id).amax(dim=1) >= identity.required_match_threshold()
 
     def by_person(self, z_id: Tensor, paint: Callable[[int, Tensor], Tensor]) -> Tensor:
-        """What `paint` makes of each person, given the number and the rows (n,), in the order of the batch (B, ...)."""
+        """Call `paint(person, rows)` for each person's rows (n,) and return the images in batch order (B, ...)."""
         people = self.people_of(z_id)
         painted = torch.cat([paint(person, rows) for person, rows in people])
         return painted[torch.cat([rows for _, rows in people]).argsort()]
 
     def people_of(self, z_id: Tensor) -> list[tuple[int, Tensor]]:
-        """The people nearest to embeddings (B, D): each person's number and the rows (n,) that are theirs.
+        """Return the people nearest to embeddings (B, D): each person's number and batch rows (n,).
 
-        On the meta device, where nobody can be told apart, all rows are the first person's.
+        Tensors on the meta device have no values; there all rows are assigned to person 0.
         """
         rows = torch.arange(len(z_id), device=z_id.device)
         if z_id.is_meta:
@@ -66,11 +76,11 @@ class ClosedSetGenerator(Generator):
 
 
 class DatasetWrapper(Dataset):
-    """Passes everything on to the data set `inner`; derived classes change what they are for."""
+    """Forwards every method to the data set `inner`; derived classes override some of them."""
 
     class Options(ComponentOptions):
         data: Annotated[Part, use("datasets")] | None = Field(
-            None, description="The data set to wrap; null: the recipe's."
+            None, description="The wrapped data set; null: the recipe's."
         )
 
     options: Options
@@ -89,57 +99,57 @@ class DatasetWrapper(Dataset):
         return len(self.inner)
 
     def __getitem__(self, index: int) -> Sample:
-        """The inner data set's."""
+        """Return a sample of the inner data set."""
         return self.inner[index]
 
     @property
     def is_closed_set(self) -> bool:
-        """The inner data set's."""
+        """Return whether the inner data set tests on people that it trains on."""
         return self.inner.is_closed_set
 
     def names(self) -> list[str]:
-        """The inner data set's."""
+        """Return the names of the inner data set's samples, in order."""
         return self.inner.names()
 
     def people(self) -> list[str | None]:
-        """The inner data set's."""
+        """Return the people of the inner data set's samples, in order."""
         return self.inner.people()
 
     def persons(self) -> np.ndarray:
-        """The inner data set's, unless `people` are others."""
+        """Return the inner data set's person numbers (N,); those of `people` where a derived class overrides it."""
         return self.inner.persons() if type(self).people is DatasetWrapper.people else super().persons()
 
     def pairs(self) -> list[tuple[int, int]]:
-        """The inner data set's."""
+        """Return the inner data set's own pairs of source and target indices."""
         return self.inner.pairs()
 
     def next_frame(self, index: int) -> int | None:
-        """The inner data set's."""
+        """Return the index of the adjacent video frame in the inner data set."""
         return self.inner.next_frame(index)
 
     def ground_truth_swap(self, source: int, target: int) -> Sample | None:
-        """The inner data set's."""
+        """Return the ground truth of a swap from the inner data set."""
         return self.inner.ground_truth_swap(source, target)
 
     def expected(self, quantity: str, source: int, target: int) -> np.ndarray | None:
-        """The inner data set's."""
+        """Return the true value of an estimator's quantity from the inner data set."""
         return self.inner.expected(quantity, source, target)
 
     def prepare(self, swapper: Swapper) -> dict[str, np.ndarray]:
-        """The inner data set's."""
+        """Prepare the inner data set and return its state."""
         return self.inner.prepare(swapper)
 
     def restore(self, state: dict[str, np.ndarray]) -> None:
-        """Give it to the inner data set."""
+        """Restore the state of the inner data set."""
         self.inner.restore(state)
 
 
 class LandmarkEstimator(Estimator):
-    """Has another estimator find the landmarks; derived classes say what follows from them."""
+    """Detects 68 landmarks by another estimator; derived classes compute their quantity from them."""
 
     class Options(ComponentOptions):
         landmarks: Annotated[Part, use("estimators")] = Field(
-            default={"use": "dlib-landmarks"}, validate_default=True, description="Finds the 68 landmarks."
+            default={"use": "dlib-landmarks"}, validate_default=True, description="Estimator of the 68 landmarks."
         )
 
     options: Options
@@ -149,32 +159,32 @@ class LandmarkEstimator(Estimator):
         self.landmarks: Estimator = options.landmarks.build_estimator("landmarks68", "landmarks")
 
     def load(self) -> None:
-        """Load the landmarks' estimator."""
+        """Load the landmark estimator."""
         self.landmarks.load()
 
     def points(self, faces: FaceBatch) -> np.ndarray:
-        """The landmarks (B, 68, 2) float64 in crop pixels; NaN where none were found."""
-        found: np.ndarray = self.landmarks(faces).double().cpu().numpy()
-        return found
+        """Return the landmarks (B, 68, 2) float64 in crop pixels; NaN where detection failed."""
+        landmarks: np.ndarray = self.landmarks(faces).double().cpu().numpy()
+        return landmarks
 
 
 def timm_network(backbone: str, **arguments: Any) -> Any:
-    """A network of timm's with random weights.
+    """Return a timm network with random weights.
 
     Parameters
     ----------
     backbone:
-        Its name in timm, as the option `backbone` has it.
+        A model name of timm, from the option `backbone`.
     arguments:
-        What `timm.create_model` is given besides.
+        Further arguments of `timm.create_model`.
 
     Raises
     ------
     UserError
-        timm knows no such network.
+        timm has no such model.
     """
-    import timm  # takes a second, which components without such a network need not wait
+    import timm  # takes a second, so components without a timm network do not import it
 
     if not timm.is_model(backbone):
-        raise UserError(f"backbone: timm knows no {backbone}; see timm.list_models()")
+        raise UserError(f"backbone: timm has no model {backbone}; see timm.list_models()")
     return timm.create_model(backbone, pretrained=False, **arguments)

@@ -1,8 +1,8 @@
-"""The base class of each kind of component, and `Swapper`, which assembles four of them.
+"""The base class of each kind of component.
 
-Three rules hold for all of them. Options arrive in the constructor, as the inner pydantic class `Options`. A
-constructor only allocates, so that everything builds on the meta device; `load()` reads files. A component has a
-`name`, lower-case-with-dashes, by which recipes call it.
+Three rules hold for all of them. The constructor receives the options, an instance of the inner pydantic class
+`Options`. A constructor only allocates, so that everything builds on the meta device, and `load()` reads files. A
+component has a `name`, lower-case-with-dashes, which recipes refer to.
 """
 
 from collections.abc import Iterable, Sequence
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 
 class ComponentOptions(BaseModel):
-    """Base of every component's `Options`: unknown keys are errors, values do not change."""
+    """Base of every component's `Options`: immutable, and unknown keys are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, arbitrary_types_allowed=True)
 
 
 class Component:
-    """What every component has. Plugins derive from the kinds below, not from this."""
+    """Base of all components. Plugins derive from its subclasses, one for each kind."""
 
     name: ClassVar[str]
 
@@ -38,13 +38,13 @@ class Component:
     options: ComponentOptions
 
     def load(self) -> None:
-        """Read weights and other files, once, after construction. By default there is nothing to read."""
+        """Read weights and other files, once, after construction. By default do nothing."""
 
 
 class Network(Component, nn.Module):
     """A component that is a torch module."""
 
-    traceable: ClassVar[bool] = False  # torch.compile captures its forward in one graph, as `compile` and ONNX need
+    traceable: ClassVar[bool] = False  # torch.compile captures `forward` in one graph, as `compile` and ONNX require
 
     def __init__(self, options: ComponentOptions) -> None:
         nn.Module.__init__(self)
@@ -52,10 +52,10 @@ class Network(Component, nn.Module):
 
 
 class Detector(Network):
-    """Finds faces. `device` moves follow torch; a detector without tensors ignores them."""
+    """Detects faces in frames."""
 
     def forward(self, frames: list[np.ndarray]) -> list[list[Face]]:
-        """Faces of each frame, best first.
+        """Return the faces of each frame, highest score first.
 
         Parameters
         ----------
@@ -66,36 +66,36 @@ class Detector(Network):
 
 
 class IdentityEncoder(Network):
-    """Says who a face is. Unless it is `trainable`, its weights never train and it never leaves eval mode."""
+    """Embeds the identity of a face. Unless `trainable`, its weights are frozen and it stays in eval mode."""
 
     dim: int  # length of an embedding
-    trainable: ClassVar[bool] = False  # a stage may train it
-    differentiable: ClassVar[bool] = True  # gradients reach the image
-    metric: ClassVar[bool] = True  # embeddings have unit length and their cosine means likeness
-    match_threshold: float | None = None  # cosine from which two faces match, by `fsf bench verification`
+    trainable: ClassVar[bool] = False  # stages may train it
+    differentiable: ClassVar[bool] = True  # gradients flow back to the image
+    metric: ClassVar[bool] = True  # embeddings have unit length, and their cosine is a similarity
+    match_threshold: float | None = None  # minimum cosine of matching faces; measure by `fsf bench verification`
 
     def train(self, mode: bool = True) -> "IdentityEncoder":
-        """Stays in eval mode whatever is asked for, unless it is trainable."""
+        """Set the mode if the encoder is trainable, else eval mode, and return the encoder."""
         return super().train(mode and self.trainable)
 
     def forward(self, faces: FaceBatch) -> Tensor:
-        """Embeddings (B, dim). Crops and resizes the aligned crops by itself."""
+        """Return the embeddings (B, dim) of aligned crops, which the encoder crops and resizes to its input size."""
         raise NotImplementedError
 
     def required_match_threshold(self) -> float:
         """Return `match_threshold`. Raises UserError if the encoder has none."""
         if self.match_threshold is None:
-            what = "measure one with fsf bench verification and set the option match_threshold"
+            advice = "measure one with fsf bench verification and set the option match_threshold"
             if not self.metric:
-                what = "its embeddings have no metric; use another identity encoder"
+                advice = "its embeddings have no metric; use another identity encoder"
             elif "match_threshold" not in type(self.options).model_fields:
-                what = "its class must declare one; measure it with fsf bench verification"
-            raise UserError(f"{self.name}: has no match_threshold; {what}")
+                advice = "its class must declare one; measure it with fsf bench verification"
+            raise UserError(f"{self.name}: has no match_threshold; {advice}")
         return self.match_threshold
 
 
 class AttributeEncoder(Network):
-    """Says how a face is shown: pose, expression, light, background.
+    """Encodes the attributes of a face: pose, expression, lighting, background.
 
     Parameters
     ----------
@@ -103,28 +103,28 @@ class AttributeEncoder(Network):
         Side of the aligned crop in pixels.
     """
 
-    channels: list[int]  # of the maps, coarse to fine
+    channels: list[int]  # of the attribute maps, coarse to fine
 
     def __init__(self, options: ComponentOptions, size: int) -> None:
         super().__init__(options)
         self.size = size
 
     def forward(self, faces: FaceBatch) -> list[Tensor]:
-        """Maps (B, C_k, H_k, W_k), coarse to fine."""
+        """Return the attribute maps (B, C_k, H_k, W_k), coarse to fine."""
         raise NotImplementedError
 
 
 class Generator(Network):
-    """Paints a face with a given identity and given attributes.
+    """Generates a face with a given identity and given attributes.
 
     Parameters
     ----------
     size:
         Side of the aligned crop in pixels.
     id_dim:
-        Length of an embedding, as the identity encoder declares it.
+        Length of an embedding (`IdentityEncoder.dim`).
     att_channels:
-        Channels of the attribute maps, as the attribute encoder declares them.
+        Channels of the attribute maps (`AttributeEncoder.channels`).
     """
 
     def __init__(self, options: ComponentOptions, size: int, id_dim: int, att_channels: list[int]) -> None:
@@ -132,39 +132,39 @@ class Generator(Network):
         self.size = size
 
     def forward(self, z_id: Tensor, z_att: list[Tensor]) -> Tensor:
-        """An image (B, 3, S, S) in [-1, 1]; a fourth channel, in [0, 1], becomes `SwapResult.mask`."""
+        """Return an image (B, 3, S, S) in [-1, 1]; an optional fourth channel, in [0, 1], becomes `SwapResult.mask`."""
         raise NotImplementedError
 
     def maps(self, z_id: Tensor, z_att: list[Tensor]) -> list[Tensor]:
-        """Attention maps (B, 1, H_k, W_k) in [0, 1], coarse to fine; none where the method has none."""
+        """Return the attention maps (B, 1, H_k, W_k) in [0, 1], coarse to fine; by default none."""
         return []
 
     def enroll(self, z_id: Tensor, persons: Tensor) -> None:
-        """Meet the people of the training data, before the first step. By default there is nothing to keep.
+        """Enroll the people of the training data, before the first step. By default do nothing.
 
         Parameters
         ----------
         z_id:
             Embeddings (N, D) of all faces.
         persons:
-            (N,) int64, who each shows, numbered from 0; -1 where nobody knows.
+            (N,) int64, the person of each face, numbered from 0; -1 where unknown.
         """
 
     def supports(self, z_id: Tensor, identity: IdentityEncoder) -> Tensor:
-        """Return which embeddings (B, D) show a person that it can paint: (B,) bool. By default every person.
+        """Return which embeddings (B, D) belong to a person that can be generated: (B,) bool. By default all.
 
         Parameters
         ----------
         z_id:
             Embeddings by `identity`.
         identity:
-            The encoder beside it, whose `match_threshold` separates people.
+            The swapper's encoder, whose `match_threshold` decides whether two embeddings match.
         """
         return torch.ones(len(z_id), dtype=torch.bool, device=z_id.device)
 
 
 class Refiner(Network):
-    """Improves a coarse swap.
+    """Refines a coarse swap.
 
     Parameters
     ----------
@@ -172,55 +172,55 @@ class Refiner(Network):
         Side of the aligned crop in pixels.
     """
 
-    learns: bool = True  # it is of no use, and left out, until a stage has trained it
+    learns: bool = True  # it needs training; the swapper omits it until a stage has trained it
 
     def __init__(self, options: ComponentOptions, size: int) -> None:
         super().__init__(options)
         self.size = size
 
     def forward(self, coarse: SwapResult, batch: SwapBatch, swapper: "Swapper") -> Tensor:
-        """The better image (B, 3, S, S). May call `swapper.coarse`."""
+        """Return the refined image (B, 3, S, S) in [-1, 1]. It may call `swapper.coarse`."""
         raise NotImplementedError
 
 
 class Loss(Network):
-    """A number to make small. Parameters of its own, such as a discriminator's, are trained by `critic`.
+    """A training loss. Its own parameters, such as a discriminator's, are trained by the loss `critic`.
 
-    `network` names the component whose frozen network judges the swaps, if that is none of the options: what is
-    measured with the same network afterwards is marked so.
+    `network` names the component whose frozen network computes the loss, unless an option names it. Metrics of the
+    same network are marked as trained against.
     """
 
     network: ClassVar[str | None] = None
-    asks_identity: ClassVar[bool] = False  # it judges by the swapper's own identity encoder
+    asks_identity: ClassVar[bool] = False  # it compares embeddings of the swapper's identity encoder
 
     class Options(ComponentOptions):
-        weight: float = Field(1.0, ge=0, description="Factor of this loss in the sum.")
-        start: int = Field(0, ge=0, description="Training step at which this loss sets in.")
+        weight: float = Field(1.0, ge=0, description="Weight of this loss in the sum.")
+        start: int = Field(0, ge=0, description="Training step from which this loss is used.")
 
     options: Options
 
     def forward(self, batch: SwapBatch, output: SwapResult, swapper: "Swapper") -> Tensor:
-        """The unweighted loss, a scalar."""
+        """Return the unweighted loss, a scalar."""
         raise NotImplementedError
 
     def critic(self, batch: SwapBatch, output: SwapResult) -> Tensor:
-        """The loss of the loss's own parameters, a scalar; `output` is detached. Called if there are any."""
+        """Return the loss of this module's own parameters, a scalar; `output` is detached. Called if it has any."""
         raise NotImplementedError
 
 
 class Dataset(Component):
-    """A collection of aligned crops. It yields faces; the framework makes the pairs.
+    """A collection of aligned crops, from which the framework draws pairs.
 
-    `load()` comes before everything else that is asked of it.
+    `load()` is called before any other method.
 
     Parameters
     ----------
     size:
         Side of the aligned crops in pixels.
     detector:
-        The recipe's detector (a `fsframework.core.part.Part`), for data sets that hold raw pictures.
+        The recipe's detector (a `fsframework.core.part.Part`), for data sets of images that are not aligned.
     split:
-        "train", "test" or "all": which people. No person is in both train and test.
+        "train", "test" or "all": which people. Train and test have no person in common.
     """
 
     def __init__(self, options: ComponentOptions, size: int, detector: Any, split: str) -> None:
@@ -233,26 +233,26 @@ class Dataset(Component):
         raise NotImplementedError
 
     def __getitem__(self, index: int) -> Sample:
-        """The face at a place; the same one at every call."""
+        """Return the sample at an index; the same one at every call."""
         raise NotImplementedError
 
     @property
     def is_closed_set(self) -> bool:
-        """Whether its test pictures show the people of its training pictures, so that figures must say so."""
+        """Return whether test images show people of the training images, which reports then state."""
         return False
 
     def names(self) -> list[str]:
-        """`Sample.name` of every face, in order, without reading images where that can be avoided."""
+        """Return `Sample.name` of every face, in order, if possible without reading images."""
         return [self[index].name for index in range(len(self))]
 
     def people(self) -> list[str | None]:
-        """`Sample.person` of every face, in order, without reading images where that can be avoided."""
+        """Return `Sample.person` of every face, in order, if possible without reading images."""
         return [self[index].person for index in range(len(self))]
 
     def persons(self) -> np.ndarray:
-        """The person of every face (N,) int64, numbered in the order in which they first appear; -1 where unknown.
+        """Return the person's number of every face (N,) int64, in order of first appearance; -1 where unknown.
 
-        By default from `people`. Data sets of millions of faces know it without so many texts.
+        By default it is computed from `people`. Large data sets override this to avoid millions of strings.
         """
         numbers: dict[str, int] = {}
         return np.array(
@@ -261,55 +261,55 @@ class Dataset(Component):
         )
 
     def pairs(self) -> list[tuple[int, int]]:
-        """The data set's own pairs, places of source and target, for `evaluation.pairs: data`; none by default."""
+        """Return the data set's pairs of source and target indices, for `evaluation.pairs: data`; none by default."""
         return []
 
     def next_frame(self, index: int) -> int | None:
-        """The frame of the same video that follows a frame, or precedes the last one; None for a picture."""
+        """Return the index of the next frame of a video, or the previous one for the last; None for images."""
         return None
 
     def target(self, index: int, rng: np.random.Generator) -> Sample:
-        """The face as a training target. Data sets that alter targets (occluders) override this."""
+        """Return the sample as a training target. Data sets that alter targets override this."""
         return self[index]
 
     def ground_truth_swap(self, source: int, target: int) -> Sample | None:
-        """The right swap: the target's picture with the source's face; None where nobody knows, as with photographs.
+        """Return the ground truth: the target's image with the source's face; None if unknown, as for photographs.
 
-        Of a picture and itself it is the picture.
+        For a sample and itself it is that sample.
         """
         return None
 
     def expected(self, quantity: str, source: int, target: int) -> np.ndarray | None:
-        """What a perfect estimator of a quantity says of `swapped(source, target)`, one row of its answer.
+        """Return the true value of an estimator's quantity in `ground_truth_swap(source, target)`, one row of a batch.
 
-        None where it is not known.
+        None where it is unknown.
         """
         return None
 
     def prepare(self, swapper: "Swapper") -> dict[str, np.ndarray]:
-        """Work done once when a stage starts, such as measuring every face. What it returns is saved with the run."""
+        """Prepare a stage, such as by measuring every face, and return the state to save with the run."""
         return {}
 
     def restore(self, state: dict[str, np.ndarray]) -> None:
-        """Take what `prepare` returned, in this or in an earlier process."""
+        """Restore the state that `prepare` returned, in this or in an earlier process."""
 
 
 class Estimator(Network):
-    """Reads a quantity from aligned crops.
+    """Estimates a quantity from aligned crops.
 
-    `quantity` says which, with its unit: `pose_deg` (B, 3) yaw, pitch, roll; `landmarks68` (B, 68, 2) crop pixels;
-    `mask` (B, 1, S, S); `expression` (B, D). Rows of NaN mean that it failed.
+    `quantity` names it: `pose_deg` (B, 3) yaw, pitch, roll in degrees; `landmarks68` (B, 68, 2) crop pixels;
+    `mask` (B, 1, S, S) in [0, 1]; `expression` (B, D). Rows of NaN mark failures.
     """
 
     quantity: ClassVar[str]
 
     def forward(self, faces: FaceBatch) -> Tensor:
-        """The quantity, a row for each face."""
+        """Return the quantity, a row for each face."""
         raise NotImplementedError
 
 
 class MetricInfo(NamedTuple):
-    """What a benchmark's number is: read by tables, reports and people."""
+    """Unit, direction and meaning of a metric, for tables and reports."""
 
     unit: str  # "%", "deg", "" for plain numbers
     better: Literal["higher", "lower"]
@@ -317,41 +317,41 @@ class MetricInfo(NamedTuple):
 
 
 class Benchmark(Network):
-    """Measures swaps, batch by batch. One instance measures the method and the baselines in turn, batch after batch.
+    """Measures swaps, batch by batch. One instance measures the method and the baselines in turn.
 
-    If its options have a `data`, a data set, then the swaps are of that one: of the same pairs, with what it does to
-    targets. A data set there that wraps another one and names none wraps the recipe's.
+    If the options have a data set `data`, the same pairs are swapped with its targets. A wrapper there that names no
+    data set wraps the recipe's.
     """
 
-    metrics: ClassVar[dict[str, MetricInfo]]  # by the keys of what a call returns
+    metrics: ClassVar[dict[str, MetricInfo]]  # by name, the keys of the returned dictionary
     standalone: ClassVar[bool] = False  # it measures the code or the machine by `measure`, not a run's swaps
-    fails: ClassVar[str] = "A figure of the pair is no finite number."  # what it means that a pair failed
-    # Pairs that it measures: the recipe's, each target with itself, or with another image of the same identity.
+    fails: ClassVar[str] = "A metric of the pair is not a finite number."  # the definition of a failed pair
+    # The pairs: the recipe's, each target with itself, or each target with another image of the same identity.
     pairing: ClassVar[Literal["recipe", "self", "same_identity"]] = "recipe"
 
     def measure_batch(self, batch: SwapBatch, swap: SwapResult, faces: Dataset) -> dict[str, Any]:
-        """Return what `combine` needs of a batch: by name of a metric (B,), a value for each pair, NaN where it failed.
+        """Return a batch's values for `combine`: for each metric (B,), one value for each pair, NaN where it failed.
 
         Parameters
         ----------
         batch, swap:
             Pairs and their swaps, on the CPU or a device.
         faces:
-            The data set whose people are swapped: all its original images are the gallery.
+            The data set of the swapped people; its original images are the gallery.
         """
         raise NotImplementedError
 
     def combine(self, parts: Sequence[dict[str, Any]], faces: Dataset) -> dict[str, np.ndarray | float]:
-        """Return the metrics by name: arrays (n,), one value for each pair in order, or numbers of all pairs.
+        """Return the metrics by name: arrays (n,), one value for each pair in order, or a number for all pairs.
 
-        By default the batches' values one after the other.
+        By default the batches' values are concatenated.
 
         Parameters
         ----------
         parts:
-            What `measure_batch` returned of each batch, in order.
+            The results of `measure_batch`, in order.
         faces:
-            As there.
+            As in `measure_batch`.
         """
         return {key: np.concatenate([_column(key, part[key]) for part in parts]) for key in parts[0]}
 
@@ -360,25 +360,25 @@ class Benchmark(Network):
         return self.combine([self.measure_batch(batch, swap, faces) for batch, swap in swaps], faces)
 
     def measure(self, device: torch.device) -> dict[str, Any]:
-        """What `fsf bench NAME` without a run shows, of a benchmark that is `alone`: {"rows": [{...}, ...], ...}."""
+        """Run a standalone benchmark and return what `fsf bench NAME` prints: {"rows": [{...}, ...], ...}."""
         raise NotImplementedError
 
     def label(self, trained_against: str | None) -> str:
-        """The heading of its figures, given the name of a component whose network was trained against."""
+        """Return the heading of the metrics, given the component that the method was trained against, if any."""
         return self.name
 
 
 def _column(key: str, values: Tensor | np.ndarray) -> np.ndarray:
     column = values.detach().double().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
     if column.ndim != 1:
-        contract = f"measure_batch must return {key} as (B,), a value for each pair, where combine is not overridden"
+        contract = f"measure_batch must return {key} as (B,), one value for each pair, unless combine is overridden"
         raise ValueError(f"{contract}; it returns {column.shape}")
     return column
 
 
 class Model(NamedTuple):
-    """A trained method in one file, as `fsf export` writes it. No component: plugins bring it by `register_models`."""
+    """A trained method in one file, written by `fsf export` and registered by `register_models`; not a component."""
 
     name: str
     file: Path
-    sha256: str | None  # 64 hexadecimal digits; None: it is not known
+    sha256: str | None  # 64 hexadecimal digits; None: unknown

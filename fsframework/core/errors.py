@@ -1,8 +1,8 @@
-"""The one exception that users are meant to see."""
+"""The exception for users' mistakes."""
 
 
 class UserError(Exception):
-    """A mistake in what the user gave. The message is one line: `place: what is wrong; what to do`.
+    """A mistake in the user's input. The message is one line: `place: what is wrong; what to do`.
 
     The command line prints it on standard error and exits with status 1, without a traceback.
     """

@@ -1,7 +1,7 @@
 # mypy: disable-error-code="empty-body"
-"""The hooks. Every hook takes nothing and returns a list: of component classes, or of models.
+"""Hook specifications. Every hook has no parameters and returns a list of component classes or of models.
 
-A plugin is a module, named by an entry point of the group `fsframework`, that implements one hook or more:
+A plugin is a module, named by an entry point of the group `fsframework`, that implements at least one hook:
 
     from fsframework import Loss, hookimpl
 
@@ -9,7 +9,7 @@ A plugin is a module, named by an entry point of the group `fsframework`, that i
     def register_losses() -> list[type[Loss]]:
         return [MyLoss]
 
-`fsframework` offers the base classes; plugins/README.md has a section for each hook.
+`fsframework` exports the base classes; plugins/README.md has a section for each hook.
 """
 
 import pluggy
@@ -32,27 +32,27 @@ hookspec = pluggy.HookspecMarker("fsframework")
 
 @hookspec
 def register_detectors() -> list[type[Detector]]:
-    """Return `Detector` classes: frames to faces with five landmarks."""
+    """Return `Detector` classes, from frames to faces with five landmarks."""
 
 
 @hookspec
 def register_identity_encoders() -> list[type[IdentityEncoder]]:
-    """Return `IdentityEncoder` classes: aligned crops to embeddings."""
+    """Return `IdentityEncoder` classes, from aligned crops to embeddings."""
 
 
 @hookspec
 def register_attribute_encoders() -> list[type[AttributeEncoder]]:
-    """Return `AttributeEncoder` classes: aligned crops to maps of everything but the identity."""
+    """Return `AttributeEncoder` classes, from aligned crops to attribute maps."""
 
 
 @hookspec
 def register_generators() -> list[type[Generator]]:
-    """Return `Generator` classes: an embedding and attribute maps to an aligned crop."""
+    """Return `Generator` classes, from an embedding and attribute maps to an aligned crop."""
 
 
 @hookspec
 def register_refiners() -> list[type[Refiner]]:
-    """Return `Refiner` classes: a coarse swap to a better one."""
+    """Return `Refiner` classes, from a coarse swap to a refined one."""
 
 
 @hookspec
@@ -67,14 +67,14 @@ def register_datasets() -> list[type[Dataset]]:
 
 @hookspec
 def register_estimators() -> list[type[Estimator]]:
-    """Return `Estimator` classes: a quantity, such as head pose, read from aligned crops."""
+    """Return `Estimator` classes, from aligned crops to a quantity such as head pose."""
 
 
 @hookspec
 def register_benchmarks() -> list[type[Benchmark]]:
-    """Return `Benchmark` classes: swaps to figures."""
+    """Return `Benchmark` classes, from swaps to metrics."""
 
 
 @hookspec
 def register_models() -> list[Model]:
-    """Return `Model` values: files that `fsf export` wrote, which `--model` knows by name."""
+    """Return `Model` values: files of `fsf export`, which `--model` takes by name."""

@@ -1,4 +1,4 @@
-"""The plugin host: entry points to components, and `Part`, the type of an option that names a component."""
+"""The plugin registry: loads the entry points and holds their components and models."""
 
 import difflib
 import inspect
@@ -17,12 +17,12 @@ from packaging.requirements import InvalidRequirement, Requirement
 
 from fsframework.core import components as bases
 from fsframework.core import hookspecs
-from fsframework.core.components import Model as Model  # what `register_models` returns
+from fsframework.core.components import Model as Model  # returned by `register_models`
 from fsframework.core.errors import UserError
 from fsframework.core.renamed import ATTRIBUTES, COMPONENTS, NAMES, present_module
 
-GROUP = "fsframework"  # of the entry points
-BLOCK = "FSF_BLOCK_PLUGINS"  # environment variable: plugins that are left out, by commas
+GROUP = "fsframework"  # entry point group
+BLOCK = "FSF_BLOCK_PLUGINS"  # environment variable: plugins to skip, separated by commas
 
 KINDS: dict[str, type[bases.Component]] = {
     "detectors": bases.Detector,
@@ -40,7 +40,7 @@ SINGULAR = {kind: "loss" if kind == "losses" else kind.removesuffix("s").replace
 
 
 class Registered(NamedTuple):
-    """A component class and the plugin that brought it."""
+    """A component class and the plugin that registered it."""
 
     cls: type[bases.Component]
     plugin: str
@@ -48,20 +48,20 @@ class Registered(NamedTuple):
 
 @dataclass(frozen=True)
 class Registry:
-    """Everything that is installed."""
+    """All installed components and models."""
 
     components: dict[str, dict[str, Registered]]  # kind -> name -> component
     models: dict[str, Model]  # by name
     distributions: dict[str, str]  # plugin -> "distribution version"
-    problems: list[str]  # one line for each plugin that cannot be used
+    problems: list[str]  # one line for each plugin that was skipped
 
 
 @cache
 def registry() -> Registry:
-    """Load the plugins, once a process. A plugin that fails is left out and named in `problems`."""
+    """Load the plugins, once for each process, and return the registry. Plugins that fail are listed in `problems`."""
     blocked = {name.strip() for name in os.environ.get(BLOCK, "").split(",")}
     entries = [entry for entry in metadata.entry_points(group=GROUP) if entry.name not in blocked]
-    # An editable install can list one distribution twice; that is not a clash.
+    # An editable install can list one distribution twice, which is no conflict.
     unique = {(entry.name, entry.value, entry.dist.name if entry.dist else ""): entry for entry in entries}
     times = Counter(name for name, _, _ in unique)
     problems = [
@@ -69,7 +69,7 @@ def registry() -> Registry:
         for name, count in times.items()
         if count > 1
     ]
-    found: dict[str, dict[str, Registered]] = {kind: {} for kind in KINDS}
+    registered: dict[str, dict[str, Registered]] = {kind: {} for kind in KINDS}
     models: dict[str, Model] = {}
     distributions = {}
     manager = pluggy.PluginManager(GROUP)
@@ -78,35 +78,35 @@ def registry() -> Registry:
         if times[entry.name] > 1:
             continue
         try:
-            brought, shipped = _brought_by(manager, entry)
-            _check_free(brought, found)
-            if taken := models.keys() & shipped.keys():
-                raise _Refused(f"the model {min(taken)} is already brought by another plugin; rename yours")
-        except Exception as error:  # a plugin may fail in any way; the others still work
-            problems.append(f"{entry.name}: this plugin is left out: {_reason(entry, error)}")
+            classes_by_kind, plugin_models = _brought_by(manager, entry)
+            _check_free(classes_by_kind, registered)
+            if taken := models.keys() & plugin_models.keys():
+                raise _Refused(f"the model {min(taken)} is already registered by another plugin; rename yours")
+        except Exception as error:  # a plugin may raise anything, and the others still work
+            problems.append(f"{entry.name}: this plugin is skipped: {_reason(entry, error)}")
             if manager.has_plugin(entry.name):
                 manager.unregister(name=entry.name)
             continue
-        models |= shipped
-        for kind, classes in brought.items():
-            found[kind].update({cls.name: Registered(cls, entry.name) for cls in classes})
+        models |= plugin_models
+        for kind, classes in classes_by_kind.items():
+            registered[kind].update({cls.name: Registered(cls, entry.name) for cls in classes})
         distributions[entry.name] = f"{entry.dist.name} {entry.dist.version}" if entry.dist else "unknown"
-    return Registry(found, models, distributions, problems)
+    return Registry(registered, models, distributions, problems)
 
 
 def _rank(entry: metadata.EntryPoint) -> tuple[bool, str]:
-    """Our own plugins come first, so that no other takes a name from them; the others by name."""
+    """Return a sort key: built-in plugins first, so that no other plugin takes their names, then by name."""
     return entry.dist is None or entry.dist.name != GROUP, entry.name
 
 
 class _Refused(Exception):
-    """What a plugin brings is not what hooks return. The message says what, and what to do."""
+    """A plugin that breaks the contract of the hooks. The message is as of `UserError`."""
 
 
 def _brought_by(
     manager: pluggy.PluginManager, entry: metadata.EntryPoint
 ) -> tuple[dict[str, list[type[bases.Component]]], dict[str, Model]]:
-    """Import and register one plugin, and call its hooks. Raises whatever the plugin raises, or _Refused."""
+    """Register one plugin and return its component classes by kind, and its models. Raise _Refused or its exception."""
     loaded = entry.load()
     if other := manager.get_name(loaded):
         raise _Refused(f"{place_of(loaded)}: the plugin {other} names the same module; remove one entry point")
@@ -117,22 +117,22 @@ def _brought_by(
             f"{place_of(loaded)}: {' '.join(str(error).split())}; write it as plugins/README.md does"
         ) from None
     _check_hooks(manager, loaded)
-    brought: dict[str, list[type[bases.Component]]] = {}
+    classes_by_kind: dict[str, list[type[bases.Component]]] = {}
     for kind, base in KINDS.items():
         hook = f"register_{kind.replace('-', '_')}"
-        brought[kind] = _call(manager, loaded, hook, f"{base.__name__} classes")
-        for cls in brought[kind]:
+        classes_by_kind[kind] = _call(manager, loaded, hook, f"{base.__name__} classes")
+        for cls in classes_by_kind[kind]:
             _check_class(cls, base, loaded, hook)
     models: list[Model] = _call(manager, loaded, "register_models", "Model values")
     if wrong := [model for model in models if not isinstance(model, Model)]:
         raise _Refused(f"{place_of(loaded)}: register_models must return Model values, and returns {wrong[0]!r}")
-    return brought, {model.name: model for model in models}
+    return classes_by_kind, {model.name: model for model in models}
 
 
 def _call(manager: pluggy.PluginManager, loaded: Any, hook: str, what: str) -> list[Any]:
-    """Call one hook of one plugin, and return its list; an empty one without that hook. Raises _Refused if it is none.
+    """Call one hook of one plugin and return its list, empty without that hook. Raise _Refused for another type.
 
-    Plugins are called one by one, so that each result has its plugin, and a failing one leaves the others in use.
+    Plugins are called one by one, so that results are attributed to plugins and one failure affects no other.
     """
     if hook not in _hooks_of(manager, loaded):
         return []
@@ -150,7 +150,7 @@ def _hooks_of(manager: pluggy.PluginManager, loaded: Any) -> list[str]:
 
 
 def _check_hooks(manager: pluggy.PluginManager, loaded: Any) -> None:
-    """Raise _Refused unless a plugin implements hooks that exist, and marks them."""
+    """Raise _Refused unless all hooks of a plugin exist and are marked."""
     hooks = [name for name in vars(hookspecs) if name.startswith("register_")]
     marked = _hooks_of(manager, loaded)
     try:
@@ -166,13 +166,13 @@ def _check_hooks(manager: pluggy.PluginManager, loaded: Any) -> None:
 
 
 def _check_class(cls: Any, base: type[bases.Component], loaded: Any, hook: str) -> None:
-    """Raise _Refused unless what a plugin's hook answers is a class of its kind with a name."""
+    """Raise _Refused unless an item of a hook's list is a class of its kind with a name."""
     if not isinstance(cls, type):
         where = place_of(getattr(loaded, hook))
         raise _Refused(f"{where}: {hook} must return classes, not instances of them, and returns {cls!r}")
     if not issubclass(cls, base):
         raise _Refused(
-            f"{place_of(cls)}: {cls.__name__} is no {base.__name__}, which {hook} must return; derive it from "
+            f"{place_of(cls)}: {cls.__name__} is not a {base.__name__}, which {hook} must return; derive it from "
             f"fsframework.{base.__name__}"
         )
     for kind in (kind.__name__ for kind in cls.__mro__ if kind.__name__ in ATTRIBUTES):
@@ -180,19 +180,19 @@ def _check_class(cls: Any, base: type[bases.Component], loaded: Any, hook: str) 
             raise _Refused(f"{place_of(cls)}: {cls.__name__}.{old} is called {ATTRIBUTES[kind][old]} now; rename it")
     if not isinstance(getattr(cls, "name", None), str):
         raise _Refused(f'{place_of(cls)}: {cls.__name__} has no name; give it one, such as name = "my-component"')
-    wanted = bases.Loss.Options if base is bases.Loss else bases.ComponentOptions
-    if not (isinstance(cls.Options, type) and issubclass(cls.Options, wanted)):
+    required = bases.Loss.Options if base is bases.Loss else bases.ComponentOptions
+    if not (isinstance(cls.Options, type) and issubclass(cls.Options, required)):
         parent = "Loss.Options, which has weight and start" if base is bases.Loss else "ComponentOptions"
         raise _Refused(f"{place_of(cls)}: {cls.__name__}.Options must derive from {parent} (of fsframework)")
 
 
-def _meant(name: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"did you mean {close[0]}?" if close else f"the hooks are {', '.join(known)}"
+def _meant(name: str, hooks: list[str]) -> str:
+    close = difflib.get_close_matches(name, hooks, n=1)
+    return f"did you mean {close[0]}?" if close else f"the hooks are {', '.join(hooks)}"
 
 
 def place_of(thing: Any) -> str:
-    """`file.py:7`, where a class, a function or a module begins."""
+    """Return `file.py:7`, the first line of a class, a function or a module."""
     try:
         file, line = inspect.getsourcefile(thing), inspect.getsourcelines(thing)[1]
         return f"{Path(file or '').name}:{max(line, 1)}"
@@ -201,7 +201,7 @@ def place_of(thing: Any) -> str:
 
 
 def line_of(error: BaseException, cls: type[Any]) -> str:
-    """`file.py:33`, the last line of a class's file on the way to an error, or else where the class begins."""
+    """Return `file.py:33`, the last line of a class's file in an error's traceback, else the class's first line."""
     try:
         file = inspect.getsourcefile(cls)
     except TypeError:
@@ -211,18 +211,18 @@ def line_of(error: BaseException, cls: type[Any]) -> str:
 
 
 def _reason(entry: metadata.EntryPoint, error: Exception) -> str:
-    """Why a plugin is left out, in one line: where, what, and what to do."""
+    """Return one line on a skipped plugin: location, problem, remedy."""
     if isinstance(error, _Refused):
         return str(error)
-    said = f"{type(error).__name__}: {error}".splitlines()[0]
-    remedy = f"mend it, or leave it out: {BLOCK}={entry.name}"
+    summary = f"{type(error).__name__}: {error}".splitlines()[0]
+    remedy = f"fix it, or skip it: {BLOCK}={entry.name}"
     if isinstance(error, ModuleNotFoundError):
-        remedy = "install it, and name it among the plugin's dependencies"
+        remedy = "install it, and list it in the plugin's dependencies"
         if new := present_module(str(error.name)):
             remedy = f"it is called {new} now; import from there"
         if error.name == entry.module:
-            remedy = "the entry point names a module that is not packed; mend the plugin's pyproject.toml"
-    elif (found := re.match(r"cannot import name '(\w+)'", str(error))) and (name := found[1]) in NAMES:
+            remedy = "the entry point names a module that is not packaged; fix the plugin's pyproject.toml"
+    elif (match := re.match(r"cannot import name '(\w+)'", str(error))) and (name := match[1]) in NAMES:
         remedy = f"{name} is called {NAMES[name]} now; use that name"
     if isinstance(error, SyntaxError):
         return f"{Path(error.filename or entry.module).name}:{error.lineno}: SyntaxError: {error.msg}; {remedy}"
@@ -233,30 +233,32 @@ def _reason(entry: metadata.EntryPoint, error: Exception) -> str:
         if root in (Path(frame.filename).stem, *Path(frame.filename).parent.parts)
     ]
     where = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}: " if frames else ""
-    return f"{where}{said}; {remedy}"
+    return f"{where}{summary}; {remedy}"
 
 
-def _check_free(brought: dict[str, list[type[bases.Component]]], found: dict[str, dict[str, Registered]]) -> None:
-    for kind, classes in brought.items():
+def _check_free(
+    classes_by_kind: dict[str, list[type[bases.Component]]], registered: dict[str, dict[str, Registered]]
+) -> None:
+    for kind, classes in classes_by_kind.items():
         for name, count in Counter(cls.name for cls in classes).items():
-            if count == 1 and name not in found[kind]:
+            if count == 1 and name not in registered[kind]:
                 continue
             places = " and ".join(place_of(cls) for cls in classes if cls.name == name)
             if count > 1:
-                raise _Refused(f"{places}: it brings {count} {kind} called {name}; give each its own name")
+                raise _Refused(f"{places}: it registers {count} {kind} called {name}; give each its own name")
             raise _Refused(
-                f"{places}: the {SINGULAR[kind]} {name} is already brought by the plugin "
-                f"{found[kind][name].plugin}; rename yours, or leave one out by FSF_BLOCK_PLUGINS"
+                f"{places}: the {SINGULAR[kind]} {name} is already registered by the plugin "
+                f"{registered[kind][name].plugin}; rename yours, or skip one by FSF_BLOCK_PLUGINS"
             )
 
 
 def components(kind: str) -> dict[str, type[bases.Component]]:
-    """The component classes of a kind, by name."""
+    """Return the component classes of a kind, by name."""
     return {name: registered.cls for name, registered in sorted(registry().components[kind].items())}
 
 
 def unknown(kind: str, name: str) -> str:
-    """What to say of a name that no component of a kind has."""
+    """Return an error message for a name that no component of a kind has."""
     names = list(components(kind))
     close = difflib.get_close_matches(name, names, n=1)
     hint = f"did you mean {close[0]}?" if close else f"installed: {', '.join(names) or 'none'}"
@@ -264,12 +266,12 @@ def unknown(kind: str, name: str) -> str:
         hint = f"it is called {new} now"
     broken = "".join(f"; {problem}" for problem in registry().problems)
     if blocked := os.environ.get(BLOCK):
-        broken += f"; {BLOCK} leaves out {blocked}"
+        broken += f"; {BLOCK} skips {blocked}"
     return f"no {SINGULAR[kind]} is called {name}; {hint}{broken}"
 
 
 def component(kind: str, name: str) -> type[bases.Component]:
-    """One component class. Raises UserError, with what to do, if there is none of that name."""
+    """Return a component class. Raise UserError if there is none of that name."""
     try:
         return registry().components[kind][name].cls
     except KeyError:
@@ -277,15 +279,15 @@ def component(kind: str, name: str) -> type[bases.Component]:
 
 
 def unmet(requirement: str) -> str | None:
-    """Why a requirement, such as `fsf-x>=0.2`, is not met, and what to do; None if it is."""
+    """Return why a requirement, such as `fsf-x>=0.2`, is not met, and the remedy; None if it is met."""
     try:
-        wanted = Requirement(requirement)
+        parsed = Requirement(requirement)
     except InvalidRequirement:
-        return f"{requirement} is no requirement; write one as for pip, such as fsf-x>=0.2"
+        return f"{requirement} is not a requirement; write one as for pip, such as fsf-x>=0.2"
     try:
-        version = metadata.version(wanted.name)
+        version = metadata.version(parsed.name)
     except metadata.PackageNotFoundError:
-        return f'{wanted.name} is not installed; pip install "{requirement}"'
-    if wanted.specifier.contains(version, prereleases=True):
+        return f'{parsed.name} is not installed; pip install "{requirement}"'
+    if parsed.specifier.contains(version, prereleases=True):
         return None
-    return f'{wanted.name} {version} is installed, and {requirement} is needed; pip install "{requirement}"'
+    return f'{parsed.name} {version} is installed, and {requirement} is needed; pip install "{requirement}"'

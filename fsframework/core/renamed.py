@@ -1,6 +1,6 @@
-"""Earlier names of modules, classes, methods and recipe keys, for error messages that state the present name.
+"""Earlier names of modules, classes, methods and recipe keys, for error messages with the present name.
 
-Nothing is imported or converted by this table: code and recipes with an earlier name fail with one line.
+These tables are no aliases: code and recipes with an earlier name fail with a one-line error.
 """
 
 MODULES = {
@@ -51,7 +51,7 @@ NAMES = {
     "doubled": "upsample2x",
 }
 
-ATTRIBUTES = {  # by the base class whose attribute it was
+ATTRIBUTES = {  # by base class
     "Generator": {"enrol": "enroll", "knows": "supports"},
     "Dataset": {"seen": "is_closed_set", "neighbour": "next_frame", "swapped": "ground_truth_swap"},
     "Benchmark": {
@@ -81,13 +81,13 @@ KEYS = {  # keys of recipes and options of components
 
 
 def present_module(name: str) -> str | None:
-    """Return the present name of a module that was called `name`, such as fsframework.components; None if none was."""
+    """Return the present name of a module with the earlier name `name`, such as fsframework.components, or None."""
     new = MODULES.get(name.removeprefix("fsframework."))
     return None if new is None else f"fsframework.{new}"
 
 
 def present_key(key: str, keys: list[str]) -> str | None:
-    """Return the present name of a key, if one of `keys`, those that may stand there, was called `key`."""
+    """Return which of `keys`, the valid ones, has the earlier name `key`, or None."""
     new = KEYS.get(key)
     if key == "of" and "network" in keys:
         return "network"

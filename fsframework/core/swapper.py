@@ -10,19 +10,19 @@ from fsframework.core.types import SwapBatch, SwapResult
 
 
 class _Missing(nn.Module):
-    """Stands for a network that the recipe does not name."""
+    """A placeholder for a network that the recipe does not name."""
 
     def forward(self, *values: Any) -> Tensor:
         raise RuntimeError("the recipe names no such network, so nothing can be swapped")
 
 
 class Swapper(nn.Module):
-    """An assembled method. Not plugged: recipes name its four parts.
+    """An assembled method, built from the four networks that a recipe names.
 
     Parameters
     ----------
     identity, attributes, generator, refiner:
-        The built components. `refiner` may be None; in recipes that only train a recogniser all but `identity`.
+        The components. `refiner` may be None; in recipes that only train a recogniser, all but `identity` may.
     """
 
     def __init__(
@@ -39,16 +39,16 @@ class Swapper(nn.Module):
         self.refiner = refiner
 
     def coarse(self, batch: SwapBatch, z_id: Tensor | None = None, z_att: list[Tensor] | None = None) -> SwapResult:
-        """The swap before the refiner.
+        """Return the swap before the refiner.
 
         Parameters
         ----------
         batch:
-            The pairs.
+            The pairs of sources and targets.
         z_id:
-            (B, D) embeddings of the sources if they are known; else they are computed.
+            (B, D) embeddings of the sources; None: they are computed.
         z_att:
-            The targets' attribute maps if they are known; else they are computed.
+            The targets' attribute maps; None: they are computed.
         """
         if z_id is None:
             z_id = self.identity(batch.source)
@@ -59,7 +59,7 @@ class Swapper(nn.Module):
         return SwapResult(image=image, coarse=image, z_id=z_id, z_att=z_att, mask=mask)
 
     def forward(self, batch: SwapBatch, z_id: Tensor | None = None) -> SwapResult:
-        """The swap; `z_id` as in `coarse`."""
+        """Return the swap, refined if there is a refiner; `z_id` as in `coarse`."""
         result = self.coarse(batch, z_id)
         if self.refiner is None:
             return result
@@ -67,18 +67,18 @@ class Swapper(nn.Module):
         return SwapResult(image=image, coarse=result.coarse, z_id=result.z_id, z_att=result.z_att, mask=result.mask)
 
     def load(self) -> None:
-        """Let every part read its files."""
+        """Load the files of all networks."""
         for part in (self.identity, self.attributes, self.generator, self.refiner):
             if isinstance(part, Network):
                 part.load()
 
     def drop_untrained_refiner(self) -> None:
-        """Leave the refiner out if it must learn first."""
+        """Remove the refiner if it needs training (`Refiner.learns`)."""
         if self.refiner is not None and self.refiner.learns:
             self.refiner = None
 
     def trained_parts(self) -> Iterator[tuple[str, Network]]:
-        """The parts that a recipe can train, by their name in the recipe."""
+        """Yield the networks that a recipe can train, with their names in the recipe."""
         if self.identity.trainable:
             yield "identity", self.identity
         for name, part in (("attributes", self.attributes), ("generator", self.generator), ("refiner", self.refiner)):

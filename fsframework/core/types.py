@@ -1,7 +1,7 @@
-"""The values that travel between components.
+"""The values that components exchange.
 
 Outside networks an image is a numpy array, uint8, RGB, (H, W, 3). Inside networks it is a torch tensor, float,
-RGB, in [-1, 1], (B, 3, S, S). `fsframework.media.image_io` converts; nothing else does. Point coordinates are (x, y) in
+RGB, in [-1, 1], (B, 3, S, S). `fsframework.media.tensor` converts between them. Point coordinates are (x, y) in
 pixels, where (0, 0) is the centre of the first pixel. An aligned crop shows one whole head, turned upright
 (`fsframework.faces.align`).
 """
@@ -26,7 +26,7 @@ class Face:
 
 @dataclass(frozen=True, eq=False)
 class AlignedFace:
-    """An aligned crop and where it came from."""
+    """An aligned crop and its position in the frame."""
 
     image: np.ndarray  # (S, S, 3) uint8
     matrix: np.ndarray  # (2, 3) from frame pixels to crop pixels
@@ -35,24 +35,22 @@ class AlignedFace:
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """What a dataset yields: one aligned crop."""
+    """An aligned crop of a dataset."""
 
     image: np.ndarray  # (S, S, 3) uint8
-    name: str  # unique in the dataset, and the same whenever the dataset is opened
-    person: str | None  # None where the dataset does not know who it is
+    name: str  # unique in the dataset, and constant
+    person: str | None  # None: unknown
     landmarks: np.ndarray  # (5, 2) crop pixels
-    valid_mask: np.ndarray | None = None  # (S, S) bool: pixels that every right swap keeps, such as an occluder's
-    ground_truth: np.ndarray | None = (
-        None  # (S, S, 3) uint8: what a network should make of the image, if that is another
-    )
+    valid_mask: np.ndarray | None = None  # (S, S) bool: pixels that a correct swap keeps, such as an occluder's
+    ground_truth: np.ndarray | None = None  # (S, S, 3) uint8: the desired output for the image, if not the image itself
 
 
 class TensorFields:
-    """A dataclass of tensors and of such dataclasses, some of which may be None."""
+    """A dataclass of tensors and nested dataclasses of the same kind, some of which may be None."""
 
     def to(self, device: torch.device | str) -> Self:
         """Return the same values on another device."""
-        ahead = torch.device(device).type != "cpu"  # what comes from a GPU must be there when it is read
+        ahead = torch.device(device).type != "cpu"  # copies to the CPU must be complete when they are read
         return self._each(
             lambda value: value.to(device, non_blocking=ahead) if isinstance(value, Tensor) else value.to(device)
         )
@@ -64,16 +62,16 @@ class TensorFields:
 
 @dataclass(frozen=True, eq=False)
 class FaceBatch(TensorFields):
-    """A batch of samples, as networks take them."""
+    """A batch of samples, the input of networks."""
 
     image: Tensor  # (B, 3, S, S) float32 in [-1, 1]
-    person: Tensor  # (B,) int64, the number of the person in the dataset; -1 unknown
-    index: Tensor  # (B,) int64, the place in the dataset; -1 none
+    person: Tensor  # (B,) int64, the person's number in the dataset; -1 unknown
+    index: Tensor  # (B,) int64, the index in the dataset; -1 none
     landmarks: Tensor  # (B, 5, 2) crop pixels; NaN unknown
 
     @classmethod
     def of(cls, image: Tensor, landmarks: Tensor | None = None) -> Self:
-        """Faces of which only the images, and perhaps the landmarks, are known."""
+        """Return a batch of images (B, 3, S, S), and landmarks (B, 5, 2) if given, with unknown persons and indices."""
         count = len(image)
         unknown = torch.full((count,), -1, dtype=torch.int64, device=image.device)
         if landmarks is None:
@@ -83,17 +81,17 @@ class FaceBatch(TensorFields):
 
 @dataclass(frozen=True, eq=False)
 class SwapBatch(TensorFields):
-    """Pairs of who (source) and how (target), with the right answer where it is known."""
+    """Pairs of source (identity) and target (attributes), with the ground truth where it is known."""
 
     source: FaceBatch
     target: FaceBatch
-    same: Tensor  # (B,) bool, the source is the target's own picture
-    ground_truth: Tensor  # (B, 3, S, S) the right answer: the target's image unless a dataset knows better
-    valid_mask: Tensor  # (B, 1, S, S) 0..1, where the right answer is known: everywhere on same pairs
+    same: Tensor  # (B,) bool, source and target are the same image
+    ground_truth: Tensor  # (B, 3, S, S) the desired swap: the target's image unless the dataset has another
+    valid_mask: Tensor  # (B, 1, S, S) 0..1, where the ground truth is valid: everywhere on same pairs
 
     @classmethod
     def of(cls, source: FaceBatch, target: FaceBatch) -> Self:
-        """Pairs whose right answer is unknown, as in conversion."""
+        """Return pairs without ground truth, as in inference."""
         image = target.image
         same = torch.zeros(len(image), dtype=torch.bool, device=image.device)
         return cls(
@@ -103,16 +101,16 @@ class SwapBatch(TensorFields):
 
 @dataclass(frozen=True, eq=False)
 class SwapResult:
-    """What a swapper makes of a batch, with what the losses need."""
+    """The swaps of a batch, with intermediate results for the losses."""
 
     image: Tensor  # (B, 3, S, S) the swap
     coarse: Tensor  # (B, 3, S, S) the swap before the refiner; the same tensor where there is no refiner
     z_id: Tensor  # (B, D) the sources' embeddings
     z_att: list[Tensor] = field(default_factory=list)  # of the targets, (B, C_k, H_k, W_k), coarse to fine
-    mask: Tensor | None = None  # (B, 1, S, S) 0..1, where a generator says how much of its image to use
+    mask: Tensor | None = None  # (B, 1, S, S) 0..1, the generator's own blending mask
 
     def to(self, device: torch.device | str) -> "SwapResult":
-        """The same values on another device."""
+        """Return the same values on another device."""
         mask = None if self.mask is None else self.mask.to(device)
         z_att = [level.to(device) for level in self.z_att]
         return SwapResult(self.image.to(device), self.coarse.to(device), self.z_id.to(device), z_att, mask)

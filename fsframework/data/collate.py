@@ -14,45 +14,45 @@ from fsframework.media.tensor import to_float, to_planes
 
 class _Pixels(TensorFields):
     def pin_memory(self) -> Self:
-        """Return the same values in memory that a GPU can fetch while the program goes on."""
+        """Return the same values in pinned memory, from which copies to a GPU are asynchronous."""
         return self._each(lambda value: value.pin_memory())
 
     def copy_(self, other: Self) -> None:
-        """Copy another batch's values, None in the same fields, into the memory of this one."""
+        """Copy the values of another batch, which is None in the same fields, into the memory of this one."""
         for entry in fields(self):  # type: ignore[arg-type]
-            mine, its = getattr(self, entry.name), getattr(other, entry.name)
-            if isinstance(mine, Tensor):
-                mine.copy_(its, non_blocking=True)
-            elif mine is not None:
-                mine.copy_(its)
+            destination, values = getattr(self, entry.name), getattr(other, entry.name)
+            if isinstance(destination, Tensor):
+                destination.copy_(values, non_blocking=True)
+            elif destination is not None:
+                destination.copy_(values)
 
 
 @dataclass(frozen=True, eq=False)
 class FacePixels(_Pixels):
-    """A batch of samples whose images are bytes, a quarter of `FaceBatch`."""
+    """A batch of samples with uint8 images, a quarter of the size of `FaceBatch`."""
 
     image: Tensor  # (B, 3, S, S) uint8
-    person: Tensor  # these as in FaceBatch
+    person: Tensor  # this and the following as in FaceBatch
     index: Tensor
     landmarks: Tensor
 
     def to_float(self) -> FaceBatch:
-        """Return the batch that networks take."""
+        """Return the batch as floats."""
         return FaceBatch(to_float(self.image), self.person, self.index, self.landmarks)
 
 
 @dataclass(frozen=True, eq=False)
 class SwapPixels(_Pixels):
-    """A batch of pairs whose images are bytes, each of them once."""
+    """A batch of pairs with uint8 images, without duplicates."""
 
     source: FacePixels
     target: FacePixels
-    same: Tensor  # (B,) bool, the source is the target's own picture
+    same: Tensor  # (B,) bool, source and target are the same image
     ground_truth: Tensor | None  # (B, 3, S, S) uint8; None: the target's image
-    valid_mask: Tensor  # (B, 1, S, S) bool, where the ground truth is known
+    valid_mask: Tensor  # (B, 1, S, S) bool, where the ground truth is valid
 
     def to_float(self) -> SwapBatch:
-        """Return the batch that networks take, best on their device."""
+        """Return the batch as floats; fastest on the networks' device."""
         target = self.target.to_float()
         return SwapBatch(
             source=self.source.to_float(),
@@ -63,40 +63,40 @@ class SwapPixels(_Pixels):
         )
 
     def with_ground_truth(self) -> Self:
-        """Return the same batch with a ground truth in memory of its own."""
+        """Return the same batch with a separate ground truth: the given one, or a copy of the targets' images."""
         return replace(self, ground_truth=self.target.image.clone()) if self.ground_truth is None else self
 
 
 def collate(samples: Sequence[Sample], indices: Sequence[int], persons: np.ndarray) -> FaceBatch:
-    """Return samples as a batch for networks. The parameters are those of `collate_pixels`."""
+    """Return samples as a float batch; parameters as of `collate_pixels`."""
     return collate_pixels(samples, indices, persons).to_float()
 
 
 def collate_pixels(samples: Sequence[Sample], indices: Sequence[int], persons: np.ndarray) -> FacePixels:
-    """Return samples as a batch of bytes.
+    """Return samples as a uint8 batch.
 
     Parameters
     ----------
     samples:
         B samples.
     indices:
-        The place of each in its data set.
+        The index of each in its data set.
     persons:
         `Dataset.persons` of that data set, (N,).
     """
-    places = np.asarray(indices, dtype=np.int64)
+    index = np.asarray(indices, dtype=np.int64)
     return FacePixels(
         image=to_planes(np.stack([sample.image for sample in samples])),
-        person=torch.from_numpy(np.asarray(persons, dtype=np.int64)[places]),
-        index=torch.from_numpy(places),
+        person=torch.from_numpy(np.asarray(persons, dtype=np.int64)[index]),
+        index=torch.from_numpy(index),
         landmarks=torch.from_numpy(np.stack([sample.landmarks for sample in samples]).astype(np.float32)),
     )
 
 
 def collate_pairs(source: FacePixels, target: FacePixels, samples: Sequence[Sample]) -> SwapPixels:
-    """Return pairs of faces, with the ground truths that the targets' samples bring.
+    """Return pairs of faces, with the ground truths of the targets' `samples`.
 
-    `valid_mask` is True on pairs of a picture with itself and where a sample says so.
+    `valid_mask` is True on pairs of an image with itself, and elsewhere that of the sample.
     """
     same = source.index == target.index  # (B,)
     shape = samples[0].image.shape[:2]

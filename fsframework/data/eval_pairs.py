@@ -1,4 +1,4 @@
-"""Who is swapped with whom: people as numbers, samples as batches, and lists of pairs."""
+"""Evaluation pairs: batches, CSV lists, and random draws."""
 
 import csv
 import io
@@ -20,18 +20,18 @@ COLUMNS = ["source", "target"]  # of a list of pairs
 
 @dataclass(frozen=True)
 class EvaluationPairs:
-    """A list of pairs as batches, in order. It can be walked many times; images are read at each walk.
+    """A list of pairs as batches, in order. Every iteration reads the images again.
 
-    Targets are as the data set alters them (`Dataset.target`), with randomness from the pair's place in the list. Where
-    the data set knows the right swaps (`Dataset.swapped`), they are `Batch.truth`, known everywhere.
+    Targets are altered by `Dataset.target`, with randomness from the pair's index in the list. Where the data set has
+    ground truths (`Dataset.ground_truth_swap`), they are `SwapBatch.ground_truth`, valid everywhere.
     """
 
     dataset: Dataset
-    pairs: Sequence[tuple[int, int]]  # places of source and target in the data set
+    pairs: Sequence[tuple[int, int]]  # indices of source and target in the data set
     batch_size: int
 
     def __len__(self) -> int:
-        """Batches, the last of which may be smaller."""
+        """Return the number of batches, the last of which may be smaller."""
         return -(-len(self.pairs) // self.batch_size)
 
     def __iter__(self) -> Iterator[SwapBatch]:
@@ -39,25 +39,25 @@ class EvaluationPairs:
         for start in range(0, len(self.pairs), self.batch_size):
             sources, targets = zip(*self.pairs[start : start + self.batch_size], strict=True)
             rngs = (np.random.default_rng(start + row) for row in range(len(targets)))
-            samples = [self._target(*each) for each in zip(sources, targets, rngs, strict=True)]
+            samples = [self._target(*pair) for pair in zip(sources, targets, rngs, strict=True)]
             target = collate_pixels(samples, targets, persons)
-            alone = [
+            source_samples = [
                 sample if source == target else self.dataset[source]
                 for source, target, sample in zip(sources, targets, samples, strict=True)
             ]
-            source = collate_pixels(alone, sources, persons)
+            source = collate_pixels(source_samples, sources, persons)
             yield collate_pairs(source, target, samples).to_float()
 
     def _target(self, source: int, target: int, rng: np.random.Generator) -> Sample:
-        """A target as it is shown, with the right swap where the data set knows it."""
-        sample, right = self.dataset.target(target, rng), self.dataset.ground_truth_swap(source, target)
-        if right is None:
+        """Return the altered target, with the ground truth of the swap where the data set has one."""
+        sample, truth = self.dataset.target(target, rng), self.dataset.ground_truth_swap(source, target)
+        if truth is None:
             return sample
-        return replace(sample, ground_truth=right.image, valid_mask=np.ones(right.image.shape[:2], bool))
+        return replace(sample, ground_truth=truth.image, valid_mask=np.ones(truth.image.shape[:2], bool))
 
 
 def pairs_file(where: str) -> Path:
-    """The CSV file of a list of pairs: a path, or the name of a list that comes with the framework (`orl`).
+    """Return the CSV file of a list of pairs, given its path or the name of a bundled list (`orl`).
 
     Raises
     ------
@@ -68,19 +68,19 @@ def pairs_file(where: str) -> Path:
 
 
 def read_pairs(path: str | Path, dataset: Dataset) -> list[tuple[int, int]]:
-    """A list of pairs as places in a data set.
+    """Read a list of pairs and return their indices in a data set.
 
     Parameters
     ----------
     path:
-        A CSV file with the columns `source` and `target`: names of samples, which may leave out a file's suffix.
+        A CSV file with the columns `source` and `target`: names of samples, with or without a file's suffix.
     dataset:
-        Where they are looked up.
+        The data set of the samples.
 
     Raises
     ------
     UserError
-        The file cannot be read, has other columns, holds no pair, or names a sample that the data set lacks.
+        The file cannot be read, has other columns, has no pairs, or names a sample that is not in the data set.
     """
     try:
         with Path(path).open(encoding="utf-8-sig", newline="") as file:
@@ -90,34 +90,34 @@ def read_pairs(path: str | Path, dataset: Dataset) -> list[tuple[int, int]]:
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"{path}: cannot be read: {reason}; give a CSV file in UTF-8") from error
     if not lines or lines[0][1] != COLUMNS:
-        raise UserError(f"{path}: line 1: is not the heading {','.join(COLUMNS)}; begin with it")
+        raise UserError(f"{path}: line 1: is not the header {','.join(COLUMNS)}; begin with it")
     if len(lines) == 1:
-        raise UserError(f"{path}: holds no pairs; add lines like NAME,NAME")
-    places = _places(dataset)
+        raise UserError(f"{path}: has no pairs; add lines like NAME,NAME")
+    indices = _indices(dataset)
     pairs = []
     for line, row in lines[1:]:
         if len(row) != len(COLUMNS):
             raise UserError(f"{path}: line {line}: has {len(row)} values; write {','.join(COLUMNS)}")
-        if missing := [name for name in row if name not in places]:
+        if missing := [name for name in row if name not in indices]:
             raise UserError(
-                f"{path}: line {line}: the data set has no face called {missing[0]}; "
-                "use the data that this list was made for, or another list"
+                f"{path}: line {line}: the data set has no face named {missing[0]}; "
+                "use the data set of this list, or another list"
             )
-        pairs.append((places[row[0]], places[row[1]]))
+        pairs.append((indices[row[0]], indices[row[1]]))
     return pairs
 
 
-def _places(dataset: Dataset) -> dict[str, int]:
-    """Where every name is, and every name without its suffix where only one sample is called so."""
+def _indices(dataset: Dataset) -> dict[str, int]:
+    """Return the index of every name, and of every name without its suffix that is unique."""
     names = dataset.names()
     stems = [str(PurePosixPath(name).with_suffix("")) if PurePosixPath(name).name else name for name in names]
-    times = Counter(stems)
-    short = {stem: place for place, stem in enumerate(stems) if times[stem] == 1}
-    return short | {name: place for place, name in enumerate(names)}
+    counts = Counter(stems)
+    unique_stems = {stem: index for index, stem in enumerate(stems) if counts[stem] == 1}
+    return unique_stems | {name: index for index, name in enumerate(names)}
 
 
 def pairs_text(pairs: Sequence[tuple[int, int]], dataset: Dataset) -> str:
-    """What a CSV file that `read_pairs` reads holds."""
+    """Return pairs as CSV text, which `read_pairs` reads."""
     names = dataset.names()
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -127,15 +127,15 @@ def pairs_text(pairs: Sequence[tuple[int, int]], dataset: Dataset) -> str:
 
 
 def draw_pairs(dataset: Dataset, count: int, seed: int) -> list[tuple[int, int]]:
-    """Pairs of different people, drawn at random from a seed.
+    """Return `count` random pairs of different people.
 
-    Every person is a source, and a target, about equally often, and so is every picture of a person. No pair comes
-    twice while the target's person has other pictures. A picture of an unknown person counts as a person of its own.
+    Every person is a source, and a target, about equally often, and so is every image of a person. No pair repeats
+    while the target's person has other images. An image of an unknown person counts as a person of its own.
 
     Raises
     ------
     UserError
-        The data set shows fewer than two people.
+        The data set has fewer than two people.
     """
     persons = dataset.persons()
     order = np.argsort(persons, kind="stable")
@@ -143,15 +143,15 @@ def draw_pairs(dataset: Dataset, count: int, seed: int) -> list[tuple[int, int]]
     if len(order) and persons[order[0]] == -1:
         groups = [*groups[1:], *groups[0][:, None]]
     if len(groups) < 2:
-        raise UserError(f"evaluation.pairs: pairs need at least 2 people, the data set shows {len(groups)}; add faces")
+        raise UserError(f"evaluation.pairs: pairs need at least 2 people, the data set has {len(groups)}; add faces")
     rng = np.random.default_rng(seed)
-    sources, targets = ([_turns(group, rng) for group in groups] for _ in range(2))
+    sources, targets = ([_shuffled_forever(group, rng) for group in groups] for _ in range(2))
     pairs: list[tuple[int, int]] = []
     drawn: set[tuple[int, int]] = set()
     while len(pairs) < count:
-        # In a random circle of all people each is the source of the next: everyone is both, once, and never alone.
-        circle = rng.permutation(len(groups))
-        for one, other in zip(circle, np.roll(circle, -1), strict=True):
+        # In a random cycle of all people each is the source of the next: everyone is source and target once.
+        cycle = rng.permutation(len(groups))
+        for one, other in zip(cycle, np.roll(cycle, -1), strict=True):
             source = next(sources[one])
             pair = source, next(targets[other])
             for _ in groups[other]:
@@ -164,17 +164,17 @@ def draw_pairs(dataset: Dataset, count: int, seed: int) -> list[tuple[int, int]]
 
 
 def same_identity_pairs(dataset: Dataset, targets: Sequence[int]) -> list[tuple[int, int]]:
-    """Pairs of each target and another picture of its person, the next one in turn; with itself where there is none."""
+    """Return pairs of each target and the next image of its person as source, or itself if it is the only one."""
     persons = dataset.persons()
     pairs = []
     for target in targets:
         same = np.flatnonzero(persons == persons[target]) if persons[target] >= 0 else np.array([target])
-        place = int(np.flatnonzero(same == target)[0])
-        pairs.append((int(same[(place + 1) % len(same)]), target))
+        position = int(np.flatnonzero(same == target)[0])
+        pairs.append((int(same[(position + 1) % len(same)]), target))
     return pairs
 
 
-def _turns(group: np.ndarray, rng: np.random.Generator) -> Iterator[int]:
-    """The places of a person's pictures for ever, each once before any comes again."""
+def _shuffled_forever(group: np.ndarray, rng: np.random.Generator) -> Iterator[int]:
+    """Yield the indices of a person's images without end, in a new random order each time all were used."""
     while True:
-        yield from (int(place) for place in rng.permutation(group))
+        yield from (int(index) for index in rng.permutation(group))

@@ -1,7 +1,7 @@
-"""Training pairs: sample number n of a stage is the same whoever computes it, whenever, in whichever order.
+"""Training pairs: pair number n of a stage is deterministic.
 
-Everything random about a pair follows from (seed, stage, n), so it depends neither on the number of workers nor on
-where a run was interrupted.
+The randomness of a pair depends on (seed, stage, n) alone: not on the number of workers, the order of access or
+interruptions of a run.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,7 +19,7 @@ from fsframework.media.tensor import grey
 from fsframework.recipe.schema import Pairs
 
 T = TypeVar("T")
-ATTEMPTS = 20  # to draw a source who is somebody else, before anybody will do
+ATTEMPTS = 20  # to draw a source of another person, before any source is accepted
 
 
 class Pair(NamedTuple):
@@ -32,19 +32,19 @@ class Pair(NamedTuple):
 
 
 class TrainingPairs(TorchDataset[Pair]):
-    """Pairs by number. Every face is a target once an epoch; its source is drawn.
+    """Pairs by number. Every face is a target once in each epoch, with a random source.
 
     Parameters
     ----------
     dataset:
         The faces.
     pairs:
-        The recipe's shares of same pictures and same people, and how targets are altered by chance.
+        The recipe's fractions of same-image and same-person pairs, and the random augmentation of targets.
     seed:
-        Of the run and the stage: [seed, place of the stage].
+        [seed of the run, index of the stage].
     plain:
-        Whether a source is the picture as it is also where it is the target's own, which may be altered: for those who
-        embed sources from the batch.
+        Whether the source of a same-image pair is the unaltered image. Otherwise it is the altered target. Needed
+        where sources are embedded from the batch.
     """
 
     def __init__(self, dataset: Dataset, pairs: Pairs, seed: Sequence[int], plain: bool = False) -> None:
@@ -53,17 +53,17 @@ class TrainingPairs(TorchDataset[Pair]):
         self.pairs = pairs
         self.seed = list(seed)
         self.persons = dataset.persons()
-        self._by_person = np.argsort(self.persons, kind="stable")  # (N,) places, one person's behind another's
+        self._by_person = np.argsort(self.persons, kind="stable")  # (N,) indices, grouped by person
         first = np.arange(-1, self.persons.max(initial=-1) + 2)
-        self._starts = np.searchsorted(self.persons[self._by_person], first)  # of person p at p + 1
+        self._starts = np.searchsorted(self.persons[self._by_person], first)  # the group of person p begins at [p + 1]
         self._epoch, self._order = -1, np.empty(0, dtype=np.int64)
 
     def __getitem__(self, number: int) -> Pair:
-        epoch, place = divmod(number, len(self.dataset))
+        epoch, position = divmod(number, len(self.dataset))
         if epoch != self._epoch:
             self._epoch = epoch
             self._order = np.random.default_rng([*self.seed, 0, epoch]).permutation(len(self.dataset))
-        target_index = int(self._order[place])
+        target_index = int(self._order[position])
         rng = np.random.default_rng([*self.seed, 1, number])
         source_index = self._draw_source(target_index, rng)
         target = self.dataset.target(target_index, rng)
@@ -72,8 +72,8 @@ class TrainingPairs(TorchDataset[Pair]):
         if self.pairs.grey > 0 and rng.random() < self.pairs.grey:
             truth = None if target.ground_truth is None else grey(target.ground_truth)
             target = replace(target, image=grey(target.image), ground_truth=truth)
-        own = source_index == target_index and not self.plain
-        source = target if own else self.dataset[source_index]
+        reuse_target = source_index == target_index and not self.plain
+        source = target if reuse_target else self.dataset[source_index]
         return Pair(source, source_index, target, target_index)
 
     def _draw_source(self, target: int, rng: np.random.Generator) -> int:
@@ -94,7 +94,7 @@ class TrainingPairs(TorchDataset[Pair]):
         return source
 
     def batch(self, pairs: list[Pair]) -> SwapPixels:
-        """Return pairs as a batch of bytes."""
+        """Return pairs as a uint8 batch."""
         targets = [pair.target for pair in pairs]
         source = collate_pixels([pair.source for pair in pairs], [pair.source_index for pair in pairs], self.persons)
         target = collate_pixels(targets, [pair.target_index for pair in pairs], self.persons)
@@ -102,7 +102,7 @@ class TrainingPairs(TorchDataset[Pair]):
 
 
 class NumberedFaces(TorchDataset[tuple[int, Sample]]):
-    """Every face once, in order, with its number."""
+    """Every face once, in order, with its index."""
 
     def __init__(self, dataset: Dataset) -> None:
         self.dataset = dataset
@@ -115,22 +115,22 @@ class NumberedFaces(TorchDataset[tuple[int, Sample]]):
         return number, self.dataset[number]
 
     def batch(self, faces: list[tuple[int, Sample]]) -> FaceBatch:
-        """Faces as networks take them."""
+        """Return numbered faces as a float batch."""
         numbers, samples = zip(*faces, strict=True)
         return collate(samples, numbers, self.persons)
 
 
 def mirrored(sample: Sample) -> Sample:
-    """The sample seen in a mirror. Left and right landmarks change places, so that viewer's left stays first."""
+    """Return a sample flipped left to right, with left and right landmarks exchanged."""
     landmarks = sample.landmarks[[1, 0, 2, 4, 3]].copy()
     landmarks[:, 0] = sample.image.shape[1] - 1 - landmarks[:, 0]
-    known = None if sample.valid_mask is None else sample.valid_mask[:, ::-1].copy()
+    valid_mask = None if sample.valid_mask is None else sample.valid_mask[:, ::-1].copy()
     truth = None if sample.ground_truth is None else sample.ground_truth[:, ::-1].copy()
-    return Sample(sample.image[:, ::-1].copy(), sample.name, sample.person, landmarks, known, truth)
+    return Sample(sample.image[:, ::-1].copy(), sample.name, sample.person, landmarks, valid_mask, truth)
 
 
 def next_batch(batches: Iterator[T]) -> T:
-    """A loader's next batch. What is wrong with data is said in one line, also by another process that reads them."""
+    """Return a loader's next batch. Raise UserErrors of loader processes with their one line, without the traceback."""
     try:
         return next(batches)
     except UserError as error:

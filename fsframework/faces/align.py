@@ -1,8 +1,8 @@
-"""From a detected face to a whole-head aligned crop, and back into the frame.
+"""Align detected faces as whole-head crops, and paste crops back into the frame.
 
-The template puts five landmarks where they lie in crops that show the whole head with some background, as in FFHQ
+The template places five landmarks so that crops show the whole head with some background, as in FFHQ
 (Karras et al., arXiv:1812.04948, appendix A) and in FaceShifter (arXiv:1912.13457, section 4.1). A similarity
-transform (shift, rotation, one scale) is fitted by least squares (Umeyama, PAMI 1991). Matrices are (2, 3) and take
+transform (shift, rotation, one scale) is fitted by least squares (Umeyama, PAMI 1991). Matrices are (2, 3) and map
 (x, y) pixels of the frame to pixels of the crop; (0, 0) is the centre of the first pixel.
 """
 
@@ -18,16 +18,16 @@ from fsframework.core.types import AlignedFace, Face
 # Five landmarks in units of the crop's side, measured from its top left corner: eyes, nose, mouth corners.
 TEMPLATE = np.array([[0.383, 0.477], [0.625, 0.477], [0.504, 0.610], [0.397, 0.743], [0.610, 0.743]])
 
-SAMPLES = 16  # a side, at most, averaged into one pixel; bounds the work on a face of thousands of pixels
+SAMPLES = 16  # per axis, at most, averaged into one pixel; bounds the cost of very large faces
 
 
 def template(size: int) -> np.ndarray:
-    """The template's landmarks (5, 2) in pixels of a crop whose side is `size`."""
+    """Return the template's landmarks (5, 2) in pixels of a crop with side `size`."""
     return TEMPLATE * size - 0.5
 
 
 def fit_similarity(points: np.ndarray, goals: np.ndarray) -> np.ndarray:
-    """The similarity (2, 3) that takes points (N, 2) nearest to goals (N, 2), by least squares.
+    """Return the similarity transform (2, 3) from points (N, 2) to goals (N, 2), by least squares.
 
     Raises
     ------
@@ -38,7 +38,7 @@ def fit_similarity(points: np.ndarray, goals: np.ndarray) -> np.ndarray:
     p, g = points - centre, goals - goal_centre
     spread = (p**2).sum()
     if spread == 0:
-        raise ValueError("the points coincide, so no scale can be found")
+        raise ValueError("the points coincide, so no scale can be computed")
     # skimage's SimilarityTransform is equal within 1e-12, but four times as slow and 0.6 s of import in each swap.
     # With points as complex numbers the best rotation and scale is one complex factor.
     a = (p * g).sum() / spread
@@ -48,19 +48,19 @@ def fit_similarity(points: np.ndarray, goals: np.ndarray) -> np.ndarray:
 
 
 def invert(matrix: np.ndarray) -> np.ndarray:
-    """The (2, 3) matrix of the inverse transform."""
+    """Return the matrix (2, 3) of the inverse transform."""
     linear = np.linalg.inv(matrix[:, :2])
     return np.column_stack([linear, -linear @ matrix[:, 2]])
 
 
 def transform(points: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """Points (N, 2) taken through a (2, 3) matrix."""
-    moved: np.ndarray = points @ matrix[:, :2].T + matrix[:, 2]
-    return moved
+    """Return points (N, 2) transformed by a matrix (2, 3)."""
+    transformed: np.ndarray = points @ matrix[:, :2].T + matrix[:, 2]
+    return transformed
 
 
 def align(frame: np.ndarray, face: Face, size: int) -> AlignedFace:
-    """The whole-head crop of one face.
+    """Return the whole-head crop of one face.
 
     Parameters
     ----------
@@ -76,18 +76,18 @@ def align(frame: np.ndarray, face: Face, size: int) -> AlignedFace:
 
 
 def warp(frame: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
-    """A crop (size, size, 3) of a frame. Outside the frame its edge pixels repeat.
+    """Return a crop (size, size, 3) of a frame, whose edge pixels repeat outside of it.
 
-    Where the crop is smaller than what it shows, its pixels are averages, so that nothing aliases.
+    A crop that is smaller than its region is averaged, to avoid aliasing.
     """
     return _resample(frame, matrix, (size, size), cv2.BORDER_REPLICATE)
 
 
 def _resample(image: np.ndarray, matrix: np.ndarray, size: tuple[int, int], border: int) -> np.ndarray:
-    """An image taken through a matrix (2, 3): `size`, width and height, of the result.
+    """Return an image warped by a matrix (2, 3) to `size` (width, height).
 
-    Enlarging is bicubic. Shrinking takes at least as many samples as the image has pixels there, up to `SAMPLES` a
-    side for each pixel of the result, and averages them.
+    Enlarging is bicubic. Shrinking averages as many samples as the image has pixels, up to `SAMPLES` per axis for
+    each pixel of the result.
     """
     scale = float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
     samples = int(np.clip(np.ceil(1 / scale - 1e-6), 1, SAMPLES))
@@ -101,25 +101,25 @@ def _resample(image: np.ndarray, matrix: np.ndarray, size: tuple[int, int], bord
 
 
 def paste(frame: np.ndarray, crop: np.ndarray, matrix: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Return a copy of a frame with a crop put back in its place; parameters as of `paste_into`."""
+    """Return a copy of a frame with a crop pasted back; parameters as of `paste_into`."""
     result = frame.copy()
     paste_into(result, crop, matrix, mask)
     return result
 
 
 def paste_into(frame: np.ndarray, crop: np.ndarray, matrix: np.ndarray, mask: np.ndarray) -> None:
-    """Put a crop back in its place, writing only the rectangle of the frame that holds it.
+    """Paste a crop back into its frame, writing only its bounding rectangle.
 
     Parameters
     ----------
     frame:
-        (H, W, 3) uint8, which is changed.
+        (H, W, 3) uint8, modified in place.
     crop:
         (S, S, 3) uint8.
     matrix:
         (2, 3), from frame pixels to crop pixels.
     mask:
-        (S, S) 0..1, how much of the crop to take. It should be 0 at the crop's border.
+        (S, S) in 0..1, the weight of the crop. It should be 0 at the crop's border.
     """
     height, width = frame.shape[:2]
     size = len(crop)
@@ -138,22 +138,22 @@ def paste_into(frame: np.ndarray, crop: np.ndarray, matrix: np.ndarray, mask: np
 
 
 def soft_mask(size: int) -> np.ndarray:
-    """An oval over the face, forehead to chin, that fades to 0 before the crop's border: (size, size) float32 0..1."""
+    """Return an oval mask, forehead to chin, that fades to 0 before the crop's border: (size, size) float32 0..1."""
     y, x = (np.mgrid[:size, :size] + 0.5) / size
     radius = np.hypot((x - 0.504) / 0.33, (y - 0.60) / 0.38)
     ramp = np.clip((1 - radius) / 0.25, 0, 1)
-    soft: np.ndarray = (ramp * ramp * (3 - 2 * ramp)).astype(np.float32)  # no kink, which an eye would see
+    soft: np.ndarray = (ramp * ramp * (3 - 2 * ramp)).astype(np.float32)  # smoothstep, because a kink is visible
     return soft
 
 
 def resampling_matrix(start: float | Tensor, length: float | Tensor, source: int, size: int) -> Tensor:
-    """Linear interpolation along one axis as a matrix (size, source), averaged where it shrinks.
+    """Return linear interpolation along one axis as a matrix (size, source), which averages where it shrinks.
 
     Parameters
     ----------
     start, length:
-        The interval to show, in source pixels measured from the first pixel's outer edge; scalars on the device where
-        the matrix shall be, or numbers.
+        The interval to resample, in source pixels from the first pixel's outer edge: numbers, or scalar tensors on
+        the device of the result.
     source, size:
         Pixels before and after.
     """
@@ -168,17 +168,17 @@ def resampling_matrix(start: float | Tensor, length: float | Tensor, source: int
 
 
 def crop_box(images: Tensor, box: Sequence[float | Tensor], size: tuple[int, int]) -> Tensor:
-    """An upright rectangle of aligned crops, resized; differentiable.
+    """Return an axis-aligned rectangle of aligned crops, resized: (B, C, height, width), differentiable.
 
     Parameters
     ----------
     images:
         (B, C, S, S).
     box:
-        Left, top and width in units of the crop's side, numbers or scalars on the images' device; the height follows
-        from `size`.
+        Left, top and width in units of the crop's side: numbers, or scalar tensors on the images' device. The height
+        follows from `size`.
     size:
-        Height and width in pixels of what is returned, (B, C, height, width).
+        Height and width of the result, in pixels.
     """
     height, width = size
     side = images.shape[-1]

@@ -1,8 +1,7 @@
-"""How swapped crops get back into pictures: which pixels are taken, in which colours, and how the edge is made.
+"""Composite swapped crops: mask, colour matching, blending and occlusions.
 
-Crops and masks are prepared here at the size at which networks see them; `fsframework.faces.align.paste` brings them
-into the frame. So the work is bounded however large a face is, and a face that the frame's border cuts is like any
-other.
+Crops and masks are prepared here at the size of the networks; `fsframework.faces.align.paste` warps them into the
+frame. So the cost does not depend on the size of a face, and faces at the frame's border need no special case.
 """
 
 from collections.abc import Callable, Sequence
@@ -32,8 +31,8 @@ from fsframework.utils import yaml
 from fsframework.utils.weights import digest
 
 OVAL, LANDMARKS = "oval", "landmarks"
-HULL = {"use": "hull-mask", "forehead": 0.3, "shrink": 0.03, "soft": 0.025}  # what `landmarks` means
-BORDER = 1 / 16  # of the crop's side: there a mask that was found fades to 0
+HULL = {"use": "hull-mask", "forehead": 0.3, "shrink": 0.03, "soft": 0.025}  # the estimator behind `landmarks`
+BORDER = 1 / 16  # of the crop's side: the band in which estimated masks fade to 0
 
 Matching = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 COLOURS: dict[str, Matching | None] = {
@@ -48,22 +47,22 @@ NOTHING, OCCLUSIONS = KEEPS = ("nothing", "occlusions")
 
 @dataclass(frozen=True)
 class PasteOptions:
-    """What `fsf swap` can be told about pasting.
+    """Options for pasting swapped crops, as of `fsf swap`.
 
     Parameters
     ----------
     mask:
-        `oval`, the same for every face; `landmarks`, the hull of the target's 68 landmarks with some forehead; or
-        an installed estimator of masks, by its name or, with options, as in a recipe: `{use: NAME, OPTION: VALUE}`.
+        `oval`, the same for every face. `landmarks`, the hull of the target's 68 landmarks with some forehead. Or a
+        mask estimator, by its name or with options as in a recipe: `{use: NAME, OPTION: VALUE}`.
     colour:
-        `edge`: one shift, so that swap and target agree where the mask fades. `lab`: the target's mean and standard
+        `edge`: one shift, which matches swap and target at the mask's edge. `lab`: the target's mean and standard
         deviation of each channel of CIE Lab inside the mask. `histogram`: the target's histogram of each channel
-        there. `none`: as painted.
+        there. `none`: no matching.
     blend:
-        `alpha`: swap and target are mixed as the mask says. `poisson`: the swap's gradients are fitted into the target
-        first. Where the mask is too small for that, alpha takes its place.
+        `alpha`: the mask is the weight of the swap. `poisson`: Poisson blending first; where the mask is too small
+        for it, alpha alone.
     keep:
-        `occlusions`: the target shows where the generator cannot paint it (see `pasting_occlusions`).
+        `occlusions`: keep the target's pixels where it is occluded (see `occlusion_mask`).
 
     Raises
     ------
@@ -77,13 +76,13 @@ class PasteOptions:
     keep: str = NOTHING
 
     def __post_init__(self) -> None:
-        for option, known in (("colour", COLOURS), ("blend", BLENDS), ("keep", KEEPS)):
-            if (value := getattr(self, option)) not in known:
-                raise UserError(f"{option}: {value!r} is unknown; choose from {', '.join(known)}")
+        for option, values in (("colour", COLOURS), ("blend", BLENDS), ("keep", KEEPS)):
+            if (value := getattr(self, option)) not in values:
+                raise UserError(f"{option}: {value!r} is unknown; choose from {', '.join(values)}")
         self.mask_estimator()
 
     def mask_estimator(self) -> Part | None:
-        """The estimator of masks that is named; None for the oval. Raises UserError if there is none."""
+        """Return the mask estimator, or None for the oval. Raise UserError if there is none of that name."""
         if self.mask == OVAL:
             return None
         value: Any = HULL if self.mask == LANDMARKS else {"use": self.mask}
@@ -93,21 +92,23 @@ class PasteOptions:
             part: Part = TypeAdapter(Annotated[Part, use("estimators")]).validate_python(value)
         except ValidationError as error:
             first = error.errors()[0]
-            place = "".join(f"{key}: " for key in first["loc"])
+            location = "".join(f"{key}: " for key in first["loc"])
             unknown = f"there is no such option; fsf plugins show estimators {value.get('use')} lists them"
             reason = unknown if first["type"] == "extra_forbidden" else first["msg"]
-            raise UserError(f"mask: {place}{reason}") from None
+            raise UserError(f"mask: {location}{reason}") from None
         if _quantity(component("estimators", part.name)) != "mask":
-            raise UserError(f"mask: {part.name} finds no masks; choose from {', '.join([OVAL, LANDMARKS, *_masks()])}")
+            raise UserError(
+                f"mask: {part.name} is not a mask estimator; choose from {', '.join([OVAL, LANDMARKS, *_masks()])}"
+            )
         return part
 
     def facts(self) -> str | None:
-        """In words, for a manifest, without names of files; None if everything is as by default."""
+        """Return the options in words for a manifest, without file names; None if all are the defaults."""
         if self == DEFAULT_PASTE:
             return None
         part = self.mask_estimator()
         words = {"mask": self.mask if part is None or self.mask == LANDMARKS else part.name}
-        return ", ".join(f"{each.name} {words.get(each.name, getattr(self, each.name))}" for each in fields(self))
+        return ", ".join(f"{entry.name} {words.get(entry.name, getattr(self, entry.name))}" for entry in fields(self))
 
 
 def _quantity(cls: type[Any]) -> str | None:
@@ -122,21 +123,21 @@ DEFAULT_PASTE = PasteOptions()
 
 
 class Compositor:
-    """Prepares swapped crops as a `PasteOptions` says; made once, used for any number of them.
+    """Applies `PasteOptions` to swapped crops.
 
     Parameters
     ----------
     pasting:
-        What is wanted.
+        Mask, colour matching, blending and occlusions.
     size:
         Side of the crops, in pixels.
     device:
-        Where masks are found.
+        Device of the mask estimators.
 
     Raises
     ------
     UserError
-        The mask's estimator cannot be loaded, or was never trained.
+        The mask estimator cannot be loaded, or is untrained.
     """
 
     def __init__(self, pasting: PasteOptions, size: int, device: str | torch.device = "cpu") -> None:
@@ -149,7 +150,7 @@ class Compositor:
             self.hull = self.mask_estimator if shared else _loaded(PasteOptions(LANDMARKS).mask_estimator(), device)
 
     def sha256(self) -> str | None:
-        """Of the tensors that find masks, if any do."""
+        """Return the SHA-256 of the mask estimator's tensors, or None without one."""
         return None if self.mask_estimator is None else digest(self.mask_estimator)
 
     def __call__(
@@ -157,96 +158,95 @@ class Compositor:
         images: np.ndarray,
         targets: np.ndarray,
         faces: FaceBatch,
-        painted: np.ndarray | None = None,
-        itself: np.ndarray | None = None,
+        generated_masks: np.ndarray | None = None,
+        self_reconstruction: np.ndarray | None = None,
     ) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Each swap with its colours, and how much of it to take.
+        """Return each swap with matched colours, and its mask.
 
         Parameters
         ----------
         images, targets:
             Swaps and the targets' crops, (B, S, S, 3) uint8.
         faces:
-            The targets again, as networks see them.
-        painted:
-            Masks (B, S, S) that a generator painted beside its swaps; they are multiplied with the one that is chosen.
-        itself:
-            (B, S, S, 3) uint8, what the generator makes of the targets with their own identities; only where
-            `occlusions` are kept.
+            The targets as a batch for networks.
+        generated_masks:
+            Masks (B, S, S) in 0..1 from the generator, multiplied with the selected mask.
+        self_reconstruction:
+            (B, S, S, 3) uint8, the targets swapped with their own identities; required to keep occlusions.
 
         Returns
         -------
         (S, S, 3) uint8 and a mask (S, S) in 0..1 for each.
         """
-        # Generators that paint a mask say where the target shows, so the mask's edge is no place to compare colours.
-        as_painted = painted is not None and self.pasting.colour == "edge"
-        match = None if as_painted else COLOURS[self.pasting.colour]
+        # A generated mask may end inside the face, so colours at its edge are not comparable.
+        unmatched = generated_masks is not None and self.pasting.colour == "edge"
+        match = None if unmatched else COLOURS[self.pasting.colour]
         masks, hulls = self._masks(faces, self.mask_estimator), self._masks(faces, self.hull)
-        made = []
+        results = []
         for number, (image, target, mask) in enumerate(zip(images, targets, masks, strict=True)):
-            if painted is not None:
-                mask = painted[number] * mask
+            if generated_masks is not None:
+                mask = generated_masks[number] * mask
             if match is not None:
                 image = match(image, target, mask)
             if self.pasting.blend == "poisson":
-                image = _fitted(image, target, mask)
-            if itself is not None:
-                mask = mask * (1 - occlusion_mask(target, itself[number], hulls[number]))
-            made.append((image, mask))
-        return made
+                image = _poisson_blended(image, target, mask)
+            if self_reconstruction is not None:
+                mask = mask * (1 - occlusion_mask(target, self_reconstruction[number], hulls[number]))
+            results.append((image, mask))
+        return results
 
-    def _masks(self, faces: FaceBatch, finder: Estimator | None) -> Sequence[np.ndarray]:
-        """(S, S) float32 for each face; the oval where there is no estimator, or it fails."""
-        if finder is None:
+    def _masks(self, faces: FaceBatch, estimator: Estimator | None) -> Sequence[np.ndarray]:
+        """Return a mask (S, S) float32 for each face; the oval without an estimator, or where it fails."""
+        if estimator is None:
             return [self.oval] * len(faces.image)
         with torch.inference_mode():
-            found = finder(faces)[:, 0].float().cpu().numpy()
-        return [mask.clip(0, 1) * self.border if np.isfinite(mask).all() else self.oval for mask in found]
+            masks = estimator(faces)[:, 0].float().cpu().numpy()
+        return [mask.clip(0, 1) * self.border if np.isfinite(mask).all() else self.oval for mask in masks]
 
 
 def _loaded(part: Part | None, device: str | torch.device) -> Estimator | None:
-    """The estimator, ready; None of none. Raises UserError if it cannot be loaded or is untrained."""
+    """Return the loaded estimator, or None for None. Raise UserError if it cannot be loaded or is untrained."""
     if part is None:
         return None
-    finder: Estimator = part.build_estimator("mask", "mask")
-    finder.load()
-    if any(parameter.requires_grad for parameter in finder.parameters()):
+    estimator: Estimator = part.build_estimator("mask", "mask")
+    estimator.load()
+    if any(parameter.requires_grad for parameter in estimator.parameters()):
         advice = f"name its weights: {{use: {part.name}, weights: FILE}}"
-        raise UserError(f"mask: {part.name} is untrained as it stands here; {advice}")
-    return finder.to(device).eval()
+        raise UserError(f"mask: {part.name} is untrained with these options; {advice}")
+    return estimator.to(device).eval()
 
 
 def _border(size: int) -> np.ndarray:
-    """1, and at the crop's border 0: (size, size) float32."""
+    """Return a mask (size, size) float32 that is 1 and fades to 0 at the crop's border."""
     inwards = np.minimum(np.arange(size), np.arange(size)[::-1])  # pixels from the border
     ramp = np.clip(inwards / (BORDER * size), 0, 1)
     edge: np.ndarray = np.minimum(ramp[:, None], ramp).astype(np.float32)
     return edge
 
 
-def _fitted(image: np.ndarray, target: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """`cloned` wherever the mask takes anything, so that the two already agree where it fades; or else the image."""
-    taken = (mask > MASK_EDGE[0]).astype(np.float32)
-    made = poisson_blend(image, target, taken)
-    return image if (made == target).all() else made
+def _poisson_blended(image: np.ndarray, target: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Return the Poisson blend wherever the mask is not 0, or the image itself if blending is not possible."""
+    region = (mask > MASK_EDGE[0]).astype(np.float32)
+    blended = poisson_blend(image, target, region)
+    return image if (blended == target).all() else blended
 
 
 def seam(result: np.ndarray, target: np.ndarray, mask: np.ndarray) -> float:
-    """How sharp the edge of what was pasted is, in units of what the target shows there; 1 is as sharp.
+    """Return the sharpness of the pasted region's edge, relative to the target's at the same pixels; 1 is equal.
 
-    It is the mean absolute gradient across the mask's edge, that is along the mask's own gradient, of all three
-    channels, where the mask fades: the result's divided by the target's.
+    It is the mean absolute gradient of all three channels, along the gradient of the mask, where the mask fades. The
+    result's value is divided by the target's.
 
     Parameters
     ----------
     result, target:
         (H, W, 3) uint8.
     mask:
-        (H, W) 0..1, in the same place.
+        (H, W) in 0..1, at the same pixels.
 
     Returns
     -------
-    NaN if the mask fades nowhere, or the target has one colour there.
+    The ratio; NaN if the mask fades nowhere, or the target is uniform there.
     """
     slope = np.array(np.gradient(mask.astype(np.float64)))  # (2, H, W)
     length = np.linalg.norm(slope, axis=0)
@@ -254,11 +254,11 @@ def seam(result: np.ndarray, target: np.ndarray, mask: np.ndarray) -> float:
     if not edge.any():
         return float("nan")
     normal = slope[:, edge] / length[edge]  # (2, n)
-    own, wanted = _across(result, edge, normal), _across(target, edge, normal)
-    return own / wanted if wanted > 0 else float("nan")
+    actual, reference = _across(result, edge, normal), _across(target, edge, normal)
+    return actual / reference if reference > 0 else float("nan")
 
 
 def _across(image: np.ndarray, edge: np.ndarray, normal: np.ndarray) -> float:
-    """Mean absolute derivative of an image (H, W, 3) at the edge's n pixels, along normals (2, n)."""
+    """Return the mean absolute derivative of an image (H, W, 3) at the edge's n pixels, along normals (2, n)."""
     gradient = np.array(np.gradient(image.astype(np.float64), axis=(0, 1)))  # (2, H, W, 3)
     return float(np.abs((gradient[:, edge] * normal[..., None]).sum(axis=0)).mean())

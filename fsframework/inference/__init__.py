@@ -1,1 +1,1 @@
-"""Swapping faces in pictures and videos."""
+"""Face swapping in images and videos."""

@@ -1,4 +1,4 @@
-"""Faces in pictures -> swapped."""
+"""Swap faces in images with a loaded method."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -28,46 +28,46 @@ from fsframework.provenance.options import ProvenanceOptions
 from fsframework.provenance.record import ProvenanceRecord
 from fsframework.utils.weights import digest
 
-TOGETHER = 16  # faces of one picture that go through the networks at once
+MAX_BATCH = 16  # faces that the networks process at once
 
 
 @dataclass(frozen=True, eq=False)
 class SourceIdentity:
-    """Who is put into a picture: computed once, used for any number of targets."""
+    """A source face and its embedding: computed once, used for any number of targets."""
 
     faces: FaceBatch  # B = 1
     z_id: Tensor  # (1, D)
-    path: Path | None = None  # of the picture
+    path: Path | None = None  # of the source image
 
 
 class FaceSwapper:
-    """Swaps faces in pictures with one trained method.
+    """Swaps faces in images with one trained method.
 
-    Which faces of a target are swapped is said by `face`: "largest" (by the area of its box), "all", or a number
-    from 1, counted from left to right by the middle of the box. Of a source it is always the largest.
+    `face` selects the faces of a target: "largest" (by the area of its box), "all", or a number from 1, counted from
+    left to right by the middle of the box. Of a source, the largest face is used.
 
     Parameters
     ----------
     model:
-        What `models.load` takes: a run's folder, a model's file, or the name of an installed model.
+        A run's folder, a model's file, or the name of an installed model.
     device:
-        As torch names it; by default the GPU if there is one.
+        A torch device; by default the GPU if there is one.
     pasting:
-        How swaps get into their pictures.
+        How swapped crops are pasted into their images.
     precision:
-        What the networks that swap compute in; finding and embedding faces is float32 always.
+        Precision of the swapping networks. Detection and embeddings always use float32.
 
     Raises
     ------
     UserError
-        There is no model that can be loaded, or no mask; occlusions are to be kept, and the model hands on no coarse
-        swap; or bf16 is asked of a model that onnxruntime runs.
+        The model or the mask estimator cannot be loaded. The model has no coarse swap, which `keep: occlusions` needs,
+        or it is an ONNX model and `precision` is bf16.
     """
 
-    model: str | None = None  # what results say of it; a converter of parts has none of these
+    model: str | None = None  # name for the manifest; this and the next two are None if built by `of`
     recipe_sha256: str | None = None
-    loaded_from: str | Path | None = None  # what another process makes the same converter of
-    bf16 = False  # whether it swaps in mixed precision
+    loaded_from: str | Path | None = None  # the model argument, from which other processes load the same model
+    bf16 = False  # whether the swapping networks run in mixed precision
 
     def __init__(
         self,
@@ -79,14 +79,14 @@ class FaceSwapper:
         retain_freed_memory()
         trained = store.load(model, device)
         if trained.recipe.networks.generator is None:
-            raise UserError(f"{model}: is a recogniser and swaps nothing; name another model")
+            raise UserError(f"{model}: is a recogniser and cannot swap faces; choose another model")
         by_onnx = isinstance(trained.swapper, OnnxSwapper)
         if pasting.keep == OCCLUSIONS and by_onnx and trained.recipe.networks.refiner:
             raise UserError(
-                f"{model}: hands on no coarse swap, which keep: occlusions needs; use what it was exported from"
+                f"{model}: outputs no coarse swap, which keep: occlusions needs; use the model it was exported from"
             )
         if precision == "bf16" and by_onnx:
-            raise UserError(f"{model}: onnxruntime runs it, in float32; leave --precision out")
+            raise UserError(f"{model}: runs in float32 by onnxruntime; omit --precision")
         self.bf16 = not by_onnx and wants_bf16(precision, trained.device, "--precision")
         detector = trained.recipe.detector.build()
         detector.load()
@@ -103,10 +103,10 @@ class FaceSwapper:
         device: str | torch.device = "cpu",
         pasting: PasteOptions = DEFAULT_PASTE,
     ) -> Self:
-        """A converter of parts that are loaded already; `size` is the side of the swapper's crops."""
-        converter = cls.__new__(cls)
-        converter._assemble(swapper, detector, size, device, pasting)
-        return converter
+        """Return a face swapper of loaded networks; `size` is the side of the aligned crops in pixels."""
+        face_swapper = cls.__new__(cls)
+        face_swapper._assemble(swapper, detector, size, device, pasting)
+        return face_swapper
 
     def _assemble(
         self, swapper: Swapper, detector: Detector, size: int, device: str | torch.device, pasting: PasteOptions
@@ -118,72 +118,72 @@ class FaceSwapper:
         self.paster = Compositor(pasting, size, device)
 
     def find(self, frame: np.ndarray, name: str) -> list[Face]:
-        """The faces of a frame (H, W, 3) uint8, best first. Raises UserError, with `name`, if there is none."""
+        """Return the faces of a frame (H, W, 3) uint8, best first. Raise UserError, with `name`, if there is none."""
         with torch.inference_mode():
             faces: list[Face] = self.detector([frame])[0]
         if not faces:
-            raise UserError(f"{name}: no face was found; use a picture that shows a whole face, upright and not small")
+            raise UserError(f"{name}: no face was detected; use a picture with a whole, upright face that is not small")
         return faces
 
     def source(self, frame: np.ndarray, name: str, face: str = "largest") -> SourceIdentity:
-        """A face of a frame (H, W, 3) uint8 as a source: the largest, or one by its number from the left.
+        """Return a face of a frame (H, W, 3) uint8 as a source: the largest, or one by its number from the left.
 
-        Raises UserError, with `name`, if there is none, or it shows nobody whom the model can paint.
+        Raises UserError, with `name`, if there is none, or the model does not support this person.
         """
         chosen = choose(self.find(frame, name), face, name)[0]
         faces = self._networks_input([align(frame, chosen, self.size)])
         with torch.inference_mode():
             source = SourceIdentity(faces, self.swapper.identity(faces))
             if not bool(self.swapper.generator.supports(source.z_id, self.swapper.identity)):
-                people = "the model paints only the people it was trained on, and this is none of them"
-                raise UserError(f"{name}: {people}; use another picture, or a model for anybody")
+                reason = "the model supports only the people of its training data, and this is none of them"
+                raise UserError(f"{name}: {reason}; use another picture, or a model for any person")
         return source
 
     def read_source(self, path: Path) -> SourceIdentity:
-        """The largest face of a file as a source. Raises UserError if it cannot be read or shows no face."""
+        """Return the largest face of an image file as a source. Raise UserError if it cannot be read or has none."""
         return replace(self.source(read_image(path), str(path)), path=path)
 
     def swap(self, source_frame: np.ndarray, target_frame: np.ndarray, face: str = "largest") -> np.ndarray:
-        """The target's frame with the source's identity in the faces that `face` chooses.
+        """Return the target frame with the source's identity in the faces that `face` selects.
 
-        Frames are (H, W, 3) uint8. Raises UserError if a frame shows no face, or fewer than `face` says.
+        Frames are (H, W, 3) uint8. Raises UserError if a frame has no face, or fewer than `face`.
         """
         return self.swap_into(self.source(source_frame, "source"), target_frame, "target", face)
 
     def swap_into(self, source: SourceIdentity, frame: np.ndarray, name: str, face: str = "largest") -> np.ndarray:
-        """A source put into a frame (H, W, 3) uint8; `name` is what errors call the frame. Errors as in `swap`."""
-        return self.swap_faces(frame, [(each, source) for each in choose(self.find(frame, name), face, name)])
+        """Return a frame (H, W, 3) uint8 with a source in the selected faces; errors begin with `name`."""
+        return self.swap_faces(frame, [(chosen, source) for chosen in choose(self.find(frame, name), face, name)])
 
     def swap_faces(self, frame: np.ndarray, swaps: Sequence[tuple[Face, SourceIdentity]]) -> np.ndarray:
-        """The frame (H, W, 3) uint8 with each face replaced by a source, one after the other."""
+        """Return the frame (H, W, 3) uint8 with each face replaced by its source, in this order."""
         return self.swap_frames([frame], [swaps])[0]
 
     def swap_frames(
         self, frames: Sequence[np.ndarray], swaps: Sequence[Sequence[tuple[Face, SourceIdentity]]]
     ) -> list[np.ndarray]:
-        """`paint` for each of several frames; the networks see the faces of all of them together."""
+        """Return `swap_faces` of several frames, whose faces are batched together."""
         crops = [
-            (place, align(frame, face, self.size), source)
-            for place, (frame, wanted) in enumerate(zip(frames, swaps, strict=True))
-            for face, source in wanted
+            (index, align(frame, face, self.size), source)
+            for index, (frame, frame_swaps) in enumerate(zip(frames, swaps, strict=True))
+            for face, source in frame_swaps
         ]
-        made = [frame.copy() if wanted else frame for frame, wanted in zip(frames, swaps, strict=True)]
-        for start in range(0, len(crops), TOGETHER):
-            places, aligned, sources = zip(*crops[start : start + TOGETHER], strict=True)
-            for place, (crop, image, mask) in zip(places, self._swap_crops(sources, aligned), strict=True):
-                # Networks that saw few grey faces tint them.
+        outputs = [frame.copy() if frame_swaps else frame for frame, frame_swaps in zip(frames, swaps, strict=True)]
+        for start in range(0, len(crops), MAX_BATCH):
+            indices, aligned, sources = zip(*crops[start : start + MAX_BATCH], strict=True)
+            for index, (crop, image, mask) in zip(indices, self._swap_crops(sources, aligned), strict=True):
+                # Networks trained on few grey faces tint them.
                 image = grey(image) if is_grey(crop.image) else image
-                paste_into(made[place], image, crop.matrix, mask)
-        return made
+                paste_into(outputs[index], image, crop.matrix, mask)
+        return outputs
 
     def crops(
         self, frame: np.ndarray, swaps: Sequence[tuple[Face, SourceIdentity]]
     ) -> list[tuple[AlignedFace, np.ndarray, np.ndarray]]:
-        """What `paint` pastes: the crop of each face, its swap (S, S, 3) uint8, and how much of it is taken (S, S)."""
+        """Return what `swap_faces` pastes: each face's crop, its swap (S, S, 3) uint8 and mask (S, S) in 0..1."""
         return self._swap_crops([source for _, source in swaps], [align(frame, face, self.size) for face, _ in swaps])
 
     def embed(self, frame: np.ndarray, faces: Sequence[Face]) -> Tensor:
-        """Embeddings (n, D) of faces of a frame (H, W, 3) uint8."""
+        """Return the embeddings (n, D) of faces of a frame (H, W, 3) uint8."""
         with torch.inference_mode():
             z_id: Tensor = self.swapper.identity(self._networks_input([align(frame, f, self.size) for f in faces]))
         return z_id
@@ -191,23 +191,26 @@ class FaceSwapper:
     def _swap_crops(
         self, sources: Sequence[SourceIdentity], crops: Sequence[AlignedFace]
     ) -> list[tuple[AlignedFace, np.ndarray, np.ndarray]]:
-        """Each crop, its swap (S, S, 3) uint8 and how much of it to take (S, S)."""
-        them = [source.faces for source in sources]
-        who = FaceBatch.of(torch.cat([faces.image for faces in them]), torch.cat([faces.landmarks for faces in them]))
+        """Return each crop with its swap (S, S, 3) uint8 and mask (S, S) in 0..1."""
+        faces = [source.faces for source in sources]
+        landmarks = torch.cat([face.landmarks for face in faces])
+        source_batch = FaceBatch.of(torch.cat([face.image for face in faces]), landmarks)
         targets = self._networks_input(crops)
         with torch.inference_mode(), autocast(self.device, self.bf16):
             z_id = torch.cat([source.z_id for source in sources])
-            result = self.swapper(SwapBatch.of(who, targets), z_id)
-        painted = None
-        if result.mask is not None and result.image is result.coarse:  # the generator says where the target shows
-            painted = result.mask[:, 0].float().clamp(0, 1).cpu().numpy()
-        itself = None
+            result = self.swapper(SwapBatch.of(source_batch, targets), z_id)
+        generated_mask = None
+        if result.mask is not None and result.image is result.coarse:  # a generator with its own mask
+            generated_mask = result.mask[:, 0].float().clamp(0, 1).cpu().numpy()
+        reconstruction = None
         if self.paster.pasting.keep == OCCLUSIONS:
             with torch.inference_mode(), autocast(self.device, self.bf16):
-                itself = to_images(self.swapper.coarse(SwapBatch.of(targets, targets), z_att=result.z_att).image)
-        shown = np.stack([crop.image for crop in crops])
-        made = self.paster(to_images(result.image), shown, targets, painted, itself)
-        return [(crop, image, mask) for crop, (image, mask) in zip(crops, made, strict=True)]
+                reconstruction = to_images(
+                    self.swapper.coarse(SwapBatch.of(targets, targets), z_att=result.z_att).image
+                )
+        target_images = np.stack([crop.image for crop in crops])
+        composited = self.paster(to_images(result.image), target_images, targets, generated_mask, reconstruction)
+        return [(crop, image, mask) for crop, (image, mask) in zip(crops, composited, strict=True)]
 
     def _networks_input(self, crops: Sequence[AlignedFace]) -> FaceBatch:
         landmarks = np.stack([transform(crop.face.landmarks, crop.matrix) for crop in crops])
@@ -216,11 +219,11 @@ class FaceSwapper:
 
     @cached_property
     def weights_sha256(self) -> str | None:
-        """Of all tensors that swap (see `digest`)."""
+        """Return the SHA-256 of the networks' tensors (see `digest`)."""
         return digest(self.swapper)
 
     def origin(self, marking: ProvenanceOptions) -> ProvenanceRecord:
-        """What a new result says of itself; each has a watermark of its own."""
+        """Return the provenance record of a new result, with a new watermark."""
         pasting = self.paster.pasting.facts()
         precision = "bf16" if self.bf16 else None
         return ProvenanceRecord(

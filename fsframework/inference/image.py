@@ -1,4 +1,4 @@
-"""One image with its faces swapped: read, detect, select, swap, write marked."""
+"""Swap the faces of one image: read, detect, select, swap, write with provenance."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,11 +17,11 @@ from fsframework.provenance.record import ProvenanceRecord
 
 @dataclass(frozen=True, eq=False)
 class SwappedImage:
-    """A swapped image before it was marked, and its parts."""
+    """A swapped image without provenance marks, and its intermediate results."""
 
     frame: np.ndarray  # (H, W, 3) uint8, the target
-    faces: Sequence[Face]  # all that were detected, best first
-    swaps: Sequence[tuple[Face, SourceIdentity]]  # those that were swapped
+    faces: Sequence[Face]  # all detected faces, highest score first
+    swaps: Sequence[tuple[Face, SourceIdentity]]  # the swapped faces with their sources
     image: np.ndarray  # (H, W, 3) uint8
     record: ProvenanceRecord
 
@@ -36,22 +36,22 @@ def swap_image(
     name: str | None = None,
     max_faces: int | None = None,
 ) -> SwappedImage:
-    """Write the image `target` with swapped faces to `out`, marked, in one step or not at all; return its parts.
+    """Write the image `target` with swapped faces to `out`, marked and atomically, and return the result.
 
     Parameters
     ----------
     face_swapper, assignment:
-        Networks, and the source of each face.
+        The networks, and the source of each face.
     target, out:
-        Any image; the suffix of `out` gives the format. `SwapJob.check` finds names that cannot be written.
+        Image files; the suffix of `out` gives the format. `SwapJob.check` validates `out` earlier.
     provenance:
         How the result is marked.
     frame:
-        (H, W, 3) uint8, the target if it was read before.
+        (H, W, 3) uint8, the decoded target; None: it is read.
     name:
         The target's name in errors; by default its path.
     max_faces:
-        More faces are refused.
+        The maximum number of swapped faces; None: no limit.
 
     Raises
     ------

@@ -1,6 +1,6 @@
-"""What `fsf swap` is to do: a job for each target, of a path, a folder or a CSV file of pairs.
+"""The jobs of `fsf swap`: one for each target of a path, a folder or a CSV file of pairs.
 
-Nothing here loads a network. What is wrong with an option, an output or a line is found before that takes its seconds.
+No network is loaded here, so that wrong options, outputs and lines are reported without that delay.
 """
 
 import csv
@@ -30,7 +30,7 @@ class AssignmentFiles:
 
     face: str = "largest"
     source: Path | None = None
-    mappings: tuple[tuple[Path, Path], ...] = ()  # a picture of the person, and the source
+    mappings: tuple[tuple[Path, Path], ...] = ()  # (reference image, source image) for each person
 
     def __post_init__(self) -> None:
         check_face(self.face)
@@ -43,7 +43,7 @@ class AssignmentFiles:
 
 @dataclass(frozen=True)
 class SwapOptions:
-    """How results are marked, and how many frames of a video are shown in a picture instead of swapping all."""
+    """Provenance of the results, and the number of frames of a video preview (None: swap the whole video)."""
 
     provenance: ProvenanceOptions = field(default_factory=ProvenanceOptions)
     preview: int | None = None
@@ -51,7 +51,7 @@ class SwapOptions:
 
 @dataclass(frozen=True)
 class SwapJob:
-    """One target and its result. It holds no tensors, so it is made without networks and travels to workers."""
+    """One target and its output path. It holds no tensors, so it can be built without networks and sent to workers."""
 
     target: Path
     out: Path
@@ -60,13 +60,13 @@ class SwapJob:
 
     @property
     def kind(self) -> Literal["image", "video", "preview"]:
-        """Return the kind of the result."""
+        """Return the kind of the output."""
         if self.options.preview is not None:
             return "preview"
         return "video" if is_video(self.target) else "image"
 
     def check(self) -> None:
-        """Raise UserError if the result cannot be written or marked under its name, or would replace an input."""
+        """Raise UserError if the output has an unsupported format, cannot be signed, or would replace an input."""
         _check_suffix(self.out, self.kind == "video")
         if self.kind == "video":
             self.options.provenance.check(self.out)
@@ -75,18 +75,18 @@ class SwapJob:
 
 @dataclass(frozen=True)
 class JobList:
-    """Jobs by name, in the order of work; what is wrong stands in place of a job that cannot be run.
+    """Jobs by name, in order of execution, with an error in place of each invalid job.
 
     Parameters
     ----------
     items:
-        A name is the target's path in a folder, or the number of a line.
+        Jobs or errors. A name is the target's path in its folder, or the line number in the CSV file.
     out:
-        The folder of results, where finished ones are recorded; None for a single target.
+        The folder of results and their markers; None for a single target.
     shared:
-        The assignment without which no job is run; None if each line of a list has its own.
+        The assignment that all jobs need; None if each line of a list has its own.
     table:
-        The CSV file; None for the other producers. A folder's results share their folder with nothing else.
+        The CSV file; None otherwise. Without one, `out` must hold nothing but results of this job list.
     """
 
     items: Mapping[str, SwapJob | UserError]
@@ -96,15 +96,15 @@ class JobList:
 
 
 def _check_suffix(out: Path, video: bool) -> None:
-    """Raise UserError unless videos, or else pictures, are written under such a name."""
+    """Raise UserError unless the suffix is a supported format of videos, or else of images."""
     if not video:
         writable_format(out)
     elif out.suffix.lower() not in WRITTEN:
-        raise UserError(f"{out}: videos are written as {', '.join(WRITTEN)}; choose such a name")
+        raise UserError(f"{out}: videos are written as {', '.join(WRITTEN)}; use one of these suffixes")
 
 
 def _check_inputs(assignment: AssignmentFiles, options: SwapOptions) -> None:
-    """Raise UserError if nothing can be signed, or a file of the assignment is missing."""
+    """Raise UserError if signing is not possible, or a file of the assignment is missing."""
     options.provenance.check()
     for file in assignment.files:
         if file.is_dir():
@@ -114,25 +114,25 @@ def _check_inputs(assignment: AssignmentFiles, options: SwapOptions) -> None:
 
 
 def parse_mapping(text: str) -> tuple[Path, Path]:
-    """Return the two files of `--map REFERENCE=SOURCE`. Raises UserError if the text has another form."""
+    """Return the two files of `--map REFERENCE=SOURCE`. Raise UserError if the text has another form."""
     reference, equals, source = text.partition("=")
     if not (reference and equals and source):
-        raise UserError(f"--map {text}: write REFERENCE=SOURCE, a picture of the person and one of the new face")
+        raise UserError(f"--map {text}: write REFERENCE=SOURCE, pictures of the person to replace and of the new face")
     return Path(reference), Path(source)
 
 
 def target_jobs(target: Path, out: Path, assignment: AssignmentFiles, options: SwapOptions) -> JobList:
-    """Return the job of one picture or video, or the jobs of all of a folder, at any depth.
+    """Return the job of one image or video, or the jobs of all images and videos of a folder, at any depth.
 
     Raises
     ------
     UserError
-        A source is missing, nothing can be signed, or the result cannot be written there. The folder holds no such
-        files, or `out` lies inside it.
+        A source is missing, signing is not possible, or `out` cannot be written. The folder has no such files, or
+        `out` is inside it.
     """
     _check_inputs(assignment, options)
     if options.preview is not None and not is_video(target):
-        raise UserError(f"{target}: --preview shows frames of a video, and this is none; leave it out")
+        raise UserError(f"{target}: --preview needs a video, and this is none; omit it")
     if not target.is_dir():
         job = SwapJob(target, out, assignment, options)
         job.check()
@@ -140,16 +140,16 @@ def target_jobs(target: Path, out: Path, assignment: AssignmentFiles, options: S
         return JobList({str(target): job}, shared=assignment)
     files = media_in(target)
     if not files:
-        raise UserError(f"{target}: holds no pictures and no videos; choose another folder")
+        raise UserError(f"{target}: has no pictures and no videos; choose another folder")
     if out.resolve().is_relative_to(target.resolve()):
-        raise UserError(f"{out}: lies inside {target}, which is read; choose another folder")
+        raise UserError(f"{out}: is inside the input folder {target}; choose another folder")
     jobs = {str(file.relative_to(target)): file for file in files}
     items = {name: _checked(SwapJob(file, result_path(name, out), assignment, options)) for name, file in jobs.items()}
     return JobList(items, out, assignment)
 
 
 def result_path(name: str, out: Path) -> Path:
-    """Return the result of a folder's file: its name in `out`, with a suffix added if its own is not written."""
+    """Return the output path in `out` for a file of a folder, with a suffix appended if its own is not supported."""
     path = out / name
     if is_video(path):
         return path if path.suffix.lower() == ".mp4" else path.with_name(f"{path.name}.mp4")
@@ -174,21 +174,21 @@ def pairs_jobs(table: Path, out: Path, assignment: AssignmentFiles, options: Swa
     Parameters
     ----------
     table:
-        Has the columns `source`, `target` (paths, from the folder of the file) and `name`, the result's name in
-        `out`. A name without suffix gets .png, or .mp4 if the target is a video.
+        A CSV file with the columns `source`, `target` (paths relative to its folder) and `name`, the result's name
+        in `out`. A name without suffix gets .png, or .mp4 if the target is a video.
     out:
-        The folder of results, which is made.
+        The folder of results, which is created.
     assignment:
-        The face that a line's source replaces, and the mappings of lines without one. The column `source` may be
-        missing if there are mappings.
+        The faces that a line's source replaces, and the mappings for lines without a source. With mappings, the
+        column `source` is optional.
     options:
-        As of every job.
+        The options of all jobs.
 
     Raises
     ------
     UserError
-        The file cannot be read, lacks a column or holds no line, a picture of the mappings is missing, or nothing
-        can be signed.
+        The file cannot be read, lacks a column or has no lines, an image of the mappings is missing, or signing is
+        not possible.
     """
     _check_inputs(assignment, options)
     required = COLUMNS[1:] if assignment.mappings else COLUMNS
@@ -202,17 +202,17 @@ def pairs_jobs(table: Path, out: Path, assignment: AssignmentFiles, options: Swa
             if not all(row[column] for column in required):
                 raise UserError(f"{', '.join(required[:-1])} or {required[-1]} is empty; fill it in")
             target = folder / row["target"]
-            own = AssignmentFiles(assignment.face, folder / row["source"]) if row["source"] else assignment
+            files = AssignmentFiles(assignment.face, folder / row["source"]) if row["source"] else assignment
             path = _path_inside(out, row["name"], is_video(target))
             if reason := taken.get(os.path.realpath(path)):
                 raise UserError(f"{path}: {reason}; choose another name")
-            job = SwapJob(target, path, own, options)
+            job = SwapJob(target, path, files, options)
             job.check()
-            taken[os.path.realpath(path)] = "is made by an earlier line"
+            taken[os.path.realpath(path)] = "is the output of an earlier line"
             items[str(line)] = job
         except UserError as error:
             items[str(line)] = error
-    # Lines with one source follow each other, so that it is read once.
+    # Lines are grouped by source, so that each source is read once.
     ordered = dict(sorted(items.items(), key=lambda item: _source_of(item[1])))
     return JobList(ordered, out, assignment if assignment.mappings else None, table)
 
@@ -222,11 +222,11 @@ def _source_of(item: SwapJob | UserError) -> str:
 
 
 def _read_rows(table: Path, required: tuple[str, ...]) -> list[tuple[int, dict[str, str]]]:
-    """Return number and columns of each line. Raises UserError as `pairs_jobs` does."""
+    """Return the number and the columns of each line. Raise UserError as `pairs_jobs` does."""
     try:
         text = table.read_text(encoding="utf-8-sig")
         if "\0" in text:
-            raise UserError(f"{table}: is no text; give a CSV file")
+            raise UserError(f"{table}: is not a text file; give a CSV file")
         reader = csv.DictReader(StringIO(text, newline=""), skipinitialspace=True)
         missing = [column for column in required if column not in (reader.fieldnames or [])]
         if missing:
@@ -236,17 +236,17 @@ def _read_rows(table: Path, required: tuple[str, ...]) -> list[tuple[int, dict[s
         why = getattr(error, "strerror", None) or error
         raise UserError(f"{table}: cannot be read: {why}; give a CSV file in UTF-8") from error
     if not rows:
-        raise UserError(f"{table}: holds no lines; add lines like a.jpg,b.jpg,c.png")
+        raise UserError(f"{table}: has no lines; add lines like a.jpg,b.jpg,c.png")
     return rows
 
 
 def _path_inside(out: Path, name: str, video: bool) -> Path:
-    """Return the path of a name in a folder. Raises UserError if it leads out of it or has another suffix."""
+    """Return the path of a name in `out`. Raise UserError if it is outside of `out` or has an unsupported suffix."""
     path = Path(name)
     inside = path.name and not path.is_absolute() and ".." not in path.parts
-    # Resolved, because the folder may hold a link that leads elsewhere.
+    # Resolved, because the folder may contain symbolic links.
     if not inside or not Path(os.path.realpath(out / path)).is_relative_to(os.path.realpath(out)):
-        raise UserError(f"{name!r}: this name does not stay inside the output folder; write a name like c.png")
+        raise UserError(f"{name!r}: is outside the output folder; write a name like c.png")
     path = path if path.suffix else path.with_suffix(".mp4" if video else ".png")
     _check_suffix(path, video)
     return out / path

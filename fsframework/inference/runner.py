@@ -1,8 +1,8 @@
-"""Run swap jobs: one target, or many in this process or on Ray; one that fails does not stop the rest.
+"""Run swap jobs, in this process or on Ray. A failing job of a list does not stop the others.
 
-Results of a list appear whole or not at all, and a marker beside each records what it was made of: target, sources,
-model and options. A job that was killed goes on where it was, since results whose markers are still right are not
-made again. To compare them, targets and sources are read and hashed again.
+Results of a list are written atomically. A marker beside each holds a hash of target, sources, model and options. An
+interrupted list resumes, because results with a valid marker are skipped. To check it, targets and sources are hashed
+again.
 """
 
 import hashlib
@@ -30,14 +30,14 @@ from fsframework.utils.files import sha256_of, write_text
 from fsframework.utils.progress import progress
 from fsframework.utils.shards import WHOLE, JobShard
 
-NOTE = ".fsf-swap.json"  # in the folder of a folder's results: what they depend on
-DONE = ".fsf-done"  # in a folder of results: a marker for each
-THERE = "there"  # the worker's answer for a result that was made before
-CACHED = 16  # assignments that a worker holds
+NOTE = ".fsf-swap.json"  # in the folder of results: the settings they depend on
+DONE = ".fsf-done"  # folder of markers, one for each result
+THERE = "there"  # return value of a worker for a result that already exists
+CACHED = 16  # assignments that a worker caches
 
 
 class JobWorker:
-    """Runs the jobs of a list by their names, each once, however many processes share the list.
+    """The worker of a job list: runs jobs by name.
 
     Raises UserError if the list's shared assignment cannot be read.
     """
@@ -56,7 +56,7 @@ class JobWorker:
             self.assignment(jobs.shared)
 
     def __call__(self, name: str) -> str:
-        """Run a job unless its result is there; return `THERE` if it is. Raises UserError if the job fails."""
+        """Run a job and return "", or return `THERE` if its result exists. Raise UserError if the job fails."""
         job, out = self.jobs.items[name], self.jobs.out
         if isinstance(job, UserError):
             raise job
@@ -77,7 +77,7 @@ class JobWorker:
         return ""
 
     def shared_facts(self) -> dict[str, Any]:
-        """Return what all results depend on; workers in other processes must find the same."""
+        """Return the settings that all results depend on, which must be equal in all workers."""
         job = next((item for item in self.jobs.items.values() if isinstance(item, SwapJob)), None)
         if job is None or self.jobs.shared is None:
             return self.swapper_facts
@@ -109,7 +109,7 @@ class JobWorker:
         return FaceAssignment(people=people)
 
     def _facts(self, files: AssignmentFiles, options: SwapOptions) -> dict[str, Any]:
-        """Return what a result depends on, besides its target."""
+        """Return the settings and hashes that a result depends on, besides its target."""
         return {
             **self.swapper_facts,
             "marking": asdict(options.provenance),
@@ -119,7 +119,7 @@ class JobWorker:
         }
 
     def _digest(self, job: SwapJob) -> str:
-        """Return the SHA-256 of what a result depends on, the target's content included."""
+        """Return the SHA-256 of everything that a result depends on, including the target's content."""
         facts = {**self.facts(job.assignment, job.options), "target": _content(job.target)}
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
@@ -132,16 +132,16 @@ def _content(file: Path) -> str:
 
 
 def run_jobs(face_swapper: FaceSwapper, jobs: JobList, shard: JobShard = WHOLE, executor: Executor = SERIAL) -> int:
-    """Run the jobs of a list; return how many of them failed.
+    """Run the jobs of a list and return the number of failures.
 
     Parameters
     ----------
     face_swapper:
-        Networks. Workers of a cluster load its model themselves, on the cluster's device.
+        The networks. Ray workers load the same model on the cluster's device.
     jobs, shard:
-        Jobs, and which of them to run. Other processes may run the others at the same time, into the same folder.
+        The jobs, and the part of them to run. Other processes may run other shards into the same folder.
     executor:
-        Runs the jobs of a list.
+        The executor of the jobs.
 
     Raises
     ------
@@ -154,14 +154,14 @@ def run_jobs(face_swapper: FaceSwapper, jobs: JobList, shard: JobShard = WHOLE, 
     if not isinstance(executor, RayExecutor):
         return execute(lambda: worker, jobs, facts, shard, executor)
     if face_swapper.loaded_from is None:
-        raise ValueError("a face swapper of parts cannot be made again by workers")
+        raise ValueError("a face swapper built by FaceSwapper.of cannot be loaded by Ray workers")
     precision: Precision = "bf16" if face_swapper.bf16 else "fp32"
     load = partial(FaceSwapper, face_swapper.loaded_from, executor.device, face_swapper.paster.pasting, precision)
     return execute(partial(_remote_worker, load, jobs, facts), jobs, facts, shard, executor)
 
 
 def _remote_worker(load: Callable[[], FaceSwapper], jobs: JobList, facts: dict[str, Any]) -> JobWorker:
-    """Return the worker of another process. Raises UserError if its results would be others."""
+    """Return the worker of another process. Raise UserError if its model, sources or options differ."""
     worker = JobWorker(load(), jobs)
     if worker.shared_facts() != facts:
         here = socket.gethostname()
@@ -176,9 +176,9 @@ def execute(
     shard: JobShard = WHOLE,
     executor: Executor = SERIAL,
 ) -> int:
-    """Run the jobs of a list by what `make` returns, a `JobWorker`; return and raise as `run_jobs` does.
+    """Run the jobs of a list by workers that `make` builds; return and raise as `run_jobs` does.
 
-    `facts` are those that all results depend on.
+    `facts` are the settings that all results depend on.
     """
     out = jobs.out
     if out is None:
@@ -196,25 +196,27 @@ def execute(
         for name, result in executor.run(make, names):
             if isinstance(result, UserError):
                 problems[name] = result
-            elif result == THERE and name in marked:  # and not by a worker that was killed meanwhile
+            elif (
+                result == THERE and name in marked
+            ):  # it existed before this call, not only before a worker was restarted
                 done += 1
             ticker.advance()
     for name in sorted(problems, key=str if jobs.table is None else int):
         place = "" if jobs.table is None else f"{jobs.table}: line {name}: "
         click.echo(f"{place}{problems[name]}", err=True)
-    before = f", {done} of them before" if done else ""
+    before = f", {done} of them from before" if done else ""
     click.echo(f"{len(names) - len(problems)} of {len(names)} files are in {out}{before}")
     return len(problems)
 
 
 def marker_path(result: Path, out: Path) -> Path:
-    """Return the file that records what a result in `out` was made of."""
+    """Return the marker file of a result in `out`."""
     path = out / DONE / result.relative_to(out)
     return path.with_name(f"{path.name}.sha256")
 
 
 def _is_marked(job: SwapJob | UserError, out: Path) -> bool:
-    """Return whether there is a marker of a job's result."""
+    """Return whether a job's result has a marker."""
     try:
         return isinstance(job, SwapJob) and marker_path(job.out, out).is_file()
     except OSError:  # such as a name that is too long
@@ -222,19 +224,19 @@ def _is_marked(job: SwapJob | UserError, out: Path) -> bool:
 
 
 def _is_note(file: Path) -> bool:
-    """Return whether a file is a note, or one that another process writes just now."""
+    """Return whether a file is the note, or its temporary file in another process."""
     return file.name == NOTE or file.name.startswith(f".{NOTE}.")
 
 
 def _open_folder(out: Path, facts: dict[str, Any]) -> None:
-    """Make the folder of a folder's results, or go on in it. Raises UserError if it holds anything else."""
+    """Create the folder of results, or reopen it. Raise UserError if it holds anything else."""
     text = json.dumps(facts, indent=2, sort_keys=True) + "\n"
     note = out / NOTE
     try:
         if note.is_file() and note.read_text(encoding="utf-8") == text:
             return
         if out.exists() and (not out.is_dir() or any(not _is_note(file) for file in out.iterdir())):
-            raise UserError(f"{out}: holds something else, or results of another job; choose another folder")
+            raise UserError(f"{out}: has other files, or results of another job; choose another folder")
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{out}: cannot be used: {error.strerror or error}; choose another folder") from error

@@ -1,7 +1,7 @@
-"""A video with its faces swapped: found, tracked, painted, encoded in pieces, joined with the original's sound.
+"""Swap the faces of a video: detect, track, swap, encode segments, and join them with the original's sound.
 
-Work that was interrupted goes on: what is finished lies in a folder beside the result, with a note of what the job was.
-The folder holds faces.npz (what was found in every frame) and 0000.mp4, 0001.mp4, ... (finished pieces).
+An interrupted job resumes from a cache folder beside the result, which holds job.json (the job description), faces.npz
+(detections of every frame) and 0000.mp4, 0001.mp4, ... (finished segments).
 """
 
 import json
@@ -31,35 +31,35 @@ from fsframework.utils.files import replacing, write_text
 from fsframework.utils.prefetch import ahead
 from fsframework.utils.progress import progress
 
-PIECE = 240  # frames that are encoded as one
-BYTES = 1 << 26  # of frames that are worked on at once
-SEEN = 8  # frames of a track by which its person is known
+SEGMENT = 240  # frames of a segment, encoded as one file
+BATCH_BYTES = 1 << 26  # of decoded frames in one batch
+EMBEDDED_FRAMES = 8  # of each track, to identify its person
 
 
 def swap_video(
-    converter: FaceSwapper,
-    who: FaceAssignment,
+    face_swapper: FaceSwapper,
+    assignment: FaceAssignment,
     target: Path,
     out: Path,
     job: dict[str, Any],
     marking: ProvenanceOptions,
 ) -> None:
-    """Write the video `target` with swapped faces to `out`, in one step or not at all.
+    """Write the video `target` with swapped faces to `out` atomically.
 
     Parameters
     ----------
-    converter:
-        Does the work.
-    who:
-        Whom each face gets.
+    face_swapper:
+        The networks.
+    assignment:
+        The source of each face.
     target:
-        Any file that FFmpeg reads.
+        A video in any format of FFmpeg.
     out:
-        Ends in .mp4 or .mov, or, where it gets no manifest, in .mkv.
+        A path that ends in .mp4 or .mov, or without a manifest in .mkv.
     job:
-        What the result depends on besides the target; an interrupted job goes on only if this is equal.
+        The settings that the result depends on besides the target; an interrupted job resumes only if they are equal.
     marking:
-        How the result is marked.
+        The provenance of the result.
 
     Raises
     ------
@@ -71,28 +71,33 @@ def swap_video(
     _open_folder(
         folder, {**job, "target": str(target.resolve()), "seen": [target.stat().st_size, target.stat().st_mtime_ns]}
     )
-    tracks, sources = plan(converter, who, video, folder)
-    origin = replace(converter.origin(marking), watermark=_payload(folder))
-    pieces = []
+    tracks, sources = plan(face_swapper, assignment, video, folder)
+    origin = replace(face_swapper.origin(marking), watermark=_payload(folder))
+    segments = []
     count = len(video.times)
-    starts = range(0, count, PIECE)
-    done = [start for start in starts if (folder / f"{start // PIECE:04}.mp4").is_file()]
-    with progress("swapping", count, "frames", sum(min(PIECE, count - start) for start in done)) as ticker:
+    starts = range(0, count, SEGMENT)
+    done = [start for start in starts if (folder / f"{start // SEGMENT:04}.mp4").is_file()]
+    with progress("swapping", count, "frames", sum(min(SEGMENT, count - start) for start in done)) as ticker:
         for start in starts:
-            piece = folder / f"{start // PIECE:04}.mp4"
-            pieces.append(piece)
+            segment = folder / f"{start // SEGMENT:04}.mp4"
+            segments.append(segment)
             if start in done:
                 continue
-            frames = painted(converter, video, tracks, sources, start, min(start + PIECE, count))
+            frames = painted(face_swapper, video, tracks, sources, start, min(start + SEGMENT, count))
             finished = (mark_frame(frame, marking, origin.watermark) for frame in frames)
-            write(piece, video, _counted(ahead(finished, 8), ticker.advance), start)
+            write(segment, video, _counted(ahead(finished, 8), ticker.advance), start)
     size = (video.width, video.height)
-    join(pieces, video, out, lambda place: attach_manifest(place, out, origin, marking, target, who.source_paths, size))
+    join(
+        segments,
+        video,
+        out,
+        lambda path: attach_manifest(path, out, origin, marking, target, assignment.source_paths, size),
+    )
     shutil.rmtree(folder, ignore_errors=True)
 
 
 def _open_folder(folder: Path, job: dict[str, Any]) -> None:
-    """Make the folder of a job, or go on with it; another job's is emptied."""
+    """Create or reopen the cache folder of a job; the cache of another job is removed."""
     text = json.dumps(job, indent=2, sort_keys=True) + "\n"
     note = folder / "job.json"
     try:
@@ -106,7 +111,7 @@ def _open_folder(folder: Path, job: dict[str, Any]) -> None:
 
 
 def _payload(folder: Path) -> int:
-    """The watermark of a job's result, drawn when it began."""
+    """Return the watermark payload of a job's result, which is drawn once."""
     file = folder / "watermark"
     if not file.is_file():
         write_text(file, f"{new_payload():08x}\n")
@@ -114,42 +119,45 @@ def _payload(folder: Path) -> int:
 
 
 def plan(
-    converter: FaceSwapper, who: FaceAssignment, video: Video, folder: Path | None
+    face_swapper: FaceSwapper, assignment: FaceAssignment, video: Video, folder: Path | None
 ) -> tuple[list[Track], dict[int, SourceIdentity]]:
-    """The video's tracks with steady landmarks, and the source of each that is swapped, by its place.
+    """Return the tracks of a video with smoothed landmarks, and the source of each swapped one, by its index.
 
-    What was found is kept in `folder`, and taken from there. Raises UserError if there is no such face.
+    Detections are cached in `folder`. Raises UserError if there is no such face.
     """
-    found, cuts = _found(converter, video, None if folder is None else folder / "faces.npz")
-    tracks = [smooth(each, float(video.rate)) for each in track(found, cuts, float(video.rate))]
+    detections, cuts = _detections(face_swapper, video, None if folder is None else folder / "faces.npz")
+    tracks = [smooth(raw, float(video.rate)) for raw in track(detections, cuts, float(video.rate))]
     if not tracks:
-        raise UserError(f"{video.path}: no face was found in {len(found)} frames; use a video that shows whole faces")
-    embeddings = {} if who.source is not None else _embeddings(converter, video, tracks)
-    sources = who.of_tracks(tracks, embeddings)
+        frames = len(detections)
+        raise UserError(f"{video.path}: no face was detected in {frames} frames; use a video with whole faces")
+    embeddings = {} if assignment.source is not None else _embeddings(face_swapper, video, tracks)
+    sources = assignment.of_tracks(tracks, embeddings)
     if not sources:
-        most = max(sum(each.start <= frame < each.stop for each in tracks) for frame in range(len(found)))
-        raise UserError(f"{video.path}: shows no such face; there are up to {most} at once; count from the left from 1")
+        most = max(sum(one.start <= frame < one.stop for one in tracks) for frame in range(len(detections)))
+        raise UserError(
+            f"{video.path}: has no such face; up to {most} are visible at once; count them from the left from 1"
+        )
     return tracks, sources
 
 
-def _found(converter: FaceSwapper, video: Video, kept: Path | None) -> tuple[list[list[Face]], list[bool]]:
-    """The faces of every frame, and whether a new shot begins with it."""
-    if kept is not None and kept.is_file():
-        return _read_faces(kept)
+def _detections(face_swapper: FaceSwapper, video: Video, cache: Path | None) -> tuple[list[list[Face]], list[bool]]:
+    """Return the faces of every frame, and whether the frame begins a new shot."""
+    if cache is not None and cache.is_file():
+        return _read_faces(cache)
     cuts: list[bool] = []
     with progress("finding faces", len(video.times), "frames") as ticker, torch.inference_mode():
-        frames = _watched(ahead(read(video), 16), cuts)
-        found = []
-        for faces in find_faces(converter.detector, frames):
-            found.append(faces)
+        frames = _with_cuts(ahead(read(video), 16), cuts)
+        detections = []
+        for faces in find_faces(face_swapper.detector, frames):
+            detections.append(faces)
             ticker.advance()
-    if kept is not None:
-        _write_faces(kept, found, cuts)
-    return found, cuts
+    if cache is not None:
+        _write_faces(cache, detections, cuts)
+    return detections, cuts
 
 
-def _watched(frames: Iterable[np.ndarray], cuts: list[bool]) -> Iterator[np.ndarray]:
-    """The same frames; notes where one is of another shot than the one before."""
+def _with_cuts(frames: Iterable[np.ndarray], cuts: list[bool]) -> Iterator[np.ndarray]:
+    """Yield the same frames, and append to `cuts` whether each begins a new shot."""
     before = None
     for frame in frames:
         small = cv2.resize(frame, (32, 24), interpolation=cv2.INTER_AREA).astype(np.float32)
@@ -158,10 +166,10 @@ def _watched(frames: Iterable[np.ndarray], cuts: list[bool]) -> Iterator[np.ndar
         yield frame
 
 
-def _write_faces(file: Path, found: list[list[Face]], cuts: list[bool]) -> None:
+def _write_faces(file: Path, detections: list[list[Face]], cuts: list[bool]) -> None:
     rows = [
         [frame, *face.box, *face.landmarks.reshape(-1), face.score]
-        for frame, faces in enumerate(found)
+        for frame, faces in enumerate(detections)
         for face in faces
     ]
     with replacing(file) as temporary:
@@ -169,56 +177,57 @@ def _write_faces(file: Path, found: list[list[Face]], cuts: list[bool]) -> None:
 
 
 def _read_faces(file: Path) -> tuple[list[list[Face]], list[bool]]:
-    with np.load(file, allow_pickle=False) as kept:
-        cuts, rows = kept["cuts"].tolist(), kept["faces"]
-    found: list[list[Face]] = [[] for _ in cuts]
+    with np.load(file, allow_pickle=False) as arrays:
+        cuts, rows = arrays["cuts"].tolist(), arrays["faces"]
+    detections: list[list[Face]] = [[] for _ in cuts]
     for row in rows:
-        found[int(row[0])].append(Face(row[1:5], row[5:15].reshape(5, 2), float(row[15])))
-    return found, cuts
+        detections[int(row[0])].append(Face(row[1:5], row[5:15].reshape(5, 2), float(row[15])))
+    return detections, cuts
 
 
-def _embeddings(converter: FaceSwapper, video: Video, tracks: list[Track]) -> dict[int, Tensor]:
-    """Embeddings (n, D) of some frames of each track, by its place."""
-    asked: dict[int, list[int]] = {}
-    for place, one in enumerate(tracks):
-        seen = one.start + np.flatnonzero(one.scores > 0)
-        for frame in seen[np.linspace(0, len(seen) - 1, min(SEEN, len(seen))).round().astype(int)]:
-            asked.setdefault(int(frame), []).append(place)
-    found: dict[int, list[Tensor]] = {}
-    for number, frame in enumerate(read(video, 0, max(asked) + 1)):
-        if places := asked.get(number):
-            z_id = converter.embed(frame, [tracks[place].face(number) for place in places])
-            for place, row in zip(places, z_id, strict=True):
-                found.setdefault(place, []).append(row)
-    return {place: torch.stack(rows) for place, rows in found.items()}
+def _embeddings(face_swapper: FaceSwapper, video: Video, tracks: list[Track]) -> dict[int, Tensor]:
+    """Return embeddings (n, D) of evenly spaced detections of each track, by the track's index."""
+    tracks_of_frame: dict[int, list[int]] = {}
+    for index, one in enumerate(tracks):
+        detected = one.start + np.flatnonzero(one.scores > 0)
+        count = min(EMBEDDED_FRAMES, len(detected))
+        for frame in detected[np.linspace(0, len(detected) - 1, count).round().astype(int)]:
+            tracks_of_frame.setdefault(int(frame), []).append(index)
+    rows_of_track: dict[int, list[Tensor]] = {}
+    for number, frame in enumerate(read(video, 0, max(tracks_of_frame) + 1)):
+        if indices := tracks_of_frame.get(number):
+            z_id = face_swapper.embed(frame, [tracks[index].face(number) for index in indices])
+            for index, row in zip(indices, z_id, strict=True):
+                rows_of_track.setdefault(index, []).append(row)
+    return {index: torch.stack(rows) for index, rows in rows_of_track.items()}
 
 
 def painted(
-    converter: FaceSwapper,
+    face_swapper: FaceSwapper,
     video: Video,
     tracks: Sequence[Track],
     sources: dict[int, SourceIdentity],
     start: int,
     stop: int,
 ) -> Iterator[np.ndarray]:
-    """Frames (H, W, 3) uint8 from `start` on, before `stop`, their tracks' faces swapped, small ones first."""
-    together = max(1, min(16, BYTES // (video.width * video.height * 3)))
-    frames = ahead(read(video, start, stop), 2 * together)
-    for first in range(start, stop, together):
-        group = list(islice(frames, together))
-        wanted = [_wanted(tracks, sources, first + number) for number in range(len(group))]
-        yield from converter.swap_frames(group, wanted)
+    """Yield the frames (H, W, 3) uint8 of [start, stop) with the tracks' faces swapped, small ones first."""
+    batch_size = max(1, min(16, BATCH_BYTES // (video.width * video.height * 3)))
+    frames = ahead(read(video, start, stop), 2 * batch_size)
+    for first in range(start, stop, batch_size):
+        group = list(islice(frames, batch_size))
+        swaps = [_frame_swaps(tracks, sources, first + number) for number in range(len(group))]
+        yield from face_swapper.swap_frames(group, swaps)
 
 
-def _wanted(
+def _frame_swaps(
     tracks: Sequence[Track], sources: dict[int, SourceIdentity], frame: int
 ) -> list[tuple[Face, SourceIdentity]]:
-    seen = [
-        (tracks[place].face(frame), source)
-        for place, source in sources.items()
-        if tracks[place].start <= frame < tracks[place].stop
+    swaps = [
+        (tracks[index].face(frame), source)
+        for index, source in sources.items()
+        if tracks[index].start <= frame < tracks[index].stop
     ]
-    return sorted(seen, key=lambda each: area(each[0]))
+    return sorted(swaps, key=lambda swap: area(swap[0]))
 
 
 def _counted(frames: Iterable[np.ndarray], advance: Callable[[], None]) -> Iterator[np.ndarray]:
@@ -228,24 +237,24 @@ def _counted(frames: Iterable[np.ndarray], advance: Callable[[], None]) -> Itera
 
 
 def preview(
-    converter: FaceSwapper,
-    who: FaceAssignment,
+    face_swapper: FaceSwapper,
+    assignment: FaceAssignment,
     target: Path,
     out: Path,
     count: int,
     marking: ProvenanceOptions,
 ) -> None:
-    """Write a picture of evenly spaced frames of a video, above each other: as they are, and swapped.
+    """Write an image of evenly spaced frames of a video, a row for each: the original and the swap.
 
-    Faces are looked for in these frames alone. Errors as of `swap_video`.
+    Faces are detected in these frames alone. Raises UserError as `swap_video` does.
     """
     video = probe(target)
-    places = np.linspace(0, len(video.times) - 1, count).round().astype(int)
+    indices = np.linspace(0, len(video.times) - 1, count).round().astype(int)
     rows = []
-    for place in dict.fromkeys(places.tolist()):
-        (frame,) = read(video, place, place + 1)
+    for index in dict.fromkeys(indices.tolist()):
+        (frame,) = read(video, index, index + 1)
         with torch.inference_mode():
-            faces = converter.detector([frame])[0]
-        swaps = who.of_faces(converter, frame, faces, f"{target}: frame {place + 1}") if faces else []
-        rows.append(np.hstack([frame, converter.swap_faces(frame, swaps)]))
-    write_swap(out, np.vstack(rows), converter.origin(marking), marking, target, who.source_paths)
+            faces = face_swapper.detector([frame])[0]
+        swaps = assignment.of_faces(face_swapper, frame, faces, f"{target}: frame {index + 1}") if faces else []
+        rows.append(np.hstack([frame, face_swapper.swap_faces(frame, swaps)]))
+    write_swap(out, np.vstack(rows), face_swapper.origin(marking), marking, target, assignment.source_paths)

@@ -1,1 +1,1 @@
-"""Training of a recipe's stages."""
+"""Training: trainer, step, distributed processes, optimizer, CUDA graphs."""

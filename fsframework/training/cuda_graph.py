@@ -1,8 +1,8 @@
-"""A step's work on a GPU, recorded once and replayed.
+"""Capture a training step on a GPU as a CUDA graph and replay it.
 
-At small sizes a step is some thousands of kernels that take less time than Python takes to launch them. A recording
-(torch.cuda.CUDAGraph) launches them all at once. What is replayed is what was recorded: the same kernels on the same
-memory. Values that change must lie in tensors that stay where they are; Python does not run again.
+At small sizes a step consists of thousands of kernels that run faster than Python launches them. A graph
+(torch.cuda.CUDAGraph) launches them all at once. A replay runs the same kernels on the same memory, and no Python.
+Changing values must therefore be written into the captured tensors.
 """
 
 import random
@@ -13,35 +13,36 @@ import numpy as np
 import torch
 from torch import Tensor
 
-WARM_UPS = 3  # calls before the recording: libraries choose their kernels and get their memory
+WARM_UPS = 3  # calls before capture, in which libraries select kernels and allocate memory
 
 
 class Recorded:
-    """Work that is done as it is for the first calls, then recorded, and from then on replayed.
+    """A function that runs eagerly for the first calls, is then captured as a CUDA graph, and replayed.
 
-    Random numbers that are drawn on the GPU differ from call to call, and `torch.manual_seed` holds for them. Work that
-    draws others, or waits for the GPU, cannot be recorded: a line on standard error says so, and it goes on as it is.
+    Random numbers of the GPU differ from call to call and follow `torch.manual_seed`. A function that draws random
+    numbers on the CPU, or synchronises with the GPU, cannot be captured. Then a note is printed on standard error, and
+    it keeps running eagerly.
 
     Parameters
     ----------
     work:
-        Takes nothing and returns a tensor, which the next call may overwrite.
+        Without parameters; returns a tensor, which the next call may overwrite.
     device:
-        The GPU that does it.
+        The GPU.
     """
 
     def __init__(self, work: Callable[[], Tensor], device: torch.device) -> None:
         self.work, self.device = work, device
         self.stream = torch.cuda.Stream(device)
         self.calls = 0
-        self.recording: tuple[torch.cuda.CUDAGraph, Tensor] | None = None  # and what a replay's result is written to
+        self.recording: tuple[torch.cuda.CUDAGraph, Tensor] | None = None  # with the tensor that replays write to
 
     def __call__(self) -> Tensor:
-        """Do it once."""
+        """Run the function once and return its tensor."""
         with torch.cuda.device(self.device):
-            return self._done()
+            return self._run()
 
-    def _done(self) -> Tensor:
+    def _run(self) -> Tensor:
         self.calls += 1
         if self.calls == WARM_UPS + 1:
             self._record()
@@ -59,7 +60,7 @@ class Recorded:
         before = _random_states()
         graph = torch.cuda.CUDAGraph()
         try:
-            # Other threads, such as the one that pins memory for batches, may go on meanwhile.
+            # Other threads, such as the one that pins memory of batches, may call CUDA during capture.
             with torch.cuda.graph(graph, stream=self.stream, capture_error_mode="thread_local"):
                 result = self.work()
         except RuntimeError as error:
@@ -70,17 +71,17 @@ class Recorded:
                 self.recording = graph, result
                 return
             reason = "it draws random numbers on the CPU, which a replay would repeat"
-        print(f"note: a step cannot be recorded: {reason}; it runs as it is", file=sys.stderr)
+        print(f"note: a step cannot be recorded: {reason}; it runs without a CUDA graph", file=sys.stderr)
 
 
 def _random_states() -> tuple[object, ...]:
-    """Where the CPU's generators of random numbers are."""
-    numpys = np.random.get_state(legacy=False)
-    return random.getstate(), repr(numpys), torch.random.get_rng_state().numpy().tobytes()
+    """Return the states of the CPU's random number generators: Python, numpy, torch."""
+    numpy_state = np.random.get_state(legacy=False)
+    return random.getstate(), repr(numpy_state), torch.random.get_rng_state().numpy().tobytes()
 
 
 def recordable(optimizer: torch.optim.Optimizer) -> None:
-    """Let an optimizer be recorded: its learning rate becomes a tensor, which `keep_rates` sets."""
+    """Make an optimizer capturable: store its learning rates in tensors, which `keep_rates` updates."""
     for group in optimizer.param_groups:
         device = group["params"][0].device
         group["capturable"] = True
@@ -89,7 +90,7 @@ def recordable(optimizer: torch.optim.Optimizer) -> None:
 
 
 def keep_rates(optimizer: torch.optim.Optimizer) -> None:
-    """Write the learning rates that a schedule has set into the tensors that were recorded."""
+    """Write the learning rates of a schedule into the captured tensors."""
     for group in optimizer.param_groups:
         group["rate"].fill_(group["lr"])
         group["lr"] = group["rate"]

@@ -1,10 +1,10 @@
-"""One training in several processes, as torchrun starts them, on one machine or on several.
+"""Data-parallel training in several processes, started by torchrun on one machine or several.
 
     torchrun --nproc-per-node 2 -m fsframework run RECIPE
 
-torchrun says in the environment who is who. Each process works on its share of every batch, gradients are averaged by
-DistributedDataParallel, and the first process alone writes. Without torchrun there is one process, and nothing here
-does anything.
+torchrun sets rank and world size in the environment. Each process computes its part of every batch, gradients are
+averaged by DistributedDataParallel, and only the first process writes files. Without torchrun there is one process, and
+all functions here do nothing.
 """
 
 import os
@@ -22,47 +22,49 @@ from torch.utils.data import Sampler
 
 from fsframework.core.errors import UserError
 
-PATIENCE = timedelta(hours=1)  # while the first process aligns and embeds faces; one that ends is noticed at once
+PATIENCE = timedelta(
+    hours=1
+)  # the first process may align and embed faces for long; ended processes are detected at once
 
 
 @dataclass(frozen=True)
 class World:
-    """The processes of a training."""
+    """The processes of a training, and the rank of this one."""
 
-    rank: int = 0  # of this process, from 0
+    rank: int = 0  # index of this process, from 0
     size: int = 1
-    device: torch.device | str = "cpu"  # where what is exchanged must lie
+    device: torch.device | str = "cpu"  # device of exchanged tensors
 
     @property
     def first(self) -> bool:
-        """Whether this process writes, and tells people how far it is."""
+        """Return whether this process writes files and prints progress."""
         return self.rank == 0
 
-    def share(self, batch_size: int, place: str) -> int:
-        """How many pairs of a batch are this process's. Raises UserError, with `place`, if they cannot be shared."""
+    def share(self, batch_size: int, option: str) -> int:
+        """Return the pairs of a batch for each process. Raise UserError, with `option`, if they are not divisible."""
         if batch_size % self.size:
-            fits = [count for count in range(1, batch_size + 1) if batch_size % count == 0]
-            advice = f"use {' or '.join(map(str, fits[-8:]))} processes, or another batch_size"
+            divisors = [count for count in range(1, batch_size + 1) if batch_size % count == 0]
+            advice = f"use {' or '.join(map(str, divisors[-8:]))} processes, or another batch_size"
             raise UserError(
-                f"{place}: {batch_size} pairs cannot be shared among {self.size} processes evenly; {advice}"
+                f"{option}: {batch_size} pairs cannot be divided evenly among {self.size} processes; {advice}"
             )
         return batch_size // self.size
 
     def all_reduce_mean(self, values: Sequence[float]) -> list[float]:
-        """Each value's mean over all processes; one that is not finite anywhere is so everywhere."""
+        """Return each value's mean over all processes; values that are not finite in one process are so in the mean."""
         if self.size == 1:
             return list(values)
-        added = torch.tensor(values, dtype=torch.float64, device=self.device)
-        distributed.all_reduce(added)
-        return [float(value) / self.size for value in added.cpu()]
+        sums = torch.tensor(values, dtype=torch.float64, device=self.device)
+        distributed.all_reduce(sums)
+        return [float(value) / self.size for value in sums.cpu()]
 
     def barrier(self) -> None:
-        """Until all processes are here."""
+        """Wait until all processes call this."""
         if self.size > 1:
             self.all_reduce_mean([0.0])
 
     def wrap_ddp(self, module: nn.Module) -> nn.Module:
-        """The module, its gradients averaged over all processes."""
+        """Return the module, wrapped by DistributedDataParallel in several processes if it has trained parameters."""
         if self.size == 1 or not any(parameter.requires_grad for parameter in module.parameters()):
             return module
         return DistributedDataParallel(module, find_unused_parameters=True)
@@ -72,22 +74,22 @@ ALONE = World()
 
 
 class DistributedBatchSampler(Sampler[int]):
-    """The numbers of one process's pairs in [start, stop): its share of every batch, in order."""
+    """Yields the pair numbers of one process in [start, stop): its part of every batch, in order."""
 
     def __init__(self, world: World, batch_size: int, start: int, stop: int) -> None:
         self.batches = range(start, stop, batch_size)
-        self.mine = batch_size // world.size
-        self.offset = world.rank * self.mine
+        self.per_process = batch_size // world.size
+        self.offset = world.rank * self.per_process
 
     def __len__(self) -> int:
-        return len(self.batches) * self.mine
+        return len(self.batches) * self.per_process
 
     def __iter__(self) -> Iterator[int]:
-        return (first + self.offset + place for first in self.batches for place in range(self.mine))
+        return (first + self.offset + position for first in self.batches for position in range(self.per_process))
 
 
 def no_sync(module: nn.Module, is_last: bool) -> AbstractContextManager[Any]:
-    """A block in which gradients are added up but not yet averaged, unless it is the last of a step."""
+    """Return a context that accumulates gradients without averaging, unless it is the last backward pass."""
     if is_last or not isinstance(module, DistributedDataParallel):
         return nullcontext()
     return module.no_sync()
@@ -95,12 +97,12 @@ def no_sync(module: nn.Module, is_last: bool) -> AbstractContextManager[Any]:
 
 @contextmanager
 def process_group(device: torch.device) -> Iterator[World]:
-    """Meet the other processes, if torchrun started any.
+    """Join the process group of torchrun and yield the world; without torchrun, yield `ALONE`.
 
     Raises
     ------
     UserError
-        They cannot be met, or one of them ended while others worked on.
+        The group cannot be joined, or another process ended during training.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield ALONE
@@ -110,32 +112,34 @@ def process_group(device: torch.device) -> Iterator[World]:
     try:
         distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
     except (RuntimeError, ValueError) as error:
-        raise UserError(f"the other processes cannot be met: {_first_line(error)}; start them by torchrun") from error
+        raise UserError(
+            f"the process group cannot be joined: {_first_line(error)}; start all processes by torchrun"
+        ) from error
     world = World(distributed.get_rank(), distributed.get_world_size(), device)
     try:
         yield world
     except (distributed.DistError, RuntimeError) as error:
-        if not _is_about_others(error):
+        if not _is_communication_error(error):
             raise
-        said = "another process of this training ended, and so does this one"
-        advice = "its own line says why, unless it was killed; --resume goes on from the last checkpoint"
-        raise UserError(f"process {world.rank}: {said}; {advice}") from error
+        problem = "another process of this training ended, so this one ends, too"
+        advice = "see its own error, unless it was killed; --resume continues from the last checkpoint"
+        raise UserError(f"process {world.rank}: {problem}; {advice}") from error
     finally:
         distributed.destroy_process_group()
 
 
 def leave() -> NoReturn:
-    """End this process, successfully, without what Python does at its end.
+    """End this process with status 0, without Python's finalisation.
 
-    Gloo's threads outlive the group as long as DistributedDataParallel was used, and one of them may let go of a tensor
-    just then, which aborts the process: rarely, and after all work is done (pytorch/pytorch, pull request 179291).
+    After DistributedDataParallel was used, Gloo's threads outlive the group. One of them may free a tensor during
+    finalisation, which rarely aborts the process after all work is done (pytorch/pytorch, pull request 179291).
     """
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)
 
 
-def _is_about_others(error: Exception) -> bool:
+def _is_communication_error(error: Exception) -> bool:
     text = str(error)
     marks = ("Connection closed by peer", "Connection reset by peer", "gloo", "NCCL", "Broken pipe", "ProcessGroup")
     return isinstance(error, distributed.DistError) or any(mark in text for mark in marks)

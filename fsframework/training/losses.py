@@ -1,4 +1,4 @@
-"""The losses of a stage: called with the place in the recipe at hand, so that a failing one is named."""
+"""The losses of a stage, with their keys in the recipe for error messages."""
 
 from dataclasses import dataclass
 
@@ -13,12 +13,12 @@ from fsframework.recipe.build import component_error_context
 
 @dataclass(frozen=True, eq=False)
 class StageLoss:
-    """A loss of a stage. Its terms raise UserError, with the place in the recipe, if the component fails."""
+    """A loss of a stage. Its terms raise UserError, with the key in the recipe, if the component fails."""
 
     module: Loss
     part: Part
-    place: str  # stages.0.losses.1
-    has_critic: bool  # it has parameters of its own, which `critic` trains
+    key: str  # in the recipe, such as stages.0.losses.1
+    has_critic: bool  # it has its own parameters, which `critic` trains
 
     @property
     def name(self) -> str:
@@ -26,12 +26,12 @@ class StageLoss:
 
     def generator_term(self, batch: SwapBatch, output: SwapResult, swapper: Swapper) -> Tensor:
         """Return the unweighted loss, a scalar."""
-        with component_error_context(self.place, self.part):
+        with component_error_context(self.key, self.part):
             return _scalar(self.module(batch, output, swapper), "forward")
 
     def critic_term(self, batch: SwapBatch, output: SwapResult) -> Tensor:
-        """Return the loss of the loss's own parameters, a scalar."""
-        with component_error_context(self.place, self.part):
+        """Return the critic's loss, a scalar."""
+        with component_error_context(self.key, self.part):
             return _scalar(self.module.critic(batch, output), "critic")
 
 

@@ -1,4 +1,4 @@
-"""Adam (Kingma and Ba, arXiv:1412.6980; decoupled weight decay: Loshchilov and Hutter, arXiv:1711.05101)."""
+"""Adam (Kingma and Ba, arXiv:1412.6980) with decoupled weight decay (Loshchilov and Hutter, arXiv:1711.05101)."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -8,19 +8,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-THERE, BACK = (0, 2, 3, 1), (0, 3, 1, 2)  # from (O, C, H, W) to the order in memory, and back
-LARGE = 1 << 20  # numbers of a weight whose gradient is worth freeing at once
+TO_MEMORY, FROM_MEMORY = (0, 2, 3, 1), (0, 3, 1, 2)  # (O, C, H, W) to channels-last memory order, and back
+LARGE = 1 << 20  # elements from which a weight is updated during the backward pass
 
 
 class Adam(torch.optim.Adam):
-    """torch's fused Adam, which on CPUs copies every weight that lies in channels-last order at each step: 93 ms
-    instead of 27 for four layers of 1024 x 1024 x 3 x 3. Here it is shown such weights as they lie in memory.
+    """Fused Adam of torch, without copies of channels-last weights.
 
-    torch's walks weight and gradient side by side and is wrong where their orders differ; here a gradient is first put
-    into the weight's order.
+    On CPUs torch's version copies such weights at each step: 93 ms instead of 27 for four layers of 1024 x 1024 x 3 x
+    3. Here they are permuted to their memory order first.
 
-    Where the first beta is 0, as in FaceShifter's training, the mean of the gradients is the gradient itself. It then
-    gets no memory, a quarter of what weights, gradients and both means take otherwise, and is neither read nor kept.
+    torch's version iterates over weight and gradient in parallel and is wrong if their memory orders differ. Here a
+    gradient is first copied to the weight's order.
+
+    Where the first beta is 0, as in FaceShifter's training, the mean of the gradients equals the gradient. It is then
+    not stored, which saves a quarter of the memory of weights, gradients and both means.
     """
 
     def __init__(
@@ -31,7 +33,7 @@ class Adam(torch.optim.Adam):
         )
 
     def step(self, closure: Any = None) -> Any:
-        """One step, as torch's."""
+        """Take one step and return the loss of `closure`, if given."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -42,24 +44,24 @@ class Adam(torch.optim.Adam):
 
     @contextmanager
     def _in_memory_order(self) -> Iterator[None]:
-        turned = []
+        permuted = []
         for parameter in (parameter for group in self.param_groups for parameter in group["params"]):
             if parameter.grad is not None and parameter.grad.stride() != parameter.stride():
                 parameter.grad = torch.empty_like(parameter, requires_grad=False).copy_(parameter.grad)
-            if parameter.grad is not None and _lies_last(parameter):
-                turned.append(parameter)
-        self._permute(turned, THERE)
+            if parameter.grad is not None and _is_channels_last(parameter):
+                permuted.append(parameter)
+        self._permute(permuted, TO_MEMORY)
         try:
             yield
         finally:
-            self._permute(turned, BACK)
+            self._permute(permuted, FROM_MEMORY)
 
     @contextmanager
     def _without_means(self) -> Iterator[None]:
-        """Show torch the gradient where it wants their mean and the first beta is 0: it writes the gradient there."""
-        alone = [group for group in self.param_groups if group["betas"][0] == 0]
-        shown = [each for group in alone for each in group["params"] if each.grad is not None]
-        for parameter in shown:
+        """Use the gradient's memory as `exp_avg` where the first beta is 0: torch writes the gradient itself there."""
+        groups = [group for group in self.param_groups if group["betas"][0] == 0]
+        parameters = [parameter for group in groups for parameter in group["params"] if parameter.grad is not None]
+        for parameter in parameters:
             state = self.state[parameter]
             if not state:
                 state["step"] = torch.zeros((), device=parameter.device)
@@ -68,7 +70,7 @@ class Adam(torch.optim.Adam):
         try:
             yield
         finally:
-            for parameter in shown:
+            for parameter in parameters:
                 del self.state[parameter]["exp_avg"]
 
     def _permute(self, parameters: list[nn.Parameter], order: tuple[int, ...]) -> None:
@@ -80,34 +82,35 @@ class Adam(torch.optim.Adam):
             state |= {name: value.permute(order) for name, value in state.items() if value.dim() == len(order)}
 
 
-def _lies_last(value: Tensor) -> bool:
-    """Whether a tensor on a CPU lies in channels-last order and in no other."""
-    if value.device.type != "cpu" or value.dim() != len(THERE) or value.is_contiguous():
+def _is_channels_last(value: Tensor) -> bool:
+    """Return whether a CPU tensor is contiguous in channels-last order only."""
+    if value.device.type != "cpu" or value.dim() != len(TO_MEMORY) or value.is_contiguous():
         return False
     return value.is_contiguous(memory_format=torch.channels_last)
 
 
 @contextmanager
 def stepping(optimizer: torch.optim.Optimizer) -> Iterator[None]:
-    """A step with the backward pass inside: large weights are updated as soon as their gradients are there.
+    """Take an optimizer step during the backward pass in this block: large weights are updated first.
 
-    The gradients are then freed, so that never more than one is in memory; the numbers are those of a step afterwards.
-    A backward pass that fails leaves some weights updated and others not.
+    A large weight is updated as soon as its gradient is complete, and the gradient is then freed. So at most one large
+    gradient is in memory. The result equals a step after the backward pass. If the backward pass fails, only some of
+    the weights are updated.
     """
     groups = optimizer.param_groups
-    everything = [group["params"] for group in groups]
+    all_parameters = [group["params"] for group in groups]
 
     def update(number: int, parameter: Tensor) -> None:
-        for place, group in enumerate(groups):
-            group["params"] = [parameter] if place == number else []
+        for index, group in enumerate(groups):
+            group["params"] = [parameter] if index == number else []
         optimizer.step()
         parameter.grad = None
-        for group, whole in zip(groups, everything, strict=True):
-            group["params"] = whole
+        for group, parameters in zip(groups, all_parameters, strict=True):
+            group["params"] = parameters
 
     hooks = [
         parameter.register_post_accumulate_grad_hook(partial(update, number))
-        for number, parameters in enumerate(everything)
+        for number, parameters in enumerate(all_parameters)
         for parameter in parameters
         if parameter.requires_grad and parameter.numel() >= LARGE
     ]
@@ -120,7 +123,7 @@ def stepping(optimizer: torch.optim.Optimizer) -> Iterator[None]:
 
 
 def pack_optimizer(prefix: str, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The state of every parameter: `PREFIX.NUMBER.NAME` -> tensor. Schedules set the learning rates."""
+    """Return the state of every parameter as `PREFIX.NUMBER.NAME` -> tensor. Schedules set the learning rates."""
     packed = {}
     for number, values in optimizer.state_dict()["state"].items():
         for name, value in values.items():
@@ -129,9 +132,9 @@ def pack_optimizer(prefix: str, optimizer: torch.optim.Optimizer) -> dict[str, T
 
 
 def unpack_optimizer(prefix: str, tensors: dict[str, Tensor], optimizer: torch.optim.Optimizer) -> None:
-    """Put back what `pack_optimizer` gave.
+    """Restore the state that `pack_optimizer` returned.
 
-    Moments get their parameter's memory layout: fused kernels walk both side by side and do not look at strides.
+    Moments get their parameter's memory layout, because fused kernels iterate over both without regard to strides.
     """
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, Any]] = {}

@@ -1,4 +1,4 @@
-"""What is done once, before a stage's first step: data sets prepare, faces are embedded, generators learn people."""
+"""Preparation before a stage's first step: prepare the data set, embed faces, enroll people."""
 
 import numpy as np
 import torch
@@ -16,25 +16,25 @@ from fsframework.training.distributed import World
 from fsframework.utils.progress import progress
 from fsframework.utils.weights import below, load_state, save_state
 
-MOST_ONCE = 200_000  # faces that are embedded before training, which takes minutes, unless the recipe says otherwise
+MAX_PRECOMPUTED = 200_000  # faces up to which `precompute_embeddings: auto` embeds them before training, in minutes
 
 
 def prepare(run: Run, stage: Stage, swapper: Swapper, dataset: Dataset, world: World) -> Tensor | None:
-    """Let the data set prepare, and embed every face once; both are kept with the run. The swapper goes into eval mode.
+    """Prepare the data set and embed every face once, both cached in the run; set the swapper to eval mode.
 
     Returns
     -------
-    Embeddings (N, D), or None where sources are embedded in every step, or none is needed.
+    Embeddings (N, D), or None if sources are embedded in every step, or no embeddings are needed.
     """
     swapper.eval()
     file = run.prepared_file(stage)
     if not world.first:
-        world.barrier()  # until the first process has written it
+        world.barrier()  # wait until the first process has written the file
     if file.is_file():
         state = load_state(file)
         dataset.restore(_of_data(state))
     else:
-        with torch.compiler.set_stance("force_eager"):  # what an earlier stage compiled is for its own batches
+        with torch.compiler.set_stance("force_eager"):  # an earlier stage compiled for its own batch sizes
             state = {f"data.{key}": torch.from_numpy(value) for key, value in dataset.prepare(swapper).items()}
             dataset.restore(_of_data(state))
             if _embeds_once(stage, dataset):
@@ -46,14 +46,14 @@ def prepare(run: Run, stage: Stage, swapper: Swapper, dataset: Dataset, world: W
 
 
 def enroll(run: Run, stage: Stage, generator: Generator, dataset: Dataset, z_ids: Tensor | None) -> None:
-    """Show the people of the data to a generator in training. Raises UserError if it cannot learn them."""
-    named = run.recipe.networks.generator
-    if "generator" not in stage.train or named is None or type(generator).enroll is Generator.enroll:
+    """Enroll the people of the data in a generator that is trained. Raise UserError if that fails."""
+    part = run.recipe.networks.generator
+    if "generator" not in stage.train or part is None or type(generator).enroll is Generator.enroll:
         return
     if z_ids is None:
-        wanted = f"{named.name} learns people by the embeddings of all their faces; write true"
-        raise UserError(f"stages.{run.recipe.stages.index(stage)}.precompute_embeddings: {wanted}")
-    with component_error_context("networks.generator", named):
+        reason = f"{part.name} enrolls people by the embeddings of all their faces; set it to true"
+        raise UserError(f"stages.{run.recipe.stages.index(stage)}.precompute_embeddings: {reason}")
+    with component_error_context("networks.generator", part):
         generator.enroll(z_ids, torch.from_numpy(dataset.persons()).to(z_ids.device))
 
 
@@ -62,20 +62,20 @@ def _of_data(state: dict[str, Tensor]) -> dict[str, np.ndarray]:
 
 
 def _embeds_once(stage: Stage, dataset: Dataset) -> bool:
-    """Whether all faces are embedded before the first step."""
-    asked = stage.precompute_embeddings
-    return stage.paints and (len(dataset) <= MOST_ONCE if asked == "auto" else asked)
+    """Return whether all faces are embedded before the first step."""
+    option = stage.precompute_embeddings
+    return stage.paints and (len(dataset) <= MAX_PRECOMPUTED if option == "auto" else option)
 
 
 @torch.no_grad()
 def _embed(run: Run, stage: Stage, swapper: Swapper, dataset: Dataset) -> Tensor:
-    """Embeddings of all faces (N, D): the sources' never change in training."""
+    """Return the embeddings of all faces (N, D) float32, which are constant in training."""
     numbered = NumberedFaces(dataset)
     loader = DataLoader(numbered, batch_size=64, collate_fn=numbered.batch, num_workers=stage.workers)
-    batches, found = iter(loader), []
+    batches, embeddings = iter(loader), []
     with progress(f"{stage.name}: embeddings", len(dataset), "faces") as ticker:
         for _ in range(len(loader)):
             faces = next_batch(batches)
-            found.append(swapper.identity(faces.to(run.device)).float().cpu())
+            embeddings.append(swapper.identity(faces.to(run.device)).float().cpu())
             ticker.advance(len(faces.image))
-    return torch.cat(found)
+    return torch.cat(embeddings)

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: finish the step, save, then leave."""
+"""Handle Ctrl-C and SIGTERM in training: finish the step, save a checkpoint, exit."""
 
 import signal
 import sys
@@ -9,7 +9,7 @@ from typing import NoReturn
 
 
 class Stop:
-    """Whether somebody asked the work to stop."""
+    """The stop request: the received signal, or None."""
 
     def __init__(self) -> None:
         self.signal: int | None = None
@@ -19,7 +19,7 @@ class Stop:
         return self.signal is not None
 
     def leave(self, message: str) -> NoReturn:
-        """Say where things stand and leave as the signal would have: KeyboardInterrupt, or exit status 143."""
+        """Print a message and exit as by the signal: KeyboardInterrupt for SIGINT, status 143 for SIGTERM."""
         print(message, file=sys.stderr, flush=True)
         if self.signal == signal.SIGINT:
             raise KeyboardInterrupt
@@ -28,9 +28,9 @@ class Stop:
 
 @contextmanager
 def stop_asked() -> Iterator[Stop]:
-    """Note the first Ctrl-C or SIGTERM instead of dying of it; a second one acts at once.
+    """Record the first Ctrl-C or SIGTERM in the yielded `Stop`; a second one acts at once.
 
-    Outside the main thread, where Python sets no handlers, signals act as usual.
+    Outside the main thread, where Python cannot set handlers, signals act as usual.
     """
     stop = Stop()
     before: dict[signal.Signals, object] = {}

@@ -1,4 +1,4 @@
-"""Curves of a run for TensorBoard (extra [tensorboard]): what log.jsonl says, as TensorBoard reads it.
+"""Write the losses and rates of log.jsonl for TensorBoard (extra [tensorboard]).
 
 fsf run RECIPE --tensorboard
 tensorboard --logdir runs
@@ -11,7 +11,7 @@ from fsframework.core.errors import UserError
 from fsframework.models.run import Run
 from fsframework.recipe.schema import Stage
 
-FOLDER = "tensorboard"  # in a run's folder; in it, one for each stage
+FOLDER = "tensorboard"  # in a run's folder, with one folder for each stage
 
 
 def check_installed() -> None:
@@ -20,11 +20,11 @@ def check_installed() -> None:
 
 
 class TensorBoardLogger:
-    """The curves of one stage, in a `with` block. They begin with what the log holds of it, and nothing else."""
+    """Logger of one stage, a context manager. It first writes the stage's entries in the log."""
 
     def __init__(self, run: Run, stage: Stage) -> None:
         folder = run.path / FOLDER / stage.name
-        shutil.rmtree(folder, ignore_errors=True)  # of a training that went further than its last checkpoint
+        shutil.rmtree(folder, ignore_errors=True)  # may hold steps after the last checkpoint
         self._writer = _writer_class()(str(folder))
         for entry in run.read_log():
             if entry["stage"] == stage.name:
@@ -37,7 +37,7 @@ class TensorBoardLogger:
         self._writer.close()
 
     def add(self, entry: dict[str, Any]) -> None:
-        """The losses and rates of a line of the log."""
+        """Write the losses and rates of a log entry."""
         for name, value in entry["losses"].items():
             self._writer.add_scalar(f"loss/{name}", value, entry["step"])
         for name in ("images_per_s", "data_share"):

@@ -1,7 +1,7 @@
-"""Who does a long list of items (`--engine`): this process, or the actors of a Ray cluster.
+"""Executors for `--engine`: run a list of items in this process or on Ray.
 
-Whatever does an item is expensive to build, since it holds networks, so it is built once for each process. Items are
-text, so that they travel; results are files, so that nothing large travels back.
+A worker is expensive to build, since it holds networks, so each process builds one. Items and return values are short
+strings, which are cheap to send. Results are files.
 """
 
 import logging
@@ -21,35 +21,35 @@ from typing import Any, Protocol
 
 from fsframework.core.errors import UserError
 
-Worker = Callable[[str], str]  # does an item, and says something short of it; raises UserError if the item is broken
-ItemResult = tuple[str, str | UserError]  # an item, and what was said of it, or what is wrong with it
+Worker = Callable[[str], str]  # processes an item and returns a short text; raises UserError if the item fails
+ItemResult = tuple[str, str | UserError]  # an item, and the worker's text or error
 
-LARGEST_BLOCK = 16  # items that an actor is given, and that are done again if it dies
-BLOCKS_OF_EACH = 50  # that an actor gets at least, as long as there are items: shares stay even, progress is seen
-STORE = 2**28  # bytes of a local cluster's shared memory, which by default is a third of all: names and words travel
-ATTEMPTS = 3  # workers that an item may kill before it is given up
+MAX_BLOCK = 16  # items sent to an actor at once, which are repeated if it dies
+BLOCKS_PER_ACTOR = 50  # minimum number if there are enough items, for balance and frequent progress
+STORE = 2**28  # bytes of a local cluster's shared memory (default: a third of all), because only short texts are sent
+ATTEMPTS = 3  # worker deaths after which an item fails
 
 
 class Executor(Protocol):
-    """Does a list of items, in any order."""
+    """Runs a list of items, in any order."""
 
     def run(self, make: Callable[[], Worker], items: Sequence[str]) -> Iterator[ItemResult]:
-        """Do all items with what `make` builds, and give each back once it is done.
+        """Run all items with workers that `make` builds, and yield each result as it completes.
 
-        An item that is broken stops nothing. Raises UserError if the work cannot be built, or the cluster not be used.
+        A failing item does not stop the others. Raises UserError if no worker can be built, or Ray cannot be used.
         """
         ...
 
 
 class SerialExecutor:
-    """This process does one item after the other."""
+    """Runs one item after the other in this process."""
 
     def run(self, make: Callable[[], Worker], items: Sequence[str]) -> Iterator[ItemResult]:
-        """See `Engine.run`."""
-        work = make()
+        """Run all items and yield their results; see `Executor.run`."""
+        worker = make()
         for item in items:
             try:
-                yield item, work(item)
+                yield item, worker(item)
             except UserError as error:
                 yield item, error
 
@@ -59,18 +59,18 @@ SERIAL = SerialExecutor()
 
 @dataclass(frozen=True)
 class RayExecutor:
-    """Actors of the Ray cluster that RAY_ADDRESS names, or of one that is started on this machine.
+    """Runs items by actors of the Ray cluster at RAY_ADDRESS, or of a new local cluster.
 
-    `make` is pickled, and called by each actor in this process's working folder. What an actor was at when it was
-    killed is done again, by it or by another.
+    `make` is pickled, and called by each actor in this process's working folder. Items of an actor that was killed are
+    repeated.
 
     Parameters
     ----------
     workers:
-        How many actors; by default as many as the cluster has GPUs, or CPUs if none are used.
+        Number of actors; by default the number of the cluster's GPUs, or CPUs if none are used.
     device:
-        What networks run on, as torch names it. An actor gets a GPU of its own if this says cuda, or says nothing and
-        the cluster has GPUs; a CPU otherwise.
+        The torch device of the networks. Each actor gets one GPU if this is cuda, or if it is None and the cluster has
+        GPUs; otherwise one CPU.
     """
 
     workers: int | None = None
@@ -80,18 +80,18 @@ class RayExecutor:
         if find_spec("ray") is None or find_spec("pyarrow") is None:
             raise UserError("--engine ray: Ray is not installed; try: pip install 'fsframework[ray]'")
         if self.device is not None and self.device.startswith("cuda:"):
-            raise UserError(f"--device {self.device}: each worker has one GPU of its own; write --device cuda")
+            raise UserError(f"--device {self.device}: each worker has one GPU; write --device cuda")
 
     def run(self, make: Callable[[], Worker], items: Sequence[str]) -> Iterator[ItemResult]:
-        """See `Engine.run`."""
+        """Run all items and yield their results; see `Executor.run`."""
         if not items:
             return
         with _connected(self.workers) as ray:
             gpus = int(ray.cluster_resources().get("GPU", 0))
             on_gpu = self.device == "cuda" or (self.device is None and gpus > 0)
-            there = gpus if on_gpu else int(ray.cluster_resources().get("CPU", 1))
-            size = max(1, min(self.workers or there, len(items)))
-            blocks = min(len(items), max(-(-len(items) // LARGEST_BLOCK), size * BLOCKS_OF_EACH))
+            available = gpus if on_gpu else int(ray.cluster_resources().get("CPU", 1))
+            size = max(1, min(self.workers or available, len(items)))
+            blocks = min(len(items), max(-(-len(items) // MAX_BLOCK), size * BLOCKS_PER_ACTOR))
             rows = [{"number": number, "item": os.fsencode(item)} for number, item in enumerate(items)]
             dataset = ray.data.from_items(rows, override_num_blocks=blocks).map(
                 _actor(make, str(Path.cwd()), _attempts(ray)),
@@ -100,15 +100,15 @@ class RayExecutor:
             )
             try:
                 for row in dataset.iter_rows():
-                    yield items[row["number"]], _said(row["kind"], os.fsdecode(row["text"]))
+                    yield items[row["number"]], _result(row["kind"], os.fsdecode(row["text"]))
             except ray.exceptions.RayError as error:
                 lines = [line.strip() for line in str(error).splitlines() if line.strip()]
                 line = lines[-1] if lines else type(error).__name__
-                raise UserError(f"--engine ray: {line}; run the command again, and it goes on") from error
+                raise UserError(f"--engine ray: {line}; run the command again to resume") from error
 
 
 class _Attempts:
-    """How many workers have begun an item and not ended it: an actor, which outlives them."""
+    """Counts the workers that died during each item. It is an actor, because it must outlive the workers."""
 
     def __init__(self) -> None:
         self.counts: dict[int, int] = {}
@@ -122,7 +122,7 @@ class _Attempts:
 
 
 def _attempts(ray: Any) -> Any:
-    """Such an actor, on the machine of this process: another machine may die, and the work goes on."""
+    """Return an actor of `_Attempts` on the machine of this process, so that it survives failures of other machines."""
     here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
         ray.get_runtime_context().get_node_id(), soft=False
     )
@@ -130,9 +130,9 @@ def _attempts(ray: Any) -> Any:
 
 
 def _actor(make: Callable[[], Worker], folder: str, attempts: Any) -> type:
-    """A class that Ray builds in each actor. It never raises: what is wrong is a row like others.
+    """Return the class of the actors. It never raises; errors are returned as rows.
 
-    Names travel as bytes, because those of files need not be text.
+    Items are sent as bytes, because file names need not be valid text.
     """
 
     class Actor:
@@ -140,45 +140,45 @@ def _actor(make: Callable[[], Worker], folder: str, attempts: Any) -> type:
             self.problem: tuple[str, str] | None = None
             try:
                 _go_to(folder)
-                self.work = make()
+                self.worker = make()
             except UserError as error:
                 self.problem = "refused", str(error)
             except Exception:
                 self.problem = "defect", traceback.format_exc()
 
         def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-            kind, text = self.problem or self.do(int(row["number"]), os.fsdecode(row["item"]))
+            kind, text = self.problem or self.run(int(row["number"]), os.fsdecode(row["item"]))
             return {"number": row["number"], "kind": kind, "text": os.fsencode(text)}
 
-        def do(self, number: int, item: str) -> tuple[str, str]:
+        def run(self, number: int, item: str) -> tuple[str, str]:
             import ray
 
             if ray.get(attempts.begin.remote(number)) > ATTEMPTS:
-                why = f"{ATTEMPTS} workers died of it; look at it, and at the memory of the machines"
-                return "broken", f"{item}: {why}"
+                reason = f"{ATTEMPTS} workers died while processing it; check the file, and the memory of the machines"
+                return "broken", f"{item}: {reason}"
             try:
-                found = "done", self.work(item)
+                outcome = "done", self.worker(item)
             except UserError as error:
-                found = "broken", str(error)
+                outcome = "broken", str(error)
             except Exception:
-                found = "defect", traceback.format_exc()
+                outcome = "defect", traceback.format_exc()
             attempts.end.remote(number)
-            return found
+            return outcome
 
     return Actor
 
 
 def _go_to(folder: str) -> None:
-    """Work where the process that was asked does, so that paths and messages are the same. Raises UserError."""
+    """Change to the driver's working folder, so that relative paths are valid. Raise UserError if it is missing."""
     try:
         os.chdir(folder)
     except OSError as error:
-        why = f"the worker on {socket.gethostname()} has no such folder: {error.strerror or error}"
-        raise UserError(f"{folder}: {why}; use a shared file system") from error
+        reason = f"the worker on {socket.gethostname()} has no such folder: {error.strerror or error}"
+        raise UserError(f"{folder}: {reason}; use a shared file system") from error
 
 
-def _said(kind: str, text: str) -> str | UserError:
-    """What a row says of its item. Raises what concerns all items."""
+def _result(kind: str, text: str) -> str | UserError:
+    """Return the result of an item from its row. Raise errors that concern all items."""
     if kind == "refused":
         raise UserError(text)
     if kind == "defect":
@@ -188,14 +188,14 @@ def _said(kind: str, text: str) -> str | UserError:
 
 @contextmanager
 def _connected(workers: int | None) -> Iterator[Any]:
-    """The module ray, connected to a cluster, and quiet; what Ray prints all the same goes to standard error.
+    """Yield the module ray, connected to a cluster, with its output suppressed or sent to standard error.
 
-    A cluster that is started here lies on this machine alone and ends with this block.
+    A cluster that is started here is local and ends with this block.
     """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent anywhere
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # problems arrive as exceptions, too
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no telemetry
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # problems are raised as exceptions, too
     with warnings.catch_warnings(), redirect_stdout(sys.stderr):
-        warnings.simplefilter("ignore")  # of Ray's own old settings
+        warnings.simplefilter("ignore")  # deprecations within Ray
         import ray
         import ray.data
 
@@ -215,7 +215,7 @@ def _connected(workers: int | None) -> Iterator[Any]:
 
 
 def _start(ray: Any, workers: int | None) -> None:
-    """Connect to the cluster of the environment, or start one here. Raises UserError if it cannot be used."""
+    """Connect to the cluster at RAY_ADDRESS, or start a local one. Raise UserError if that fails."""
     address = os.environ.get("RAY_ADDRESS")
     settings: dict[str, Any] = {"address": address or "local", "log_to_driver": False, "logging_level": "CRITICAL"}
     if address:
@@ -225,38 +225,38 @@ def _start(ray: Any, workers: int | None) -> None:
         settings |= {"num_cpus": max(workers or 1, cpus), "object_store_memory": STORE, "include_dashboard": False}
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        with _muted():  # where it says of itself, past Python, how much it says
+        with _muted():  # Ray prints past Python's streams
             ray.init(**settings)
     except (ConnectionError, RuntimeError, ValueError) as error:
         line = next(iter(str(error).splitlines()), type(error).__name__)
-        advice = "look whether it runs, and whether it wants RAY_AUTH_MODE=token" if address else "try again"
+        advice = "check that it runs, and whether it requires RAY_AUTH_MODE=token" if address else "try again"
         raise UserError(f"--engine ray: no cluster at {address or 'this machine'}: {line}; {advice}") from error
     if threading.current_thread() is threading.main_thread():
         for number, handler in handlers.items():
-            signal.signal(number, handler)  # Ray sets its own
+            signal.signal(number, handler)  # Ray replaces the handlers
 
 
 def _check_address(address: str) -> None:
-    """Raise UserError, which Ray takes minutes for, if nothing answers at HOST:PORT."""
+    """Raise UserError if nothing answers at HOST:PORT, which Ray would report only after minutes."""
     host, colon, port = address.rpartition(":")
     if "/" in address or not (colon and port.isdecimal()):
         return  # another form, such as ray://HOST:PORT or auto
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
     except OSError as error:
-        advice = "start it by: ray start --head, or leave RAY_ADDRESS out"
+        advice = "start it by: ray start --head, or unset RAY_ADDRESS"
         raise UserError(f"RAY_ADDRESS={address}: no cluster answers: {error.strerror or error}; {advice}") from error
 
 
 @contextmanager
 def _muted() -> Iterator[None]:
-    """Nothing that libraries write to standard error is seen."""
+    """Discard everything written to file descriptor 2 in this block, by native libraries too."""
     sys.stderr.flush()
-    kept = os.dup(2)
+    saved = os.dup(2)
     try:
         with Path(os.devnull).open("w") as nowhere:
             os.dup2(nowhere.fileno(), 2)
         yield
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
+        os.dup2(saved, 2)
+        os.close(saved)

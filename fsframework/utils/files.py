@@ -1,4 +1,4 @@
-"""Files that are never half-written, and files that other installed packages carry."""
+"""Atomic writing of files and folders, and data files of installed packages."""
 
 import hashlib
 import os
@@ -17,9 +17,9 @@ from fsframework.core.errors import UserError
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`; when the block ends well, it takes the place of `path` in one step.
+    """Yield a temporary path beside `path`, which atomically replaces `path` if the block succeeds.
 
-    The data reach the disk before the name does, so a crash or a full disk leaves the old file or the new one.
+    The data are synced before the rename, so a crash or a full disk leaves either the old file or the new one.
 
     Raises
     ------
@@ -49,22 +49,22 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
 
 def check_new(folder: Path) -> None:
-    """Raise UserError if there is something in a folder's place, other than an empty folder."""
+    """Raise UserError if a path exists and is not an empty folder."""
     try:
         if folder.is_symlink() or (folder.exists() and (not folder.is_dir() or any(folder.iterdir()))):
-            raise UserError(f"{folder}: exists and holds something; choose another folder, or remove it")
+            raise UserError(f"{folder}: exists and is not empty; choose another folder, or remove it")
     except OSError as error:
         raise UserError(f"{folder}: cannot be used: {error.strerror or error}; choose another folder") from error
 
 
 @contextmanager
 def making(folder: Path) -> Iterator[Path]:
-    """Give a temporary folder beside `folder`; when the block ends well, it takes that name in one step.
+    """Yield a temporary folder beside `folder`, which is atomically renamed to it if the block succeeds.
 
     Raises
     ------
     UserError
-        Something is there already (see `check_new`), or the folder cannot be made.
+        The folder exists and is not empty (see `check_new`), or cannot be created.
     """
     check_new(folder)
     temporary = folder.parent / f".{folder.name}.{secrets.token_hex(4)}"
@@ -78,7 +78,7 @@ def making(folder: Path) -> Iterator[Path]:
         temporary.rename(folder)
         sync_folder(folder.parent)
     except OSError as error:
-        raise UserError(f"{folder}: cannot be made: {error.strerror or error}; choose another folder") from error
+        raise UserError(f"{folder}: cannot be created: {error.strerror or error}; choose another folder") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -89,12 +89,12 @@ def cache_folder() -> Path:
 
 
 def data_folder() -> Path:
-    """Return the folder of what must last, such as $XDG_DATA_HOME/fsframework or ~/.local/share/fsframework."""
+    """Return the folder of permanent data, such as $XDG_DATA_HOME/fsframework or ~/.local/share/fsframework."""
     return platformdirs.user_data_path("fsframework", appauthor=False)
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable, where the system can."""
+    """Sync the entries of a folder to the disk, on POSIX systems."""
     if os.name == "posix":
         handle = os.open(folder, os.O_RDONLY)
         try:
@@ -104,67 +104,68 @@ def sync_folder(folder: Path) -> None:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write a UTF-8 file in one step. Raises UserError as `replacing` does."""
+    """Write a UTF-8 file atomically. Raise UserError as `replacing` does."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def packed(package: str, suffix: str) -> dict[str, Path]:
-    """The files of a package that hold data, such as recipes, by name without the suffix."""
+    """Return the data files of a package, such as recipes, by name without the suffix."""
     return {file.stem: file for file in sorted(Path(str(resources.files(package))).glob(f"*{suffix}"))}
 
 
-def named(where: str, known: Mapping[str, Path], what: str, kind: str) -> Path:
-    """The file that a path, or else a name, means. Raises UserError if there is neither."""
-    path = Path(where)
+def named(path_or_name: str, bundled: Mapping[str, Path], noun: str, kind: str) -> Path:
+    """Return the file of a path, or of a bundled name. Raise UserError, with `noun` and `kind`, if there is neither."""
+    path = Path(path_or_name)
     if path.is_file():
         return path
-    if where in known:
-        return known[where]
-    raise UserError(f"{where}: no such {what}; name a {kind} file, or one of: {', '.join(known) or 'none'}")
+    if path_or_name in bundled:
+        return bundled[path_or_name]
+    names = ", ".join(bundled) or "none"
+    raise UserError(f"{path_or_name}: no such {noun}; give a {kind} file, or one of: {names}")
 
 
 def package_file(distribution: str, ending: str) -> Path:
-    """The path of the one file of an installed distribution whose path ends so; nothing is imported.
+    """Return the path of the first file of an installed distribution that ends with `ending`; nothing is imported.
 
     Raises
     ------
     UserError
-        The distribution is not installed, or holds no such file.
+        The distribution is not installed, or has no such file.
     """
     try:
         files = metadata.files(distribution) or []
     except metadata.PackageNotFoundError:
         raise UserError(f"{distribution}: is not installed; try: pip install {distribution}") from None
-    found = [file for file in files if str(file).endswith(ending)]
-    if not found:
-        again = f"try: pip install --force-reinstall {distribution}"
-        raise UserError(f"{distribution}: the installed package holds no {ending}; {again}")
-    return Path(str(found[0].locate()))
+    matches = [file for file in files if str(file).endswith(ending)]
+    if not matches:
+        advice = f"try: pip install --force-reinstall {distribution}"
+        raise UserError(f"{distribution}: the installed package has no {ending}; {advice}")
+    return Path(str(matches[0].locate()))
 
 
 def check_not_input(out: Path, *inputs: Path) -> None:
-    """Raise UserError if a file would replace an input."""
+    """Raise UserError if an output file would replace an input."""
     for path in inputs:
         if _same_file(out, path):
             raise UserError(f"{out}: is also an input, which is never overwritten; choose another name")
 
 
 def check_place(out: Path, *inputs: Path) -> None:
-    """Raise UserError if a file would replace an input, or lie in no folder."""
+    """Raise UserError if an output file would replace an input, or its folder does not exist."""
     check_not_input(out, *inputs)
     if not out.parent.is_dir():
-        raise UserError(f"{out}: there is no folder {out.parent}; make it, or choose another")
+        raise UserError(f"{out}: there is no folder {out.parent}; create it, or choose another")
 
 
 def _same_file(first: Path, second: Path) -> bool:
     try:
         return first.samefile(second)
-    except (OSError, ValueError):  # one of them does not exist, or cannot
+    except (OSError, ValueError):  # one of them does not exist, or has an invalid name
         return False
 
 
 def sha256_of(file: Path) -> str:
-    """The SHA-256 of a file, 64 hexadecimal digits."""
+    """Return the SHA-256 of a file, 64 hexadecimal digits."""
     with file.open("rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()

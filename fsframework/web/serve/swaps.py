@@ -1,4 +1,4 @@
-"""The work behind the answers, on files that were received. One thread does it, one request after the other."""
+"""Process uploaded files for the endpoints. One thread handles one request after the other."""
 
 import base64
 import time
@@ -26,50 +26,50 @@ from fsframework.provenance.verify import MEANINGS, verify
 from fsframework.web.serve.queue import Limits
 from fsframework.web.serve.schemas import Details, FoundFace, FoundFaces, Info, SwappedFace, SwapRequest, Verification
 
-SIDE = 256  # pixels of the crops that are shown; a watermark fits
-SHOWN = 8  # faces at most
+SIDE = 256  # pixels of the displayed crops; large enough for a watermark
+SHOWN = 8  # maximum number of displayed faces
 SUFFIXES = {"png": ".png", "jpeg": ".jpg", "webp": ".webp"}
 Swap = tuple[Face, SourceIdentity]
 
 
 @dataclass(frozen=True, eq=False)
-class Made:
-    """A marked file, and what it was made of."""
+class WrittenSwap:
+    """A written result with its intermediate values."""
 
     file: Path
     swapped: SwappedImage
     marking: ProvenanceOptions
     source_frame: np.ndarray  # (H, W, 3) uint8
-    numbered: Sequence[tuple[int, Swap]]  # from left to right
+    numbered: Sequence[tuple[int, Swap]]  # swapped faces with their numbers from left to right
     seconds: float
 
 
 class Work:
-    """What a server can do with pictures.
+    """Detects, swaps and verifies uploaded images.
 
     Parameters
     ----------
-    converter:
-        Swaps.
+    face_swapper:
+        The networks.
     limits:
-        Pixels and faces beyond which pictures are refused.
+        The maximum numbers of pixels and faces.
     """
 
-    def __init__(self, converter: FaceSwapper, limits: Limits) -> None:
-        self.converter = converter
+    def __init__(self, face_swapper: FaceSwapper, limits: Limits) -> None:
+        self.face_swapper = face_swapper
         self.limits = limits
         self._pose = part("estimators", "pnp").build()
         self._pose.load()
-        self._pose.to(converter.device).eval()
+        self._pose.to(face_swapper.device).eval()
 
     def info(self) -> Info:
-        """What this server is and takes."""
+        """Return the model and the limits of this server."""
         limits = self.limits
         return Info(
-            model=self.converter.model,
-            size=self.converter.size,
+            model=self.face_swapper.model,
+            size=self.face_swapper.size,
             version=metadata.version("fsframework"),
-            weights_sha256=self.converter.weights_sha256,
+            weights_sha256=self.face_swapper.weights_sha256,
             file_bytes=limits.file_bytes,
             pixels=limits.pixels,
             seconds=limits.seconds,
@@ -78,9 +78,9 @@ class Work:
         )
 
     def faces(self, file: Path) -> FoundFaces:
-        """The faces of a picture. Raises UserError if it cannot be read or shows none."""
+        """Return the faces of an image. Raise UserError if it cannot be read or has none."""
         frame = self._read(file)
-        faces = self.converter.find(frame, file.name)
+        faces = self.face_swapper.find(frame, file.name)
         chosen = largest(faces)
         return FoundFaces(
             width=frame.shape[1],
@@ -97,74 +97,78 @@ class Work:
             ],
         )
 
-    def swap(self, folder: Path, wanted: SwapRequest) -> Made:
-        """Swap the pictures `source` and `target` of a folder into a file there, marked.
+    def swap(self, folder: Path, request: SwapRequest) -> WrittenSwap:
+        """Swap the images `source` and `target` of a folder, write the marked result there, and return it.
 
-        Raises UserError if one of them cannot be read or shows no such face, if the target has too many, or if the
+        Raises UserError if an image cannot be read or has no such face, the target has too many faces, or the
         result cannot be signed.
         """
         began = time.monotonic()
-        marking = ProvenanceOptions(label=wanted.label, consent=wanted.consent)
+        marking = ProvenanceOptions(label=request.label, consent=request.consent)
         source_frame, target_frame = self._read(folder / "source"), self._read(folder / "target")
-        source = self.converter.source(source_frame, "source", wanted.source_face)
+        source = self.face_swapper.source(source_frame, "source", request.source_face)
         source_file, target_file = _named(folder / "source"), _named(folder / "target")
-        assignment = FaceAssignment(wanted.face, replace(source, path=source_file))
-        out = folder / f"swap{SUFFIXES[wanted.format]}"
+        assignment = FaceAssignment(request.face, replace(source, path=source_file))
+        out = folder / f"swap{SUFFIXES[request.format]}"
         max_faces = self.limits.faces
-        swapped = swap_image(self.converter, assignment, target_file, out, marking, target_frame, "target", max_faces)
+        swapped = swap_image(
+            self.face_swapper, assignment, target_file, out, marking, target_frame, "target", max_faces
+        )
         from_left = _from_left(swapped.faces)
-        numbered = sorted(((from_left.index(swap[0]) + 1, swap) for swap in swapped.swaps), key=lambda each: each[0])
-        return Made(out, swapped, marking, source_frame, numbered, time.monotonic() - began)
+        numbered = sorted(((from_left.index(swap[0]) + 1, swap) for swap in swapped.swaps), key=lambda pair: pair[0])
+        return WrittenSwap(out, swapped, marking, source_frame, numbered, time.monotonic() - began)
 
-    def details(self, folder: Path, wanted: SwapRequest) -> Details:
-        """The same, with what was seen on the way."""
-        made = self.swap(folder, wanted)
-        swapped = made.swapped
+    def details(self, folder: Path, request: SwapRequest) -> Details:
+        """Swap as `swap` does and return the result with crops, masks and similarities for each face."""
+        result = self.swap(folder, request)
+        swapped = result.swapped
         height, width = swapped.image.shape[:2]
-        shown = made.numbered[:SHOWN]
-        swaps = [swap for _, swap in shown]
+        displayed = result.numbered[:SHOWN]
+        swaps = [swap for _, swap in displayed]
         faces = [face for face, _ in swaps]
-        source_face = choose(self.converter.find(made.source_frame, "source"), wanted.source_face, "source")[0]
+        source_face = choose(self.face_swapper.find(result.source_frame, "source"), request.source_face, "source")[0]
         before, after = self._crops(swapped.frame, faces), self._crops(swapped.image, faces)
         z_source = swaps[0][1].z_id
-        z_after, z_before = (self.converter.embed(frame, faces) for frame in (swapped.image, swapped.frame))
+        z_after, z_before = (self.face_swapper.embed(frame, faces) for frame in (swapped.image, swapped.frame))
         poses = self._pose_distances(before, after)
-        pasted = self.converter.crops(swapped.frame, swaps)
+        pasted = self.face_swapper.crops(swapped.frame, swaps)
         return Details(
-            result=_encoded(made.file),
-            type=f"image/{wanted.format}",
-            file_name=made.file.name,
+            result=_encoded(result.file),
+            type=f"image/{request.format}",
+            file_name=result.file.name,
             width=width,
             height=height,
-            seconds=round(made.seconds, 3),
-            source=_png(folder, self._crops(made.source_frame, [source_face])[0]),
+            seconds=round(result.seconds, 3),
+            source=_png(folder, self._crops(result.source_frame, [source_face])[0]),
             faces=[
                 SwappedFace(
                     number=number,
                     box=_box(face),
-                    cosine_to_source=_cosine(z_after[place], z_source[0]),
-                    cosine_to_target=_cosine(z_after[place], z_before[place]),
-                    pose_degrees=poses[place],
-                    target=_png(folder, before[place]),
-                    swap=_png(folder, mark_frame(after[place], made.marking, swapped.record.watermark), synthetic=True),
-                    mask=_png(folder, _grey(pasted[place][2])),
-                    matrix=[(float(a), float(b), float(c)) for a, b, c in pasted[place][0].matrix],
+                    cosine_to_source=_cosine(z_after[index], z_source[0]),
+                    cosine_to_target=_cosine(z_after[index], z_before[index]),
+                    pose_degrees=poses[index],
+                    target=_png(folder, before[index]),
+                    swap=_png(
+                        folder, mark_frame(after[index], result.marking, swapped.record.watermark), synthetic=True
+                    ),
+                    mask=_png(folder, _grey(pasted[index][2])),
+                    matrix=[(float(a), float(b), float(c)) for a, b, c in pasted[index][0].matrix],
                 )
-                for place, (number, (face, _)) in enumerate(shown)
+                for index, (number, (face, _)) in enumerate(displayed)
             ],
         )
 
     def verify(self, file: Path) -> Verification:
-        """What a picture says of itself. Raises UserError if it cannot be read as a picture."""
+        """Return the provenance of an image. Raise UserError if it cannot be read."""
         self._read(file)
         report = verify(_named(file))
-        said = report.plain()
+        values = report.plain()
         return Verification(
             verdict=report.verdict,
             meaning=MEANINGS[report.verdict],
-            manifest=said["manifest"],
+            manifest=values["manifest"],
             xmp=report.xmp,
-            watermark=said["watermark"],
+            watermark=values["watermark"],
             ledger_entries=[{key: value for key, value in entry.items() if key != "file"} for entry in report.ledger],
             notes=report.notes,
         )
@@ -173,18 +177,20 @@ class Work:
         return read_image(file, file.name, self.limits.pixels)
 
     def _crops(self, frame: np.ndarray, faces: Sequence[Face]) -> np.ndarray:
-        """Aligned crops (n, SIDE, SIDE, 3) uint8."""
+        """Return the aligned crops (n, SIDE, SIDE, 3) uint8 of faces."""
         return np.stack([align(frame, face, SIDE).image for face in faces])
 
     def _pose_distances(self, before: np.ndarray, after: np.ndarray) -> list[float | None]:
         with torch.inference_mode():
-            poses = [self._pose(FaceBatch.of(to_tensor(crops)).to(self.converter.device)) for crops in (before, after)]
+            poses = [
+                self._pose(FaceBatch.of(to_tensor(crops)).to(self.face_swapper.device)) for crops in (before, after)
+            ]
         distances = (poses[0] - poses[1]).norm(dim=1).tolist()
-        return [round(each, 2) if np.isfinite(each) else None for each in distances]
+        return [round(distance, 2) if np.isfinite(distance) else None for distance in distances]
 
 
 def _from_left(faces: Sequence[Face]) -> list[Face]:
-    """As `conversion.choose` counts."""
+    """Return faces in the order in which `choose` numbers them."""
     return sorted(faces, key=lambda face: face.box[0] + face.box[2])
 
 
@@ -198,22 +204,22 @@ def _cosine(one: Tensor, other: Tensor) -> float:
 
 
 def _grey(mask: np.ndarray) -> np.ndarray:
-    """A mask (S, S) 0..1 as a picture (S, S, 3) uint8."""
+    """Return a mask (S, S) in 0..1 as an image (S, S, 3) uint8."""
     levels = np.rint(mask.clip(0, 1) * 255).astype(np.uint8)
     return np.repeat(levels[..., None], 3, axis=2)
 
 
 def _named(file: Path) -> Path:
-    """A picture with the suffix of its format, by which C2PA's library knows what it reads."""
+    """Rename an image to the suffix of its format, which the C2PA library requires, and return its path."""
     named = file.with_suffix(usual_suffix(file))
     return file.replace(named)
 
 
 def _png(folder: Path, image: np.ndarray, synthetic: bool = False) -> str:
-    """A picture (H, W, 3) uint8 as PNG in base64."""
-    place = folder / "crop.png"
-    write_image(place, image, synthetic=synthetic)
-    return _encoded(place)
+    """Return an image (H, W, 3) uint8 as PNG in base64."""
+    file = folder / "crop.png"
+    write_image(file, image, synthetic=synthetic)
+    return _encoded(file)
 
 
 def _encoded(file: Path) -> str:
