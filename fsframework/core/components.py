@@ -360,7 +360,7 @@ class Benchmark(Network):
         return self.combine([self.measure_batch(batch, swap, faces) for batch, swap in swaps], faces)
 
     def measure(self, device: torch.device) -> dict[str, Any]:
-        """What `fsf bench NAME` without a run shows, of a benchmark that is `alone`: {"rows": [{...}, ...], ...}."""
+        """Return the results of a `standalone` benchmark for `fsf bench NAME`: {"rows": [{...}, ...], ...}."""
         raise NotImplementedError
 
     def label(self, trained_against: str | None) -> str:
