@@ -27,7 +27,7 @@ from fsframework.data.collate import collate
 from fsframework.data.eval_pairs import EvaluationPairs, draw_pairs, pairs_file, pairs_text, read_pairs
 from fsframework.evaluation.bootstrap import bootstrap, differences, failed, summarize
 from fsframework.evaluation.evaluate import bench, evaluate, measure, pairs_of, table
-from fsframework.evaluation.interpolation import _between, attribute_neighbours
+from fsframework.evaluation.interpolation import _slerp, attribute_neighbours
 from fsframework.evaluation.judges import judges, own_identity
 from fsframework.evaluation.results import Estimate, Metrics
 from fsframework.media.image_io import is_marked, read_image, write_image
@@ -623,10 +623,10 @@ def test_differences_are_over_pairs_that_both_solved() -> None:
 
 def test_identities_go_on_the_sphere_from_one_end_to_the_other() -> None:
     one, other = torch.eye(3)[:1], torch.eye(3)[1:2]
-    assert torch.allclose(_between(one, other, 0.0), one) and torch.allclose(_between(one, other, 1.0), other)
-    middle = _between(one, other, 0.5)
+    assert torch.allclose(_slerp(one, other, 0.0), one) and torch.allclose(_slerp(one, other, 1.0), other)
+    middle = _slerp(one, other, 0.5)
     assert torch.allclose(middle, torch.tensor([[0.5**0.5, 0.5**0.5, 0]])) and torch.allclose(
-        _between(one, one, 0.3), one
+        _slerp(one, one, 0.3), one
     )
 
 

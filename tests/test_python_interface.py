@@ -191,7 +191,7 @@ def test_the_code_of_the_documentation_runs(folder: Path, monkeypatch: pytest.Mo
     names: dict[str, Any] = {}
     for block in blocks:
         exec(compile(block, "python.md", "exec"), names)
-    written = {"out.jpg", "careful.png", "swapped.mp4", "agreed.png", "figures.json", "runs"}
+    written = {"out.jpg", "careful.png", "swapped.mp4", "agreed.png", "metrics.json", "runs"}
     assert written <= {file.name for file in folder.iterdir()}
     assert [fsf.verify(name).verdict for name in ("out.jpg", "swapped.mp4", "agreed.png")] == ["intact"] * 3
     assert set(names["table"]["method"]) == {"faceshifter-lfw-64", "mine"}

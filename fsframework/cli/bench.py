@@ -1,4 +1,4 @@
-"""`fsf bench` and `fsf compare`: figures."""
+"""Commands `fsf bench` and `fsf compare`: measure trained methods."""
 
 import json
 from pathlib import Path
@@ -20,14 +20,16 @@ from fsframework.cli.options import (
 
 @click.command()
 @click.argument("names", nargs=-1, metavar="[NAME]...")
-@click.option("--model", "--run", "model", metavar="MODEL", help=f"What is measured: {MODEL}. By default the last.")
+@click.option("--model", "--run", "model", metavar="MODEL", help=f"The model: {MODEL}. Default: the bundled model.")
 @PAIRS
 @PROTOCOL
 @SETS
-@click.option("--against", metavar="COMMIT", help="With speed: time that commit's code beside today's.")
+@click.option("--against", metavar="COMMIT", help="With speed: also time the code of that commit.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
-@click.option("--save", metavar="FILE", type=FILE, help="Write JSON to a file, too, with the command and the machine.")
-@click.option("--details", metavar="CSV", type=FILE, help="Write every pair's figures to a file, too.")
+@click.option(
+    "--save", metavar="FILE", type=FILE, help="Also write JSON to a file, with the command and the environment."
+)
+@click.option("--details", metavar="CSV", type=FILE, help="Also write the metrics of every pair to a CSV file.")
 @DEVICE
 def bench(
     names: tuple[str, ...],
@@ -43,10 +45,10 @@ def bench(
 ) -> None:
     """Measure a trained method, or the speed of the code.
 
-    NAME is a benchmark; without one, those of the method's recipe measure. Change the evaluation by --set, such as
+    NAME is a benchmark; by default, those of the method's recipe run. Change the evaluation by --set, such as
     --set evaluation.batch_size=8.
 
-    `fsf bench speed` measures no method; its options are set in the same way, such as --set size=128 --set batch=4.
+    `fsf bench speed` needs no model. Set its options in the same way, such as --set size=128 --set batch=4.
     """
     import fsframework as fsf
 
@@ -54,12 +56,14 @@ def bench(
     result: fsf.EvaluationResult | fsf.Measurement
     if model is None and len(names) == 1 and fsf.is_standalone(names[0]):
         if pairs is not None or details is not None or protocol is not None:
-            raise click.UsageError("--pairs, --protocol and --details go with benchmarks that measure a method.")
+            raise click.UsageError(
+                "--pairs, --protocol and --details are valid only for benchmarks that measure a method."
+            )
         options = [*sets, f"against={json.dumps(against)}"] if against else sets
         result = fsf.measure_standalone(names[0], options, device, command_line())
     else:
         if against is not None:
-            raise click.UsageError("--against goes with speed.")
+            raise click.UsageError("--against is valid only for speed.")
         result = fsf.evaluate(
             model,
             names,
@@ -83,8 +87,8 @@ def bench(
 @PAIRS
 @PROTOCOL
 @SETS
-@click.option("--out", metavar="DIR", type=FILE, default=Path("comparison"), show_default=True, help="For the results.")
-@click.option("--save", metavar="FILE", type=FILE, help="Write the JSON to another file, too.")
+@click.option("--out", metavar="DIR", type=FILE, default=Path("comparison"), show_default=True, help="Output folder.")
+@click.option("--save", metavar="FILE", type=FILE, help="Also write JSON to another file.")
 @DEVICE
 def compare(
     methods: tuple[str, ...],
@@ -95,14 +99,14 @@ def compare(
     save: Path | None,
     device: str | None,
 ) -> None:
-    """Measure several methods beside each other.
+    """Compare several methods on the same pairs.
 
-    Each MODEL is a run's folder, a model's file, or the name of an installed model. All swap the same pairs and are
-    judged by the same benchmarks: those of the first one's recipe, which --set changes. DIR gets comparison.html,
-    comparison.json, and pictures of up to eight pairs.
+    Each MODEL is a run's folder, a model's file, or the name of an installed model. Pairs and benchmarks are those of
+    the first one's recipe, which --set changes. The command writes comparison.html, comparison.json, and images of up
+    to eight pairs to DIR.
     """
     if len(methods) < 2:
-        raise click.UsageError("Name two methods or more.")
+        raise click.UsageError("At least two methods are required.")
     import fsframework as fsf
 
     warn_of_broken_plugins()

@@ -1,1 +1,1 @@
-"""Benchmarks, baselines, bootstrap intervals, protocols, comparison of methods."""
+"""Evaluate methods: benchmarks, baselines, bootstrap intervals, protocols and comparisons."""

@@ -1,7 +1,7 @@
-"""The swaps of an evaluation, made once, batch by batch, and the baselines that are measured beside them.
+"""Compute the swaps of an evaluation batch by batch, with the baselines that are measured beside them.
 
-The baselines are `copy-target` (the target's picture, as if nothing were swapped), `copy-source` (the source's picture,
-as if everything were) and, where there is a refiner, `without-refiner`.
+The baselines are `copy-target` (the unchanged target image) and `copy-source` (the unchanged source image). Methods
+with a refiner add `without-refiner` (the coarse swap).
 """
 
 import sys
@@ -22,7 +22,7 @@ from fsframework.media.tensor import to_images, to_tensor
 
 @dataclass(frozen=True)
 class SwappedBatch:
-    """A batch and its swaps as 8-bit pictures: they are measured as they would be written."""
+    """A batch and its swaps. Images are quantized to 8 bits, so that metrics are those of saved files."""
 
     batch: SwapBatch  # on the device
     image: np.ndarray  # (B, S, S, 3) uint8
@@ -31,7 +31,7 @@ class SwappedBatch:
     mask: Tensor | None  # as in SwapResult
 
     def baselines(self) -> Iterator[tuple[str, SwapResult]]:
-        """Yield what is measured, by name, the method first."""
+        """Yield (name, result) of the method, then of each baseline."""
         yield METHOD, self._result(to_tensor(self.image))
         if self.coarse is not None:
             yield UNREFINED, self._result(to_tensor(self.coarse))
@@ -44,22 +44,22 @@ class SwappedBatch:
 
 
 class Swaps:
-    """The swaps of a list of pairs, which every iteration makes anew, and what they cost.
+    """An iterable over the swaps of a list of pairs. Each iteration swaps again, and `cost` summarises time and memory.
 
     Parameters
     ----------
     pairs:
-        Who is swapped with whom.
+        The source and target faces.
     swapper:
         In eval mode, on the device.
     device:
-        Where the batches are.
+        The device of the batches.
     """
 
     def __init__(self, pairs: EvaluationPairs, swapper: Swapper, device: torch.device) -> None:
         self.pairs, self.swapper, self.device = pairs, swapper, device
-        self.seconds = 0.0  # that swapping took, without reading faces
-        self.held: int | None = None  # bytes, see `cost`
+        self.seconds = 0.0  # spent on swapping, without reading faces
+        self.peak_memory: int | None = None  # bytes, see `cost`
 
     def __iter__(self) -> Iterator[SwappedBatch]:
         for batch in self.pairs:
@@ -70,23 +70,23 @@ class Swaps:
         start = time.perf_counter()
         batch = batch.to(self.device)
         result = self.swapper(batch)
-        image = to_images(result.image)  # waits for the device
+        image = to_images(result.image)  # synchronises with the device
         self.seconds += time.perf_counter() - start
-        self.held = self.held or _most_held(self.device)
+        self.peak_memory = self.peak_memory or _peak_memory(self.device)
         coarse = None if self.swapper.refiner is None else to_images(result.coarse)
         return SwappedBatch(batch, image, coarse, result.z_id, result.mask)
 
     def cost(self) -> Cost:
-        """Return seconds a swap of aligned crops, in batches; and GB.
+        """Return the mean time per swap of aligned crops, in batches, and the peak memory in GB.
 
-        GB are the most that the process, or the GPU, has held when the first batch was swapped, before anything was
-        measured; None where the system does not say.
+        The peak is that of the GPU, or else of the process, after the first batch and before any measurement. It is
+        None where the operating system does not report it.
         """
-        return Cost(self.seconds / len(self.pairs.pairs), None if self.held is None else self.held / 1e9)
+        return Cost(self.seconds / len(self.pairs.pairs), None if self.peak_memory is None else self.peak_memory / 1e9)
 
 
-def _most_held(device: torch.device) -> int | None:
-    """Bytes that the GPU, or else the process, has held at most; None where the system does not say."""
+def _peak_memory(device: torch.device) -> int | None:
+    """Return the peak memory of the GPU, or else of the process, in bytes; None where the system does not report it."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     try:

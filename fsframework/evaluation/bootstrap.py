@@ -1,4 +1,4 @@
-"""From a value for each pair to numbers with intervals."""
+"""Bootstrap confidence intervals, clustered by source person."""
 
 from collections.abc import Mapping
 
@@ -9,30 +9,30 @@ from fsframework.evaluation.results import Difference, Estimate
 RESAMPLES = 1000
 LEVEL = 0.95
 
-Values = Mapping[str, np.ndarray | float]  # what a benchmark returns, by figure
+Values = Mapping[str, np.ndarray | float]  # of a benchmark, by metric
 
 
 def bootstrap(values: np.ndarray, clusters: np.ndarray, seed: int = 0) -> tuple[float, float] | None:
-    """A 95 % interval of the mean by the percentile bootstrap (Efron, 1979), whole clusters being drawn.
+    """Return a 95 % confidence interval of the mean by the percentile cluster bootstrap (Efron, 1979).
 
-    Pairs with the same source person are not independent, so people are drawn and bring all their pairs. Pairs also
-    share target people, which is not accounted for, and with few people such intervals are too narrow.
+    Pairs with the same source person are not independent. Therefore people are resampled, each with all of their pairs.
+    Shared target people are not accounted for. With few people the intervals are too narrow.
 
     Parameters
     ----------
     values:
-        (n,) finite.
+        Finite values (n,).
     clusters:
-        (n,) the cluster of each value, any integers.
+        The cluster of each value (n,), any integers.
     seed:
-        Of the 1000 resamples.
+        Seed of the 1000 resamples.
 
     Returns
     -------
-    Low and high, or None with fewer than two clusters.
+    The lower and upper bound, or None with fewer than two clusters.
     """
-    found, member = np.unique(clusters, return_inverse=True)
-    count = len(found)
+    unique, member = np.unique(clusters, return_inverse=True)
+    count = len(unique)
     if count < 2:
         return None
     sums = np.bincount(member, weights=values, minlength=count)
@@ -43,63 +43,64 @@ def bootstrap(values: np.ndarray, clusters: np.ndarray, seed: int = 0) -> tuple[
     return float(low), float(high)
 
 
-def summarize(ways: Mapping[str, Values], clusters: np.ndarray) -> dict[str, dict[str, Estimate]]:
-    """Return one benchmark's metrics for all that it measured.
+def summarize(methods: Mapping[str, Values], clusters: np.ndarray) -> dict[str, dict[str, Estimate]]:
+    """Return one benchmark's estimates, by method or baseline and metric.
 
-    Means are over the pairs that every way solved, so that nobody gains by failing where it is hard. None stands for
-    what cannot be said.
+    Means are over the pairs on which every method succeeded. Otherwise failures on hard pairs would improve a mean. An
+    undefined value is None.
 
     Parameters
     ----------
-    ways:
-        By way (the method, the baselines): a value for each pair (n,), NaN where it failed, or one number.
+    methods:
+        By method or baseline: a value for each pair (n,), NaN where it failed, or one number for all pairs.
     clusters:
-        (n,) the source person of each pair.
+        The source person of each pair (n,).
     """
-    summary: dict[str, dict[str, Estimate]] = {way: {} for way in ways}
-    for key in next(iter(ways.values()), {}):
-        columns = {way: np.asarray(values[key], dtype=np.float64) for way, values in ways.items()}
+    summary: dict[str, dict[str, Estimate]] = {name: {} for name in methods}
+    for key in next(iter(methods.values()), {}):
+        columns = {name: np.asarray(values[key], dtype=np.float64) for name, values in methods.items()}
         solved = np.logical_and.reduce([np.isfinite(column) for column in columns.values()])  # (n,) or ()
-        for way, column in columns.items():
+        for name, column in columns.items():
             if column.ndim == 0:
-                summary[way][key] = Estimate(float(column) if np.isfinite(column) else None, per_pair=False)
+                summary[name][key] = Estimate(float(column) if np.isfinite(column) else None, per_pair=False)
                 continue
             low, high = bootstrap(column[solved], clusters[solved]) or (None, None)
-            summary[way][key] = Estimate(float(column[solved].mean()) if solved.any() else None, low, high)
+            summary[name][key] = Estimate(float(column[solved].mean()) if solved.any() else None, low, high)
     return summary
 
 
 def differences(ours: Values, theirs: Values, clusters: np.ndarray) -> dict[str, Difference]:
-    """Return how far one method's figures are above another's on the same pairs, by the paired bootstrap.
+    """Return the mean paired differences between two methods by metric, with bootstrap intervals.
 
-    Differences of pairs are drawn as in `bootstrap`, so what makes a pair hard for both methods cancels. An interval
-    without 0 says that the methods differ; with many figures, one in twenty says so by chance.
+    Differences within pairs are resampled as in `bootstrap`, so the difficulty of a pair cancels. A difference is
+    significant if its interval excludes 0. Multiple comparisons are not corrected for: one in twenty is significant by
+    chance.
 
     Parameters
     ----------
     ours, theirs:
-        A value for each pair (n,), NaN where it failed; single numbers are left out.
+        A value for each pair (n,) by metric, NaN where it failed. Metrics without values for pairs are omitted.
     clusters:
-        (n,) the source person of each pair.
+        The source person of each pair (n,).
 
     Returns
     -------
-    By metric: the mean over the pairs that both solved, and its 95 % interval.
+    By metric: the mean of `ours` minus `theirs` over the pairs on which both succeeded, and its 95 % interval.
     """
-    found: dict[str, Difference] = {}
+    result: dict[str, Difference] = {}
     for key, value in ours.items():
         if np.ndim(value) != 1 or np.ndim(theirs[key]) != 1:
             continue
-        apart = np.asarray(value, dtype=np.float64) - np.asarray(theirs[key], dtype=np.float64)
-        solved = np.isfinite(apart)
-        low, high = bootstrap(apart[solved], clusters[solved]) or (None, None)
-        mean = float(apart[solved].mean()) if solved.any() else None
-        found[key] = Difference(mean, low, high)
-    return found
+        difference = np.asarray(value, dtype=np.float64) - np.asarray(theirs[key], dtype=np.float64)
+        solved = np.isfinite(difference)
+        low, high = bootstrap(difference[solved], clusters[solved]) or (None, None)
+        mean = float(difference[solved].mean()) if solved.any() else None
+        result[key] = Difference(mean, low, high)
+    return result
 
 
 def failed(values: Values, count: int) -> np.ndarray:
-    """The pairs (count,) bool in which any of a benchmark's values is missing."""
+    """Return a mask (count,) bool of the pairs in which any value of a benchmark is missing."""
     arrays = [value for value in values.values() if np.ndim(value) == 1]
     missing: np.ndarray = ~np.logical_and.reduce([np.isfinite(a) for a in arrays] or [np.ones(count, dtype=bool)])
     return missing

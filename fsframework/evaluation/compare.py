@@ -1,6 +1,6 @@
-"""Several trained methods on the same pairs with the same judges: one table, and a grid of pictures.
+"""Compare trained methods on the same pairs with the same benchmarks: one table, and a grid of images.
 
-Data, pairs and benchmarks are those of the first method's recipe; each method swaps at its own size.
+Data, pairs and benchmarks are those of the first method's recipe. Each method swaps at its own resolution.
 """
 
 import statistics
@@ -28,7 +28,7 @@ from fsframework.models.store import Trained
 from fsframework.recipe.schema import Evaluation, Recipe
 from fsframework.utils.environment import environment
 
-TIMED, WARM = 10, 2  # swaps of one pair whose median time counts, after some that do not
+TIMED, WARM = 10, 2  # timed swaps of one pair, after warm-up swaps
 
 
 def compare(
@@ -38,43 +38,43 @@ def compare(
     device: str | None = None,
     protocol: Protocol | None = None,
 ) -> Comparison:
-    """Measure methods beside each other, and write their pictures to `folder`.
+    """Measure methods on the same pairs, write images to `folder`, and return the comparison.
 
     Parameters
     ----------
     wheres:
-        What `models.load` takes, two or more.
+        Two or more models, each as for `models.load`.
     folder:
-        Gets NNN_source.png, NNN_target.png, NNN_NAME.png for up to 8 pairs, grid.png with all of them, and what
-        `fsframework.evaluation.interpolation` draws of each method, NAME_interpolation.png and NAME_attributes.png.
+        Output folder: NNN_source.png, NNN_target.png, NNN_NAME.png for up to 8 pairs, and grid.png with all of them.
+        `fsframework.evaluation.interpolation` adds NAME_interpolation.png and NAME_attributes.png for each method.
     sets:
         Overrides of the first method's recipe, such as `evaluation.pairs=100`.
     device:
-        As torch names it; None: the GPU if there is one.
+        A torch device name; None: the GPU if there is one.
     protocol:
-        Takes the place of the first recipe's evaluation; the overrides come after it.
+        Replaces the evaluation of the first recipe. `sets` override the protocol.
 
     Raises
     ------
     UserError
-        A method cannot be loaded, swaps nothing, or cannot be measured in this way.
+        A method cannot be loaded, has no generator, or cannot be measured by this evaluation.
     """
     methods = load_methods(wheres, [*(protocol.sets() if protocol else []), *sets], device)
     first = methods[0]
     plan = plan_of(first.recipe)
     results: list[MethodResult] = []
     first_measured: Measured | None = None
-    pictures: dict[str, list[np.ndarray]] = {}
-    explained: dict[str, np.ndarray] = {}
+    images: dict[str, list[np.ndarray]] = {}
+    visualizations: dict[str, np.ndarray] = {}
     for where, name, trained in zip(wheres, names_of(methods), methods, strict=True):
-        shown, pairs = at_size(first.recipe, plan, trained.recipe.size)
-        measured = measure(trained, plan, pairs, shown)
+        sized_recipe, pairs = at_size(first.recipe, plan, trained.recipe.size)
+        measured = measure(trained, plan, pairs, sized_recipe)
         first_measured = first_measured or measured
         batch = few(pairs)
-        if not pictures:
-            pictures = {"source": list(to_images(batch.source.image)), "target": list(to_images(batch.target.image))}
+        if not images:
+            images = {"source": list(to_images(batch.source.image)), "target": list(to_images(batch.target.image))}
         with torch.no_grad():
-            pictures[name] = list(to_images(trained.swapper(batch.to(trained.device)).image))
+            images[name] = list(to_images(trained.swapper(batch.to(trained.device)).image))
         results.append(
             MethodResult(
                 name=name,
@@ -82,16 +82,16 @@ def compare(
                 recipe_sha256=trained.recipe.digest(),
                 size=trained.recipe.size,
                 parameters=sum(parameter.numel() for parameter in trained.swapper.parameters()) or None,
-                seconds=_seconds(trained, pairs),
+                seconds=_seconds_per_swap(trained, pairs),
                 metrics=measured.metrics,
-                from_first=_apart(measured, first_measured),
+                from_first=_differences(measured, first_measured),
             )
         )
-        explained |= {
+        visualizations |= {
             f"{name}_{kind}": image for kind, image in visualize(trained.swapper, pairs, trained.device).items()
         }
-    _write(folder, pictures)
-    for kind, image in explained.items():
+    _write(folder, images)
+    for kind, image in visualizations.items():
         write_image(folder / f"{kind}.png", image, synthetic=kind.endswith(INTERPOLATION))
     return Comparison(
         methods=results,
@@ -102,32 +102,33 @@ def compare(
     )
 
 
-def _apart(measured: Measured, first: Measured) -> list[dict[str, Difference]]:
-    """The differences of a method's figures from the first method's, a mapping for each benchmark in order."""
-    ours, theirs = (list(each.values.values()) for each in (measured, first))  # headings differ where judges are own
+def _differences(measured: Measured, first: Measured) -> list[dict[str, Difference]]:
+    """Return a method's differences from the first method by metric, for each benchmark in order."""
+    # Matched by order: the heading of a benchmark differs where its judge took part in the training.
+    ours, theirs = (list(result.values.values()) for result in (measured, first))
     return [
-        differences(own[METHOD], other[METHOD], people)
-        for own, other, people in zip(ours, theirs, first.people.values(), strict=True)
+        differences(ours_values[METHOD], their_values[METHOD], people)
+        for ours_values, their_values, people in zip(ours, theirs, first.people.values(), strict=True)
     ]
 
 
 def load_methods(wheres: Sequence[str | Path], sets: Sequence[str] = (), device: str | None = None) -> list[Trained]:
-    """Methods to swap with; `sets` changes the first one's recipe.
+    """Load models that can swap. `sets` overrides the recipe of the first one.
 
     Raises
     ------
     UserError
-        One cannot be loaded, or swaps nothing.
+        A model cannot be loaded, or has no generator.
     """
     methods = [store.load(where, device, () if number else sets) for number, where in enumerate(wheres)]
     for where, trained in zip(wheres, methods, strict=True):
         if trained.recipe.networks.generator is None:
-            raise UserError(f"{where}: is a recogniser and swaps nothing; leave it out")
+            raise UserError(f"{where}: is a face recogniser without a generator; remove it")
     return methods
 
 
 def names_of(methods: Sequence[Trained]) -> list[str]:
-    """The names of the methods' recipes, with a number behind one that was there before."""
+    """Return the recipe names of methods; a repeated name gets a number as its suffix."""
     names: list[str] = []
     for trained in methods:
         number, name = 1, trained.recipe.name
@@ -139,26 +140,26 @@ def names_of(methods: Sequence[Trained]) -> list[str]:
 
 
 def at_size(recipe: Recipe, plan: Evaluation, size: int) -> tuple[Recipe, EvaluationPairs]:
-    """A recipe, and the pairs of its evaluation, as crops of another size. Raises UserError if there are none."""
-    shown = recipe.model_copy(update={"size": size})
-    return shown, pairs_of(shown, plan, dataset_of(shown, plan.data))
+    """Return a recipe at another crop size, with its evaluation pairs. Raises UserError if there are no pairs."""
+    sized_recipe = recipe.model_copy(update={"size": size})
+    return sized_recipe, pairs_of(sized_recipe, plan, dataset_of(sized_recipe, plan.data))
 
 
 @torch.no_grad()
-def _seconds(trained: Trained, pairs: EvaluationPairs) -> float:
-    """Median time of a swap of one aligned crop, from the two pictures on; the source is not known before."""
+def _seconds_per_swap(trained: Trained, pairs: EvaluationPairs) -> float:
+    """Return the median time in seconds of one swap of an aligned crop, identity encoding included."""
     batch = next(iter(replace(pairs, pairs=pairs.pairs[:1]))).to(trained.device)
     times = []
     for _ in range(WARM + TIMED):
         start = time.perf_counter()
-        to_images(trained.swapper(batch).image)  # which waits for the device
+        to_images(trained.swapper(batch).image)  # synchronises with the device
         times.append(time.perf_counter() - start)
     return statistics.median(times[WARM:])
 
 
-def _write(folder: Path, pictures: dict[str, list[np.ndarray]]) -> None:
+def _write(folder: Path, columns: dict[str, list[np.ndarray]]) -> None:
     clear(folder, "choose another with --out")
-    for name, images in pictures.items():
+    for name, images in columns.items():
         for row, image in enumerate(images):
             write_image(folder / f"{row:03}_{name}.png", image, synthetic=name not in ("source", "target"))
-    write_image(folder / "grid.png", grid(pictures))
+    write_image(folder / "grid.png", grid(columns))

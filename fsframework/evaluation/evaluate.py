@@ -1,7 +1,7 @@
-"""Measure a trained swapper and, beside it, the trivial ways that look good in one respect.
+"""Evaluate a trained swapper and its trivial baselines on pairs of source and target faces.
 
-Each list of pairs is read and swapped once, batch by batch: every benchmark measures a batch of the method and of its
-baselines (`fsframework.evaluation.baselines`) before the next one is read.
+Each list of pairs is read and swapped once. Every benchmark measures a batch of the method and of its baselines
+(`fsframework.evaluation.baselines`) before the next batch is read.
 """
 
 import csv
@@ -50,11 +50,11 @@ __all__ = ["bench", "dataset_of", "described", "evaluate", "measure", "pairs_of"
 
 
 def evaluate(run: Run) -> Metrics:
-    """Measure a run as its recipe says, and write metrics.json, pairs.csv and samples/ into its directory.
+    """Evaluate a run by its recipe, and write metrics.json, pairs.csv and samples/ into its directory.
 
     Returns
     -------
-    What metrics.json holds; benchmarks/README.md describes it.
+    The content of metrics.json, which benchmarks/README.md describes.
 
     Raises
     ------
@@ -75,7 +75,7 @@ def evaluate(run: Run) -> Metrics:
 
 
 def preflight(recipe: Recipe) -> None:
-    """Open all that an evaluation will read, before a training that may take days.
+    """Load all data and networks of an evaluation, to find errors before a long training.
 
     Raises
     ------
@@ -98,28 +98,27 @@ def bench(
     details: Path | None = None,
     protocol: Protocol | None = None,
 ) -> Metrics:
-    """Measure a trained method, perhaps in another way than its recipe says.
+    """Measure a trained method by its recipe's evaluation, or by other benchmarks, overrides or a protocol.
 
     Parameters
     ----------
     model:
-        What `models.load` takes.
+        A model as for `models.load`.
     names:
-        Benchmarks: those of the recipe that are called so, or any others with their default options; none: all of
-        the recipe.
+        Names of benchmarks: those of the recipe, or others with their default options. Empty: all of the recipe.
     sets:
-        Overrides of the recipe, `evaluation.pairs=100`.
+        Overrides of the recipe, such as `evaluation.pairs=100`.
     device:
-        Where to compute; None: the GPU if there is one.
+        A torch device name; None: the GPU if there is one.
     details:
-        A CSV file to write: a line for each pair and way (the method, its baselines), a column for each figure.
+        Output CSV file: a line for each pair and method or baseline, a column for each metric.
     protocol:
-        Takes the place of the recipe's evaluation; the overrides come after it.
+        Replaces the recipe's evaluation. `sets` override the protocol.
 
     Raises
     ------
     UserError
-        As `evaluate`, or there is no such model or benchmark, or the file cannot be written.
+        As for `evaluate`, or the model or a benchmark does not exist, or the file cannot be written.
     """
     trained = store.load(model, device, [*(protocol.sets() if protocol else []), *sets])
     plan = plan_of(trained.recipe)
@@ -133,40 +132,40 @@ def bench(
 
 
 def described(metrics: Metrics, device: str | None) -> dict[str, Any]:
-    """Return metrics to keep as JSON: with the date, the versions and the machine."""
+    """Return metrics as JSON data, with a manifest of the date, the versions and the machine."""
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     return {"manifest": {"date": now, **environment(pick_device(device))}, "metrics": metrics.to_json()}
 
 
 def plan_of(recipe: Recipe) -> Evaluation:
-    """How a recipe measures. Raises UserError if it does not."""
+    """Return the evaluation of a recipe. Raises UserError if there is none."""
     if recipe.evaluation is None:
         raise UserError(f"{recipe.name}: evaluation: the recipe has none; add one with pairs and benchmarks")
     return recipe.evaluation
 
 
 def _named(name: str, plan: Evaluation) -> list[Part]:
-    """The recipe's benchmarks of that name, or else one with its default options. Raises UserError."""
+    """Return the recipe's benchmarks of a name, or else one with default options. Raises UserError."""
     if is_alone(name):
-        raise UserError(f"{name}: measures no model; leave --model out")
-    known = [part for part in plan.benchmarks if part.name == name]
-    if known:
-        return known
+        raise UserError(f"{name}: measures no model; remove --model")
+    configured = [part for part in plan.benchmarks if part.name == name]
+    if configured:
+        return configured
     try:
         return [Part("benchmarks", name, component("benchmarks", name).Options())]
-    except ValueError:  # of pydantic: an option without a default
-        raise UserError(f"{name}: has options that must be given; put it under evaluation.benchmarks") from None
+    except ValueError:  # pydantic: an option without a default
+        raise UserError(f"{name}: has required options; add it to evaluation.benchmarks with them") from None
 
 
 def dataset_of(recipe: Recipe, data: Part | None) -> Dataset:
-    """The test split, loaded, of some data or of the recipe's own. Raises UserError if it cannot be read."""
+    """Return the loaded test split of `data`, or of the recipe's own. Raises UserError if it cannot be read."""
     dataset: Dataset = recipe.faces(data).build(recipe.size, recipe.detector, "test")
     dataset.load()
     return dataset
 
 
 def pairs_of(recipe: Recipe, plan: Evaluation, dataset: Dataset) -> EvaluationPairs:
-    """The pairs that an evaluation names. Raises UserError if there are none."""
+    """Return the pairs of an evaluation. Raises UserError if there are none."""
     if isinstance(plan.pairs, int):
         pairs = draw_pairs(dataset, plan.pairs, recipe.seed)
     elif plan.pairs == OWN_PAIRS:
@@ -174,44 +173,44 @@ def pairs_of(recipe: Recipe, plan: Evaluation, dataset: Dataset) -> EvaluationPa
         if not pairs:
             raise UserError(f"evaluation.pairs: {OWN_PAIRS}: the data set has no pairs of its own; name a list")
     else:
-        beside = recipe.relative(plan.pairs)
-        pairs = read_pairs(beside if beside.is_file() else pairs_file(plan.pairs), dataset)
+        local_file = recipe.relative(plan.pairs)
+        pairs = read_pairs(local_file if local_file.is_file() else pairs_file(plan.pairs), dataset)
     return EvaluationPairs(dataset, pairs, plan.batch_size)
 
 
 class Measured(NamedTuple):
-    """What was measured: the summary, and by heading what it is made of."""
+    """Metrics, with the values of each pair from which they are computed."""
 
     metrics: Metrics
-    values: dict[str, dict[str, Values]]  # of each pair by heading, way and figure
-    people: dict[str, np.ndarray]  # by heading, who the source of each pair is (n,)
+    values: dict[str, dict[str, Values]]  # of each pair, by heading, method or baseline, and metric
+    people: dict[str, np.ndarray]  # by heading: the source person of each pair (n,)
 
 
-def measure(trained: Trained, plan: Evaluation, pairs: EvaluationPairs, shown: Recipe) -> Measured:
-    """Swap all pairs and ask every benchmark.
+def measure(trained: Trained, plan: Evaluation, pairs: EvaluationPairs, data_recipe: Recipe) -> Measured:
+    """Swap all pairs, run every benchmark, and return metrics and values.
 
-    `shown` is the recipe whose data are swapped: the method's own, or another's at the method's size.
+    `data_recipe` is the recipe of the test data: the method's own, or another one at the method's size.
     """
     recipe = trained.recipe
     benchmarks = loaded(plan, trained)
-    views = {label: _view(label, benchmark, pairs, shown, plan) for label, (benchmark, _) in benchmarks.items()}
+    views = {label: _view(label, benchmark, pairs, data_recipe, plan) for label, (benchmark, _) in benchmarks.items()}
     measured: dict[str, dict[str, Values]] = {}
     passes = []
-    for view in _different(list(views.values())):
+    for view in _unique(list(views.values())):
         passes.append(Swaps(view, trained.swapper, trained.device))
         measured |= _values({label: benchmarks[label][0] for label in views if views[label] == view}, passes[-1])
     results, people = {}, {}
     for label, (benchmark, own) in benchmarks.items():
         values = measured[label]
-        losers = {baseline: failed(found, len(pairs.pairs)) for baseline, found in values.items()}
+        failures = {baseline: failed(of_pairs, len(pairs.pairs)) for baseline, of_pairs in values.items()}
         people[label] = _sources(views[label])
         results[label] = BenchmarkResult(
             metrics=benchmark.metrics,
             estimates=summarize(values, people[label]),
-            failures={baseline: int(lost.sum()) for baseline, lost in losers.items()},
-            compared=int((~np.logical_or.reduce(list(losers.values()))).sum()),
+            failures={baseline: int(mask.sum()) for baseline, mask in failures.items()},
+            compared=int((~np.logical_or.reduce(list(failures.values()))).sum()),
             own_network=own,
-            why=Failure(benchmark.fails, int((losers[METHOD] & losers[COPY]).sum())),
+            why=Failure(benchmark.fails, int((failures[METHOD] & failures[COPY]).sum())),
             weights=digest(benchmark),
         )
     metrics = Metrics(
@@ -226,35 +225,35 @@ def measure(trained: Trained, plan: Evaluation, pairs: EvaluationPairs, shown: R
 
 
 def _details(pairs: EvaluationPairs, values: dict[str, dict[str, Values]]) -> str:
-    """The text of a CSV file with every pair's figures; empty where a pair failed."""
+    """Return CSV text with the metrics of every pair; cells are empty where a pair failed."""
     columns = {
-        f"{label}: {key}": {way: found[key] for way, found in ways.items()}
-        for label, ways in values.items()
-        for key in next(iter(ways.values()))
-        if np.ndim(next(iter(ways.values()))[key]) == 1
+        f"{label}: {key}": {method: of_pairs[key] for method, of_pairs in methods.items()}
+        for label, methods in values.items()
+        for key in next(iter(methods.values()))
+        if np.ndim(next(iter(methods.values()))[key]) == 1
     }
     names = pairs.dataset.names()
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["source", "target", "way", *columns])
-    for way in next(iter(values.values())):
+    for method in next(iter(values.values())):
         for row, (source, target) in enumerate(pairs.pairs):
-            numbers = [np.asarray(column[way])[row] for column in columns.values()]
+            numbers = [np.asarray(column[method])[row] for column in columns.values()]
             cells = [f"{number:.6g}" if np.isfinite(number) else "" for number in numbers]
-            writer.writerow([names[source], names[target], way, *cells])
+            writer.writerow([names[source], names[target], method, *cells])
     return text.getvalue()
 
 
 def _view(
     label: str, benchmark: Benchmark, pairs: EvaluationPairs, recipe: Recipe, plan: Evaluation
 ) -> EvaluationPairs:
-    """The pairs whose swaps a benchmark is shown. Raises UserError if its data are of other faces."""
+    """Return the pairs on which a benchmark measures. Raises UserError if its data hold other faces."""
     data = getattr(benchmark.options, "data", None)
     if isinstance(data, Part):
         own = recipe.model_copy(update={"data": recipe.faces(plan.data)})
         altered = dataset_of(own, data)
         if altered.names() != pairs.dataset.names():
-            raise UserError(f"{label}: data: holds other faces than the evaluation; wrap those: {{use: {data.name}}}")
+            raise UserError(f"{label}: data: has other faces than the evaluation; wrap its data: {{use: {data.name}}}")
         pairs = replace(pairs, dataset=altered)
     if benchmark.pairing == "self":
         return replace(pairs, pairs=[(target, target) for _, target in pairs.pairs])
@@ -264,19 +263,19 @@ def _view(
 
 
 def _sources(pairs: EvaluationPairs) -> np.ndarray:
-    """Who the source of each pair is (n,); somebody unknown is a person alone."""
+    """Return the source person of each pair (n,); each unlabelled source is a person of its own."""
     persons, sources = pairs.dataset.persons(), np.array([source for source, _ in pairs.pairs])
     return np.where(persons[sources] < 0, -1 - sources, persons[sources])
 
 
-def _different(views: list[EvaluationPairs]) -> list[EvaluationPairs]:
-    """Each once: equal pairs of one data set are swapped together."""
-    return [view for place, view in enumerate(views) if view not in views[:place]]
+def _unique(views: list[EvaluationPairs]) -> list[EvaluationPairs]:
+    """Return the distinct lists of pairs, so that equal ones are swapped once."""
+    return [view for index, view in enumerate(views) if view not in views[:index]]
 
 
 @torch.no_grad()
 def _values(benchmarks: dict[str, Benchmark], swaps: Swaps) -> dict[str, dict[str, Values]]:
-    """Return the values of every baseline by benchmark, from one pass over the pairs."""
+    """Return the values by benchmark and method or baseline, from one pass over the pairs."""
     parts: dict[str, dict[str, list[dict[str, Any]]]] = {label: {} for label in benchmarks}
     dataset, count = swaps.pairs.dataset, len(swaps.pairs.pairs)
     with progress("swapping and measuring", count, "pairs") as ticker:
@@ -297,11 +296,13 @@ def _values(benchmarks: dict[str, Benchmark], swaps: Swaps) -> dict[str, dict[st
 def _combined(
     label: str, benchmark: Benchmark, parts: list[dict[str, Any]], dataset: Dataset, count: int
 ) -> dict[str, np.ndarray | float]:
-    """Return the values of one baseline. Raises UserError if they are not what the benchmark declares."""
-    found = benchmark.combine(parts, dataset)
-    if found.keys() != benchmark.metrics.keys():
-        raise UserError(f"{label}: returns {sorted(found)}, its figures are {sorted(benchmark.metrics)}; mend it")
-    for key, value in found.items():
+    """Return the values of one method or baseline. Raises UserError if keys or shapes are not as declared."""
+    values = benchmark.combine(parts, dataset)
+    if values.keys() != benchmark.metrics.keys():
+        raise UserError(
+            f"{label}: returns {sorted(values)}, but declares the metrics {sorted(benchmark.metrics)}; correct it"
+        )
+    for key, value in values.items():
         if np.ndim(value) > 0 and np.shape(value) != (count,):
-            raise UserError(f"{label}: {key} has shape {np.shape(value)} for {count} pairs; mend the benchmark")
-    return found
+            raise UserError(f"{label}: {key} has shape {np.shape(value)} for {count} pairs; correct the benchmark")
+    return values

@@ -1,6 +1,6 @@
-"""Protocols: ways to measure that a paper can cite, as YAML files with a version.
+"""Evaluation protocols: versioned YAML files that a paper can cite.
 
-A protocol takes the place of a recipe's `evaluation`. Its digest changes with anything that changes a figure.
+A protocol replaces a recipe's `evaluation`. Its digest changes with every setting that changes a metric.
 """
 
 import hashlib
@@ -20,12 +20,12 @@ PLACE = "evaluation"  # the recipe's key that a protocol fills
 
 
 class Protocol(Keys):
-    """What is measured on what, and the sentence to cite it by."""
+    """An evaluation with a name, a version and a sentence for citations."""
 
-    name: Name = Field(description="Lower-case words joined by dashes; the file is called so.")
-    version: int = Field(ge=1, description="Grows with every change that changes figures.")
-    cite: str = Field(min_length=1, description="What a paper says of it.")
-    evaluation: Evaluation = Field(description="As in recipes.")
+    name: Name = Field(description="Lower-case words joined by dashes; also the name of the file.")
+    version: int = Field(ge=1, description="Increased by every change that changes metrics.")
+    cite: str = Field(min_length=1, description="Sentence that describes the protocol in a paper.")
+    evaluation: Evaluation = Field(description="The evaluation, as in recipes.")
 
     @classmethod
     def load(cls, path_or_name: str) -> "Protocol":
@@ -34,7 +34,7 @@ class Protocol(Keys):
         Raises
         ------
         UserError
-            There is none, or it is wrong: one line for each mistake.
+            The protocol does not exist, or is invalid: one line for each error.
         """
         path = named(path_or_name, shipped(), "protocol", "YAML")
         source = ConfigSource(yaml.load_yaml(path), str(path), {})
@@ -44,21 +44,21 @@ class Protocol(Keys):
             raise source.explain(error, cls) from None
 
     def digest(self) -> str:
-        """SHA-256 of what it says, as hexadecimal digits."""
+        """Return the SHA-256 of its content as hexadecimal digits."""
         text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
     def sets(self) -> list[str]:
-        """The override of a recipe that puts it in force."""
+        """Return the recipe override that applies the protocol."""
         return [f"{PLACE}={json.dumps(self.evaluation.model_dump(mode='json'))}"]
 
     def described(self, sets: Sequence[str]) -> dict[str, Any]:
-        """What stands beside figures measured by it; `sets` are the overrides that came after it."""
+        """Return the description to store with metrics; `sets` are the overrides applied after the protocol."""
         changed = [text for text in sets if text.partition("=")[0].partition(".")[0] == PLACE]
         about = {"name": self.name, "version": self.version, "sha256": self.digest(), "cite": self.cite.strip()}
         return {**about, "changed": changed}
 
 
 def shipped() -> dict[str, Path]:
-    """The protocols that come with the framework, by name."""
+    """Return the paths of the bundled protocols by name."""
     return packed("fsf_protocols", ".yaml")

@@ -1,4 +1,4 @@
-"""Pictures of a few pairs of an evaluation: source, target, swap, and where the identity acts."""
+"""Write sample images of an evaluation: source, target, swap and attention maps."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -19,10 +19,10 @@ ROWS = 8
 
 
 def write_samples(folder: Path, pairs: EvaluationPairs, swapper: Swapper, device: torch.device) -> None:
-    """Write up to 8 pairs, spread over the list, and remove what an earlier evaluation left.
+    """Write images of up to 8 evenly spaced pairs, and remove those of an earlier evaluation.
 
-    Files are 000_source.png, 000_target.png, 000_swap.png, with a refiner 000_coarse.png, and 000_map_0.png (grey,
-    black 0, white 1) for every attention map of the generator, coarse to fine.
+    Files are 000_source.png, 000_target.png, 000_swap.png, and with a refiner 000_coarse.png. For every attention map
+    of the generator, coarse to fine, 000_map_0.png is a grey image: black is 0, white is 1.
 
     Raises
     ------
@@ -34,19 +34,19 @@ def write_samples(folder: Path, pairs: EvaluationPairs, swapper: Swapper, device
     with torch.no_grad():
         result = swapper(batch.to(device))
         maps = swapper.generator.maps(result.z_id, result.z_att)
-    made = {"swap": to_images(result.image)}
+    outputs = {"swap": to_images(result.image)}
     if swapper.refiner is not None:
-        made["coarse"] = to_images(result.coarse)
-    given = {"source": to_images(batch.source.image), "target": to_images(batch.target.image)}
+        outputs["coarse"] = to_images(result.coarse)
+    inputs = {"source": to_images(batch.source.image), "target": to_images(batch.target.image)}
     size = batch.target.image.shape[-1]
-    given |= {f"map_{level}": _grey(values.float().cpu().numpy(), size) for level, values in enumerate(maps)}
-    for kind, images in (given | made).items():
+    inputs |= {f"map_{level}": _grey(values.float().cpu().numpy(), size) for level, values in enumerate(maps)}
+    for kind, images in (inputs | outputs).items():
         for row, image in enumerate(images):
-            write_image(folder / f"{row:03}_{kind}.png", image, synthetic=kind in made)
+            write_image(folder / f"{row:03}_{kind}.png", image, synthetic=kind in outputs)
 
 
 def clear(folder: Path, remedy: str) -> None:
-    """Make a folder, or remove the numbered pictures in it. Raises UserError, with what to do, if that fails."""
+    """Create a folder, or remove the numbered images in it. Raises UserError with `remedy` if that fails."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for old in folder.glob("[0-9][0-9][0-9]_*.png"):
@@ -56,19 +56,19 @@ def clear(folder: Path, remedy: str) -> None:
 
 
 def few(pairs: EvaluationPairs) -> SwapBatch:
-    """Up to 8 pairs, spread over the list, as one batch."""
-    places = spread(len(pairs.pairs))
-    (batch,) = replace(pairs, pairs=[pairs.pairs[place] for place in places], batch_size=len(places))
+    """Return up to 8 evenly spaced pairs as one batch."""
+    indices = spread(len(pairs.pairs))
+    (batch,) = replace(pairs, pairs=[pairs.pairs[index] for index in indices], batch_size=len(indices))
     return batch
 
 
 def spread(count: int) -> Sequence[int]:
-    """Up to 8 places from the first to the last of so many."""
-    return sorted({int(place) for place in np.linspace(0, count - 1, min(ROWS, count)).round()})
+    """Return up to 8 evenly spaced indices from 0 to `count` - 1."""
+    return sorted({int(index) for index in np.linspace(0, count - 1, min(ROWS, count)).round()})
 
 
 def _grey(maps: np.ndarray, size: int) -> np.ndarray:
-    """Maps (B, 1, h, w) in [0, 1] as grey pictures (B, size, size, 3) uint8 with visible pixels."""
+    """Return maps (B, 1, h, w) in [0, 1] as grey images (B, size, size, 3) uint8, by nearest neighbour."""
     levels = np.rint(np.clip(maps[:, 0], 0, 1) * 255).astype(np.uint8)
     large = [cv2.resize(level, (size, size), interpolation=cv2.INTER_NEAREST) for level in levels]
     return np.repeat(np.stack(large)[..., None], 3, axis=-1)

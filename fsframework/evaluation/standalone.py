@@ -1,4 +1,4 @@
-"""Benchmarks that need no trained run: they measure the code and the machine."""
+"""Run standalone benchmarks, which measure the code and the machine instead of a trained method."""
 
 import datetime
 from typing import Any
@@ -14,45 +14,45 @@ from fsframework.utils.device import pick_device
 
 
 def measure(name: str, sets: list[str], device: str | None = None) -> dict[str, Any]:
-    """Let a benchmark measure by itself.
+    """Run a standalone benchmark, and return its results with its name and the date.
 
     Parameters
     ----------
     name:
-        Of a benchmark whose class says that it is `alone`.
+        Name of a benchmark whose class sets `standalone`.
     sets:
-        Its options, KEY=VALUE, where values are written as in YAML.
+        Its options as KEY=VALUE, with YAML values.
     device:
-        Where to compute; None: the GPU if there is one.
+        A torch device name; None: the GPU if there is one.
 
     Raises
     ------
     UserError
-        There is no such benchmark, or an option is wrong.
+        The benchmark does not exist, or an option is invalid.
     """
     cls: Any = component("benchmarks", name)
     options = {}
     for entry in sets:
         key, equals, value = entry.partition("=")
         if not equals:
-            raise UserError(f"--set {entry}: is not KEY=VALUE; write for instance --set size=128")
+            raise UserError(f"--set {entry}: is not KEY=VALUE; write it as in --set size=128")
         options[key], _ = yaml.parse_yaml(value, f"--set {entry}")
     try:
-        made = cls.Options(**options)
+        parsed = cls.Options(**options)
     except ValidationError as error:
-        wrong = error.errors()[0]
-        place = ".".join(map(str, wrong["loc"])) or "options"
-        raise UserError(f"{name}: {place}: {wrong['msg']}; see: fsf plugins show benchmarks {name}") from None
-    found = cls(made).measure(pick_device(device))
-    return {"benchmark": name, "date": datetime.date.today().isoformat(), **found}
+        detail = error.errors()[0]
+        key = ".".join(map(str, detail["loc"])) or "options"
+        raise UserError(f"{name}: {key}: {detail['msg']}; see: fsf plugins show benchmarks {name}") from None
+    values = cls(parsed).measure(pick_device(device))
+    return {"benchmark": name, "date": datetime.date.today().isoformat(), **values}
 
 
-def rows_table(found: dict[str, Any]) -> Table:
-    """What was measured, for a terminal."""
-    rows = found["rows"]
-    facts = {key: value for key, value in found.items() if isinstance(value, int | float)} | {
+def rows_table(values: dict[str, Any]) -> Table:
+    """Return a table for the terminal of the values of a standalone benchmark."""
+    rows = values["rows"]
+    facts = {key: value for key, value in values.items() if isinstance(value, int | float)} | {
         f"{key} {kind}": number
-        for key, value in found.items()
+        for key, value in values.items()
         if key.endswith("gflops") and isinstance(value, dict)
         for kind, number in value.items()
     }

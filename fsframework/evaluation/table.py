@@ -1,4 +1,4 @@
-"""The figures of an evaluation as tables for the terminal."""
+"""Format the metrics of an evaluation as tables for the terminal."""
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -6,17 +6,17 @@ from rich.text import Text
 
 from fsframework.evaluation.results import METHOD, BenchmarkResult, Estimate, Metrics
 
-SEEN = "Seen people: the pictures are new, their people are those of the training."
+SEEN = "Seen people: the test images are new, but they show people of the training set."
 ARROWS = {"higher": "↑", "lower": "↓"}
 
 
 def table(metrics: Metrics) -> RenderableType:
     """Return a table for each benchmark: the method above its baselines, means with 95 % intervals."""
-    tables = [_one(metrics.method, label, result) for label, result in metrics.benchmarks.items()]
+    tables = [_benchmark_table(metrics.method, label, result) for label, result in metrics.benchmarks.items()]
     return Group(*tables, Text(_note(metrics), style="dim"))
 
 
-def _one(method: str, label: str, result: BenchmarkResult) -> Table:
+def _benchmark_table(method: str, label: str, result: BenchmarkResult) -> Table:
     grid = Table(title=Text(label), title_justify="left", title_style="bold")
     grid.add_column("")
     for key, info in result.metrics.items():
@@ -29,12 +29,12 @@ def _one(method: str, label: str, result: BenchmarkResult) -> Table:
 
 
 def heading(key: str, unit: str, better: str) -> str:
-    """A figure's name with its unit, unless the name ends in it, and an arrow to where it is better."""
+    """Return a metric's name with its unit, unless the name ends in it, and an arrow in the better direction."""
     return f"{key}{f' {unit}' if unit and not key.endswith(f'_{unit}') else ''} {ARROWS[better]}"
 
 
 def decimals(unit: str) -> int:
-    """How many a figure is shown with."""
+    """Return the number of decimals for a unit."""
     return 1 if unit == "%" else 2
 
 
@@ -53,5 +53,5 @@ def _note(metrics: Metrics) -> str:
     if metrics.seen_people:
         note += f" {SEEN}"
     if metrics.own_networks:
-        note += " Own network: the judge is what the method was trained against, which it may merely fool."
+        note += " Own network: the method was trained against the judge, so it may only fool the judge."
     return note

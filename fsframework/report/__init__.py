@@ -1,1 +1,1 @@
-"""Reports of runs and comparisons as HTML pages."""
+"""Write reports of runs and comparisons as HTML pages."""

@@ -1,4 +1,4 @@
-"""A comparison of methods as one table: for the terminal, and as a page."""
+"""Format a comparison of methods as one table, for the terminal and as an HTML page."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,45 +13,45 @@ from fsframework.evaluation.table import decimals, heading
 from fsframework.report.html import png_address, render
 from fsframework.report.metrics import BOUNDS
 
-OWN = "*: the judge is a network that the method was trained against, which it may merely fool."
-SEEN = "\N{DAGGER}: paints only people it was trained on; the pictures are new, their people are not."
+OWN = "*: the method was trained against the judge, so it may only fool the judge."
+SEEN = "\N{DAGGER}: generates only people of its training set; the test images are new, but their people are not."
 ALIKE, DELTA = "\N{ALMOST EQUAL TO}", "\N{GREEK CAPITAL LETTER DELTA}"
 COSTS = ("ms a swap", "million parameters")
 
 
 class Column(NamedTuple):
-    """A figure of a benchmark."""
+    """A metric of a benchmark."""
 
-    place: int  # of the benchmark in the evaluation
-    benchmark: str  # its heading, as if no method were trained against its judge
+    position: int  # of the benchmark in the evaluation
+    benchmark: str  # its heading for methods that were not trained against its judge
     key: str
     unit: str
     better: str
 
     @property
-    def figure(self) -> str:
-        """The key with its unit and arrow."""
+    def heading(self) -> str:
+        """The key with its unit, and an arrow in the better direction."""
         return heading(self.key, self.unit, self.better)
 
 
 class Cell(NamedTuple):
-    """A number with its 95 % interval, where there is one, and whether the judge is the method's own network."""
+    """A number with its 95 % interval, if any, and whether the method was trained against the judge."""
 
     value: float | None
     low: float | None
     high: float | None
     own: bool
-    apart: Difference | None = None  # of every method but the first
+    apart: Difference | None = None  # from the first method; None for the first method itself
 
     @property
     def marks(self) -> str:
-        """What the notes explain."""
-        alike = self.apart is not None and not self.apart.is_told
-        return ("*" if self.own else "") + (ALIKE if alike else "")
+        """The symbols that refer to the notes."""
+        is_similar = self.apart is not None and not self.apart.is_significant
+        return ("*" if self.own else "") + (ALIKE if is_similar else "")
 
 
 class Row(NamedTuple):
-    """A method, or a bound."""
+    """A method, or an upper or lower bound."""
 
     name: str
     cells: list[Cell]
@@ -59,71 +59,72 @@ class Row(NamedTuple):
     parameters: int | None
 
 
-def columns(found: Comparison) -> list[Column]:
-    """Every figure of every benchmark, in order."""
-    plain = _headings(found)
+def columns(comparison: Comparison) -> list[Column]:
+    """Return every metric of every benchmark, in order."""
+    headings = _headings(comparison)
     return [
-        Column(place, plain[place], key, info.unit, info.better)
-        for place, result in enumerate(found.methods[0].metrics.benchmarks.values())
+        Column(position, headings[position], key, info.unit, info.better)
+        for position, result in enumerate(comparison.methods[0].metrics.benchmarks.values())
         for key, info in result.metrics.items()
     ]
 
 
-def _headings(found: Comparison) -> list[str]:
-    """The benchmarks' headings; that of a method that was not trained against the judge, if there is one."""
+def _headings(comparison: Comparison) -> list[str]:
+    """Return the benchmarks' headings, preferably of a method that was not trained against the judge."""
     headings: list[str] = []
-    for results in zip(*(method.metrics.benchmarks.items() for method in found.methods), strict=True):
-        free = [label for label, result in results if not result.own_network]
-        headings.append((free or [results[0][0]])[0])
+    for results in zip(*(method.metrics.benchmarks.items() for method in comparison.methods), strict=True):
+        independent = [label for label, result in results if not result.own_network]
+        headings.append((independent or [results[0][0]])[0])
     return headings
 
 
-def rows(found: Comparison) -> Iterator[Row]:
-    """The methods, then the copies; a copy's figure is the first method's beside which it was measured."""
-    shown = columns(found)
-    for method in found.methods:
+def rows(comparison: Comparison) -> Iterator[Row]:
+    """Yield the methods, then the bounds. A bound has the first value that was measured with any method."""
+    all_columns = columns(comparison)
+    for method in comparison.methods:
         name = method.name + ("\N{DAGGER}" if method.metrics.seen_people else "")
-        cells = _cells(method.metrics, METHOD, shown)
-        if method is not found.methods[0]:
-            cells = [_beside(*each, method.from_first) for each in zip(cells, shown, strict=True)]
+        cells = _cells(method.metrics, METHOD, all_columns)
+        if method is not comparison.methods[0]:
+            pairs = zip(cells, all_columns, strict=True)
+            cells = [_with_difference(cell, column, method.from_first) for cell, column in pairs]
         yield Row(name, cells, method.seconds, method.parameters)
-    for way in BOUNDS:
-        of_all = [_cells(method.metrics, way, shown) for method in found.methods]
+    for bound in BOUNDS:
+        of_all = [_cells(method.metrics, bound, all_columns) for method in comparison.methods]
         firsts = [next((c for c in cells if c.value is not None), cells[0]) for cells in zip(*of_all, strict=True)]
-        yield Row(way, firsts, None, None)
+        yield Row(bound, firsts, None, None)
 
 
-def _cells(metrics: Metrics, baseline: str, shown: list[Column]) -> list[Cell]:
+def _cells(metrics: Metrics, baseline: str, all_columns: list[Column]) -> list[Cell]:
     results = list(metrics.benchmarks.values())
     cells = []
-    for column in shown:
-        result = results[column.place]
+    for column in all_columns:
+        result = results[column.position]
         estimate = result.estimates[baseline].get(column.key, Estimate(None))
         own = result.own_network and baseline == METHOD
         cells.append(Cell(estimate.value, estimate.low, estimate.high, own))
     return cells
 
 
-def _beside(cell: Cell, column: Column, apart: list[dict[str, Difference]] | None) -> Cell:
-    """Return a cell with its difference from the first method's, where one was measured."""
-    difference = apart[column.place].get(column.key) if apart else None
+def _with_difference(cell: Cell, column: Column, differences: list[dict[str, Difference]] | None) -> Cell:
+    """Return a cell with its difference from the first method, if there is one."""
+    difference = differences[column.position].get(column.key) if differences else None
     return cell if difference is None or None in difference else cell._replace(apart=difference)
 
 
-def notes(found: Comparison) -> list[str]:
-    """What a reader must know."""
-    lines = [f"{found.pairs} pairs; means with 95 % intervals by bootstrap over source people."]
-    every = [method.metrics for method in found.methods]
-    if any(metrics.own_networks for metrics in every):
+def notes(comparison: Comparison) -> list[str]:
+    """Return the notes below the table: intervals, symbols and failed measurements."""
+    lines = [f"{comparison.pairs} pairs; means with 95 % intervals by bootstrap over source people."]
+    all_metrics = [method.metrics for method in comparison.methods]
+    if any(metrics.own_networks for metrics in all_metrics):
         lines.append(OWN)
-    if any(metrics.seen_people for metrics in every):
+    if any(metrics.seen_people for metrics in all_metrics):
         lines.append(SEEN)
-    if any(method.from_first for method in found.methods):
-        first = found.methods[0].name
-        lines.append(f"{ALIKE}: not told apart from {first} by the differences on the same pairs (95 %, as above).")
+    if any(method.from_first for method in comparison.methods):
+        first = comparison.methods[0].name
+        lines.append(f"{ALIKE}: no significant difference from {first} on the same pairs (95 %, as above).")
     failed = {
         method.name: sum(result.failures[METHOD] for result in method.metrics.benchmarks.values())
-        for method in found.methods
+        for method in comparison.methods
     }
     if any(failed.values()):
         text = ", ".join(f"{name} {count}" for name, count in failed.items() if count)
@@ -131,22 +132,22 @@ def notes(found: Comparison) -> list[str]:
     return lines
 
 
-def table(found: Comparison) -> RenderableType:
-    """For the terminal, without intervals: a column for each method."""
-    methods = list(rows(found))
+def table(comparison: Comparison) -> RenderableType:
+    """Return a table for the terminal, without intervals: a column for each method."""
+    methods = list(rows(comparison))
     grid = Table()
     grid.add_column("benchmark")
-    grid.add_column("figure")
+    grid.add_column("metric")
     for row in methods:
         grid.add_column(Text(row.name), justify="right")
     last = None
-    for number, column in enumerate(columns(found)):
+    for number, column in enumerate(columns(comparison)):
         cells = [_number(row.cells[number], column.unit) for row in methods]
-        grid.add_row(column.benchmark if column.place != last else "", column.figure, *cells)
-        last = column.place
+        grid.add_row(column.benchmark if column.position != last else "", column.heading, *cells)
+        last = column.position
     for cost, costs in zip(COSTS, zip(*map(costs_of, methods), strict=True), strict=True):
         grid.add_row("cost" if cost == COSTS[0] else "", f"{cost} ↓", *costs)
-    return Group(grid, Text("\n".join(notes(found)), style="dim"))
+    return Group(grid, Text("\n".join(notes(comparison)), style="dim"))
 
 
 def _number(cell: Cell, unit: str) -> str:
@@ -156,33 +157,33 @@ def _number(cell: Cell, unit: str) -> str:
 
 
 def costs_of(row: Row) -> list[str]:
-    """Milliseconds of a swap and millions of parameters, as texts; empty for the copies."""
+    """Return milliseconds per swap and millions of parameters, as texts; empty for bounds."""
     if row.seconds is None:
         return ["", ""]
     return [f"{1000 * row.seconds:.0f}", "" if row.parameters is None else f"{row.parameters / 1e6:.1f}"]
 
 
-def write_page(found: Comparison, folder: Path) -> str:
-    """Return the text of comparison.html: the table with intervals, and the grid of pictures that lies in `folder`."""
-    methods = list(rows(found))
-    figures = [
-        (f"{column.benchmark}: {column.figure}", [_texts(row.cells[number], column.unit) for row in methods])
-        for number, column in enumerate(columns(found))
+def write_page(comparison: Comparison, folder: Path) -> str:
+    """Return the text of comparison.html: the table with intervals, and the image grid of `folder`."""
+    methods = list(rows(comparison))
+    metric_rows = [
+        (f"{column.benchmark}: {column.heading}", [_texts(row.cells[number], column.unit) for row in methods])
+        for number, column in enumerate(columns(comparison))
     ]
     costs = zip(COSTS, zip(*map(costs_of, methods), strict=True), strict=True)
     return render(
         "comparison.html",
-        names=[method.name for method in found.methods],
+        names=[method.name for method in comparison.methods],
         methods=[row.name for row in methods],
         grid=png_address((folder / "grid.png").read_bytes()),
-        notes=notes(found),
+        notes=notes(comparison),
         delta=DELTA,
-        rows=[*figures, *((f"{cost} ↓", [(text, []) for text in texts]) for cost, texts in costs)],
+        rows=[*metric_rows, *((f"{cost} ↓", [(text, []) for text in texts]) for cost, texts in costs)],
     )
 
 
 def _texts(cell: Cell, unit: str) -> tuple[str, list[str]]:
-    """Return a number, and the intervals that stand below it: its own, and that of the difference."""
+    """Return a number, and the intervals below it: of the number, and of the difference."""
     digits = decimals(unit)
     intervals = []
     if cell.low is not None and cell.high is not None:

@@ -1,4 +1,4 @@
-"""Render pages by the Jinja2 templates of report_templates: one file each, with every value escaped."""
+"""Render self-contained HTML pages from the Jinja2 templates in report/templates, with escaped values."""
 
 import base64
 import datetime
@@ -13,13 +13,13 @@ from markupsafe import Markup
 
 from fsframework.utils.progress import in_words
 
-FORBIDDEN = re.compile(r"[\x00-\x08\x0b-\x1f]")  # control characters, which HTML cannot hold
+FORBIDDEN = re.compile(r"[\x00-\x08\x0b-\x1f]")  # control characters are invalid in HTML
 
 
 def render(template: str, **values: Any) -> Markup:
     """Render a template, and return the text as markup.
 
-    Characters that UTF-8 or HTML cannot hold become question marks.
+    Characters that are invalid in UTF-8 or HTML become question marks.
     """
     text = _environment().get_template(template).render(values)
     return Markup(FORBIDDEN.sub("?", text.encode("utf-8", "replace").decode("utf-8")))
@@ -28,9 +28,11 @@ def render(template: str, **values: Any) -> Markup:
 @cache
 def _environment() -> Environment:
     loader = PackageLoader("fsframework.report")
-    made = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    made.filters |= {"day": _day, "in_words": in_words, "plain": plain, "quote": shlex.quote}
-    return made
+    environment = Environment(
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {"day": _day, "in_words": in_words, "plain": plain, "quote": shlex.quote}
+    return environment
 
 
 def plain(value: object) -> str:
@@ -46,12 +48,12 @@ def number(value: object) -> float | None:
 
 
 def png_address(content: bytes) -> str:
-    """Return a PNG file's content as a `data:` address."""
+    """Return a PNG file's content as a `data:` URL."""
     return f"data:image/png;base64,{base64.b64encode(content).decode()}"
 
 
 def _day(date: object) -> str:
-    """Return a date of a manifest in words, or unchanged where it is none."""
+    """Return a date of a manifest in words, or other values unchanged."""
     try:
         moment = datetime.datetime.fromisoformat(plain(date))
     except ValueError:

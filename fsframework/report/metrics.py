@@ -1,4 +1,4 @@
-"""Arrange the figures of a report: the method beside the trivial baselines that look good in one respect."""
+"""Arrange the metrics of a report in tables of the method and its baselines."""
 
 from typing import NamedTuple
 
@@ -6,11 +6,11 @@ from fsframework.core.components import MetricInfo
 from fsframework.evaluation.results import COPY, COPY_SOURCE, METHOD, BenchmarkResult, Estimate, Metrics
 from fsframework.evaluation.table import ARROWS
 
-BOUNDS = (COPY, COPY_SOURCE)  # best in some metric by definition
+BOUNDS = (COPY, COPY_SOURCE)  # optimal in some metric by definition
 
 
 class Column(NamedTuple):
-    """The heading of a figure: its key, its unit where the key lacks it, an arrow towards the better, that in words."""
+    """The heading of a metric: key, unit unless the key ends in it, and better direction as arrow and word."""
 
     key: str
     unit: str
@@ -19,7 +19,7 @@ class Column(NamedTuple):
 
 
 class Cell(NamedTuple):
-    """A figure of one way: all digits, rounded, its interval or an empty text, and whether it is the best."""
+    """A value of a method or baseline: exact, rounded, its interval or an empty text, and whether it is the best."""
 
     exact: str
     text: str
@@ -28,19 +28,19 @@ class Cell(NamedTuple):
 
 
 class BenchmarkTable(NamedTuple):
-    """The figures of one benchmark."""
+    """The metrics of one benchmark."""
 
     label: str
-    own: bool  # whether the judge is the network that the method was trained against
+    own: bool  # whether the method was trained against the judge
     columns: list[Column]
-    rows: list[tuple[str, str, list[Cell | None], str]]  # way, its heading, its figures, its failed pairs
-    meanings: list[tuple[str, str]]  # key and what it means
-    compared: str  # number of pairs that no way failed, where some failed
+    rows: list[tuple[str, str, list[Cell | None], str]]  # name, heading, cells, failed pairs
+    meanings: list[tuple[str, str]]  # key and meaning
+    compared: str  # pairs on which all succeeded; empty if none failed
 
 
 def benchmark_tables(metrics: Metrics) -> list[BenchmarkTable]:
-    """Return a table for each benchmark, those judged by the method's own network last."""
-    ordered = sorted(metrics.benchmarks.items(), key=lambda each: each[1].own_network)
+    """Return a table for each benchmark; those whose judge took part in the training are last."""
+    ordered = sorted(metrics.benchmarks.items(), key=lambda item: item[1].own_network)
     return [_table(metrics.method, label, result) for label, result in ordered]
 
 
@@ -71,7 +71,7 @@ def _cell(estimate: Estimate, percent: bool, best: bool) -> Cell | None:
 
 
 def _best(result: BenchmarkResult, key: str) -> str | None:
-    """Return the baseline, or the method, that is best in a metric, bounds aside; None without rivals that differ."""
+    """Return the name of the best method or baseline, without bounds; None unless two values differ."""
     rivals = {
         name: value
         for name, estimates in result.estimates.items()

@@ -1,4 +1,4 @@
-"""Read the pictures of a report: swaps beside their sources and targets, and where the identity acts."""
+"""Read the images of a report: sources, targets, swaps, masks and visualizations."""
 
 import csv
 import tempfile
@@ -13,14 +13,14 @@ from fsframework.evaluation.samples import spread
 from fsframework.media.image_io import is_marked, read_image, write_image
 from fsframework.report.html import png_address
 
-LARGEST = 384  # pixels; larger pictures are shown smaller, so that a report stays small
+LARGEST = 384  # pixels; larger images are downsampled to limit the size of the report
 KINDS = ("source", "target", "coarse", "swap")
 
-Row = dict[str, Path]  # the pictures of a pair by kind: KINDS, map_0, map_1, ...
+Row = dict[str, Path]  # the images of a pair by kind: KINDS, map_0, map_1, ...
 
 
 def sample_rows(folder: Path) -> list[Row]:
-    """Return the pictures that an evaluation left, by pair."""
+    """Return the sample images of an evaluation by pair."""
     rows: dict[str, Row] = {}
     for file in sorted(folder.glob("[0-9][0-9][0-9]_*.png")):
         number, _, kind = file.stem.partition("_")
@@ -29,24 +29,24 @@ def sample_rows(folder: Path) -> list[Row]:
 
 
 def pair_names(file: Path, count: int) -> list[str]:
-    """Return the names of that many pairs, by the list that the evaluation left; else just numbers."""
+    """Return the names of `count` pairs from pairs.csv, or numbers if the file does not match."""
     names = []
     if file.is_file():
         with file.open(encoding="utf-8", newline="") as text:
             lines = [line for line in csv.reader(text) if len(line) == 2][1:]
-        names = [f"{lines[place][0]} → {lines[place][1]}" for place in (spread(len(lines)) if lines else [])]
+        names = [f"{lines[index][0]} → {lines[index][1]}" for index in (spread(len(lines)) if lines else [])]
     return names if len(names) == count else [f"pair {row + 1}" for row in range(count)]
 
 
 class Picture(NamedTuple):
-    """A square picture inside a page."""
+    """A square image that is embedded in a page."""
 
-    source: str  # a `data:` address
+    source: str  # a `data:` URL
     side: int  # pixels
 
 
 def picture(file: Path) -> Picture:
-    """Read a picture for a page, smaller where it is large; the mark of synthetic pictures stays."""
+    """Read an image for a page, and downsample large ones. The mark of synthetic images is preserved."""
     image = read_image(file)
     side = max(image.shape[:2])
     if side <= LARGEST:
@@ -64,6 +64,6 @@ def mean(file: Path) -> float:
 
 
 def explained(folder: Path) -> dict[str, str]:
-    """Return the addresses of what `fsframework.evaluation.interpolation` drew, by kind."""
+    """Return the `data:` URLs of the images of `fsframework.evaluation.interpolation`, by kind."""
     files = {kind: folder / f"{kind}.png" for kind in (INTERPOLATION, ATTRIBUTES)}
     return {kind: png_address(file.read_bytes()) for kind, file in files.items() if file.is_file()}

@@ -1,6 +1,6 @@
-"""Write report.html: what a run did, produced and measured, in one file that loads and runs nothing.
+"""Write report.html: training, images and metrics of a run in one static file without external resources.
 
-Everything is optional: a run that has only begun gives a report of what exists.
+Every section is optional: the report of an unfinished run shows the existing results.
 """
 
 import json
@@ -19,7 +19,7 @@ from fsframework.utils.files import write_text
 
 
 def write_report(run: Run) -> Path:
-    """Write report.html into the directory of a run, in one step, and return its path.
+    """Write report.html atomically into the directory of a run, and return its path.
 
     Raises
     ------
@@ -69,7 +69,7 @@ def _metrics(run: Run) -> Metrics | None:
     if not file.is_file():
         return None
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"{file}: cannot be read: {error}; measure again with `fsf run RECIPE --resume`") from error
-    return Metrics.from_json(found, str(file))
+    return Metrics.from_json(content, str(file))

@@ -1,4 +1,4 @@
-"""Summarise the training of a run: loss curves of every stage, and its speed."""
+"""Summarise the training of a run: loss curves and speed of every stage."""
 
 import math
 from dataclasses import dataclass
@@ -17,27 +17,27 @@ Points = list[tuple[float, float]]  # step and value
 
 @dataclass(frozen=True)
 class Progress:
-    """The progress of one stage by the log."""
+    """The progress of one stage, from the log."""
 
     stage: Stage
     finished: bool
     done: int  # steps
-    seconds: float  # in those steps
-    waiting: float  # seconds of them, for data
+    seconds: float  # of those steps
+    waiting: float  # seconds of them spent waiting for data
     images: int
     losses: dict[str, Points]
-    speed: Points  # images a second
-    shares: Points  # of the time, in %, waiting for data
+    speed: Points  # images per second
+    shares: Points  # share of the time spent waiting for data, in %
 
 
 def progress_of(run: Run) -> list[Progress]:
-    """Return the progress of every stage of the recipe by the log, in order. Invalid lines are skipped."""
+    """Return the progress of every stage of the recipe, in order, from the log. Invalid lines are skipped."""
     entries = [entry for entry in run.read_log() if isinstance(entry, dict) and number(entry.get("step")) is not None]
-    found = []
+    result = []
     for stage in run.recipe.stages:
-        own = [entry for entry in entries if entry.get("stage") == stage.name and math.isfinite(entry["step"])]
-        found.append(_progress(stage, run.finished(stage), own))
-    return found
+        of_stage = [entry for entry in entries if entry.get("stage") == stage.name and math.isfinite(entry["step"])]
+        result.append(_progress(stage, run.finished(stage), of_stage))
+    return result
 
 
 def _progress(stage: Stage, finished: bool, entries: list[dict[str, Any]]) -> Progress:
@@ -49,23 +49,23 @@ def _progress(stage: Stage, finished: bool, entries: list[dict[str, Any]]) -> Pr
         step = int(entry["step"])
         per_second, share = number(entry.get("images_per_s")), number(entry.get("data_share"))
         if per_second is not None and 0 < per_second < math.inf:
-            fresh = max(step - last, 0) * stage.batch_size * stage.accumulate
+            new_images = max(step - last, 0) * stage.batch_size * stage.accumulate
             speed.append((step, per_second))
-            images += fresh
-            seconds += fresh / per_second
+            images += new_images
+            seconds += new_images / per_second
             if share is not None and 0 <= share <= 1:
                 shares.append((step, 100 * share))
-                waiting += share * fresh / per_second
+                waiting += share * new_images / per_second
         last = step
         values = entry.get("losses")
         for name, value in values.items() if isinstance(values, dict) else []:
-            if (known := number(value)) is not None:
-                losses.setdefault(name, []).append((step, known))
+            if (loss := number(value)) is not None:
+                losses.setdefault(name, []).append((step, loss))
     return Progress(stage, finished, last, seconds, waiting, images, losses, speed, shares)
 
 
 def speeds(progress: Progress) -> list[str]:
-    """Return a stage's steps, images, time, images per second and share of waiting, as texts."""
+    """Return a stage's steps, images, time, images per second and share of time waiting for data, as texts."""
     seconds = progress.seconds
     return [
         f"{progress.done:,} of {progress.stage.steps:,}",
@@ -77,7 +77,7 @@ def speeds(progress: Progress) -> list[str]:
 
 
 def curves(progress: Progress) -> list[Markup]:
-    """Draw a stage's losses and its speed, and return a figure for each."""
+    """Draw a stage's losses and speed, and return an HTML figure for each."""
     weights = {part.name: f"weight {part.options.weight:g}" for part in progress.stage.losses}
     drawn = [curve(name, *_columns(points), weights.get(name, "")) for name, points in progress.losses.items()]
     if progress.speed:

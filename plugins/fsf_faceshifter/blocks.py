@@ -1,4 +1,4 @@
-"""Building blocks of AEI-Net and HEAR-Net, as in the public re-implementations."""
+"""Down and up convolution blocks of AEI-Net and HEAR-Net, as in the public re-implementations."""
 
 from torch import nn
 
