@@ -19,14 +19,12 @@ from fsframework.faces.align import (
     crop_box,
     fit_similarity,
     invert,
-    paste,
-    paste_into,
     resampling_matrix,
-    soft_mask,
     template,
     transform,
     warp,
 )
+from fsframework.faces.paste import paste, paste_into, soft_mask
 
 LANDMARKS = np.array([[205.0, 101.7], [246.8, 103.7], [224.7, 129.0], [201.7, 139.2], [245.3, 141.9]])
 

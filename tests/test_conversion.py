@@ -19,8 +19,9 @@ from fsframework.core.components import AttributeEncoder, ComponentOptions, Dete
 from fsframework.core.part import part
 from fsframework.core.swapper import Swapper
 from fsframework.core.types import Face, FaceBatch
-from fsframework.faces.align import TEMPLATE, align, paste, soft_mask
+from fsframework.faces.align import TEMPLATE, align
 from fsframework.faces.color_transfer import match_boundary_color
+from fsframework.faces.paste import paste, soft_mask
 from fsframework.inference.face_swapper import FaceSwapper
 from fsframework.inference.runner import DONE
 from fsframework.media.image_io import is_marked, read_image, write_image

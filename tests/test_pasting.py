@@ -20,9 +20,20 @@ from fsframework.core.part import part
 from fsframework.core.registry import components
 from fsframework.core.types import AlignedFace, Face, FaceBatch, SwapBatch
 from fsframework.data.samples import somebody
-from fsframework.faces.align import align, paste, soft_mask, transform
+from fsframework.faces.align import align, transform
 from fsframework.faces.occlusion_mask import occlusion_mask
-from fsframework.faces.paste import BLENDS, COLOURS, DEFAULT_PASTE, KEEPS, LANDMARKS, Compositor, PasteOptions, seam
+from fsframework.faces.paste import (
+    BLENDS,
+    COLOURS,
+    DEFAULT_PASTE,
+    KEEPS,
+    LANDMARKS,
+    Compositor,
+    PasteOptions,
+    paste,
+    seam,
+    soft_mask,
+)
 from fsframework.faces.select import largest
 from fsframework.inference import video
 from fsframework.inference.face_swapper import FaceSwapper, SourceIdentity

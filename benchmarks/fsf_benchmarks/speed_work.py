@@ -33,7 +33,8 @@ from fsframework.core.part import part
 from fsframework.core.swapper import Swapper
 from fsframework.core.types import FaceBatch, SwapBatch, SwapResult
 from fsframework.data.collate import collate
-from fsframework.faces.align import align, paste, soft_mask
+from fsframework.faces.align import align
+from fsframework.faces.paste import paste, soft_mask
 
 LOSSES = ("hinge-gan", "attribute", "identity", "reconstruction")
 REPEATS = 4  # repetitions of a task on a GPU, whose work overlaps with Python's

@@ -28,8 +28,8 @@ from torch.nn import functional as F
 
 from fsframework.core.errors import UserError
 from fsframework.core.types import Face
-from fsframework.faces.align import align, paste
-from fsframework.faces.paste import BLENDS, COLOURS, LANDMARKS, OVAL, Compositor, PasteOptions, seam
+from fsframework.faces.align import align
+from fsframework.faces.paste import BLENDS, COLOURS, LANDMARKS, OVAL, Compositor, PasteOptions, paste, seam
 from fsframework.faces.select import largest
 from fsframework.inference.face_swapper import FaceSwapper
 from fsframework.utils.environment import of_script

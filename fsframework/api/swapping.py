@@ -12,8 +12,7 @@ from PIL import Image
 
 from fsframework.core.errors import UserError
 from fsframework.core.types import Face
-from fsframework.faces.align import paste
-from fsframework.faces.paste import DEFAULT_PASTE, PasteOptions
+from fsframework.faces.paste import DEFAULT_PASTE, PasteOptions, paste
 from fsframework.faces.select import check_face, choose
 from fsframework.inference.face_swapper import FaceSwapper, SourceIdentity
 from fsframework.inference.jobs import AssignmentFiles, JobList, SwapOptions, target_jobs

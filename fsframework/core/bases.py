@@ -49,13 +49,13 @@ class ClosedSetGenerator(Generator):
         sums = torch.zeros_like(self.centres).index_add_(0, persons, z_id.to(self.centres))
         self.centres.copy_(F.normalize(sums, dim=1))
 
-    def likeness(self, z_id: Tensor) -> Tensor:
+    def similarity(self, z_id: Tensor) -> Tensor:
         """Return the cosine similarity (B, people) of each embedding (B, D) to each person's mean."""
         return F.normalize(z_id.float(), dim=1) @ F.normalize(self.centres.float(), dim=1).T
 
     def supports(self, z_id: Tensor, identity: IdentityEncoder) -> Tensor:
         """Return which embeddings (B, D) match a person's mean: (B,) bool. Raises UserError without a threshold."""
-        return self.likeness(z_id).amax(dim=1) >= identity.required_match_threshold()
+        return self.similarity(z_id).amax(dim=1) >= identity.required_match_threshold()
 
     def by_person(self, z_id: Tensor, paint: Callable[[int, Tensor], Tensor]) -> Tensor:
         """Call `paint(person, rows)` for each person's rows (n,) and return the images in batch order (B, ...)."""
@@ -71,7 +71,7 @@ class ClosedSetGenerator(Generator):
         rows = torch.arange(len(z_id), device=z_id.device)
         if z_id.is_meta:
             return [(0, rows)]
-        nearest = self.likeness(z_id).argmax(dim=1)
+        nearest = self.similarity(z_id).argmax(dim=1)
         return [(person, rows[nearest == person]) for person in nearest.unique().tolist()]
 
 

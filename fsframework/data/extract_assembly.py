@@ -156,9 +156,9 @@ def group(z_id: np.ndarray, match_threshold: float) -> list[int]:
     sums = np.empty((64, z_id.shape[1]), z_id.dtype)
     means = np.empty_like(sums)  # of unit length
     for row in z_id:
-        likeness = means[:count] @ row
-        nearest = int(likeness.argmax()) if count else 0
-        if count and likeness[nearest] >= match_threshold:
+        similarity = means[:count] @ row
+        nearest = int(similarity.argmax()) if count else 0
+        if count and similarity[nearest] >= match_threshold:
             sums[nearest] += row
         else:
             if count == len(sums):

@@ -43,7 +43,7 @@ def compare(
     Parameters
     ----------
     wheres:
-        Two or more models, each as for `models.load`.
+        Two or more models, each as for `store.load`.
     folder:
         Output folder: NNN_source.png, NNN_target.png, NNN_NAME.png for up to 8 pairs, and grid.png with all of them.
         `fsframework.evaluation.interpolation` adds NAME_interpolation.png and NAME_attributes.png for each method.

@@ -103,7 +103,7 @@ def bench(
     Parameters
     ----------
     model:
-        A model as for `models.load`.
+        A model as for `store.load`.
     names:
         Names of benchmarks: those of the recipe, or others with their default options. Empty: all of the recipe.
     sets:

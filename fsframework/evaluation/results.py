@@ -179,7 +179,7 @@ class MethodResult:
     """One method of a comparison."""
 
     name: str
-    model: str  # as passed to `models.load`
+    model: str  # as passed to `store.load`
     recipe_sha256: str
     size: int
     parameters: int | None  # of all networks; None where an ONNX file holds them

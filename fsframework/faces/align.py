@@ -100,52 +100,6 @@ def _resample(image: np.ndarray, matrix: np.ndarray, size: tuple[int, int], bord
     return result if samples == 1 else cv2.resize(result, size, interpolation=cv2.INTER_AREA)
 
 
-def paste(frame: np.ndarray, crop: np.ndarray, matrix: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Return a copy of a frame with a crop pasted back; parameters as of `paste_into`."""
-    result = frame.copy()
-    paste_into(result, crop, matrix, mask)
-    return result
-
-
-def paste_into(frame: np.ndarray, crop: np.ndarray, matrix: np.ndarray, mask: np.ndarray) -> None:
-    """Paste a crop back into its frame, writing only its bounding rectangle.
-
-    Parameters
-    ----------
-    frame:
-        (H, W, 3) uint8, modified in place.
-    crop:
-        (S, S, 3) uint8.
-    matrix:
-        (2, 3), from frame pixels to crop pixels.
-    mask:
-        (S, S) in 0..1, the weight of the crop. It should be 0 at the crop's border.
-    """
-    height, width = frame.shape[:2]
-    size = len(crop)
-    back = invert(matrix)
-    corners = transform(np.array([[0, 0], [size, 0], [0, size], [size, size]], dtype=np.float64), back)
-    left, top = np.maximum(np.floor(corners.min(axis=0)), 0).astype(int)
-    right, bottom = np.minimum(np.ceil(corners.max(axis=0)) + 1, [width, height]).astype(int)
-    if right <= left or bottom <= top:
-        return
-    back[:, 2] -= [left, top]
-    region_size = (int(right - left), int(bottom - top))
-    alpha = _resample(mask.astype(np.float32), back, region_size, cv2.BORDER_CONSTANT).clip(0, 1)[..., None]
-    colour = _resample(crop, back, region_size, cv2.BORDER_REPLICATE).astype(np.float32)
-    region = frame[top:bottom, left:right]
-    region[:] = np.rint(alpha * colour + (1 - alpha) * region).astype(np.uint8)
-
-
-def soft_mask(size: int) -> np.ndarray:
-    """Return an oval mask, forehead to chin, that fades to 0 before the crop's border: (size, size) float32 0..1."""
-    y, x = (np.mgrid[:size, :size] + 0.5) / size
-    radius = np.hypot((x - 0.504) / 0.33, (y - 0.60) / 0.38)
-    ramp = np.clip((1 - radius) / 0.25, 0, 1)
-    soft: np.ndarray = (ramp * ramp * (3 - 2 * ramp)).astype(np.float32)  # smoothstep, because a kink is visible
-    return soft
-
-
 def resampling_matrix(start: float | Tensor, length: float | Tensor, source: int, size: int) -> Tensor:
     """Return linear interpolation along one axis as a matrix (size, source), which averages where it shrinks.
 

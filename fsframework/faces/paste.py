@@ -1,6 +1,6 @@
 """Composite swapped crops: mask, colour matching, blending and occlusions.
 
-Crops and masks are prepared here at the size of the networks; `fsframework.faces.align.paste` warps them into the
+Crops and masks are prepared here at the size of the networks; `paste` warps them into the
 frame. So the cost does not depend on the size of a face, and faces at the frame's border need no special case.
 """
 
@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Annotated, Any
 
+import cv2
 import numpy as np
 import torch
 from pydantic import TypeAdapter, ValidationError
@@ -17,7 +18,7 @@ from fsframework.core.errors import UserError
 from fsframework.core.part import Part, use
 from fsframework.core.registry import component, components
 from fsframework.core.types import FaceBatch
-from fsframework.faces.align import soft_mask
+from fsframework.faces.align import _resample, invert, transform
 from fsframework.faces.color_transfer import (
     MASK_EDGE,
     mask_edge,
@@ -229,6 +230,52 @@ def _poisson_blended(image: np.ndarray, target: np.ndarray, mask: np.ndarray) ->
     region = (mask > MASK_EDGE[0]).astype(np.float32)
     blended = poisson_blend(image, target, region)
     return image if (blended == target).all() else blended
+
+
+def paste(frame: np.ndarray, crop: np.ndarray, matrix: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Return a copy of a frame with a crop pasted back; parameters as of `paste_into`."""
+    result = frame.copy()
+    paste_into(result, crop, matrix, mask)
+    return result
+
+
+def paste_into(frame: np.ndarray, crop: np.ndarray, matrix: np.ndarray, mask: np.ndarray) -> None:
+    """Paste a crop back into its frame, writing only its bounding rectangle.
+
+    Parameters
+    ----------
+    frame:
+        (H, W, 3) uint8, modified in place.
+    crop:
+        (S, S, 3) uint8.
+    matrix:
+        (2, 3), from frame pixels to crop pixels.
+    mask:
+        (S, S) in 0..1, the weight of the crop. It should be 0 at the crop's border.
+    """
+    height, width = frame.shape[:2]
+    size = len(crop)
+    back = invert(matrix)
+    corners = transform(np.array([[0, 0], [size, 0], [0, size], [size, size]], dtype=np.float64), back)
+    left, top = np.maximum(np.floor(corners.min(axis=0)), 0).astype(int)
+    right, bottom = np.minimum(np.ceil(corners.max(axis=0)) + 1, [width, height]).astype(int)
+    if right <= left or bottom <= top:
+        return
+    back[:, 2] -= [left, top]
+    region_size = (int(right - left), int(bottom - top))
+    alpha = _resample(mask.astype(np.float32), back, region_size, cv2.BORDER_CONSTANT).clip(0, 1)[..., None]
+    colour = _resample(crop, back, region_size, cv2.BORDER_REPLICATE).astype(np.float32)
+    region = frame[top:bottom, left:right]
+    region[:] = np.rint(alpha * colour + (1 - alpha) * region).astype(np.uint8)
+
+
+def soft_mask(size: int) -> np.ndarray:
+    """Return an oval mask, forehead to chin, that fades to 0 before the crop's border: (size, size) float32 0..1."""
+    y, x = (np.mgrid[:size, :size] + 0.5) / size
+    radius = np.hypot((x - 0.504) / 0.33, (y - 0.60) / 0.38)
+    ramp = np.clip((1 - radius) / 0.25, 0, 1)
+    soft: np.ndarray = (ramp * ramp * (3 - 2 * ramp)).astype(np.float32)  # smoothstep, because a kink is visible
+    return soft
 
 
 def seam(result: np.ndarray, target: np.ndarray, mask: np.ndarray) -> float:

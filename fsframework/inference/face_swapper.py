@@ -14,8 +14,8 @@ from fsframework.core.components import Detector
 from fsframework.core.errors import UserError
 from fsframework.core.swapper import Swapper
 from fsframework.core.types import AlignedFace, Face, FaceBatch, SwapBatch
-from fsframework.faces.align import align, paste_into, transform
-from fsframework.faces.paste import DEFAULT_PASTE, OCCLUSIONS, Compositor, PasteOptions
+from fsframework.faces.align import align, transform
+from fsframework.faces.paste import DEFAULT_PASTE, OCCLUSIONS, Compositor, PasteOptions, paste_into
 from fsframework.faces.select import choose
 from fsframework.media.image_io import read_image
 from fsframework.media.tensor import grey, is_grey, to_images, to_tensor

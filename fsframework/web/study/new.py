@@ -71,7 +71,7 @@ def make(
     Parameters
     ----------
     models:
-        The methods, two to nine, as `models.load` accepts them.
+        The methods, two to nine, as `store.load` accepts them.
     folder:
         A new or an empty folder.
     trials:
