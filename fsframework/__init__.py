@@ -29,6 +29,7 @@ if TYPE_CHECKING:  # for type checkers and editors; `attach` reads the names fro
     from fsframework.api.components import list_components as list_components
     from fsframework.api.components import new_plugin as new_plugin
     from fsframework.api.components import recipe_schema as recipe_schema
+    from fsframework.api.data import extract as extract
     from fsframework.api.evaluation import Comparison as Comparison
     from fsframework.api.evaluation import EvaluationResult as EvaluationResult
     from fsframework.api.evaluation import Measurement as Measurement
@@ -71,6 +72,7 @@ if TYPE_CHECKING:  # for type checkers and editors; `attach` reads the names fro
     from fsframework.core.types import Sample as Sample
     from fsframework.core.types import SwapBatch as SwapBatch
     from fsframework.core.types import SwapResult as SwapResult
+    from fsframework.data.extract_faces import ExtractOptions as ExtractOptions
     from fsframework.faces.align import align as align
     from fsframework.faces.align import crop_box as crop_box
     from fsframework.faces.align import fit_similarity as fit_similarity
@@ -90,6 +92,7 @@ if TYPE_CHECKING:  # for type checkers and editors; `attach` reads the names fro
     from fsframework.media.image_io import write_image as write_image
     from fsframework.media.tensor import to_images as to_images
     from fsframework.media.tensor import to_tensor as to_tensor
+    from fsframework.models.run_status import run_status as run_status
     from fsframework.ops.conv import Conv2d as Conv2d
     from fsframework.ops.conv import ConvTranspose2d as ConvTranspose2d
     from fsframework.ops.instance_norm import instance_norm as instance_norm

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from fsframework.cli.main import fsf
 from fsframework.models.run import Run
-from fsframework.models.run_status import status, table
+from fsframework.models.run_status import run_status, table
 from fsframework.recipe.schema import Recipe
 
 
@@ -35,7 +35,7 @@ def run(tmp_path: Path) -> Run:
 def test_stages(run: Run) -> None:
     old = time.time() - 65
     os.utime(run.path / "log.jsonl", (old, old))
-    found = status(run.path)
+    found = run_status(run.path)
     first, second = found.stages
     assert first.word == "finished" and first.seconds_left is None and first.checkpoint is None
     assert (second.word, second.done, second.steps, second.checkpoint) == ("begun", 30, 50, 25)
@@ -46,7 +46,7 @@ def test_stages(run: Run) -> None:
 
 def test_before_the_first_step(tmp_path: Path, check_message: Callable[..., None]) -> None:
     made = Run.open(Recipe.load("smoke"), tmp_path / "run", device="cpu")
-    found = status(made.path)
+    found = run_status(made.path)
     assert found.seconds_ago is None and {stage.word for stage in found.stages} == {"waiting"}
     shown = CliRunner().invoke(fsf, ["status", str(made.path)])
     title = str(table(found).title)
@@ -62,4 +62,4 @@ def test_the_command(run: Run, expect_error: Callable[..., Any]) -> None:
     assert said["stages"][1]["checkpoint"] == 25 and said["folder"] == str(run.path)
     assert {file: file.stat().st_mtime_ns for file in run.path.rglob("*")} == before  # nothing is written
     with expect_error(run.path.parent):
-        status(run.path.parent)
+        run_status(run.path.parent)

@@ -68,13 +68,13 @@ def status(folder: Path, as_json: bool) -> None:
     RUN is its folder. For each stage it shows steps, rate, remaining time, the step from which --resume would continue,
     and the last logged losses.
     """
-    from fsframework.models.run_status import status, table
+    from fsframework import run_status
 
-    progress = status(folder)
+    progress = run_status(folder)
     if as_json:
         click.echo(json.dumps(asdict(progress) | {"folder": str(folder)}, indent=2))
     else:
-        console().print(table(progress))
+        console().print(progress)
 
 
 @click.command()

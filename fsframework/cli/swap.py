@@ -258,22 +258,11 @@ def extract_faces(
     To resume an interrupted command, run it again; detected faces are cached beside DIR until it is complete.
     """
     executor, job_shard, local_device = _execution(engine, workers, shard, device)
-    from fsframework.core.part import part
-    from fsframework.data.extract import extract
-    from fsframework.data.extract_faces import ExtractOptions
-    from fsframework.data.webdataset import load_webdataset
-    from fsframework.utils.device import pick_device
+    from fsframework import ExtractOptions, extract
 
-    if shards is not None:
-        load_webdataset()  # fail early if it is not installed
     warn_of_broken_plugins()
-    torch_device = pick_device(local_device)
-    networks = part("detectors", detector).build(), part("identity-encoders", encoder).build()
-    for network in networks:
-        network.load()
-        network.to(torch_device).eval()
     options = ExtractOptions(size, smallest, score, sharpness, every, shards)
-    result = extract(inputs, out, options, *networks, torch_device, job_shard, executor)
+    result = extract(inputs, out, options, detector, encoder, local_device, job_shard, executor)
     if result.faces is None:
         click.echo(f"shard {shard} is done; the last shard to finish writes {out}")
     else:

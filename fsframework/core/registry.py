@@ -219,7 +219,7 @@ def _reason(entry: metadata.EntryPoint, error: Exception) -> str:
     if isinstance(error, ModuleNotFoundError):
         remedy = "install it, and list it in the plugin's dependencies"
         if new := present_module(str(error.name)):
-            remedy = f"it is called {new} now; import from there"
+            remedy = f"it is called {new} now; import what you need from fsframework"
         if error.name == entry.module:
             remedy = "the entry point names a module that is not packaged; fix the plugin's pyproject.toml"
     elif (match := re.match(r"cannot import name '(\w+)'", str(error))) and (name := match[1]) in NAMES:

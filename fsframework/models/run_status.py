@@ -44,12 +44,17 @@ class Status:
     seconds_ago: float | None  # since the last line of the log; None if there is none
     stages: list[StageStatus]
 
+    def __rich__(self) -> Table:
+        """Return a table for the terminal."""
+        return table(self)
 
-def status(folder: Path) -> Status:
+
+def run_status(folder: str | Path) -> Status:
     """Return the state of a run; nothing is written.
 
     Raises UserError if the folder contains no run.
     """
+    folder = Path(folder)
     run = Run.load(folder, "cpu")
     entries = run.read_log()
     file = run.path / "log.jsonl"
@@ -78,17 +83,17 @@ def _of_stage(run: Run, stage: Stage, entries: Sequence[dict[str, Any]]) -> Stag
     )
 
 
-def table(run_status: Status) -> Table:
+def table(progress: Status) -> Table:
     """Return the state of a run as a table for the terminal."""
     ago = (
         "no step yet"
-        if run_status.seconds_ago is None
-        else f"last line of the log {in_words(run_status.seconds_ago)} ago"
+        if progress.seconds_ago is None
+        else f"last line of the log {in_words(progress.seconds_ago)} ago"
     )
-    output = Table(title=f"{run_status.name} in {run_status.folder}: {ago}", title_justify="left")
+    output = Table(title=f"{progress.name} in {progress.folder}: {ago}", title_justify="left")
     for heading in ("stage", "", "steps", "images/s", "left", "checkpoint", "losses"):
         output.add_column(heading, overflow="fold")
-    for stage in run_status.stages:
+    for stage in progress.stages:
         output.add_row(
             stage.name,
             stage.word,
