@@ -86,9 +86,7 @@ def _of_stage(run: Run, stage: Stage, entries: Sequence[dict[str, Any]]) -> Stag
 def table(progress: Status) -> Table:
     """Return the state of a run as a table for the terminal."""
     ago = (
-        "no step yet"
-        if progress.seconds_ago is None
-        else f"last line of the log {in_words(progress.seconds_ago)} ago"
+        "no step yet" if progress.seconds_ago is None else f"last line of the log {in_words(progress.seconds_ago)} ago"
     )
     output = Table(title=f"{progress.name} in {progress.folder}: {ago}", title_justify="left")
     for heading in ("stage", "", "steps", "images/s", "left", "checkpoint", "losses"):

@@ -1,4 +1,7 @@
-"""Load a package's public names at first use (PEP 562), so that importing the package costs nothing."""
+"""Load a package's public names at first use (PEP 562), so that importing the package costs nothing.
+
+lazy_loader does the same from a stub file, but only for names of modules below the package itself.
+"""
 
 import ast
 from collections.abc import Callable
