@@ -33,7 +33,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory, untrained_run: Callable[..., 
     """A FaceShifter that was not trained and a DeepFakes that was, for two steps."""
     folder = tmp_path_factory.mktemp("runs")
     data = {"use": "orl", "people": [1, 2], "test_pictures": [9, 10]}
-    untrained_run(folder / "one", evaluation=EVALUATION, data={"use": "orl", "people": [1, 2], "test_closed_set": [1, 2]})
+    untrained_run(folder / "one", evaluation=EVALUATION, data={"use": "orl", "people": [1, 2], "test_people": [1, 2]})
     sets = {"size": 32, "stages.0.steps": 2, "networks.generator.people": 2, "data": json.dumps(data)}
     sets |= {"networks.attributes.width": 0.125, "networks.generator.width": 0.125}
     recipe = Recipe.load("deepfakes", [f"{key}={value}" for key, value in sets.items()])

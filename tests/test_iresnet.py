@@ -79,7 +79,7 @@ def test_margins_are_the_published_ones(kind: str) -> None:
 def test_the_recogniser_recipe_trains_it(tmp_path: Path) -> None:
     sets = [
         "size=32",
-        "data={use: orl, people: [1, 2], test_closed_set: [2]}",
+        "data={use: orl, people: [1, 2], test_people: [2]}",
         "networks.identity={use: iresnet, layers: 18}",
     ]
     sets += ["stages.0.losses=[{use: margin, kind: arcface, people: 4, dim: 512}]", "stages.0.steps=2"]

@@ -69,9 +69,9 @@ def test_people_are_apart(cache: Path, expect_error: Callable[..., Any]) -> None
     assert (len(train), len(test)) == (300, 100)
     assert not set(train.people()) & set(test.people())
     assert set(test.people()) == {f"s{number}" for number in range(4, 41, 4)}
-    assert set(opened(cache, "test", test_closed_set=[1, 2]).people()) == {"s1", "s2"}
+    assert set(opened(cache, "test", test_people=[1, 2]).people()) == {"s1", "s2"}
     with expect_error("orl"):
-        opened(cache, "test", test_closed_set=[])
+        opened(cache, "test", test_people=[])
 
 
 def test_frames_keep_their_pixels_inside_a_smooth_border() -> None:

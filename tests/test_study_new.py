@@ -33,7 +33,7 @@ EVALUATION = {"pairs": 8, "benchmarks": [{"use": "reconstruction"}]}
 def runs(tmp_path_factory: pytest.TempPathFactory, untrained_run: Callable[..., Run]) -> dict[str, Path]:
     """Two FaceShifters of different sizes that were not trained, and a DeepFakes of other people that was, a step."""
     folder = tmp_path_factory.mktemp("runs")
-    untrained_run(folder / "small", evaluation=EVALUATION, data={"use": "orl", "test_closed_set": [1, 2]})
+    untrained_run(folder / "small", evaluation=EVALUATION, data={"use": "orl", "test_people": [1, 2]})
     untrained_run(folder / "large", size=64, name="large")
     data = {"use": "orl", "people": [3, 4], "test_pictures": [9, 10]}
     sets = {"size": 32, "stages.0.steps": 1, "networks.generator.people": 2, "data": json.dumps(data)}
@@ -133,7 +133,7 @@ def test_people_who_are_known(runs: dict[str, Path], tmp_path: Path, expect_erro
     with expect_error("deepfakes: "):
         make(two, tmp_path / "study", 2, device="cpu")
     assert list(tmp_path.iterdir()) == []
-    sets = ["data.test_closed_set=[]", "data.people=[3, 4]", "data.test_pictures=[9, 10]", "evaluation.pairs=4"]
+    sets = ["data.test_people=[]", "data.people=[3, 4]", "data.test_pictures=[9, 10]", "evaluation.pairs=4"]
     study = make(two, tmp_path / "study", 2, sets=sets, device="cpu")
     assert [method.known_people for method in study.methods] == [False, True]
 

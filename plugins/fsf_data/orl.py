@@ -34,7 +34,7 @@ class Orl(Dataset):
     name = "orl"
 
     class Options(ComponentOptions):
-        test_closed_set: tuple[int, ...] = Field(
+        test_people: tuple[int, ...] = Field(
             tuple(range(4, PEOPLE + 1, 4)), description="Numbers, 1 to 40, of the people held out for tests."
         )
         people: tuple[Annotated[int, Field(ge=1, le=PEOPLE)], ...] = Field(
@@ -43,7 +43,7 @@ class Orl(Dataset):
         test_pictures: tuple[Annotated[int, Field(ge=1, le=PICTURES)], ...] = Field(
             (),
             description="Numbers, 1 to 10, of each person's pictures to hold out for tests, for methods with a closed "
-            "set of people; test_closed_set is then ignored. Empty: people are held out.",
+            "set of people; test_people is then ignored. Empty: people are held out.",
         )
         cache: Path | None = Field(None, description="Folder for aligned crops; default: ~/.cache/fsframework.")
 
@@ -70,7 +70,7 @@ class Orl(Dataset):
         test_flags = {"train": (False,), "test": (True,), "all": (False, True)}[self.split]
         self.places = [index for index, name in enumerate(self.faces.names) if self._in_split(name, test_flags)]
         if not self.places:
-            option = "test_pictures" if self.is_closed_set else "test_closed_set"
+            option = "test_pictures" if self.is_closed_set else "test_people"
             raise UserError(f"orl: nobody is in the split {self.split}; change people or {option}")
 
     @property
@@ -83,7 +83,7 @@ class Orl(Dataset):
         person, picture = map(int, name[1:].split("/"))
         if self.options.people and person not in self.options.people:
             return False
-        test = picture in self.options.test_pictures if self.is_closed_set else person in self.options.test_closed_set
+        test = picture in self.options.test_pictures if self.is_closed_set else person in self.options.test_people
         return test in test_flags
 
     def __len__(self) -> int:
