@@ -154,10 +154,10 @@ def swap(
     Many at once: fsf swap --pairs FILE.csv -o DIR. Targets may be pictures and videos. A line's source replaces the
     faces that --face selects. Lines without a source, or a file without that column, use the sources of --map.
     """
+    _check_execution(engine, workers, shard)
     paths = [path for path in (source, target, out) if path is not None]
     if engine == "ray" and preview:
         raise click.UsageError("--engine ray goes with a folder of targets or --pairs.")
-    executor, job_shard, local_device = _execution(engine, workers, shard, device)
     if pairs is not None:
         if paths or folder is None or preview:
             raise click.UsageError("With --pairs FILE.csv give -o DIR, and no pictures.")
@@ -168,6 +168,7 @@ def swap(
         raise click.UsageError("--engine ray goes with a folder of targets or --pairs.")
     elif shard is not None and not paths[-2].is_dir():
         raise UserError(f"--shard needs a folder or --pairs, and {paths[-2]} is one target; omit it")
+    executor, job_shard, local_device = _execution(engine, workers, shard, device)
     from fsframework import (
         AssignmentFiles,
         PasteOptions,
@@ -257,6 +258,7 @@ def extract_faces(
 
     To resume an interrupted command, run it again; detected faces are cached beside DIR until it is complete.
     """
+    _check_execution(engine, workers, shard)
     executor, job_shard, local_device = _execution(engine, workers, shard, device)
     from fsframework import ExtractOptions, extract
 
@@ -270,17 +272,21 @@ def extract_faces(
     context.exit(1 if result.failed else 0)
 
 
+def _check_execution(engine: str, workers: int | None, shard: str | None) -> None:
+    """Raise click.UsageError if the options of an execution exclude each other."""
+    if engine == "plain" and workers is not None:
+        raise click.UsageError("--workers goes with --engine ray.")
+    if engine == "ray" and shard is not None:
+        raise click.UsageError("--shard and --engine ray exclude each other: Ray distributes the files itself.")
+
+
 def _execution(
     engine: str, workers: int | None, shard: str | None, device: str | None
 ) -> "tuple[Executor, JobShard, str | None]":
     """Return the executor, the shard, and the device of the networks in this process.
 
-    Raises click.UsageError if the options exclude each other, UserError if Ray is missing or the shard is invalid.
+    Raises UserError if Ray is missing or the shard is invalid.
     """
-    if engine == "plain" and workers is not None:
-        raise click.UsageError("--workers goes with --engine ray.")
-    if engine == "ray" and shard is not None:
-        raise click.UsageError("--shard and --engine ray exclude each other: Ray distributes the files itself.")
     from fsframework.utils.executors import SERIAL, RayExecutor
     from fsframework.utils.shards import WHOLE, JobShard
 
