@@ -276,7 +276,7 @@ def killed(place: Path, tmp_path: Path) -> Iterator[Path]:
 
 
 COMMAND = (
-    "import sys, fsframework.inference.video as v; v.PIECE = 20\n"
+    "import sys, fsframework.inference.video as v; v.SEGMENT = 20\n"
     "from fsframework.cli.main import main; sys.argv = ['fsf', *sys.argv[1:]]; main()"
 )
 

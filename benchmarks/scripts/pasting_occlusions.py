@@ -1,4 +1,4 @@
-"""What masks and `keep` leave of things in front of a face, and what that costs in identity: a table.
+"""Tabulate what masks and `keep` preserve of occluders, and the cost in identity.
 
     python benchmarks/scripts/pasting_occlusions.py LFW/val.zip --split train --save lfw
 

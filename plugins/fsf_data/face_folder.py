@@ -119,7 +119,7 @@ class FaceFolder(Dataset):
 
     @property
     def is_closed_set(self) -> bool:
-        """Whether images, not people, are held out."""
+        """Return whether images, not people, are held out."""
         return self.options.hold_out == "pictures"
 
     def _aligned(self, source: ImageSource) -> AlignedFaces:

@@ -75,7 +75,7 @@ class Orl(Dataset):
 
     @property
     def is_closed_set(self) -> bool:
-        """Whether images, not people, are held out."""
+        """Return whether images, not people, are held out."""
         return bool(self.options.test_pictures)
 
     def _in_split(self, name: str, test_flags: Collection[bool]) -> bool:

@@ -73,7 +73,7 @@ def _run(kernel, images: Tensor, output: Tensor, tall: int, wide: int) -> None:
         kernel[grid](images, output, tall, wide, C=channels, BC=block, P=pixels, num_warps=WARPS)
 
 
-@torch.library.custom_op("fsframework::doubled", mutates_args=())
+@torch.library.custom_op("fsframework::upsample2x", mutates_args=())
 def upsample2x(maps: Tensor) -> Tensor:
     """Upsample maps (B, C, H, W) bilinearly; return maps (B, C, 2H, 2W)."""
     maps = maps.contiguous(memory_format=LAST)
@@ -88,7 +88,7 @@ def _(maps: Tensor) -> Tensor:
     return empty_last(maps, *maps.shape[:2], 2 * maps.shape[2], 2 * maps.shape[3])
 
 
-@torch.library.custom_op("fsframework::gathered", mutates_args=())
+@torch.library.custom_op("fsframework::upsample2x_backward", mutates_args=())
 def gathered(gradient: Tensor) -> Tensor:
     """Return the gradient (B, C, H, W) of the input of `upsample2x` from that of its output (B, C, 2H, 2W)."""
     gradient = gradient.contiguous(memory_format=LAST)
