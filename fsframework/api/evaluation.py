@@ -19,6 +19,7 @@ from fsframework.evaluation.results import Metrics
 from fsframework.evaluation.standalone import measure, rows_table
 from fsframework.evaluation.table import table
 from fsframework.models.store import DEFAULT
+from fsframework.recipe.overrides import with_pairs
 from fsframework.report.comparison import table as comparison_table
 from fsframework.report.comparison import write_page
 from fsframework.utils.files import write_text
@@ -142,7 +143,7 @@ def evaluate(
     """
     chosen = None if protocol is None else Protocol.load(protocol)
     file = None if details is None else Path(details)
-    sets = _with_pairs(overrides, pairs)
+    sets = with_pairs(as_sets(overrides), pairs)
     metrics = evaluation.bench(DEFAULT if model is None else model, list(benchmarks), sets, device, file, chosen)
     return EvaluationResult(metrics, device, command)
 
@@ -176,7 +177,7 @@ def compare(
         A method cannot be loaded, is not a face swapper, or cannot be evaluated with these settings.
     """
     chosen = None if protocol is None else Protocol.load(protocol)
-    sets = _with_pairs(overrides, pairs)
+    sets = with_pairs(as_sets(overrides), pairs)
     with tempfile.TemporaryDirectory() as unused:
         folder = Path(unused if out is None else out)
         measured = comparison.compare(models, folder, sets, device, chosen)
@@ -195,12 +196,6 @@ def measure_standalone(
     Raises UserError if there is no such benchmark, or an option is wrong.
     """
     return Measurement(_with_command(command, measure(benchmark, as_sets(options), device)))
-
-
-def _with_pairs(overrides: Overrides, pairs: int | str | None) -> list[str]:
-    if pairs is None:
-        return as_sets(overrides)
-    return [*as_sets(overrides), f"evaluation.pairs={pairs if str(pairs).isdecimal() else json.dumps(pairs)}"]
 
 
 def _with_command(command: str | None, values: dict[str, Any]) -> dict[str, Any]:

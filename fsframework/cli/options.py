@@ -1,6 +1,5 @@
 """Options and helpers that several commands of `fsf` share."""
 
-import json
 import shlex
 import sys
 from pathlib import Path
@@ -27,13 +26,6 @@ PAIRS = click.option(
 PROTOCOL = click.option(
     "--protocol", metavar="NAME|FILE", help="Evaluation protocol, such as orl or lfw, instead of the recipe's."
 )
-
-
-def with_pairs(sets: tuple[str, ...], pairs: str | None) -> list[str]:
-    """Return the overrides of --set, and that of --pairs."""
-    if pairs is None:
-        return list(sets)
-    return [*sets, f"evaluation.pairs={pairs if pairs.isdecimal() else json.dumps(pairs)}"]
 
 
 def command_line() -> str:

@@ -14,7 +14,6 @@ from fsframework.cli.options import (
     command_line,
     console,
     warn_of_broken_plugins,
-    with_pairs,
 )
 from fsframework.core.errors import UserError
 
@@ -92,6 +91,7 @@ def new_study(
     the first one's recipe, which --set changes. DIR gets the pictures, study.json, and consent.txt, the consent form
     of the participants, which should be edited.
     """
+    from fsframework.recipe.overrides import with_pairs
     from fsframework.web.study.new import make
 
     warn_of_broken_plugins()

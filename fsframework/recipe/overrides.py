@@ -1,6 +1,7 @@
 """Apply `--set` overrides to a recipe's values, record where each value came from, and report errors with it."""
 
 import difflib
+import json
 from collections.abc import Sequence
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
@@ -126,6 +127,13 @@ _MESSAGES = {
     "tuple_type": "should be a list, [VALUE, ...]",
 }
 _OWN = ("component", "stage", "value_error")  # types of errors with complete messages
+
+
+def with_pairs(sets: Sequence[str], pairs: int | str | None) -> list[str]:
+    """Return overrides, and one for the evaluation's pairs if any are given: a list's name or file, or a number."""
+    if pairs is None:
+        return list(sets)
+    return [*sets, f"evaluation.pairs={pairs if str(pairs).isdecimal() else json.dumps(pairs)}"]
 
 
 def _step(container: Any, step: str, path: KeyPath, origin: str) -> str | int:
