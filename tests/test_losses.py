@@ -9,7 +9,7 @@ import pytest
 import torch
 from fsf_detectors.landmarks import BOX
 from fsf_losses.dssim import ssim
-from fsf_losses.identity import jitter
+from fsf_losses.identity import blur, jitter, recolour
 from skimage import data
 from skimage.metrics import structural_similarity
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from fsframework.core.components import AttributeEncoder, ComponentOptions, Generator, IdentityEncoder
 from fsframework.core.part import part
+from fsframework.core.registry import components
 from fsframework.core.swapper import Swapper
 from fsframework.core.types import FaceBatch, SwapBatch, SwapResult
 from fsframework.faces.align import align, transform
@@ -166,6 +167,62 @@ def test_identity_is_one_minus_cosine(batch: SwapBatch, swapper: Swapper) -> Non
     assert identity(batch, swap, swapper).abs() < 1e-6
     opposite = output(batch, swapper, -batch.source.image)
     torch.testing.assert_close(identity(batch, opposite, swapper), torch.tensor(2.0))
+
+
+def test_identity_compares_by_its_own_encoder(batch: SwapBatch, swapper: Swapper) -> None:
+    identity = loss("identity", encoder={"use": "lfw-recogniser"})
+    identity.load()
+    encoder = identity.train().encoder
+    assert not encoder.training and not any(parameter.requires_grad for parameter in identity.parameters())
+    wide = SwapBatch.of(FaceBatch.of(torch.rand(2, 3, 64, 64) * 2 - 1), FaceBatch.of(torch.rand(2, 3, 64, 64) * 2 - 1))
+    image = torch.rand(2, 3, 64, 64).requires_grad_()
+    found = identity(wide, SwapResult(image, image, torch.zeros(2, 3)), swapper)
+    vectors = [encoder(FaceBatch.of(each)).detach().double().numpy() for each in (image, wide.source.image)]
+    cosines = (vectors[0] * vectors[1]).sum(1) / np.linalg.norm(vectors[0], axis=1) / np.linalg.norm(vectors[1], axis=1)
+    assert found.item() == pytest.approx(1 - cosines.mean(), abs=1e-6)
+    found.backward()
+    assert image.grad is not None and image.grad.abs().sum() > 0
+
+
+def test_identity_refuses_an_encoder_without_metric(expect_error: Callable[..., Any]) -> None:
+    encoder = next(
+        name for name, cls in components("identity-encoders").items() if not (cls.metric and cls.differentiable)  # type: ignore[attr-defined]
+    )
+    with expect_error("identity: encoder"):
+        loss("identity", encoder={"use": encoder})
+
+
+def test_blur_is_gaussian_for_half_of_the_images() -> None:
+    torch.manual_seed(0)
+    images = torch.zeros(64, 1, 41, 41)
+    images[:, :, 20, 20] = 1
+    blurred = blur(images, 0.05)
+    torch.testing.assert_close(blurred.sum(dim=(1, 2, 3)), torch.ones(64))
+    squares = (torch.arange(41) - 20.0) ** 2
+    deviations = (blurred.sum(dim=2)[:, 0] * squares).sum(dim=1).sqrt()  # of each image's columns
+    assert 0.3 < float((deviations > 0).float().mean()) < 0.7
+    assert float(deviations.max()) <= 0.05 * 41 and float(deviations.max()) > 0.7 * 0.05 * 41
+    torch.testing.assert_close(blurred[deviations == 0], images[deviations == 0])
+    torch.testing.assert_close(blur(torch.full((2, 3, 16, 16), 0.3), 0.05), torch.full((2, 3, 16, 16), 0.3))
+
+
+def test_recolour_changes_half_of_the_images_within_its_bounds() -> None:
+    torch.manual_seed(0)
+    images = torch.full((64, 3, 4, 4), 0.5)
+    changed = recolour(images, 0.2)
+    share = (changed != images).flatten(1).any(dim=1).float().mean()
+    assert 0.3 < float(share) < 0.7
+    assert 0.5 * 0.8 - 0.2 <= float(changed.min()) < float(changed.max()) <= 0.5 * 1.2 + 0.2
+    assert (changed.std(dim=(2, 3)) < 1e-6).all()  # the same for all pixels
+
+
+@pytest.mark.parametrize("options", [{"blur": 0.02}, {"recolour": 0.2}])
+def test_identity_reaches_the_image_through_its_augmentation(
+    options: dict[str, float], batch: SwapBatch, swapper: Swapper
+) -> None:
+    image = batch.target.image.clone().requires_grad_()
+    loss("identity", **options)(batch, output(batch, swapper, image), swapper).backward()
+    assert image.grad is not None and (image.grad.flatten(1).abs().sum(dim=1) > 0).all()
 
 
 def test_identity_reaches_the_image_through_the_jitter(batch: SwapBatch, swapper: Swapper) -> None:
