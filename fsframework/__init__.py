@@ -61,6 +61,7 @@ if TYPE_CHECKING:  # for type checkers and editors; `attach` reads the names fro
     from fsframework.core.components import MetricInfo as MetricInfo
     from fsframework.core.components import Model as Model
     from fsframework.core.components import Refiner as Refiner
+    from fsframework.core.errors import EmptySplitError as EmptySplitError
     from fsframework.core.errors import UserError as UserError
     from fsframework.core.part import Part as Part
     from fsframework.core.part import part as part

@@ -29,6 +29,12 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "id-retrieval": {"judge": {"use": "dlib-resnet"}},
     "iresnet": {"layers": 18},
     "known-pose": {"data": {"use": "rendered-heads", "people": 4, "pictures": 2}},
+    "mixed": {
+        "parts": {
+            "heads": {"data": {"use": "rendered-heads", "people": 4, "pictures": 2}, "share": 2},
+            "orl": {"data": {"use": "orl"}},
+        }
+    },
     "occluded": {"pool": 16},
     "occlusion": {"data": {"use": "occluded", "pool": 16, "data": {"use": "orl"}}},
     "person-decoders": {"people": 3, "width": 0.125, "mask": True},

@@ -6,6 +6,7 @@ import os
 import pickle
 import re
 import shutil
+import tarfile
 import time
 import tracemalloc
 import zipfile
@@ -23,6 +24,7 @@ from fsf_data.locate import main_face
 from pydantic import ValidationError
 
 from fsframework.core.components import ComponentOptions, Detector
+from fsframework.core.errors import EmptySplitError, UserError
 from fsframework.core.types import Face
 from fsframework.faces.align import template
 from fsframework.media.image_io import write_image
@@ -117,8 +119,8 @@ def zipped(root: Path, path: Path) -> Path:
 def expect_refusal(expect_error: Callable[..., Any]) -> Callable[..., None]:
     """Expect that pictures cannot be opened; the error begins with a place."""
 
-    def expect(place: str, *args: Any, **options: Any) -> None:
-        with expect_error(f"{place}: "):
+    def expect(place: str, *args: Any, kind: type[Exception] = UserError, **options: Any) -> None:
+        with expect_error(f"{place}: ", kind):
             opened(*args, **options)
 
     return expect
@@ -347,7 +349,7 @@ def test_names_of_any_kind_come_back(tmp_path: Path) -> None:
 
 
 def test_empty_split_is_said(root: Path, expect_refusal: Callable[..., None]) -> None:
-    expect_refusal("faces", root, "test", test_share=0.0)
+    expect_refusal("faces", root, "test", test_share=0.0, kind=EmptySplitError)
 
 
 def test_test_root(root: Path, tmp_path: Path) -> None:
@@ -358,6 +360,31 @@ def test_test_root(root: Path, tmp_path: Path) -> None:
     assert test.names() == ["q/a.png"] and test[0].image[0, 0, 0] == 90
     everybody = opened(root, "all", test_root=other)
     assert len(everybody) == 11 and everybody[10].name == "q/a.png"
+
+
+def test_excluded_pictures_are_no_faces(root: Path, expect_refusal: Callable[..., None]) -> None:
+    plain = opened(root).names()
+    save(root / "masks" / "p0.png", face())
+    assert "masks" in opened(root).people()
+    for place in (root, zipped(root, root.parent / "masked.zip")):
+        assert opened(place, exclude=["masks/*"]).names() == plain
+    assert opened(root, exclude=["masks/*", "*/1.png", "masks/p0.*"]).names() == plain[::2]
+    expect_refusal("faces", root, exclude=["masks/*", "mask/*"])
+    expect_refusal("faces", root, exclude=["*"])
+
+
+def test_a_pattern_may_match_in_one_root(root: Path, tmp_path: Path) -> None:
+    save(tmp_path / "others" / "q0" / "0.png", face())
+    save(tmp_path / "others" / "masks" / "0.png", face())
+    assert opened(root, "test", test_root=tmp_path / "others", exclude=["masks/*"]).names() == ["q0/0.png"]
+
+
+def test_shards_exclude_nothing(tmp_path: Path, expect_refusal: Callable[..., None]) -> None:
+    save(tmp_path / "p0" / "0.png", face())
+    with tarfile.open(tmp_path / "faces.tar", "w") as shard:
+        shard.add(tmp_path / "p0" / "0.png", "p0/0.png")
+    assert len(opened(tmp_path / "faces.tar")) == 1
+    expect_refusal("faces.tar", tmp_path / "faces.tar", exclude=["p0/*"])
 
 
 def test_person_in_both_roots_is_refused(root: Path, tmp_path: Path, expect_refusal: Callable[..., None]) -> None:

@@ -11,6 +11,7 @@ from fsf_data.orl import BORDER, Orl, OrlFolder
 from fsf_data.sources import Picture
 
 from fsframework.core.components import ComponentOptions, Detector
+from fsframework.core.errors import EmptySplitError
 from fsframework.core.part import part
 from fsframework.core.registry import component
 from fsframework.core.types import Face
@@ -70,7 +71,7 @@ def test_people_are_apart(cache: Path, expect_error: Callable[..., Any]) -> None
     assert not set(train.people()) & set(test.people())
     assert set(test.people()) == {f"s{number}" for number in range(4, 41, 4)}
     assert set(opened(cache, "test", test_people=[1, 2]).people()) == {"s1", "s2"}
-    with expect_error("orl"):
+    with expect_error("orl", EmptySplitError):
         opened(cache, "test", test_people=[])
 
 
@@ -141,5 +142,5 @@ def test_pictures_of_the_same_people_can_be_held_out(cache: Path, expect_error: 
     assert len(train) == 16 and not set(train.names()) & set(test.names())
     assert train.is_closed_set and not opened(cache).is_closed_set
     assert len(opened(cache, "all", **options)) == 20
-    with expect_error("orl"):
+    with expect_error("orl", EmptySplitError):
         opened(cache, "train", test_pictures=range(1, 11))

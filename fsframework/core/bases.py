@@ -119,6 +119,10 @@ class DatasetWrapper(Dataset):
         """Return the inner data set's person numbers (N,); those of `people` where a derived class overrides it."""
         return self.inner.persons() if type(self).people is DatasetWrapper.people else super().persons()
 
+    def weights(self) -> np.ndarray | None:
+        """Return the inner data set's frequencies of faces as training targets."""
+        return self.inner.weights()
+
     def pairs(self) -> list[tuple[int, int]]:
         """Return the inner data set's own pairs of source and target indices."""
         return self.inner.pairs()

@@ -260,6 +260,14 @@ class Dataset(Component):
             dtype=np.int64,
         )
 
+    def weights(self) -> np.ndarray | None:
+        """Return the relative frequency of every face as a training target (N,) float64; None: all alike, by default.
+
+        An epoch has as many targets as there are faces. With weights, face i is a target N * w_i / sum(w) times on
+        average over epochs, rounded up or down in each; a weight of 0 excludes a face. Sources are drawn uniformly.
+        """
+        return None
+
     def pairs(self) -> list[tuple[int, int]]:
         """Return the data set's pairs of source and target indices, for `evaluation.pairs: data`; none by default."""
         return []

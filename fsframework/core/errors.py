@@ -1,4 +1,4 @@
-"""The exception for users' mistakes."""
+"""The exceptions for users' mistakes."""
 
 
 class UserError(Exception):
@@ -6,3 +6,7 @@ class UserError(Exception):
 
     The command line prints it on standard error and exits with status 1, without a traceback.
     """
+
+
+class EmptySplitError(UserError):
+    """Nobody is in the requested split of a data set. A mixture of data sets omits such a part from its test split."""

@@ -47,6 +47,8 @@ def parts(value: Any) -> Iterator[Part]:
     elif isinstance(value, list | tuple):
         for entry in value:
             yield from parts(entry)
+    elif isinstance(value, dict):
+        yield from parts(list(value.values()))
 
 
 def providers(value: Any) -> dict[str, list[str]]:

@@ -34,6 +34,8 @@ class Pair(NamedTuple):
 class TrainingPairs(TorchDataset[Pair]):
     """Pairs by number. Every face is a target once in each epoch, with a random source.
 
+    `Dataset.weights` changes how often a face is a target; the epoch's length stays the number of faces.
+
     Parameters
     ----------
     dataset:
@@ -56,13 +58,14 @@ class TrainingPairs(TorchDataset[Pair]):
         self._by_person = np.argsort(self.persons, kind="stable")  # (N,) indices, grouped by person
         first = np.arange(-1, self.persons.max(initial=-1) + 2)
         self._starts = np.searchsorted(self.persons[self._by_person], first)  # the group of person p begins at [p + 1]
+        self._weights = _checked(dataset.weights(), len(dataset))
         self._epoch, self._order = -1, np.empty(0, dtype=np.int64)
 
     def __getitem__(self, number: int) -> Pair:
         epoch, position = divmod(number, len(self.dataset))
         if epoch != self._epoch:
             self._epoch = epoch
-            self._order = np.random.default_rng([*self.seed, 0, epoch]).permutation(len(self.dataset))
+            self._order = target_order(len(self.dataset), self._weights, np.random.default_rng([*self.seed, 0, epoch]))
         target_index = int(self._order[position])
         rng = np.random.default_rng([*self.seed, 1, number])
         source_index = self._draw_source(target_index, rng)
@@ -118,6 +121,41 @@ class NumberedFaces(TorchDataset[tuple[int, Sample]]):
         """Return numbered faces as a float batch."""
         numbers, samples = zip(*faces, strict=True)
         return collate(samples, numbers, self.persons)
+
+
+def target_order(count: int, weights: np.ndarray | None, rng: np.random.Generator) -> np.ndarray:
+    """Return an epoch's targets (N,) int64: the indices of N faces in random order, each as often as its weight says.
+
+    Systematic sampling: face i occurs N * w_i / sum(w) times, rounded up or down at random. As faces of equal weight
+    are neighbours in the sampled sequence, the number of targets of all of them together is exact to one.
+
+    Parameters
+    ----------
+    count:
+        N.
+    weights:
+        (N,) relative frequencies; None: every face occurs once.
+    rng:
+        Source of all randomness.
+    """
+    if weights is None:
+        return rng.permutation(count)
+    order = np.lexsort((rng.random(count), weights))  # by weight, and faces of equal weight in random order
+    ends = np.cumsum(weights[order])
+    last = np.floor(ends * (count / ends[-1]) + rng.random()).astype(np.int64)
+    last[-1] = count  # rounding may give one more or less
+    chosen = np.repeat(order, np.diff(np.minimum(last, count), prepend=0))
+    return rng.permutation(chosen)
+
+
+def _checked(weights: np.ndarray | None, count: int) -> np.ndarray | None:
+    """Return a data set's weights. Raise ValueError unless they are a number, 0 or more, for each of `count` faces."""
+    if weights is None:
+        return None
+    weights = np.asarray(weights, np.float64)
+    if weights.shape != (count,) or not np.isfinite(weights).all() or (weights < 0).any() or not weights.any():
+        raise ValueError(f"Dataset.weights must return {count} finite numbers from 0, not all 0, or None")
+    return weights
 
 
 def mirrored(sample: Sample) -> Sample:

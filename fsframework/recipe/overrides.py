@@ -122,6 +122,7 @@ class ConfigSource:
 
 _MESSAGES = {
     "missing": "is missing; write it",
+    "dict_type": "should be a mapping, KEY: VALUE",
     "model_type": "should be a mapping, KEY: VALUE",
     "list_type": "should be a list, [VALUE, ...]",
     "tuple_type": "should be a list, [VALUE, ...]",

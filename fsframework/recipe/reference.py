@@ -66,6 +66,8 @@ def _type(hint: Any, marks: tuple[Any, ...] = ()) -> str:
         return " or ".join(_type(member, marks) for member in inside)
     if origin is list:
         return f"list, each: {_type(inside[0])}"
+    if origin is dict:
+        return f"mapping, each: {_type(inside[1])}"
     if origin is tuple:
         return f"[{', '.join(_type(member) for member in inside if member is not ...)}]"
     if hint is Part:

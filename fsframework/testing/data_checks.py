@@ -141,6 +141,21 @@ def splits_are_disjoint(subject: Subject) -> None:
         raise subject.broken("no person may be in both splits, train and test", f"{min(shared)} is in both")
 
 
+def weights_fit(subject: Subject) -> None:
+    """Check that frequencies by `weights` are None, or a number from 0 for each face, not all of them 0."""
+    assert isinstance(subject, DatasetSubject)
+    with subject.running("weights()"):
+        weights = subject.component.weights()
+    if weights is None:
+        return
+    contract = "weights() must return None, or (N,) finite numbers from 0, not all 0"
+    if not isinstance(weights, np.ndarray) or weights.shape != (len(subject.component),):
+        actual = f"{weights.shape}" if isinstance(weights, np.ndarray) else type(weights).__name__
+        raise subject.broken(contract, f"it returns {actual} for {len(subject.component)} faces")
+    if not np.isfinite(weights).all() or (weights < 0).any() or not weights.any():
+        raise subject.broken(contract, f"it returns {weights.min()} to {weights.max()}")
+
+
 def can_be_pickled(subject: Subject) -> None:
     """Check that the dataset can be pickled for worker processes."""
     with subject.running("pickling it (pickle.dumps) for worker processes"):
@@ -256,6 +271,7 @@ DATASET = (
     Check("names", names_match),
     Check("repeats", repeats),
     Check("splits", splits_are_disjoint),
+    Check("weights", weights_fit),
     Check("pickle", can_be_pickled),
     Check("prepare", prepares),
 )

@@ -1,6 +1,7 @@
 """Dataset of user-supplied images in a folder, a zip file or shards."""
 
 from collections.abc import Iterator
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Literal
 
@@ -14,7 +15,7 @@ from fsf_data.locate import cut, fingerprint, locate
 from fsf_data.shards import ShardIndex, Shards, open_index, shard_files
 from fsf_data.sources import ImageSource, open_source
 from fsframework.core.components import ComponentOptions, Dataset
-from fsframework.core.errors import UserError
+from fsframework.core.errors import EmptySplitError, UserError
 from fsframework.core.types import Sample
 from fsframework.utils.progress import tracked
 
@@ -50,6 +51,11 @@ class FaceFolder(Dataset):
         layout: Literal["raw", "aligned"] = Field(
             "raw", description="raw: detect and align the faces. aligned: pictures are whole-head crops already."
         )
+        exclude: list[str] = Field(
+            [],
+            description="Patterns of pictures to leave out, compared with the path inside root and test_root, such as "
+            "masks/*. For folders and zip files.",
+        )
         on_error: Literal["stop", "skip"] = Field(
             "stop",
             description="Whether to stop at invalid members of shards, or skip them. In folders and zip files, "
@@ -68,16 +74,19 @@ class FaceFolder(Dataset):
         ------
         UserError
             There are no usable images, or nobody in this split; or a test person is in both root and test_root; or a
-            member of a shard is invalid and `on_error` is stop.
+            member of a shard is invalid and `on_error` is stop; or a pattern of `exclude` matches no picture.
         """
         options = self.options
         self.skipped: list[tuple[str, str]] = []  # unusable images and the reasons
         self.parts: list[tuple[Crops, np.ndarray]] = []  # each with the indices (n,) that belong to this split
+        self._unmatched = set(options.exclude)
         opened = {"train": self._open(options.root)}
         if options.test_root is not None:
             opened["test"] = self._open(options.test_root)
             if not self.is_closed_set:
                 _check_disjoint(opened["train"], opened["test"])
+        if self._unmatched:
+            raise UserError(f"{options.root}: exclude: no picture matches {min(self._unmatched)}; correct the pattern")
         for part, source in opened.items():
             if options.test_root is None or self.split in (part, "all"):
                 faces = self._crops(source)
@@ -85,13 +94,15 @@ class FaceFolder(Dataset):
         self._ends = np.cumsum([len(indices) for _, indices in self.parts])
         if not len(self):
             remedy = f"change test_share ({options.test_share}), or give test_root"
-            raise UserError(f"{options.root}: nobody is in the split {self.split}; {remedy}")
+            raise EmptySplitError(f"{options.root}: nobody is in the split {self.split}; {remedy}")
 
     def _open(self, root: Path) -> ImageSource | ShardIndex:
         root = root.expanduser()
         files = shard_files(root)
         if not files:
-            return open_source(root)
+            return self._without_excluded(open_source(root))
+        if self.options.exclude:
+            raise UserError(f"{root}: exclude is for folders and zip files; make the shards without those pictures")
         index = open_index(files, self.options.cache)
         self.skipped += index.skipped
         if index.skipped and self.options.on_error == "stop":
@@ -101,6 +112,19 @@ class FaceFolder(Dataset):
         if not len(index):
             raise UserError(f"{root}: its shards hold no usable pictures; {len(index.skipped)} are unusable")
         return index
+
+    def _without_excluded(self, source: ImageSource) -> ImageSource:
+        """Return the source without the pictures that `exclude` matches, whose patterns are marked as used."""
+        excluded: set[str] = set()
+        for pattern in self.options.exclude:
+            matches = {picture.name for picture in source.pictures if fnmatchcase(picture.name, pattern)}
+            if matches:
+                self._unmatched.discard(pattern)
+            excluded |= matches
+        source.pictures = [picture for picture in source.pictures if picture.name not in excluded]
+        if not source.pictures:
+            raise UserError(f"{source.place}: exclude matches all of its pictures; use narrower patterns")
+        return source
 
     def _crops(self, source: ImageSource | ShardIndex) -> Crops:
         if isinstance(source, ShardIndex):

@@ -13,7 +13,7 @@ from fsf_data.aligned_cache import AlignedFaces, Row, cached
 from fsf_data.locate import cut, fill_in, fingerprint, locate
 from fsf_data.sources import Folder, Picture
 from fsframework.core.components import ComponentOptions, Dataset
-from fsframework.core.errors import UserError
+from fsframework.core.errors import EmptySplitError
 from fsframework.core.types import Sample
 from fsframework.utils.files import package_file
 from fsframework.utils.progress import tracked
@@ -71,7 +71,7 @@ class Orl(Dataset):
         self.places = [index for index, name in enumerate(self.faces.names) if self._in_split(name, test_flags)]
         if not self.places:
             option = "test_pictures" if self.is_closed_set else "test_people"
-            raise UserError(f"orl: nobody is in the split {self.split}; change people or {option}")
+            raise EmptySplitError(f"orl: nobody is in the split {self.split}; change people or {option}")
 
     @property
     def is_closed_set(self) -> bool:

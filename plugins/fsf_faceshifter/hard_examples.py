@@ -57,6 +57,11 @@ class HardExamples(DatasetWrapper):
         people = self.inner.people()
         return [people[self._inner_index(index)] for index in range(len(self))]
 
+    def weights(self) -> np.ndarray | None:
+        """Return the inner dataset's frequencies of the selected faces as training targets."""
+        weights = self.inner.weights()
+        return weights if weights is None or self.chosen is None else weights[self.chosen]
+
     def prepare(self, swapper: Swapper) -> dict[str, np.ndarray]:
         """Compute the heuristic error of every face of the inner dataset, and select the hardest.
 
