@@ -7,7 +7,7 @@ At 256 px there are eight levels, from 2x2 to 256x256. At width 1 with a 512-dim
 have 184.3 M parameters. Smaller crops omit the coarsest levels.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, cast
 
 import torch
@@ -28,6 +28,7 @@ from fsframework.ops.upsample import upsample2x
 
 LAYER_NAMES = ("in", "mid", "out")  # suffixes of the submodules of a block's AAD layers, in order
 FLOAT32_SIDE = 2  # largest side of feature maps that are computed in float32 even under autocast
+MASK_BIAS = 3.0  # of the mask before the sigmoid, at the start: 0.95 everywhere
 RECOMPUTED = (
     2  # last blocks, under activation checkpointing: the others cost half but hold a quarter of the activations
 )
@@ -125,7 +126,8 @@ class AadBlock(nn.Module):
     integration:
         How attributes and identity are combined, see `fsf_faceshifter.aad.joined`.
     last:
-        Whether the output is the image. Otherwise instance normalisation follows the block.
+        Whether the output is the image, which always has a shortcut with layers. Otherwise instance normalisation
+        follows the block.
     """
 
     def __init__(
@@ -138,7 +140,7 @@ class AadBlock(nn.Module):
         last: bool = True,
     ) -> None:
         super().__init__()
-        shortcut = inputs != outputs
+        shortcut = last or inputs != outputs
         self.layers, self.integration = layers, integration
         self.affine_layers = layers + shortcut
         self.affine_channels = 2 * inputs * self.affine_layers  # gamma and beta of each layer
@@ -222,10 +224,15 @@ class AadGenerator(Generator):
     256 px. The first level's instance norms average 4 pixels and amplify the rounding of bfloat16. With float32 there,
     the PSNR of a bfloat16 swap against a float32 swap is 42 dB instead of 36 (random weights; at 64 px 47 instead of
     39).
+
+    With the option `mask` the last block also paints a mask, by which the swapper composes the image with the target,
+    as in BlendFace (arXiv:2307.10854). It starts near 1 everywhere, so that training starts from the image without
+    it. The loss `mask` must supervise it: other losses alone would shrink it to nothing.
     """
 
     name = "aad-generator"
     traceable = True
+    composes = True
 
     class Options(ComponentOptions):
         width: float = Field(1.0, gt=0, le=2, description="Factor of the numbers of channels; 1 is the paper's.")
@@ -254,6 +261,11 @@ class AadGenerator(Generator):
             description="Train with less memory: recompute the activations of the last two blocks, which hold most "
             "of them, in the backward pass.",
         )
+        mask: bool = Field(
+            False,
+            description="Whether the last block also paints a mask, by which the image is composed with the target. "
+            "Train it with the loss `mask`. A stage's `init` may be weights without it.",
+        )
 
     options: Options
     affine: nn.Linear  # absent with spade, whose layers do not use the identity
@@ -264,7 +276,8 @@ class AadGenerator(Generator):
         if len(att_channels) != levels:
             raise ValueError(f"{self.name} needs {levels} attribute maps at {size} px, not {len(att_channels)}")
         channels = [min(c, options.max_channels) for c in [1024] * levels + [512, 256, 128, 64]]
-        widths = [*(scaled(c, options.width) for c in channels), 3][-levels - 1 :]  # before and after each block
+        painted = 4 if options.mask else 3
+        widths = [*(scaled(c, options.width) for c in channels), painted][-levels - 1 :]  # before and after each block
         self.start = nn.ConvTranspose2d(id_dim, widths[0], 2)
         self.att_levels = min(options.att_levels or levels, levels)
         used = self._used(att_channels)
@@ -294,6 +307,26 @@ class AadGenerator(Generator):
         for block, bias in biases:
             for layer in bias.zero_().chunk(block.affine_layers):
                 layer.chunk(2)[0].fill_(1.0)  # gamma
+        if self.options.mask:
+            for rows in self._painting_weights().values():
+                rows[3:] = 0.0
+            self.state_dict()[f"blocks.{len(blocks) - 1}.shortcut.bias"][3:] = MASK_BIAS
+
+    def _painting_weights(self) -> dict[str, Tensor]:
+        """Return the weights whose rows are the painted channels, by name."""
+        last = len(self.blocks) - 1
+        layers = f"conv_{LAYER_NAMES[self.options.layers - 1]}", "shortcut"
+        names = [f"blocks.{last}.{layer}.{kind}" for layer in layers for kind in ("weight", "bias")]
+        state = self.state_dict()
+        return {name: state[name] for name in names}
+
+    def adapt_weights(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the weights with the mask's rows at their start, if this network has a mask and they have none."""
+        adapted = dict(weights)
+        for name, own in self._painting_weights().items():
+            if name in adapted and len(adapted[name]) == 3:
+                adapted[name] = torch.cat([adapted[name], own[3:].to(adapted[name])])
+        return adapted
 
     def identity_affine(self, z_id: Tensor) -> list[Tensor]:
         """Return gamma_id and beta_id of every block, (B, affine_channels, 1, 1) each, which depend on z_id alone."""
@@ -310,7 +343,10 @@ class AadGenerator(Generator):
         return product.unflatten(1, (-1, 2, 2)) + cast(Tensor, self.start.bias)[:, None, None]
 
     def paint(self, z_id: Tensor, z_att: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        """Return the swap (B, 3, S, S) in [-1, 1] and the masks of each block (B, affine_layers, H_k, W_k)."""
+        """Return the swap and the masks of each block's layers (B, affine_layers, H_k, W_k).
+
+        The swap is (B, 3, S, S) in [-1, 1]; with the option `mask`, a fourth channel is its mask in [0, 1].
+        """
         with without_autocast(z_id.device):
             z_id = _at_least_float32(z_id)
             h, identities = self._first_map(z_id), self.identity_affine(z_id)
@@ -323,10 +359,13 @@ class AadGenerator(Generator):
             else:
                 h, mask = _run_block(h, *level)
             masks.append(mask)
-        return torch.tanh(_at_least_float32(h)), masks
+        h = _at_least_float32(h)
+        if self.options.mask:
+            return torch.cat([torch.tanh(h[:, :3]), torch.sigmoid(h[:, 3:])], dim=1), masks
+        return torch.tanh(h), masks
 
     def forward(self, z_id: Tensor, z_att: list[Tensor]) -> Tensor:
-        """Return the coarse swap (B, 3, S, S) in [-1, 1]."""
+        """Return the coarse swap (B, 3, S, S) in [-1, 1], with the option `mask` and its mask (B, 4, S, S)."""
         return self.paint(z_id, z_att)[0]
 
     def maps(self, z_id: Tensor, z_att: list[Tensor]) -> list[Tensor]:
