@@ -11,7 +11,7 @@ from fsf_blending.blend import Blend
 from fsf_blending.hull_mask import HullMask
 from torch import Tensor
 
-from fsframework.core.components import ComponentOptions, Estimator
+from fsframework.core.components import ComponentOptions, Estimator, Generator, IdentityEncoder
 from fsframework.core.part import Part, part
 from fsframework.core.swapper import Swapper
 from fsframework.core.types import FaceBatch, SwapBatch, SwapResult
@@ -20,6 +20,13 @@ from fsframework.faces.color_transfer import poisson_blend, reinhard_transfer
 from fsframework.media.tensor import to_images, to_tensor
 
 SIZE = 64
+SWAPPER = Swapper(IdentityEncoder(ComponentOptions()), generator=Generator(ComponentOptions(), SIZE, 8, []))
+
+
+class Composing(Generator):
+    """A generator whose mask the swapper applies."""
+
+    composes = True
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +55,7 @@ def blend(mask: str | None = "hull-mask", **options: Any) -> Blend:
 def painted(image: Tensor, target: np.ndarray, mask: Tensor | None = None) -> tuple[SwapResult, SwapBatch, Swapper]:
     faces = FaceBatch.of(to_tensor(target[None]))
     result = SwapResult(image, image, torch.zeros(1, 8), mask=mask)
-    return result, SwapBatch.of(faces, faces), None  # type: ignore[return-value]
+    return result, SwapBatch.of(faces, faces), SWAPPER
 
 
 def test_the_hull_holds_the_face_and_some_forehead(hull: HullMask, head: np.ndarray) -> None:
@@ -123,6 +130,18 @@ def test_without_any_mask_it_says_what_to_do(head: np.ndarray, expect_error: Cal
         blend(None)(*painted(to_tensor(head[None]), head))
 
 
+def test_a_mask_that_is_applied_already_is_not_applied_again(
+    hull: HullMask, head: np.ndarray, expect_error: Callable[..., Any]
+) -> None:
+    target, half = to_tensor(head[None]), torch.full((1, 1, SIZE, SIZE), 0.5)
+    result, batch, _ = painted(-target, head, half)
+    swapper = Swapper(SWAPPER.identity, generator=Composing(ComponentOptions(), SIZE, 8, []))
+    mask = hull(FaceBatch.of(target))
+    torch.testing.assert_close(blend()(result, batch, swapper), mask * -target + (1 - mask) * target)
+    with expect_error(kind=ValueError):
+        blend(None)(result, batch, swapper)
+
+
 class Blind(Estimator):
     """Finds no mask."""
 
@@ -171,5 +190,5 @@ def test_refiners_build_and_run_on_the_meta_device() -> None:
         built = Blend(Blend.Options(mask=Part("estimators", "hull-mask", HullMask.Options())), SIZE)
         faces = FaceBatch.of(torch.empty(2, 3, SIZE, SIZE))
         image = torch.empty(2, 3, SIZE, SIZE)
-        made = built(SwapResult(image, image, torch.empty(2, 8)), SwapBatch.of(faces, faces), None)  # type: ignore[arg-type]
+        made = built(SwapResult(image, image, torch.empty(2, 8)), SwapBatch.of(faces, faces), SWAPPER)
     assert made.shape == image.shape and made.is_meta

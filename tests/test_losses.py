@@ -15,7 +15,7 @@ from skimage.metrics import structural_similarity
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fsframework.core.components import AttributeEncoder, ComponentOptions, Generator, IdentityEncoder
+from fsframework.core.components import AttributeEncoder, ComponentOptions, Estimator, Generator, IdentityEncoder
 from fsframework.core.part import part
 from fsframework.core.registry import components
 from fsframework.core.swapper import Swapper
@@ -131,6 +131,38 @@ def test_masks_are_compared_with_the_truths(swapper: Swapper, expect_error: Call
     assert float(mask(batch, empty, swapper)) == pytest.approx(expected, rel=1e-4)
     with expect_error("the generator", kind=ValueError):
         mask(batch, replace(result, mask=None), swapper)
+
+
+class LowerHalf(Estimator):
+    """A mask of the lower half, and NaN for faces whose landmarks are unknown."""
+
+    name = "lower-half"
+    quantity = "mask"
+
+    def forward(self, faces: FaceBatch) -> Tensor:
+        mask = torch.zeros_like(faces.image[:, :1])
+        mask[:, :, SIZE // 2 :] = 1
+        unknown = faces.landmarks.isnan().any(dim=2).any(dim=1)
+        return torch.where(unknown[:, None, None, None], torch.nan, mask)
+
+
+def test_known_occluders_are_no_face(swapper: Swapper, batch: SwapBatch) -> None:
+    mask = loss("mask")
+    mask.mask = LowerHalf(ComponentOptions())
+    landmarks = torch.zeros(4, 5, 2)
+    landmarks[3] = torch.nan
+    valid_mask = batch.valid_mask.expand(-1, -1, SIZE, SIZE).clone()
+    valid_mask[1, :, :, : SIZE // 4] = 1  # an occluder, whose ground truth is the target itself
+    valid_mask[1, :, :, -SIZE // 4 :] = 1  # a known swap, whose ground truth is another face
+    ground_truth = batch.ground_truth.clone()
+    ground_truth[1, :, :, -SIZE // 4 :] += 0.5
+    batch = replace(batch, target=replace(batch.target, landmarks=landmarks), valid_mask=valid_mask)
+    batch = replace(batch, ground_truth=ground_truth)
+    painted = torch.full((4, 1, SIZE, SIZE), 0.75)
+    result = replace(output(batch, swapper, batch.ground_truth), mask=painted)
+    # Faces 0 and 2 have errors of 0.25 and 0.75 on half of the pixels each. A quarter of the face of 1 is occluded.
+    expected = (2 * (0.25**2 + 0.75**2) / 2 + 0.25**2 * 3 / 8 + 0.75**2 * 5 / 8) / 3
+    assert float(mask(batch, result, swapper)) == pytest.approx(expected, rel=1e-5)
 
 
 def test_masks_must_not_vanish_or_fray(swapper: Swapper, batch: SwapBatch) -> None:

@@ -5,7 +5,7 @@ Three rules hold for all of them. The constructor receives the options, an insta
 component has a `name`, lower-case-with-dashes, which recipes refer to.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
@@ -49,6 +49,14 @@ class Network(Component, nn.Module):
     def __init__(self, options: ComponentOptions) -> None:
         nn.Module.__init__(self)
         self.options = options
+
+    def adapt_weights(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return another network's weights as initial weights of this one, by name; by default unchanged.
+
+        A stage's `init` calls it. Components override it where an option adds or splits channels, so that a network
+        without the option can be trained further with it.
+        """
+        return dict(weights)
 
 
 class Detector(Network):
@@ -127,12 +135,18 @@ class Generator(Network):
         Channels of the attribute maps (`AttributeEncoder.channels`).
     """
 
+    composes: ClassVar[bool] = False  # the swapper composes the image with the target by the mask, if there is one
+
     def __init__(self, options: ComponentOptions, size: int, id_dim: int, att_channels: list[int]) -> None:
         super().__init__(options)
         self.size = size
 
     def forward(self, z_id: Tensor, z_att: list[Tensor]) -> Tensor:
-        """Return an image (B, 3, S, S) in [-1, 1]; an optional fourth channel, in [0, 1], becomes `SwapResult.mask`."""
+        """Return an image (B, 3, S, S) in [-1, 1]; an optional fourth channel, in [0, 1], becomes `SwapResult.mask`.
+
+        If the class `composes`, the swap is the image where the mask is 1 and the target where it is 0, in training
+        too. Otherwise the mask is only used for pasting and by losses and refiners.
+        """
         raise NotImplementedError
 
     def maps(self, z_id: Tensor, z_att: list[Tensor]) -> list[Tensor]:

@@ -39,7 +39,7 @@ class Swapper(nn.Module):
         self.refiner = refiner
 
     def coarse(self, batch: SwapBatch, z_id: Tensor | None = None, z_att: list[Tensor] | None = None) -> SwapResult:
-        """Return the swap before the refiner.
+        """Return the swap before the refiner, composed with the target if the generator `composes` by its mask.
 
         Parameters
         ----------
@@ -56,6 +56,8 @@ class Swapper(nn.Module):
             z_att = self.attributes(batch.target)
         painted = self.generator(z_id, z_att)  # (B, 3 or 4, S, S)
         image, mask = painted[:, :3], painted[:, 3:] if painted.shape[1] > 3 else None
+        if mask is not None and self.generator.composes:
+            image = mask * image + (1 - mask) * batch.target.image
         return SwapResult(image=image, coarse=image, z_id=z_id, z_att=z_att, mask=mask)
 
     def forward(self, batch: SwapBatch, z_id: Tensor | None = None) -> SwapResult:

@@ -107,7 +107,7 @@ class SwapResult:
     coarse: Tensor  # (B, 3, S, S) the swap before the refiner; the same tensor where there is no refiner
     z_id: Tensor  # (B, D) the sources' embeddings
     z_att: list[Tensor] = field(default_factory=list)  # of the targets, (B, C_k, H_k, W_k), coarse to fine
-    mask: Tensor | None = None  # (B, 1, S, S) 0..1, the generator's own blending mask
+    mask: Tensor | None = None  # (B, 1, S, S) 0..1, the generator's own blending mask, see `Generator.composes`
 
     def to(self, device: torch.device | str) -> "SwapResult":
         """Return the same values on another device."""

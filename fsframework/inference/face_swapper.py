@@ -29,6 +29,7 @@ from fsframework.provenance.record import ProvenanceRecord
 from fsframework.utils.weights import digest
 
 MAX_BATCH = 16  # faces that the networks process at once
+COMPOSED = 0.1  # the generator's mask from which a composed crop is pasted undiluted
 
 
 @dataclass(frozen=True, eq=False)
@@ -201,7 +202,9 @@ class FaceSwapper:
             result = self.swapper(SwapBatch.of(source_batch, targets), z_id)
         generated_mask = None
         if result.mask is not None and result.image is result.coarse:  # a generator with its own mask
-            generated_mask = result.mask[:, 0].float().clamp(0, 1).cpu().numpy()
+            # A composed crop contains the mask already. Where that is 0, the frame is sharper than the crop.
+            mask = result.mask / COMPOSED if self.swapper.generator.composes else result.mask
+            generated_mask = mask[:, 0].float().clamp(0, 1).cpu().numpy()
         reconstruction = None
         if self.paster.pasting.keep == OCCLUSIONS:
             with torch.inference_mode(), autocast(self.device, self.bf16):

@@ -8,7 +8,7 @@ contains no code. It is parsed from bytes in memory, so that it cannot refer to 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from fsframework.core.components import AttributeEncoder, ComponentOptions, Generator, IdentityEncoder
 from fsframework.core.errors import UserError
+from fsframework.core.registry import component
 from fsframework.core.swapper import Swapper
 from fsframework.core.types import FaceBatch, SwapBatch, SwapResult
 from fsframework.recipe.schema import Recipe
@@ -81,7 +82,12 @@ class OnnxSwapper(Swapper):
         with torch.device("meta"):
             identity: IdentityEncoder = recipe.networks.identity.build()
         encoder = (_Embedding if identity.metric else _IdentityCode)(embed, dim.dim_value, identity)
-        super().__init__(encoder, _NoMaps(NONE, size), _OpenSetGenerator(NONE, size, dim.dim_value, []))
+        generator = _OpenSetGenerator(NONE, size, dim.dim_value, [])
+        exported = recipe.networks.generator
+        if exported is not None:
+            exported_class = cast(type[Generator], component("generators", exported.name))
+            generator.composes = exported_class.composes  # type: ignore[misc]
+        super().__init__(encoder, _NoMaps(NONE, size), generator)
         self.generate = generate
         self.weights_sha256 = _metadata(model).get("sha256")  # see `fsframework.utils.weights.digest`
 

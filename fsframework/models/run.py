@@ -214,8 +214,12 @@ class Run:
         write_text(self.path / "log.jsonl", "".join(json.dumps(entry) + "\n" for entry in entries))
 
 
-def load_weights(swapper: Swapper, file: Path, sha256: str | None = None, keep: Collection[str] = ()) -> set[str]:
+def load_weights(
+    swapper: Swapper, file: Path, sha256: str | None = None, keep: Collection[str] = (), adapt: bool = False
+) -> set[str]:
     """Load a file's weights into the parts of the same names, except those in `keep`; return all names in the file.
+
+    With `adapt` they may be those of networks without some option (`Network.adapt_weights`).
 
     Raises
     ------
@@ -230,7 +234,10 @@ def load_weights(swapper: Swapper, file: Path, sha256: str | None = None, keep: 
             f"{file}: contains weights for {', '.join(sorted(named - parts.keys()))}, which the recipe lacks"
         )
     for name in sorted(named - set(keep)):
-        fill(parts[name], below(name, state), f"{file}: does not fit the recipe's {name}")
+        weights = below(name, state)
+        if adapt:
+            weights = parts[name].adapt_weights(weights)
+        fill(parts[name], weights, f"{file}: does not fit the recipe's {name}")
     return named
 
 

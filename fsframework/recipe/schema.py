@@ -159,7 +159,8 @@ class Stage(Keys):
     init: str | None = Field(
         default=None,
         description="Initial weights: a file, relative to the current folder or the recipe's, or the name of an "
-        "installed model. They are loaded into all networks that no earlier stage trains.",
+        "installed model. They are loaded into all networks that no earlier stage trains. Options that only add "
+        "outputs, such as a mask, may differ.",
     )
 
     @field_validator("train")

@@ -88,7 +88,7 @@ def _start_from(swapper: Swapper, recipe: Recipe, init: str, keep: Collection[st
     """Load the weights of a stage's `init` into all networks but those in `keep`, which earlier stages trained."""
     file = recipe.relative(init)
     model = store.find(file if file.is_file() else init)
-    load_weights(swapper, model.file, model.sha256, keep)
+    load_weights(swapper, model.file, model.sha256, keep, adapt=True)
 
 
 class StageTrainer:

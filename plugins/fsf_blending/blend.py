@@ -54,20 +54,22 @@ class Blend(Refiner):
     def forward(self, coarse: SwapResult, batch: SwapBatch, swapper: Swapper) -> Tensor:
         """Return the composite (B, 3, S, S) in [-1, 1]. Raises ValueError if there is no mask."""
         generated, target = coarse.image, batch.target.image
-        if self.mask is None and coarse.mask is None:
-            raise ValueError("the generator predicts no mask; give blend a mask, such as {use: hull-mask}")
+        # A generator that composes has applied its mask already.
+        own_mask = None if swapper.generator.composes else coarse.mask
+        if self.mask is None and own_mask is None:
+            raise ValueError("the generator leaves no mask to apply; give blend a mask, such as {use: hull-mask}")
         if generated.is_meta:  # shape inference: estimators need pixels
             return torch.empty_like(generated)
-        mask = self._mask(coarse, batch)
+        mask = self._mask(coarse, own_mask, batch)
         if self.options.colour == "mean-std":
             generated = _each(reinhard_transfer, generated, target, mask)
         if self.options.poisson:
             return _each(poisson_blend, generated, target, mask)
         return mask * generated + (1 - mask) * target
 
-    def _mask(self, coarse: SwapResult, batch: SwapBatch) -> Tensor:
-        """Return the blending mask (B, 1, S, S) in [0, 1]."""
-        mask = torch.ones_like(coarse.image[:, :1]) if coarse.mask is None else coarse.mask
+    def _mask(self, coarse: SwapResult, own_mask: Tensor | None, batch: SwapBatch) -> Tensor:
+        """Return the blending mask (B, 1, S, S) in [0, 1]; `own_mask` is the generator's."""
+        mask = torch.ones_like(coarse.image[:, :1]) if own_mask is None else own_mask
         if self.mask is not None:
             with torch.no_grad():
                 mask = mask * self.mask(batch.target).to(mask).nan_to_num(0.0)

@@ -32,8 +32,9 @@ def refiner_mask(batch: SwapBatch, swapper: Swapper) -> Tensor:
 class MaskLoss(Loss):
     """Mean squared difference between a trained mask and an estimator's mask of the ground truth.
 
-    The trained mask is the generator's, as in DeepFaceLab, or that of the refiner `blend` on targets. For the latter,
-    known occluders (`SwapBatch.valid_mask` of pairs of different images) are excluded from the face.
+    The trained mask is the generator's, as in DeepFaceLab, or that of the refiner `blend` on targets. Known occluders
+    are excluded from the face: the valid pixels of pairs of different images whose ground truth is the target's pixel
+    (`SwapBatch.valid_mask`). Estimators that need the five landmarks get the target's.
     """
 
     name = "mask"
@@ -57,15 +58,22 @@ class MaskLoss(Loss):
 
     def forward(self, batch: SwapBatch, output: SwapResult, swapper: Swapper) -> Tensor:
         """Return the loss, a scalar. Pairs without an estimated mask are excluded."""
-        reference = self.mask(FaceBatch.of(batch.ground_truth)).float()
+        reference = self.mask(FaceBatch.of(batch.ground_truth, batch.target.landmarks)).float()
         valid = reference.isfinite()
-        if self.options.network == "refiner":
-            reference = reference * (1 - torch.where(batch.same[:, None, None, None], 0.0, batch.valid_mask))
-            mask = refiner_mask(batch, swapper)
-        else:
-            mask = generator_mask(output)
+        reference = reference * (1 - _occluders(batch))
+        mask = refiner_mask(batch, swapper) if self.options.network == "refiner" else generator_mask(output)
         squared = (mask - reference.nan_to_num(0.0)).square() * valid
         return squared.sum() / valid.sum().clamp(min=1)
+
+
+def _occluders(batch: SwapBatch) -> Tensor:
+    """Return where each target is known to be occluded (B, 1, S, S), 1 or a fraction there and 0 elsewhere.
+
+    On other pixels with a ground truth, as of pairs with a known swap, the ground truth is not the target's pixel. On
+    pairs of an image with itself all pixels are valid, so that occluders are not known.
+    """
+    kept = (batch.ground_truth == batch.target.image).all(dim=1, keepdim=True)
+    return torch.where(batch.same[:, None, None, None], 0.0, batch.valid_mask * kept)
 
 
 class MaskShape(Loss):

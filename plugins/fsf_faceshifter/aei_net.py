@@ -7,7 +7,7 @@ At 256 px there are eight levels, from 2x2 to 256x256. At width 1 with a 512-dim
 have 184.3 M parameters. Smaller crops omit the coarsest levels.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, cast
 
 import torch
@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from fsf_faceshifter.aad import Integration, joined
-from fsf_faceshifter.blocks import down_block, up_block
+from fsf_faceshifter.blocks import channels_to_pixels, down_block, over_sub_pixels, pixels_to_channels, up_block
 from fsframework.core.components import AttributeEncoder, ComponentOptions, Generator
 from fsframework.core.types import FaceBatch
 from fsframework.ops.conv import Conv2d, convolve, scaled
@@ -28,6 +28,7 @@ from fsframework.ops.upsample import upsample2x
 
 LAYER_NAMES = ("in", "mid", "out")  # suffixes of the submodules of a block's AAD layers, in order
 FLOAT32_SIDE = 2  # largest side of feature maps that are computed in float32 even under autocast
+MASK_BIAS = 3.0  # of the mask before the sigmoid, at the start: 0.95 everywhere
 RECOMPUTED = (
     2  # last blocks, under activation checkpointing: the others cost half but hold a quarter of the activations
 )
@@ -70,14 +71,20 @@ class AeiAttributes(AttributeEncoder):
         skips: Literal["cat", "add"] = Field(
             "cat", description="Concatenate skip connections, or add them as in LinkNet (an option of GHOST)."
         )
+        unshuffle: Literal[1, 2] = Field(
+            1,
+            description="Side of the squares of pixels that become channels at the entry. With 2, the network has the "
+            "levels and about the cost of half the side. A stage's `init` may be weights of that size, without it.",
+        )
 
     options: Options
 
     def __init__(self, options: Options, size: int) -> None:
         super().__init__(options, size)
-        downs = level_count(size) - 1
+        downs = level_count(size // options.unshuffle) - 1
+        colours = 3 * options.unshuffle**2
         down = [scaled(min(32 * 2**k, options.max_channels), options.width) for k in range(downs)]
-        self.down = nn.ModuleList(down_block(i, o) for i, o in zip([3, *down], down, strict=False))
+        self.down = nn.ModuleList(down_block(i, o) for i, o in zip([colours, *down], down, strict=False))
         up, self.channels, inputs = [], [down[-1]], down[-1]
         factor = 2 if options.skips == "cat" else 1
         for skip in reversed(down[:-1]):
@@ -86,7 +93,7 @@ class AeiAttributes(AttributeEncoder):
             self.channels.append(inputs)
         if options.full_resolution:
             finest = scaled(32, options.width)
-            self.finest = nn.Sequential(Conv2d(3, finest, 3, padding=1), nn.LeakyReLU(0.1))
+            self.finest = nn.Sequential(Conv2d(colours, finest, 3, padding=1), nn.LeakyReLU(0.1))
             up.append(up_block(inputs, finest))
             inputs = factor * finest
         self.up = nn.ModuleList(up)
@@ -97,7 +104,7 @@ class AeiAttributes(AttributeEncoder):
 
         Without `full_resolution`, the last map is the previous one.
         """
-        h = faces.image
+        h = pixels_to_channels(faces.image, self.options.unshuffle)
         skips = [self.finest(h)] if self.options.full_resolution else []
         for down in self.down:
             h = down(h)  # (B, C, S/2, S/2)
@@ -107,6 +114,14 @@ class AeiAttributes(AttributeEncoder):
             fine, skip = up(z_att[-1]), skips.pop()
             z_att.append(torch.cat([fine, skip], dim=1) if self.options.skips == "cat" else fine + skip)
         return z_att if self.options.full_resolution else [*z_att, z_att[-1]]
+
+    def adapt_weights(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the weights of a network of half the side so that this one starts as that one on halved images."""
+        adapted = dict(weights)
+        for name in ("down.0.0.weight", "finest.0.weight"):
+            if name in adapted and adapted[name].shape[1] == 3:
+                adapted[name] = over_sub_pixels(adapted[name], self.options.unshuffle)
+        return adapted
 
 
 class AadBlock(nn.Module):
@@ -125,7 +140,8 @@ class AadBlock(nn.Module):
     integration:
         How attributes and identity are combined, see `fsf_faceshifter.aad.joined`.
     last:
-        Whether the output is the image. Otherwise instance normalisation follows the block.
+        Whether the output is the image, which always has a shortcut with layers. Otherwise instance normalisation
+        follows the block.
     """
 
     def __init__(
@@ -138,7 +154,7 @@ class AadBlock(nn.Module):
         last: bool = True,
     ) -> None:
         super().__init__()
-        shortcut = inputs != outputs
+        shortcut = last or inputs != outputs
         self.layers, self.integration = layers, integration
         self.affine_layers = layers + shortcut
         self.affine_channels = 2 * inputs * self.affine_layers  # gamma and beta of each layer
@@ -222,10 +238,15 @@ class AadGenerator(Generator):
     256 px. The first level's instance norms average 4 pixels and amplify the rounding of bfloat16. With float32 there,
     the PSNR of a bfloat16 swap against a float32 swap is 42 dB instead of 36 (random weights; at 64 px 47 instead of
     39).
+
+    With the option `mask` the last block also paints a mask, by which the swapper composes the image with the target,
+    as in BlendFace (arXiv:2307.10854). It starts near 1 everywhere, so that training starts from the image without
+    it. The loss `mask` must supervise it: other losses alone would shrink it to nothing.
     """
 
     name = "aad-generator"
     traceable = True
+    composes = True
 
     class Options(ComponentOptions):
         width: float = Field(1.0, gt=0, le=2, description="Factor of the numbers of channels; 1 is the paper's.")
@@ -254,17 +275,29 @@ class AadGenerator(Generator):
             description="Train with less memory: recompute the activations of the last two blocks, which hold most "
             "of them, in the backward pass.",
         )
+        mask: bool = Field(
+            False,
+            description="Whether the last block also paints a mask, by which the image is composed with the target. "
+            "Train it with the loss `mask`. A stage's `init` may be weights without it.",
+        )
+        shuffle: Literal[1, 2] = Field(
+            1,
+            description="Side of the squares of pixels that the last block paints as channels. With 2, the network "
+            "has the levels and about the cost of half the side. A stage's `init` may be weights of that size, "
+            "without it.",
+        )
 
     options: Options
     affine: nn.Linear  # absent with spade, whose layers do not use the identity
 
     def __init__(self, options: Options, size: int, id_dim: int, att_channels: list[int]) -> None:
         super().__init__(options, size, id_dim, att_channels)
-        levels = level_count(size)
+        levels = level_count(size // options.shuffle)
         if len(att_channels) != levels:
             raise ValueError(f"{self.name} needs {levels} attribute maps at {size} px, not {len(att_channels)}")
         channels = [min(c, options.max_channels) for c in [1024] * levels + [512, 256, 128, 64]]
-        widths = [*(scaled(c, options.width) for c in channels), 3][-levels - 1 :]  # before and after each block
+        painted = (4 if options.mask else 3) * options.shuffle**2
+        widths = [*(scaled(c, options.width) for c in channels), painted][-levels - 1 :]  # before and after each block
         self.start = nn.ConvTranspose2d(id_dim, widths[0], 2)
         self.att_levels = min(options.att_levels or levels, levels)
         used = self._used(att_channels)
@@ -294,6 +327,37 @@ class AadGenerator(Generator):
         for block, bias in biases:
             for layer in bias.zero_().chunk(block.affine_layers):
                 layer.chunk(2)[0].fill_(1.0)  # gamma
+        if self.options.mask:
+            start = 3 * self.options.shuffle**2
+            for rows in self._painting_weights().values():
+                rows[start:] = 0.0
+            self.state_dict()[f"blocks.{len(blocks) - 1}.shortcut.bias"][start:] = MASK_BIAS
+
+    def _painting_weights(self) -> dict[str, Tensor]:
+        """Return the weights whose rows are the painted channels, by name."""
+        last = len(self.blocks) - 1
+        layers = f"conv_{LAYER_NAMES[self.options.layers - 1]}", "shortcut"
+        names = [f"blocks.{last}.{layer}.{kind}" for layer in layers for kind in ("weight", "bias")]
+        state = self.state_dict()
+        return {name: state[name] for name in names}
+
+    def adapt_weights(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the weights of a network without the options `mask` and `shuffle` as this one's.
+
+        A mask starts near 1. With `shuffle`, the pixels of a square start equal.
+        """
+        adapted = dict(weights)
+        pixels = self.options.shuffle**2
+        for name, own in self._painting_weights().items():
+            if name not in adapted:
+                continue
+            rows = adapted[name]
+            if len(rows) in (3, 4):  # one pixel's channels
+                rows = rows.repeat_interleave(pixels, dim=0)
+            if len(rows) == 3 * pixels:  # no mask
+                rows = torch.cat([rows, own[3 * pixels :].to(rows)])
+            adapted[name] = rows
+        return adapted
 
     def identity_affine(self, z_id: Tensor) -> list[Tensor]:
         """Return gamma_id and beta_id of every block, (B, affine_channels, 1, 1) each, which depend on z_id alone."""
@@ -310,7 +374,10 @@ class AadGenerator(Generator):
         return product.unflatten(1, (-1, 2, 2)) + cast(Tensor, self.start.bias)[:, None, None]
 
     def paint(self, z_id: Tensor, z_att: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        """Return the swap (B, 3, S, S) in [-1, 1] and the masks of each block (B, affine_layers, H_k, W_k)."""
+        """Return the swap and the masks of each block's layers (B, affine_layers, H_k, W_k).
+
+        The swap is (B, 3, S, S) in [-1, 1]; with the option `mask`, a fourth channel is its mask in [0, 1].
+        """
         with without_autocast(z_id.device):
             z_id = _at_least_float32(z_id)
             h, identities = self._first_map(z_id), self.identity_affine(z_id)
@@ -323,10 +390,13 @@ class AadGenerator(Generator):
             else:
                 h, mask = _run_block(h, *level)
             masks.append(mask)
-        return torch.tanh(_at_least_float32(h)), masks
+        h = channels_to_pixels(_at_least_float32(h), self.options.shuffle)
+        if self.options.mask:
+            return torch.cat([torch.tanh(h[:, :3]), torch.sigmoid(h[:, 3:])], dim=1), masks
+        return torch.tanh(h), masks
 
     def forward(self, z_id: Tensor, z_att: list[Tensor]) -> Tensor:
-        """Return the coarse swap (B, 3, S, S) in [-1, 1]."""
+        """Return the coarse swap (B, 3, S, S) in [-1, 1], with the option `mask` and its mask (B, 4, S, S)."""
         return self.paint(z_id, z_att)[0]
 
     def maps(self, z_id: Tensor, z_att: list[Tensor]) -> list[Tensor]:
