@@ -8,13 +8,16 @@ import torch
 from fsf_benchmarks.plain_aei_net import PlainGenerator
 from fsf_faceshifter import aad
 from fsf_faceshifter.aad import integrate
+from fsf_faceshifter.inner_blur import blur_inner_face, oval
 from pydantic import ValidationError
+from scipy.ndimage import gaussian_filter  # type: ignore[import-untyped]
 from torch import nn
 from torch.nn import functional as F
 
 from fsframework.core.components import AttributeEncoder, Generator
 from fsframework.core.part import part
 from fsframework.core.types import FaceBatch
+from fsframework.faces.align import template
 from fsframework.ops import conv, winograd
 from fsframework.ops.instance_norm import instance_norm
 
@@ -225,6 +228,29 @@ def test_full_attributes_reach_the_crops_own_side() -> None:
     assert stripes.grad is not None and stripes.grad[0, :, 19:22, 19:22].abs().min() > 0
     generator = part("generators", "aad-generator", width=0.5).build(64, 128, attributes.channels)
     assert generator(torch.randn(1, 128), z_att).shape == (1, 3, 64, 64)
+
+
+def test_the_inner_face_can_be_blurred_before_the_encoder() -> None:
+    plain, blurring = (
+        part("attribute-encoders", "aei-attributes", width=0.125, inner_blur=blur).build(64).eval()
+        for blur in (0, 0.03)
+    )
+    blurring.load_state_dict(plain.state_dict())
+    picture = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    blurred = blur_inner_face(picture, 0.03)
+    for found, expected in zip(blurring(FaceBatch.of(picture)), plain(FaceBatch.of(blurred)), strict=True):
+        torch.testing.assert_close(found, expected, rtol=0, atol=0)
+    mask = oval(64, picture.device)
+    smooth = gaussian_filter(picture[0].numpy(), (0, 0.03 * 64, 0.03 * 64), mode="mirror", radius=(0, 6, 6))
+    torch.testing.assert_close(blurred[0], mask * torch.from_numpy(smooth) + (1 - mask) * picture[0])
+    assert torch.equal(blurred[..., mask == 0], picture[..., mask == 0])
+
+
+def test_the_blurred_oval_covers_the_landmarks_and_no_border() -> None:
+    mask = oval(128, torch.device("cpu"))
+    for x, y in template(128).round().astype(int):
+        assert mask[y, x] == 1
+    assert (mask == 1).float().mean() > 0.15 and mask[:40].max() == 0 and mask[:, :30].max() == 0
 
 
 def test_identity_branch_is_not_near_zero_at_the_start() -> None:

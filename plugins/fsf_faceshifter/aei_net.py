@@ -18,6 +18,7 @@ from torch.utils.checkpoint import checkpoint
 
 from fsf_faceshifter.aad import Integration, joined
 from fsf_faceshifter.blocks import down_block, up_block
+from fsf_faceshifter.inner_blur import blur_inner_face
 from fsframework.core.components import AttributeEncoder, ComponentOptions, Generator
 from fsframework.core.types import FaceBatch
 from fsframework.ops.conv import Conv2d, convolve, scaled
@@ -71,6 +72,15 @@ class AeiAttributes(AttributeEncoder):
             "cat", description="Concatenate skip connections, or add them as in LinkNet (an option of GHOST)."
         )
 
+        inner_blur: float = Field(
+            0.0,
+            ge=0,
+            le=0.1,
+            description="Standard deviation of a blur of the inner face before the encoder, in units of the crop's "
+            "side, so that less of the target's identity passes. It is part of the model, not an augmentation: skip "
+            "connections leak the target's identity, and WSC-swap (Ren et al., arXiv:2307.07928) hides the face from "
+            "its pixel-level encoder altogether. 0, the paper: none.",
+        )
     options: Options
 
     def __init__(self, options: Options, size: int) -> None:
@@ -97,7 +107,7 @@ class AeiAttributes(AttributeEncoder):
 
         Without `full_resolution`, the last map is the previous one.
         """
-        h = faces.image
+        h = blur_inner_face(faces.image, self.options.inner_blur) if self.options.inner_blur > 0 else faces.image
         skips = [self.finest(h)] if self.options.full_resolution else []
         for down in self.down:
             h = down(h)  # (B, C, S/2, S/2)
