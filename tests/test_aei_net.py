@@ -362,6 +362,38 @@ def test_integrations_are_what_they_say() -> None:
         torch.testing.assert_close(aad.joined(kind, h, att, identity, mask), F.relu(value))  # type: ignore[arg-type]
 
 
+def test_coarse_levels_may_concatenate() -> None:
+    """Each block equals that of the generator with its integration, and only those after `cat_levels` have maps."""
+    channels = part("attribute-encoders", "aei-attributes", width=0.125).build(64).channels
+    plain, mixed, cat = (
+        part("generators", "aad-generator", width=0.125, **options).build(64, 16, channels)
+        for options in ({}, {"cat_levels": 2}, {"integration": "cat"})
+    )
+    shapes = [
+        [{name: value.shape for name, value in block.state_dict().items()} for block in generator.blocks]
+        for generator in (plain, mixed, cat)
+    ]
+    assert shapes[1] == shapes[2][:2] + shapes[0][2:]
+    mixed.blocks[:2].load_state_dict(cat.blocks[:2].state_dict())
+    mixed.blocks[2:].load_state_dict(plain.blocks[2:].state_dict())
+    affine = mixed.block_channels[1]
+    h = torch.randn(2, affine // (2 * mixed.blocks[1].affine_layers), 4, 4)
+    identity = torch.randn(2, affine, 1, 1)
+    z_att = [torch.randn(2, c, 2 ** (k + 1), 2 ** (k + 1)) for k, c in enumerate(channels[:-1])]
+    z_att.append(z_att[-1])
+    torch.testing.assert_close(mixed.blocks[1](h, z_att[1], identity), cat.blocks[1](h, z_att[1], identity))
+    z_id = F.normalize(torch.randn(2, 16), dim=1)
+    assert [tuple(m.shape) for m in mixed.maps(z_id, z_att)] == [(2, 1, 2**k, 2**k) for k in range(3, 7)]
+    mixed(z_id, z_att).square().sum().backward()
+    assert all(parameter.grad is not None and parameter.grad.any() for parameter in mixed.blocks.parameters())
+
+
+def test_the_number_of_concatenating_levels_is_checked(expect_error: Callable[..., Any]) -> None:
+    for options in ({"cat_levels": 2, "integration": "add"}, {"cat_levels": 7}):
+        with expect_error("cat_levels"):
+            part("generators", "aad-generator", width=0.125, **options).build(64, 16, [8] * 6)
+
+
 def test_compressed_attributes_are_the_coarse_ones() -> None:
     attributes = part("attribute-encoders", "aei-attributes", width=0.125).build(64)
     made = part("generators", "aad-generator", width=0.125, att_levels=3)

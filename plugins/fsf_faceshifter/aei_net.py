@@ -20,6 +20,7 @@ from fsf_faceshifter.aad import Integration, joined
 from fsf_faceshifter.blocks import down_block, up_block
 from fsf_faceshifter.inner_blur import blur_inner_face
 from fsframework.core.components import AttributeEncoder, ComponentOptions, Generator
+from fsframework.core.errors import UserError
 from fsframework.core.types import FaceBatch
 from fsframework.ops.conv import Conv2d, convolve, scaled
 from fsframework.ops.instance_norm import instance_norm
@@ -71,7 +72,6 @@ class AeiAttributes(AttributeEncoder):
         skips: Literal["cat", "add"] = Field(
             "cat", description="Concatenate skip connections, or add them as in LinkNet (an option of GHOST)."
         )
-
         inner_blur: float = Field(
             0.0,
             ge=0,
@@ -81,6 +81,7 @@ class AeiAttributes(AttributeEncoder):
             "connections leak the target's identity, and WSC-swap (Ren et al., arXiv:2307.07928) hides the face from "
             "its pixel-level encoder altogether. 0, the paper: none.",
         )
+
     options: Options
 
     def __init__(self, options: Options, size: int) -> None:
@@ -252,6 +253,12 @@ class AadGenerator(Generator):
             "level (arXiv:1903.07291). adain: one gamma and beta for all pixels, the mean of attributes and identity "
             "(arXiv:1703.06868).",
         )
+        cat_levels: int = Field(
+            0,
+            ge=0,
+            description="Number of levels, from the coarsest on, that concatenate attributes and identity (cat) "
+            "although the integration is aad: no mask can close there. They have no attention map.",
+        )
         layers: Literal[1, 2, 3] = Field(2, description="AAD layers per block; the paper has 2, GHOST offers all.")
         att_levels: int | None = Field(
             None,
@@ -273,14 +280,19 @@ class AadGenerator(Generator):
         levels = level_count(size)
         if len(att_channels) != levels:
             raise ValueError(f"{self.name} needs {levels} attribute maps at {size} px, not {len(att_channels)}")
+        if options.cat_levels > 0 and options.integration != "aad":
+            raise UserError(f"cat_levels: the integration is {options.integration}; leave cat_levels at 0, or use aad")
+        if options.cat_levels > levels:
+            raise UserError(f"cat_levels: {options.cat_levels} is more than the {levels} levels at {size} px; lower it")
         channels = [min(c, options.max_channels) for c in [1024] * levels + [512, 256, 128, 64]]
         widths = [*(scaled(c, options.width) for c in channels), 3][-levels - 1 :]  # before and after each block
         self.start = nn.ConvTranspose2d(id_dim, widths[0], 2)
         self.att_levels = min(options.att_levels or levels, levels)
         used = self._used(att_channels)
+        kinds: list[Integration] = ["cat" if k < options.cat_levels else options.integration for k in range(levels)]
         blocks = [
-            AadBlock(i, o, c, options.layers, options.integration, last=k + 1 == levels)
-            for k, (i, o, c) in enumerate(zip(widths[:-1], widths[1:], used, strict=True))
+            AadBlock(i, o, c, options.layers, kind, last=k + 1 == levels)
+            for k, (i, o, c, kind) in enumerate(zip(widths[:-1], widths[1:], used, kinds, strict=True))
         ]
         self.blocks = nn.ModuleList(blocks)
         self.block_channels = [block.affine_channels for block in blocks]
@@ -342,11 +354,11 @@ class AadGenerator(Generator):
     def maps(self, z_id: Tensor, z_att: list[Tensor]) -> list[Tensor]:
         """Return M^k of each level (B, 1, H_k, W_k), averaged over a block's layers; 1 is identity (figure 8).
 
-        Integrations other than `aad` have no masks: the list is empty.
+        Integrations other than `aad` have no masks: the list is empty, or lacks the `cat_levels`.
         """
         if self.options.integration != "aad":
             return []
-        return [masks.mean(dim=1, keepdim=True) for masks in self.paint(z_id, z_att)[1]]
+        return [masks.mean(dim=1, keepdim=True) for masks in self.paint(z_id, z_att)[1][self.options.cat_levels :]]
 
 
 def _run_block(h: Tensor, block: nn.Module, z_att: Tensor, identity: Tensor) -> tuple[Tensor, Tensor]:
