@@ -8,13 +8,16 @@ import torch
 from fsf_benchmarks.plain_aei_net import PlainGenerator
 from fsf_faceshifter import aad
 from fsf_faceshifter.aad import integrate
+from fsf_faceshifter.inner_blur import blur_inner_face, oval
 from pydantic import ValidationError
+from scipy.ndimage import gaussian_filter  # type: ignore[import-untyped]
 from torch import nn
 from torch.nn import functional as F
 
 from fsframework.core.components import AttributeEncoder, Generator
 from fsframework.core.part import part
 from fsframework.core.types import FaceBatch
+from fsframework.faces.align import template
 from fsframework.ops import conv, winograd
 from fsframework.ops.instance_norm import instance_norm
 
@@ -227,6 +230,29 @@ def test_full_attributes_reach_the_crops_own_side() -> None:
     assert generator(torch.randn(1, 128), z_att).shape == (1, 3, 64, 64)
 
 
+def test_the_inner_face_can_be_blurred_before_the_encoder() -> None:
+    plain, blurring = (
+        part("attribute-encoders", "aei-attributes", width=0.125, inner_blur=blur).build(64).eval()
+        for blur in (0, 0.03)
+    )
+    blurring.load_state_dict(plain.state_dict())
+    picture = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    blurred = blur_inner_face(picture, 0.03)
+    for found, expected in zip(blurring(FaceBatch.of(picture)), plain(FaceBatch.of(blurred)), strict=True):
+        torch.testing.assert_close(found, expected, rtol=0, atol=0)
+    mask = oval(64, picture.device)
+    smooth = gaussian_filter(picture[0].numpy(), (0, 0.03 * 64, 0.03 * 64), mode="mirror", radius=(0, 6, 6))
+    torch.testing.assert_close(blurred[0], mask * torch.from_numpy(smooth) + (1 - mask) * picture[0])
+    assert torch.equal(blurred[..., mask == 0], picture[..., mask == 0])
+
+
+def test_the_blurred_oval_covers_the_landmarks_and_no_border() -> None:
+    mask = oval(128, torch.device("cpu"))
+    for x, y in template(128).round().astype(int):
+        assert mask[y, x] == 1
+    assert (mask == 1).float().mean() > 0.15 and mask[:40].max() == 0 and mask[:, :30].max() == 0
+
+
 def test_identity_branch_is_not_near_zero_at_the_start() -> None:
     torch.manual_seed(0)
     attributes = part("attribute-encoders", "aei-attributes", width=0.25).build(64)
@@ -334,6 +360,38 @@ def test_integrations_are_what_they_say() -> None:
     }
     for kind, value in expected.items():
         torch.testing.assert_close(aad.joined(kind, h, att, identity, mask), F.relu(value))  # type: ignore[arg-type]
+
+
+def test_coarse_levels_may_concatenate() -> None:
+    """Each block equals that of the generator with its integration, and only those after `cat_levels` have maps."""
+    channels = part("attribute-encoders", "aei-attributes", width=0.125).build(64).channels
+    plain, mixed, cat = (
+        part("generators", "aad-generator", width=0.125, **options).build(64, 16, channels)
+        for options in ({}, {"cat_levels": 2}, {"integration": "cat"})
+    )
+    shapes = [
+        [{name: value.shape for name, value in block.state_dict().items()} for block in generator.blocks]
+        for generator in (plain, mixed, cat)
+    ]
+    assert shapes[1] == shapes[2][:2] + shapes[0][2:]
+    mixed.blocks[:2].load_state_dict(cat.blocks[:2].state_dict())
+    mixed.blocks[2:].load_state_dict(plain.blocks[2:].state_dict())
+    affine = mixed.block_channels[1]
+    h = torch.randn(2, affine // (2 * mixed.blocks[1].affine_layers), 4, 4)
+    identity = torch.randn(2, affine, 1, 1)
+    z_att = [torch.randn(2, c, 2 ** (k + 1), 2 ** (k + 1)) for k, c in enumerate(channels[:-1])]
+    z_att.append(z_att[-1])
+    torch.testing.assert_close(mixed.blocks[1](h, z_att[1], identity), cat.blocks[1](h, z_att[1], identity))
+    z_id = F.normalize(torch.randn(2, 16), dim=1)
+    assert [tuple(m.shape) for m in mixed.maps(z_id, z_att)] == [(2, 1, 2**k, 2**k) for k in range(3, 7)]
+    mixed(z_id, z_att).square().sum().backward()
+    assert all(parameter.grad is not None and parameter.grad.any() for parameter in mixed.blocks.parameters())
+
+
+def test_the_number_of_concatenating_levels_is_checked(expect_error: Callable[..., Any]) -> None:
+    for options in ({"cat_levels": 2, "integration": "add"}, {"cat_levels": 7}):
+        with expect_error("cat_levels"):
+            part("generators", "aad-generator", width=0.125, **options).build(64, 16, [8] * 6)
 
 
 def test_compressed_attributes_are_the_coarse_ones() -> None:

@@ -38,6 +38,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "occluded": {"pool": 16},
     "occlusion": {"data": {"use": "occluded", "pool": 16, "data": {"use": "orl"}}},
     "person-decoders": {"people": 3, "width": 0.125, "mask": True},
+    "projected-gan": {"width": 8},
     "rendered-heads": {"people": 4, "pictures": 2},
     "shared-encoder": {"width": 0.125},
     "spade-generator": {"width": 0.125},

@@ -316,6 +316,52 @@ def test_hinge_gan_equals_the_formula(batch: SwapBatch, swapper: Swapper) -> Non
     torch.testing.assert_close(gan(batch, swap, swapper), -sum(f.mean() for f in fake) / 2)
 
 
+def test_relativistic_pairs_compare_a_swap_with_its_truth(batch: SwapBatch, swapper: Swapper) -> None:
+    options = {"width": 8, "layers": 2, "scales": 1, "objective": "relativistic"}
+    gan, matching = loss("hinge-gan", **options), loss("hinge-gan", **options, feature_matching_weight=3.0)
+    swap = output(batch, swapper, batch.source.image)
+    (discriminator,) = gan.get_submodule("discriminators").children()
+    fake, real = discriminator(swap.image), discriminator(batch.target.image)
+    torch.testing.assert_close(gan.critic(batch, swap), torch.log1p(torch.exp(fake - real)).mean())
+    expected = torch.log1p(torch.exp(real - fake)).mean()
+    torch.testing.assert_close(gan(batch, swap, swapper), expected)
+    body = nn.Sequential(*list(discriminator.children())[:-1])
+    distance = (body(swap.image) - body(batch.target.image)).abs().mean()
+    torch.testing.assert_close(matching(batch, swap, swapper), expected + 3 * distance)
+
+
+@pytest.mark.parametrize("which", ["r1", "r2"])
+def test_penalties_approximate_the_squared_gradient_of_a_logit(batch: SwapBatch, swapper: Swapper, which: str) -> None:
+    options = {"width": 8, "layers": 2, "scales": 1}
+    gan, plain = loss("hinge-gan", **options, **{which: 2.0}), loss("hinge-gan", **options)
+    swap = output(batch, swapper, batch.source.image * 0.5)
+    penalised = (batch.ground_truth if which == "r1" else swap.image).clone().requires_grad_()
+    (discriminator,) = gan.get_submodule("discriminators").children()
+    norms = [
+        torch.autograd.grad(logit, penalised, retain_graph=True)[0].square().sum()
+        for logit in discriminator(penalised).flatten()
+    ]
+    torch.manual_seed(7)
+    added = torch.stack([gan.critic(batch, swap) - plain.critic(batch, swap) for _ in range(40)]).mean()
+    assert added.item() == pytest.approx(torch.stack(norms).mean().item(), rel=0.1)
+
+
+def test_penalties_flatten_the_discriminator(batch: SwapBatch, swapper: Swapper) -> None:
+    swap = output(batch, swapper, batch.source.image * 0.1)
+    slopes = []
+    for weight in (0.0, 1.0):
+        gan = loss("hinge-gan", width=8, layers=2, scales=1, objective="relativistic", r1=weight, r2=weight)
+        optimizer = torch.optim.Adam(gan.parameters(), lr=1e-2)
+        for _ in range(20):
+            optimizer.zero_grad()
+            gan.critic(batch, swap).backward()
+            optimizer.step()
+        image = batch.ground_truth.clone().requires_grad_()
+        (gradient,) = torch.autograd.grad(gan.discriminate(image)[0][1].sum(), image)
+        slopes.append(gradient.square().mean().item())
+    assert slopes[1] < 0.3 * slopes[0]
+
+
 def test_hinge_gan_learns_to_tell(batch: SwapBatch, swapper: Swapper) -> None:
     gan = loss("hinge-gan", width=8, layers=2, scales=2)
     swap = output(batch, swapper, batch.source.image * 0.1)

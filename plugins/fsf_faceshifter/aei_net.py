@@ -18,7 +18,9 @@ from torch.utils.checkpoint import checkpoint
 
 from fsf_faceshifter.aad import Integration, joined
 from fsf_faceshifter.blocks import channels_to_pixels, down_block, over_sub_pixels, pixels_to_channels, up_block
+from fsf_faceshifter.inner_blur import blur_inner_face
 from fsframework.core.components import AttributeEncoder, ComponentOptions, Generator
+from fsframework.core.errors import UserError
 from fsframework.core.types import FaceBatch
 from fsframework.ops.conv import Conv2d, convolve, scaled
 from fsframework.ops.instance_norm import instance_norm
@@ -76,6 +78,15 @@ class AeiAttributes(AttributeEncoder):
             description="Side of the squares of pixels that become channels at the entry. With 2, the network has the "
             "levels and about the cost of half the side. A stage's `init` may be weights of that size, without it.",
         )
+        inner_blur: float = Field(
+            0.0,
+            ge=0,
+            le=0.1,
+            description="Standard deviation of a blur of the inner face before the encoder, in units of the crop's "
+            "side, so that less of the target's identity passes. It is part of the model, not an augmentation: skip "
+            "connections leak the target's identity, and WSC-swap (Ren et al., arXiv:2307.07928) hides the face from "
+            "its pixel-level encoder altogether. 0, the paper: none.",
+        )
 
     options: Options
 
@@ -104,7 +115,10 @@ class AeiAttributes(AttributeEncoder):
 
         Without `full_resolution`, the last map is the previous one.
         """
-        h = pixels_to_channels(faces.image, self.options.unshuffle)
+        image = faces.image
+        if self.options.inner_blur > 0:
+            image = blur_inner_face(image, self.options.inner_blur)
+        h = pixels_to_channels(image, self.options.unshuffle)
         skips = [self.finest(h)] if self.options.full_resolution else []
         for down in self.down:
             h = down(h)  # (B, C, S/2, S/2)
@@ -263,6 +277,12 @@ class AadGenerator(Generator):
             "level (arXiv:1903.07291). adain: one gamma and beta for all pixels, the mean of attributes and identity "
             "(arXiv:1703.06868).",
         )
+        cat_levels: int = Field(
+            0,
+            ge=0,
+            description="Number of levels, from the coarsest on, that concatenate attributes and identity (cat) "
+            "although the integration is aad: no mask can close there. They have no attention map.",
+        )
         layers: Literal[1, 2, 3] = Field(2, description="AAD layers per block; the paper has 2, GHOST offers all.")
         att_levels: int | None = Field(
             None,
@@ -295,15 +315,20 @@ class AadGenerator(Generator):
         levels = level_count(size // options.shuffle)
         if len(att_channels) != levels:
             raise ValueError(f"{self.name} needs {levels} attribute maps at {size} px, not {len(att_channels)}")
+        if options.cat_levels > 0 and options.integration != "aad":
+            raise UserError(f"cat_levels: the integration is {options.integration}; leave cat_levels at 0, or use aad")
+        if options.cat_levels > levels:
+            raise UserError(f"cat_levels: {options.cat_levels} is more than the {levels} levels at {size} px; lower it")
         channels = [min(c, options.max_channels) for c in [1024] * levels + [512, 256, 128, 64]]
         painted = (4 if options.mask else 3) * options.shuffle**2
         widths = [*(scaled(c, options.width) for c in channels), painted][-levels - 1 :]  # before and after each block
         self.start = nn.ConvTranspose2d(id_dim, widths[0], 2)
         self.att_levels = min(options.att_levels or levels, levels)
         used = self._used(att_channels)
+        kinds: list[Integration] = ["cat" if k < options.cat_levels else options.integration for k in range(levels)]
         blocks = [
-            AadBlock(i, o, c, options.layers, options.integration, last=k + 1 == levels)
-            for k, (i, o, c) in enumerate(zip(widths[:-1], widths[1:], used, strict=True))
+            AadBlock(i, o, c, options.layers, kind, last=k + 1 == levels)
+            for k, (i, o, c, kind) in enumerate(zip(widths[:-1], widths[1:], used, kinds, strict=True))
         ]
         self.blocks = nn.ModuleList(blocks)
         self.block_channels = [block.affine_channels for block in blocks]
@@ -402,11 +427,11 @@ class AadGenerator(Generator):
     def maps(self, z_id: Tensor, z_att: list[Tensor]) -> list[Tensor]:
         """Return M^k of each level (B, 1, H_k, W_k), averaged over a block's layers; 1 is identity (figure 8).
 
-        Integrations other than `aad` have no masks: the list is empty.
+        Integrations other than `aad` have no masks: the list is empty, or lacks the `cat_levels`.
         """
         if self.options.integration != "aad":
             return []
-        return [masks.mean(dim=1, keepdim=True) for masks in self.paint(z_id, z_att)[1]]
+        return [masks.mean(dim=1, keepdim=True) for masks in self.paint(z_id, z_att)[1][self.options.cat_levels :]]
 
 
 def _run_block(h: Tensor, block: nn.Module, z_att: Tensor, identity: Tensor) -> tuple[Tensor, Tensor]:
