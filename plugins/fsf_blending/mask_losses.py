@@ -33,7 +33,7 @@ class MaskLoss(Loss):
     """Mean squared difference between a trained mask and an estimator's mask of the ground truth.
 
     The trained mask is the generator's, as in DeepFaceLab, or that of the refiner `blend` on targets. For the latter,
-    known occluders (`SwapBatch.valid_mask` of pairs of different images) are excluded from the face.
+    known occluders (`SwapBatch.valid_mask` of pairs that are neither self nor reversed) are excluded from the face.
     """
 
     name = "mask"
@@ -60,7 +60,7 @@ class MaskLoss(Loss):
         reference = self.mask(FaceBatch.of(batch.ground_truth)).float()
         valid = reference.isfinite()
         if self.options.network == "refiner":
-            reference = reference * (1 - torch.where(batch.same[:, None, None, None], 0.0, batch.valid_mask))
+            reference = reference * (1 - torch.where(batch.supervised[:, None, None, None], 0.0, batch.valid_mask))
             mask = refiner_mask(batch, swapper)
         else:
             mask = generator_mask(output)
