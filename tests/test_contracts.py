@@ -68,6 +68,7 @@ for name in ("adain", "add", "cat", "compressed", "spade"):
 ELSEWHERE = {
     "face-folder": "needs a folder of pictures: below",
     "ffpp": "needs FaceForensics++: test_ffpp.py",
+    "swapped": "needs a model of the same size: test_reversed.py",
     "lpips": "needs torchvision's weights: test_measures.py",
     "speed": "starts processes for minutes: test_speed.py",
 }
@@ -104,4 +105,4 @@ def test_a_folder_of_pictures_keeps_the_contract(tmp_path: Path) -> None:
 def test_nothing_is_left_out_that_could_be_checked() -> None:
     names = {name for named in registry().components.values() for name in named}
     assert names >= OPTIONS.keys() | FILES.keys() | ENCODERS.keys() | ELSEWHERE.keys()
-    assert len(ELSEWHERE) == 4
+    assert len(ELSEWHERE) == 5

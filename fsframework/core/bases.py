@@ -131,6 +131,15 @@ class DatasetWrapper(Dataset):
         """Return the index of the adjacent video frame in the inner data set."""
         return self.inner.next_frame(index)
 
+    @property
+    def is_reversible(self) -> bool:
+        """Return whether the inner data set has reversed targets."""
+        return self.inner.is_reversible
+
+    def reversed_target(self, index: int, rng: np.random.Generator) -> Sample:
+        """Return the sample with another person's face from the inner data set."""
+        return self.inner.reversed_target(index, rng)
+
     def ground_truth_swap(self, source: int, target: int) -> Sample | None:
         """Return the ground truth of a swap from the inner data set."""
         return self.inner.ground_truth_swap(source, target)

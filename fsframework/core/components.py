@@ -294,6 +294,18 @@ class Dataset(Component):
         """Return the sample as a training target. Data sets that alter targets override this."""
         return self[index]
 
+    @property
+    def is_reversible(self) -> bool:
+        """Return whether `reversed_target` is available, after `prepare` or `restore`."""
+        return False
+
+    def reversed_target(self, index: int, rng: np.random.Generator) -> Sample:
+        """Return the sample with the face of another person, and the sample's own image as `ground_truth`.
+
+        `valid_mask` is True everywhere. Used by `pairs.reversed` of a stage, if the data set `is_reversible`.
+        """
+        raise NotImplementedError
+
     def ground_truth_swap(self, source: int, target: int) -> Sample | None:
         """Return the ground truth: the target's image with the source's face; None if unknown, as for photographs.
 

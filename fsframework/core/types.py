@@ -87,7 +87,20 @@ class SwapBatch(TensorFields):
     target: FaceBatch
     same: Tensor  # (B,) bool, source and target are the same image
     ground_truth: Tensor  # (B, 3, S, S) the desired swap: the target's image unless the dataset has another
-    valid_mask: Tensor  # (B, 1, S, S) 0..1, where the ground truth is valid: everywhere on same pairs
+    valid_mask: Tensor  # (B, 1, S, S) 0..1, where the ground truth is valid: everywhere on same and reversed pairs
+    reversed: Tensor | None = None  # (B,) bool, the target is a swap made from the ground truth; None: no target is
+
+    @property
+    def supervised(self) -> Tensor:
+        """Return which pairs have a ground truth for every pixel: same and reversed pairs, (B,) bool."""
+        return self.same if self.reversed is None else self.same | self.reversed
+
+    @property
+    def attribute_truth(self) -> Tensor:
+        """Return images with the right attributes: the targets', on reversed pairs the ground truths, (B, 3, S, S)."""
+        if self.reversed is None:
+            return self.target.image
+        return torch.where(self.reversed[:, None, None, None], self.ground_truth, self.target.image)
 
     @classmethod
     def of(cls, source: FaceBatch, target: FaceBatch) -> Self:

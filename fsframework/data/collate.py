@@ -50,6 +50,7 @@ class SwapPixels(_Pixels):
     same: Tensor  # (B,) bool, source and target are the same image
     ground_truth: Tensor | None  # (B, 3, S, S) uint8; None: the target's image
     valid_mask: Tensor  # (B, 1, S, S) bool, where the ground truth is valid
+    reversed: Tensor | None = None  # (B,) bool, as in SwapBatch
 
     def to_float(self) -> SwapBatch:
         """Return the batch as floats; fastest on the networks' device."""
@@ -60,6 +61,7 @@ class SwapPixels(_Pixels):
             same=self.same,
             ground_truth=target.image if self.ground_truth is None else to_float(self.ground_truth),
             valid_mask=self.valid_mask.float(),
+            reversed=self.reversed,
         )
 
     def with_ground_truth(self) -> Self:
@@ -93,16 +95,22 @@ def collate_pixels(samples: Sequence[Sample], indices: Sequence[int], persons: n
     )
 
 
-def collate_pairs(source: FacePixels, target: FacePixels, samples: Sequence[Sample]) -> SwapPixels:
+def collate_pairs(
+    source: FacePixels, target: FacePixels, samples: Sequence[Sample], reversed_pairs: Sequence[bool] | None = None
+) -> SwapPixels:
     """Return pairs of faces, with the ground truths of the targets' `samples`.
 
-    `valid_mask` is True on pairs of an image with itself, and elsewhere that of the sample.
+    `valid_mask` is True on pairs of an image with itself, and elsewhere that of the sample. A reversed pair's target is
+    another image than its source, even at the same index.
     """
     same = source.index == target.index  # (B,)
+    swapped = None if reversed_pairs is None else torch.tensor(reversed_pairs, dtype=torch.bool)
+    if swapped is not None:
+        same = same & ~swapped
     shape = samples[0].image.shape[:2]
     masks = [np.zeros(shape, bool) if sample.valid_mask is None else sample.valid_mask for sample in samples]
     truth = None
     if any(sample.ground_truth is not None for sample in samples):
         truth = to_planes(np.stack([s.image if s.ground_truth is None else s.ground_truth for s in samples]))
     valid = torch.from_numpy(np.stack(masks))[:, None] | same[:, None, None, None]  # (B, 1, S, S)
-    return SwapPixels(source=source, target=target, same=same, ground_truth=truth, valid_mask=valid)
+    return SwapPixels(source=source, target=target, same=same, ground_truth=truth, valid_mask=valid, reversed=swapped)

@@ -29,6 +29,7 @@ class Pair(NamedTuple):
     source_index: int
     target: Sample
     target_index: int
+    reversed: bool = False  # the target is a swap, and its ground truth the source's person
 
 
 class TrainingPairs(TorchDataset[Pair]):
@@ -41,7 +42,7 @@ class TrainingPairs(TorchDataset[Pair]):
     dataset:
         The faces.
     pairs:
-        The recipe's fractions of same-image and same-person pairs, and the random augmentation of targets.
+        The recipe's fractions of same-image, same-person and reversed pairs, and the random augmentation of targets.
     seed:
         [seed of the run, index of the stage].
     plain:
@@ -68,40 +69,48 @@ class TrainingPairs(TorchDataset[Pair]):
             self._order = target_order(len(self.dataset), self._weights, np.random.default_rng([*self.seed, 0, epoch]))
         target_index = int(self._order[position])
         rng = np.random.default_rng([*self.seed, 1, number])
-        source_index = self._draw_source(target_index, rng)
-        target = self.dataset.target(target_index, rng)
+        source_index, is_reversed = self._draw_source(target_index, rng)
+        altered = self.dataset.reversed_target if is_reversed else self.dataset.target
+        target = altered(target_index, rng)
         if self.pairs.mirror and rng.random() < 0.5:
             target = mirrored(target)
         if self.pairs.grey > 0 and rng.random() < self.pairs.grey:
             truth = None if target.ground_truth is None else grey(target.ground_truth)
             target = replace(target, image=grey(target.image), ground_truth=truth)
-        reuse_target = source_index == target_index and not self.plain
+        reuse_target = source_index == target_index and not self.plain and not is_reversed
         source = target if reuse_target else self.dataset[source_index]
-        return Pair(source, source_index, target, target_index)
+        return Pair(source, source_index, target, target_index, is_reversed)
 
-    def _draw_source(self, target: int, rng: np.random.Generator) -> int:
+    def _draw_source(self, target: int, rng: np.random.Generator) -> tuple[int, bool]:
+        """Return the index of a source, and whether the pair is reversed."""
+        same, same_person = self.pairs.same, self.pairs.same + self.pairs.same_person
         kind = rng.random()
-        if kind < self.pairs.same:
-            return target
+        if kind < same:
+            return target, False
         person = self.persons[target]
-        if kind < self.pairs.same + self.pairs.same_person and person >= 0:
+        is_reversed = same_person <= kind < same_person + self.pairs.reversed
+        if (kind < same_person or is_reversed) and person >= 0:
             others = self._by_person[self._starts[person + 1] : self._starts[person + 2]]
             others = others[others != target]
             if len(others):
-                return int(rng.choice(others))
+                return int(rng.choice(others)), is_reversed
+        if is_reversed:
+            return target, True
         source = target
         for _ in range(ATTEMPTS):
             source = int(rng.integers(len(self.dataset)))
             if source != target and (person < 0 or self.persons[source] != person):
                 break
-        return source
+        return source, False
 
     def batch(self, pairs: list[Pair]) -> SwapPixels:
         """Return pairs as a uint8 batch."""
         targets = [pair.target for pair in pairs]
         source = collate_pixels([pair.source for pair in pairs], [pair.source_index for pair in pairs], self.persons)
         target = collate_pixels(targets, [pair.target_index for pair in pairs], self.persons)
-        return collate_pairs(source, target, targets)
+        # In every batch of such a stage, so that a recorded step has one layout.
+        reversed_pairs = [pair.reversed for pair in pairs] if self.pairs.reversed > 0 else None
+        return collate_pairs(source, target, targets, reversed_pairs)
 
 
 class NumberedFaces(TorchDataset[tuple[int, Sample]]):

@@ -6,6 +6,7 @@ compute. recipes/README.md lists every key; it is generated from the description
 
 import hashlib
 import json
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -63,6 +64,11 @@ class Pairs(Keys):
     same_person: Fraction = Field(
         default=0.0, description="Fraction of pairs whose source is another image of the same person."
     )
+    reversed: Fraction = Field(
+        default=0.0,
+        description="Fraction of pairs whose target is a swap, made before training from a picture of the source's "
+        "person, which is the ground truth. Needs a data set with swaps, such as `swapped`.",
+    )
     mirror: bool = Field(default=False, description="Flip half of all targets horizontally.")
     grey: Fraction = Field(
         default=0.0, description="Fraction of targets converted to grey, so that swaps into grey images stay grey."
@@ -70,8 +76,10 @@ class Pairs(Keys):
 
     @model_validator(mode="after")
     def _leaves_room(self) -> Self:
-        if self.same + self.same_person > 1:
-            raise ValueError(f"same and same_person are fractions: {self.same:g} + {self.same_person:g} is more than 1")
+        fractions = (self.same, self.same_person, self.reversed)
+        if math.fsum(fractions) > 1:
+            total = " + ".join(f"{fraction:g}" for fraction in fractions)
+            raise ValueError(f"same, same_person and reversed are fractions: {total} is more than 1")
         return self
 
 

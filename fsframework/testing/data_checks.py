@@ -181,6 +181,32 @@ def prepares(subject: Subject) -> None:
         )
 
 
+def reverses(subject: Subject) -> None:
+    """Check that a dataset that `is_reversible` returns reversed targets: other images, whose ground truth is its own.
+
+    Other instances return equal ones after `restore`.
+    """
+    assert isinstance(subject, DatasetSubject)
+    if not subject.component.is_reversible:
+        return
+    first, other = subject.loaded(), subject.loaded()
+    with torch.no_grad(), subject.running("prepare(swapper)"):
+        state = first.prepare(subject.swapper())
+    for instance in (first, other):
+        instance.restore(state)
+    for index in subject.indices:
+        what = f"reversed_target({index}, rng)"
+        with subject.running(what):
+            one, two = (instance.reversed_target(index, np.random.default_rng(5)) for instance in (first, other))
+        _check_sample(subject, one, what)
+        if not np.array_equal(one.image, two.image):
+            raise subject.broken(f"{what} must take all randomness from rng", "two instances return different images")
+        if one.ground_truth is None or np.array_equal(one.image, one.ground_truth):
+            raise subject.broken(f"{what} must have a ground_truth that is another image", "it has none or the same")
+        if one.valid_mask is None or not one.valid_mask.all():
+            raise subject.broken(f"the valid_mask of {what} must be True everywhere", "it is not")
+
+
 class BenchmarkSubject(Subject):
     """A benchmark, evaluated on three swaps, each the mean of its source and target."""
 
@@ -274,6 +300,7 @@ DATASET = (
     Check("weights", weights_fit),
     Check("pickle", can_be_pickled),
     Check("prepare", prepares),
+    Check("reversed", reverses),
 )
 BENCHMARK = (*COMPONENT, Check("declares", declares), Check("metrics", measures), Check("alike", measures_alike))
 ALONE = (*COMPONENT, Check("declares", declares), Check("rows", alone))

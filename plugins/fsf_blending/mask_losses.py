@@ -70,10 +70,10 @@ def _occluders(batch: SwapBatch) -> Tensor:
     """Return where each target is known to be occluded (B, 1, S, S), 1 or a fraction there and 0 elsewhere.
 
     On other pixels with a ground truth, as of pairs with a known swap, the ground truth is not the target's pixel. On
-    pairs of an image with itself all pixels are valid, so that occluders are not known.
+    supervised pairs all pixels are valid, so that occluders are not known.
     """
     kept = (batch.ground_truth == batch.target.image).all(dim=1, keepdim=True)
-    return torch.where(batch.same[:, None, None, None], 0.0, batch.valid_mask * kept)
+    return torch.where(batch.supervised[:, None, None, None], 0.0, batch.valid_mask * kept)
 
 
 class MaskShape(Loss):

@@ -20,6 +20,8 @@ SIDE = 48  # input side of the O-Net in pixels
 class Landmarks(Loss):
     """Mean distance of the five landmarks of swap and target by MTCNN's O-Net, in units of the face box.
 
+    On reversed pairs the target is the ground truth.
+
     This loss is not part of FaceShifter, which preserves pose and expression by the attribute loss alone
     (arXiv:1912.13457, equation 7). The estimator `pnp` uses the same five points. After training with this loss, its
     pose error is therefore marked as measured by a network of the training.
@@ -48,7 +50,7 @@ class Landmarks(Loss):
         moves = move.unbind() if move.is_cuda else move.tolist()
         box = [edge + shift for edge, shift in zip(BOX, moves, strict=True)]
         with torch.no_grad():
-            goal = self.points(batch.target.image, box)
+            goal = self.points(batch.attribute_truth, box)
         return torch.linalg.vector_norm(self.points(output.image, box) - goal, dim=2).mean()
 
     def points(self, images: Tensor, box: Sequence[float | Tensor]) -> Tensor:

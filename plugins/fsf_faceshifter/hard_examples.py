@@ -47,6 +47,10 @@ class HardExamples(DatasetWrapper):
         """Return the selected face at `index` as a training target of the inner dataset."""
         return self.inner.target(self._inner_index(index), rng)
 
+    def reversed_target(self, index: int, rng: np.random.Generator) -> Sample:
+        """Return the selected face at `index` with another person's face, from the inner dataset."""
+        return self.inner.reversed_target(self._inner_index(index), rng)
+
     def names(self) -> list[str]:
         """Return the names of the selected faces, in order."""
         names = self.inner.names()

@@ -14,7 +14,11 @@ from fsframework.core.types import FaceBatch, SwapBatch, SwapResult
 
 
 class Attribute(Loss):
-    """Attribute loss: half the squared distance of swap's and target's attribute maps, summed over levels (eq. 7)."""
+    """Attribute loss: half the squared distance of swap's and target's attribute maps, summed over levels (eq. 7).
+
+    Reversed pairs are excluded: their targets' maps contain the traces of a swap, and the right pixels are known. The
+    published code of ReliableSwap (arXiv:2306.05356) includes them; that of CSCS (ACM TOG 2024) has no such term there.
+    """
 
     name = "attribute"
 
@@ -35,7 +39,11 @@ class Attribute(Loss):
             target = target.detach() if self.options.detach else target
             difference = (swap - target).to(torch.promote_types(swap.dtype, torch.float32))
             # Not mean(): its gradient has another memory format than the maps, which slows down the backward pass.
-            total = total + difference.square().sum() / difference.numel()
+            if batch.reversed is None:
+                total = total + difference.square().sum() / difference.numel()
+            else:
+                sums = difference.square().sum(dim=(1, 2, 3))  # (B,)
+                total = total + (sums * ~batch.reversed).sum() / difference.numel()
         return 0.5 * total
 
 

@@ -16,7 +16,7 @@ REACH = 3.5  # radius of the window, in standard deviations
 class Dssim(Loss):
     """DSSIM loss: (1 - SSIM) / 2 of coarse swap and ground truth over self pairs (Wang et al., IEEE TIP 2004).
 
-    The window is a Gaussian. Pixels whose window exceeds the image are excluded.
+    Reversed pairs count as self pairs. The window is a Gaussian. Pixels whose window exceeds the image are excluded.
     """
 
     name = "dssim"
@@ -28,10 +28,11 @@ class Dssim(Loss):
 
     def forward(self, batch: SwapBatch, output: SwapResult, swapper: Swapper) -> Tensor:
         """Return the loss, a scalar in [0, 1]; 0 for a batch without self pairs."""
-        if not bool(batch.same.any()):
+        supervised = batch.supervised
+        if not bool(supervised.any()):
             return output.coarse.sum() * 0.0
         similarity = ssim((output.coarse.float() + 1) / 2, (batch.ground_truth.float() + 1) / 2, self.options.sigma)
-        return ((1 - similarity) / 2 * batch.same).sum() / batch.same.sum()
+        return ((1 - similarity) / 2 * supervised).sum() / supervised.sum()
 
 
 def ssim(first: Tensor, second: Tensor, sigma: float) -> Tensor:

@@ -23,7 +23,8 @@ class Eyes(Loss):
 
     Regression trees and cascades are not differentiable. A small landmark network is therefore distilled from such a
     teacher during training: `critic` regresses the teacher's 68 landmarks of the ground truth. The loss is 0 during the
-    first `learn` steps. GHOST compares heat maps of a pretrained landmark network instead.
+    first `learn` steps. On reversed pairs the target is the ground truth. GHOST compares heat maps of a pretrained
+    landmark network instead.
     """
 
     name = "eyes"
@@ -61,7 +62,7 @@ class Eyes(Loss):
             return output.image.sum() * 0.0
         self.net.eval()  # with running statistics: those of a batch would move the landmarks
         with torch.no_grad():
-            goal = self.landmarks(batch.target.image)[:, EYES]
+            goal = self.landmarks(batch.attribute_truth)[:, EYES]
         return torch.linalg.vector_norm(self.landmarks(output.image)[:, EYES] - goal, dim=2).mean()
 
     def critic(self, batch: SwapBatch, output: SwapResult) -> Tensor:

@@ -13,6 +13,8 @@ from fsframework.core.types import SwapBatch, SwapResult
 class Reconstruction(Loss):
     """Reconstruction loss: half the mean squared distance to the target on self pairs (FaceShifter, equation 9).
 
+    Reversed pairs count as self pairs, because their ground truth is known everywhere (ReliableSwap, arXiv:2306.05356).
+
     The paper does not specify the average. `region: self` averages over self pairs, as most public code does.
     `region: all` divides by all pairs, which is weaker by the fraction of self pairs. `region: valid` also includes
     pixels of other pairs with known ground truth (`SwapBatch.valid_mask`), such as a synthetic occluder's; each pair's
@@ -44,5 +46,6 @@ class Reconstruction(Loss):
             means = (distance.mean(dim=1, keepdim=True) * batch.valid_mask).sum(dim=(1, 2, 3)) / pixels.clamp(min=1)
             return means.sum() / (pixels > 0).sum().clamp(min=1)
         means = distance.mean(dim=(1, 2, 3))  # (B,)
-        count = batch.same.sum().clamp(min=1) if self.options.region == "self" else len(means)
-        return (means * batch.same).sum() / count
+        supervised = batch.supervised
+        count = supervised.sum().clamp(min=1) if self.options.region == "self" else len(means)
+        return (means * supervised).sum() / count

@@ -71,14 +71,22 @@ class Occluded(DatasetWrapper):
 
     def target(self, index: int, rng: np.random.Generator) -> Sample:
         """Return the face, randomly covered; `valid_mask` marks the occluder. All randomness is from `rng`."""
-        sample = self.inner.target(index, rng)
+        return self._covered(self.inner.target(index, rng), rng)
+
+    def reversed_target(self, index: int, rng: np.random.Generator) -> Sample:
+        """Return the inner dataset's reversed target; image and ground truth have the same random occluders."""
+        sample = self.inner.reversed_target(index, rng)
+        return replace(self._covered(replace(sample, valid_mask=None), rng), valid_mask=sample.valid_mask)
+
+    def ground_truth_swap(self, source: int, target: int) -> None:
+        """Return None: the inner dataset's ground-truth swap has no occluder."""
+
+    def _covered(self, sample: Sample, rng: np.random.Generator) -> Sample:
+        """Return the sample with no, one or two occluders."""
         if rng.random() >= self.options.share:
             return sample
         covered = self._cover(sample, rng)
         return self._cover(covered, rng) if rng.random() < self.options.both else covered
-
-    def ground_truth_swap(self, source: int, target: int) -> None:
-        """Return None: the inner dataset's ground-truth swap has no occluder."""
 
     def _cover(self, sample: Sample, rng: np.random.Generator) -> Sample:
         """Return the sample with one more occluder, unless too much of the face would be covered."""
@@ -96,5 +104,8 @@ class Occluded(DatasetWrapper):
             if sample.valid_mask is not None:
                 valid_mask |= sample.valid_mask
             if valid_mask[face_region(self.size)].mean() <= LARGEST:
-                return replace(sample, image=image, valid_mask=valid_mask)
+                truth = sample.ground_truth
+                if truth is not None:
+                    truth, _ = composite(truth, rgba, matrix, blur, shadow)
+                return replace(sample, image=image, valid_mask=valid_mask, ground_truth=truth)
         return sample
