@@ -27,7 +27,7 @@ from fsframework.recipe.schema import Recipe
 from fsframework.utils.device import pick_device
 from fsframework.utils.weights import load_metadata, save_state
 
-DEFAULT = "faceshifter-lfw-64"  # the default model
+DEFAULT = "faceshifter-lfw-128"  # the default model
 
 
 @dataclass(frozen=True, eq=False)
