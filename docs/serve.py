@@ -1,6 +1,6 @@
 """Make docs/serve.webp: the page of `fsf serve` after a swap, rendered by chromium.
 
-    pip install -e ".[docs,test]" && python docs/serve.py
+    pip install -e ".[test]" && python docs/serve.py
 
 It needs chromium and chromedriver (Debian: chromium, chromium-driver). Eileen Collins (scikit-image) and Grace Hopper
 (matplotlib) are in the public domain.

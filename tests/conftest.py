@@ -124,10 +124,12 @@ def set_threads() -> Iterator[Callable[[int], None]]:
 
 @pytest.fixture(scope="session")
 def converter() -> Any:
-    """The default model's converter, on the CPU."""
+    """A trained converter, on the CPU: the fast model's."""
+    from swapping import FAST_MODEL
+
     from fsframework.inference.face_swapper import FaceSwapper
 
-    return FaceSwapper(device="cpu")
+    return FaceSwapper(FAST_MODEL, "cpu")
 
 
 @pytest.fixture

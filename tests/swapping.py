@@ -11,6 +11,7 @@ from fsframework.utils.executors import SERIAL, Executor
 from fsframework.utils.shards import WHOLE, JobShard
 
 SIGNED = ProvenanceOptions()
+FAST_MODEL = "faceshifter-lfw-64"  # for tests that need any model: a quarter of the default's arithmetic
 
 
 def swap_target(

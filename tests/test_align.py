@@ -17,6 +17,7 @@ from fsframework.faces.align import (
     _resample,
     align,
     crop_box,
+    crop_side,
     fit_similarity,
     invert,
     resampling_matrix,
@@ -45,6 +46,13 @@ def about(scale: float, degrees: float, centre: tuple[float, float], size: int) 
 @pytest.fixture(scope="module")
 def astronaut() -> np.ndarray:
     return data.astronaut()
+
+
+@pytest.mark.parametrize("size", [1, 64, 300])
+def test_crop_side_is_the_size_by_the_scale(size: int) -> None:
+    fitted = SimilarityTransform.from_estimate(LANDMARKS, template(size))
+    side = crop_side(Face(np.zeros(4), LANDMARKS, 1.0))
+    assert side == pytest.approx(size / fitted.scale) and 100 < side < 250
 
 
 def test_fit_similarity_finds_a_known_matrix() -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import click
 import pytest
+from click.shell_completion import CompletionItem, ShellComplete
 
 from fsframework.cli import main, plugins
 from fsframework.core.errors import UserError
@@ -448,3 +449,63 @@ def test_signals(number: int, status: int, check_message: Callable[..., None]) -
     assert process.returncode == status
     assert err.strip().startswith("fsf: ")
     check_message(err.strip())
+
+
+def completions(*words: str) -> list[CompletionItem]:
+    """Return what the shell offers for the last word of a command."""
+    return ShellComplete(main.fsf, {}, "fsf", "_FSF_COMPLETE").get_completions(list(words[:-1]), words[-1])
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["swap", "--model"],
+        ["swap", "a.png", "b.png", "c.png", "--model"],
+        ["bench", "--model"],
+        ["bench", "speed", "--run"],
+        ["serve", "--model"],
+        ["compare"],
+        ["compare", "runs/mine"],
+        ["export"],
+        ["study", "new", "-o", "folder", "runs/mine"],
+    ],
+    ids=" ".join,
+)
+def test_the_shell_completes_models(words: list[str]) -> None:
+    installed = sorted(registry().models)
+    assert {DEFAULT, "faceshifter-lfw-64"} <= set(installed)
+    for start, names in (("", installed), ("faceshifter-lfw-6", ["faceshifter-lfw-64"]), ("runs/", [])):
+        files, *others = completions(*words, start)
+        assert (files.type, files.value) == ("file", start)  # the shell completes files itself
+        assert [(item.type, item.value) for item in others] == [("plain", name) for name in names]
+
+
+@pytest.mark.parametrize("command", [["run", "faceshifter"], ["check", "faceshifter"]])
+def test_the_shell_completes_init(command: list[str]) -> None:
+    key = "stages.1.init="
+    found = completions(*command, "--set", f"{key}faceshifter-lfw-1")
+    assert [item.value for item in found] == [f"{key}faceshifter-lfw-128"]
+    assert completions(*command, "--set", "stages.1.steps=") == []
+
+
+def test_every_model_is_completed() -> None:
+    """Options and arguments that are shown as MODEL have completions."""
+
+    def models(group: click.Group) -> Iterator[tuple[click.Command, click.Parameter]]:
+        for command in group.commands.values():
+            if isinstance(command, click.Group):
+                yield from models(command)
+            else:
+                yield from ((command, each) for each in command.params if str(each.metavar).startswith("MODEL"))
+
+    found = list(models(main.fsf))
+    assert len(found) == 6
+    for command, parameter in found:
+        items = parameter.shell_complete(click.Context(command), "faceshifter-lfw-6")
+        assert [item.value for item in items][1:] == ["faceshifter-lfw-64"]
+
+
+def test_help_names_the_default_model() -> None:
+    for name in ("swap", "bench", "serve"):
+        (option,) = [each for each in main.fsf.commands[name].params if each.name == "model"]
+        assert isinstance(option, click.Option) and f"Default: {DEFAULT};" in str(option.help)

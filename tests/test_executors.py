@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from swapping import swap_pairs, swap_target
+from swapping import FAST_MODEL, swap_pairs, swap_target
 
 from fsframework.core.errors import UserError
 from fsframework.core.part import part
@@ -149,7 +149,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def swapper(jobs: JobList, killed: Path) -> Worker:
     """A worker that keeps a log, and is killed once, after a file."""
-    work = JobWorker(FaceSwapper(device="cpu"), jobs)
+    work = JobWorker(FaceSwapper(FAST_MODEL, "cpu"), jobs)
 
     def logged(name: str) -> str:
         said = work(name)
@@ -180,13 +180,14 @@ def test_swaps_of_a_cluster_equal_those_of_one_process(
         return swap_target(converter, pictures, tmp_path / out, sources, "largest", [], None, plain, **how)
 
     assert swap("plain") == 2
-    wrong = errors()
+    *wrong, note = errors()
     assert [line.split(": ")[0] for line in wrong] == [str(pictures / "cut.png"), str(pictures / "noface.png")]
+    assert note.startswith(f"{pictures / '0.jpg'} (and 3 more): a head of ")
     made = contents(tmp_path / "plain")
     assert len(made) == 9 and [swap("shares", shard=JobShard(number, 2)) for number in (1, 2)] == [1, 1]
     assert contents(tmp_path / "shares") == made
     assert swap("ray", executor=cluster) == 2
-    assert contents(tmp_path / "ray") == made and errors()[-2:] == wrong
+    assert contents(tmp_path / "ray") == made and errors()[-3:] == [*wrong, note]
     (pictures / "0.jpg").write_bytes((pictures / "more" / "1.png").read_bytes())  # another target under this name
     assert swap("ray", executor=cluster) == 2
     line = capsys.readouterr().out.splitlines()[-1]
@@ -212,9 +213,11 @@ def test_lists_of_a_cluster_equal_those_of_one_process(
     for name, executor in both(cluster).items():
         assert swap_pairs(converter, table, tmp_path / name, provenance=plain, executor=executor) == 2
         wrong.append(errors())
-    assert wrong[0] == wrong[1] and [line.split(": ")[:2] for line in wrong[0]] == [
+    *lines, note = wrong[0]
+    assert wrong[0] == wrong[1] and [line.split(": ")[:2] for line in lines] == [
         [str(table), f"line {number}"] for number in (4, 5)
     ]
+    assert note.startswith(f"{pictures / '0.jpg'} (and 1 more): a head of ")
     made = contents(tmp_path / "plain")
     assert contents(tmp_path / "ray") == made and {"0.jpg", "one.png"} <= made.keys() and len(made) == 4
 
@@ -233,7 +236,8 @@ def test_a_worker_that_is_killed_costs_nothing(
     assert failed == [2, 2] and contents(tmp_path / "out-ray") == contents(tmp_path / "out-plain")
     log = sorted((tmp_path / "ray.log").read_text().splitlines())
     assert (tmp_path / "ray").exists() and len(log) == 5  # the file after which it was killed is seen again
-    assert len({line for line in log if line.endswith(" ")}) == 4 and sum(line.endswith(" there") for line in log) == 1
+    made = {line for line in log if " a head of " in line}  # what the worker says of a file that it makes
+    assert len(made) == 4 and sum(line.endswith(" there") for line in log) == 1
 
 
 @pytest.mark.slow

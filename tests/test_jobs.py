@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import skimage.data
 import torch
-from swapping import swap_pairs, swap_target
+from swapping import FAST_MODEL, swap_pairs, swap_target
 from synthetic_video import make_video, scene
 
 from fsframework.core.types import FaceBatch
@@ -100,7 +100,7 @@ def test_a_face_that_is_not_there(
 
 def test_people_get_their_own_sources(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Faces in the left half of a frame are said to be one person, and those in the right half another."""
-    converter = FaceSwapper(device="cpu")
+    converter = FaceSwapper(FAST_MODEL, "cpu")
     one, other = torch.eye(2)[None, 0], torch.eye(2)[None, 1]
 
     def embed(frame: np.ndarray, faces: list[object]) -> torch.Tensor:
@@ -215,9 +215,10 @@ def test_broken_files_of_a_folder_are_named_and_the_rest_is_done(
     out = tmp_path / "out"
     assert swap_target(converter, pictures, out, tmp_path / "source.png", "largest", []) == 2
     shown = capsys.readouterr()
-    lines = [line for line in shown.err.splitlines() if not line.startswith("swapping: ")]
+    *lines, note = [line for line in shown.err.splitlines() if not line.startswith("swapping: ")]
     for line, name in zip(lines, ["cat.png", "cut.jpg"], strict=True):
         assert line.startswith(f"{pictures}/{name}: ")
+    assert note.startswith(f"{pictures}/0.jpg (and 3 more): a head of ")
     check_message(lines[0])
     check_message(lines[1], reason=True)
     assert "4 of 6" in shown.out and str(out) in shown.out
@@ -233,7 +234,9 @@ def test_broken_files_of_a_folder_are_named_and_the_rest_is_done(
     with expect_error("out: "):
         swap_target(converter, pictures, out, tmp_path / "source.png", "all", [])
     with expect_error("out: "):
-        swap_target(FaceSwapper(device="cpu", precision="bf16"), pictures, out, tmp_path / "source.png", "largest", [])
+        swap_target(
+            FaceSwapper(FAST_MODEL, "cpu", precision="bf16"), pictures, out, tmp_path / "source.png", "largest", []
+        )
     with expect_error("pictures/out: "):
         swap_target(converter, pictures, pictures / "out", tmp_path / "source.png", "all", [])
     with expect_error("nothing: "):
@@ -289,6 +292,8 @@ def test_a_job_that_was_killed_goes_on(killed: Path) -> None:
         COMMAND,
         "swap",
         "--no-provenance",
+        "--model",
+        FAST_MODEL,
         "source.png",
         "long.mp4",
         "out.mp4",

@@ -180,5 +180,5 @@ def test_mistakes_end_with_one_line_and_status_1(
     assert result.returncode == 1
     (line,) = result.stderr.splitlines()
     assert line.startswith(where)
-    check_message(line, {", ".join(registry().models): "MODELS"})
+    check_message(line, {", ".join(sorted(registry().models)): "MODELS"})
     assert not (place / "o.png").exists()

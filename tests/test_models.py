@@ -79,6 +79,8 @@ def test_faults_are_told_in_a_line(
 ) -> None:
     with expect_error("nobody: ", hide=installed()):
         store.load("nobody")
+    with expect_error("faceshifter-lfw-46: ", hide=installed()):
+        store.load("faceshifter-lfw-46")
     with expect_error("x.pt: "):
         store.export(folder, tmp_path / "x.pt")
     with expect_error(f"{tmp_path.name}: "):

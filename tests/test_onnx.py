@@ -15,6 +15,7 @@ import pytest
 import torch
 from fsf_identity.dlib_resnet import DlibResNet
 from skimage import data
+from swapping import FAST_MODEL
 from torch import Tensor
 
 from fsframework.cli import main
@@ -107,7 +108,7 @@ def made(tmp_path_factory: pytest.TempPathFactory, untrained_run: Callable[..., 
     folder = tmp_path_factory.mktemp("onnx")
     evaluation = {"pairs": 4, "benchmarks": [{"use": "reconstruction"}]}
     models: dict[str, str | Path] = {
-        "shipped": store.DEFAULT,
+        "shipped": FAST_MODEL,
         "small": untrained_run(folder / "plain", evaluation=evaluation).path,
         "small with refiner": untrained_run(folder / "refined", refiner=True, evaluation=evaluation).path,
     }
@@ -153,7 +154,7 @@ def test_the_file_says_what_it_is(made: Exports) -> None:
     model = onnx.load(file)
     onnx.checker.check_model(model, full_check=True)
     about = {entry.key: entry.value for entry in model.metadata_props}
-    assert (about["name"], about["size"], about["digital_source_type"]) == (store.DEFAULT, "64", SOURCE_TYPE)
+    assert (about["name"], about["size"], about["digital_source_type"]) == (FAST_MODEL, "64", SOURCE_TYPE)
     ours = store.load(file).swapper
     assert about["sha256"] == digest(trained.swapper) == digest(ours)  # by which videos know whose work they go on with
     assert ours.identity.metric and ours.identity.dim == trained.swapper.identity.dim
@@ -271,9 +272,9 @@ def test_export_says_how_far_it_is_from_torch(made: Exports, check_message: Call
 
 
 def test_a_model_can_be_written_again_as_safetensors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    fsf("export", store.DEFAULT, tmp_path / "x.safetensors", "--set", "seed=9")
+    fsf("export", FAST_MODEL, tmp_path / "x.safetensors", "--set", "seed=9")
     assert "onnxruntime" not in capsys.readouterr().out
-    again, right = store.load(tmp_path / "x.safetensors", "cpu"), store.load(store.DEFAULT, "cpu")
+    again, right = store.load(tmp_path / "x.safetensors", "cpu"), store.load(FAST_MODEL, "cpu")
     assert again.recipe.seed == 9 and digest(again.swapper) == digest(right.swapper)
 
 

@@ -153,7 +153,7 @@ def test_overrides_are_mappings_or_texts() -> None:
 
 
 def test_components_are_listed_described_and_built() -> None:
-    assert "faceshifter-lfw-64" in fsf.list_models()
+    assert {"faceshifter-lfw-64", "faceshifter-lfw-128"} <= set(fsf.list_models())
     losses = fsf.list_components("loss")
     assert {each.kind for each in losses} == {"losses"} and "hinge-gan" in {each.name for each in losses}
     assert "smoke" in {each.name for each in fsf.list_components("recipes")}
@@ -168,7 +168,9 @@ def test_components_are_listed_described_and_built() -> None:
 
 def test_figures_become_tables(tmp_path: Path) -> None:
     pandas = pytest.importorskip("pandas")
-    result = fsf.evaluate(benchmarks=["reconstruction"], pairs=6, protocol="orl", device="cpu", command="fsf bench")
+    result = fsf.evaluate(
+        "faceshifter-lfw-64", benchmarks=["reconstruction"], pairs=6, protocol="orl", device="cpu", command="fsf bench"
+    )
     table = result.to_pandas()
     assert isinstance(table, pandas.DataFrame) and set(table["baseline"]) > {"method", "copy-target"}
     row = table.query("baseline == 'method' and metric == 'ssim'").iloc[0]

@@ -23,6 +23,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 from skimage import data
+from swapping import FAST_MODEL
 
 from fsframework.cli.main import fsf
 from fsframework.core.errors import UserError
@@ -94,7 +95,7 @@ def empty_png(side: int) -> bytes:
 
 @pytest.fixture(scope="module")
 def converter() -> FaceSwapper:
-    return FaceSwapper(device="cpu")
+    return FaceSwapper(FAST_MODEL, "cpu")
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +114,7 @@ def target(source: np.ndarray) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def served(running: Callable[..., Any]) -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    with running("serve", "--port", "0", "--device", "cpu") as (address, process):
+    with running("serve", "--port", "0", "--device", "cpu", "--model", FAST_MODEL) as (address, process):
         yield address.removeprefix("http://"), process
 
 
@@ -211,6 +212,8 @@ def test_details(
     made = decoded(base64.b64decode(said["result"]))
     assert made.shape == target.shape
     assert [face["number"] for face in said["faces"]] == [1, 2]
+    assert said["note"].startswith("a head of 167 px is generated at 64 px, ")
+    assert ask(place, "POST", "/api/swap/details", *form(pair, {"face": "1"})).said["note"] is None
     found = sorted(converter.find(target, "x"), key=lambda face: face.box[0])
     for place_, face in enumerate(said["faces"]):
         assert face["cosine_to_source"] > 0.7  # it is the same person everywhere
@@ -438,7 +441,7 @@ def own_address() -> str:
 
 
 def test_token(running: Callable[..., Any], check_message: Callable[..., None]) -> None:
-    with running("serve", "--host", "0.0.0.0", "--port", "0", "--device", "cpu") as (printed, _):
+    with running("serve", "--host", "0.0.0.0", "--port", "0", "--device", "cpu", "--model", FAST_MODEL) as (printed, _):
         found = re.fullmatch(r"http://[^/]+:(\d+)/\?token=([\w-]{32})", printed)
         assert found, printed
         place, token = f"{own_address()}:{found[1]}", found[2]
@@ -553,7 +556,7 @@ class Slow(FaceSwapper):
         return super().find(frame, name)
 def say(line):
     print(line, flush=True)
-serve(lambda: Slow(device="cpu"), "127.0.0.1", 0, None, say, Limits(seconds=2, waiting=1))
+serve(lambda: Slow("faceshifter-lfw-64", "cpu"), "127.0.0.1", 0, None, say, Limits(seconds=2, waiting=1))
 """
 
 
@@ -604,5 +607,5 @@ def test_port_that_is_taken(place: str, check_message: Callable[..., None]) -> N
 
 
 def test_models_that_there_are_not(expect_error: Callable[..., Any]) -> None:
-    with expect_error("nothing: ", hide={", ".join(registry().models): "MODELS"}):
+    with expect_error("nothing: ", hide={", ".join(sorted(registry().models)): "MODELS"}):
         CliRunner().invoke(fsf, ["serve", "--port", "0", "--model", "nothing"], catch_exceptions=False)

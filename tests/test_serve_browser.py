@@ -14,6 +14,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 from skimage import data
+from swapping import FAST_MODEL
 
 from fsframework.media.image_io import read_image
 from fsframework.provenance.verify import verify
@@ -97,7 +98,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture(scope="module")
 def address(running: Callable[..., Any]) -> Iterator[str]:
-    with running("serve", "--port", "0", "--device", "cpu") as (found, _):
+    with running("serve", "--port", "0", "--device", "cpu", "--model", FAST_MODEL) as (found, _):
         yield found
 
 
@@ -211,7 +212,7 @@ def test_what_is_wrong_is_said(address: str, pictures: dict[str, Path], browser:
 def test_token(running: Callable[..., Any], pictures: dict[str, Path], browser: Browser, tmp_path: Path) -> None:
     """The printed address opens the page, is not kept, and opens it again without the token."""
     with (
-        running("serve", "--port", "0", "--token", TOKEN) as (address, _),
+        running("serve", "--port", "0", "--token", TOKEN, "--model", FAST_MODEL) as (address, _),
         browser(tmp_path / "one") as driver,
     ):
         plain = address.partition("?")[0]

@@ -29,7 +29,7 @@ from fsframework.data.extract_assembly import group
 from fsframework.utils.environment import of_script
 from fsframework.utils.files import write_text
 
-RESULTS = Path(__file__).parent / "results"
+RESULTS = Path(__file__).parents[1] / "results"
 BEFORE = 0.5  # former common threshold of all encoders
 ORDERS = 5  # random orders of the faces
 

@@ -23,7 +23,7 @@ from fsframework.ops.conv import Conv2d
 from fsframework.utils.environment import of_script
 from fsframework.utils.files import write_text
 
-RESULT = Path(__file__).parent / "results" / "convolution_speed.json"
+RESULT = Path(__file__).parents[1] / "results" / "convolution_speed.json"
 LAYERS = [  # batch, inputs, outputs, side, kernel: 64 px at half width, then 128 px at full width
     (24, 512, 512, 2, 3), (24, 512, 256, 4, 3), (24, 256, 128, 8, 3), (24, 128, 64, 16, 3), (24, 64, 32, 32, 3),
     (24, 32, 32, 64, 3), (24, 256, 512, 4, 4), (24, 128, 256, 8, 4),

@@ -36,7 +36,7 @@ from fsframework.core.part import part
 from fsframework.utils.environment import of_script
 from fsframework.utils.files import package_file, write_text
 
-RESULTS = Path(__file__).parent / "results"
+RESULTS = Path(__file__).parents[1] / "results"
 MIN_IOU, MAX_PX = 0.98, 1.0  # limits for agreement of two faces
 HALF = 0.4  # minimum IoU with the reference's best face of a picture to count as found
 WARM_UP = 2  # untimed batches

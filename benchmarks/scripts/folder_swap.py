@@ -26,6 +26,7 @@ from PIL import Image
 
 from fsframework.inference.runner import NOTE
 from fsframework.media.image_io import read_image
+from fsframework.models import store
 from fsframework.utils.environment import of_script
 from fsframework.utils.files import package_file, write_text
 
@@ -86,21 +87,24 @@ def results(out: Path) -> dict[str, int]:
 def main() -> None:
     """Run the measurement and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default=store.DEFAULT, help="Model, as for fsf swap.")
     parser.add_argument("--save", type=Path, help="Also write the figures to this JSON file.")
-    save = parser.parse_args().save
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        figures = measure(Path(folder))
+        figures = measure(Path(folder), options.model)
     print(json.dumps(figures, indent=2))
-    if save is not None:
-        write_text(save, json.dumps({**of_script("folder_swap.py"), "figures": figures}, indent=2) + "\n")
+    if options.save is not None:
+        result = {**of_script("folder_swap.py"), "model": options.model, "figures": figures}
+        write_text(options.save, json.dumps(result, indent=2) + "\n")
 
 
-def measure(folder: Path) -> dict[str, float]:
+def measure(folder: Path, model: str) -> dict[str, float]:
     """Swap a folder with one kill, and return the figures."""
     pictures, out = folder / "in", folder / "out"
     fill(pictures, map(good, range(GOOD)))
     Image.fromarray(good(200)).save(folder / "source.png")
-    command = [sys.executable, "-m", "fsframework", "swap", str(folder / "source.png"), str(pictures), str(out)]
+    words = ["swap", str(folder / "source.png"), str(pictures), str(out), "--model", model]
+    command = [sys.executable, "-m", "fsframework", *words]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as first:
         while first.poll() is None and len(results(out)) < KILLED_AT:
             time.sleep(0.05)

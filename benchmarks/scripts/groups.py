@@ -67,7 +67,7 @@ def main(details: Path, model: str, protocol: str | None, sets: tuple[str, ...],
             **of_script("groups.py"),
             "rows": rows,
         }
-        write_text(Path(__file__).parent / "results" / f"{save}.json", json.dumps(record, indent=2) + "\n")
+        write_text(Path(__file__).parents[1] / "results" / f"{save}.json", json.dumps(record, indent=2) + "\n")
 
 
 def dataset(recipe: Recipe) -> Dataset:

@@ -31,6 +31,7 @@ from folder_swap import BAD, bad
 from PIL import Image
 
 from fsframework.media.image_io import read_image
+from fsframework.models import store
 from fsframework.utils.environment import of_script
 from fsframework.utils.files import write_text
 
@@ -48,20 +49,22 @@ def good(number: int) -> np.ndarray:
 def main() -> None:
     """Run the measurement and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default=store.DEFAULT, help="Model, as for fsf swap.")
     parser.add_argument("--save", type=Path, help="Also write the figures to this JSON file.")
-    save = parser.parse_args().save
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        rows = list(measure(Path(folder)))
-    if save is not None:
-        write_text(save, json.dumps({**of_script("many_files.py"), "rows": rows}, indent=2) + "\n")
+        rows = list(measure(Path(folder), options.model))
+    if options.save is not None:
+        result = {**of_script("many_files.py"), "model": options.model, "rows": rows}
+        write_text(options.save, json.dumps(result, indent=2) + "\n")
 
 
-def measure(folder: Path) -> Iterator[dict[str, Any]]:
+def measure(folder: Path, model: str) -> Iterator[dict[str, Any]]:
     """Yield and print the rows."""
     folder_swap.fill(folder / "in", map(good, range(GOOD)))
     Image.fromarray(folder_swap.good(200)).save(folder / "source.png")
     commands = {
-        "swap": ["swap", str(folder / "source.png"), str(folder / "in"), "OUT", "--no-provenance"],
+        "swap": ["swap", str(folder / "source.png"), str(folder / "in"), "OUT", "--no-provenance", "--model", model],
         "extract": ["extract", str(folder / "in"), "-o", "OUT", "--smallest", "30"],
     }
     ways: dict[str, tuple[list[list[str]], dict[str, str], bool]] = {

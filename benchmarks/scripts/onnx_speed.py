@@ -27,7 +27,7 @@ from fsframework.ops.allocator import retain_freed_memory
 from fsframework.utils.environment import of_script
 from fsframework.utils.files import write_text
 
-RESULT = Path(__file__).parent / "results" / "onnx_speed.json"
+RESULT = Path(__file__).parents[1] / "results" / "onnx_speed.json"
 
 
 @click.command(help=__doc__)

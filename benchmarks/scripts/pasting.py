@@ -32,11 +32,12 @@ from fsframework.faces.align import align
 from fsframework.faces.paste import BLENDS, COLOURS, LANDMARKS, OVAL, Compositor, PasteOptions, paste, seam
 from fsframework.faces.select import largest
 from fsframework.inference.face_swapper import FaceSwapper
+from fsframework.models import store
 from fsframework.utils.environment import of_script
 from fsframework.utils.files import package_file, write_text
 from fsframework.utils.progress import progress
 
-RESULTS = Path(__file__).parent / "results"
+RESULTS = Path(__file__).parents[1] / "results"
 RING = (0.5, 0.95)  # mask values of the ring for `rim`
 
 
@@ -111,12 +112,13 @@ def shown(row: dict[str, Any]) -> dict[str, str]:
 
 @click.command(help=__doc__)
 @click.argument("place", required=False, type=click.Path(exists=True, path_type=Path))
+@click.option("--model", default=store.DEFAULT, show_default=True, help="Model, as for fsf swap.")
 @click.option("--limit", default=100, show_default=True, type=click.IntRange(min=2), help="Maximum number of pictures.")
 @click.option("--mask", "masks", multiple=True, help="Also measure this mask, as `fsf swap --mask` takes it.")
 @click.option("--save", metavar="NAME", help="Write the figures to benchmarks/results/pasting_NAME.json.")
-def main(place: Path | None, limit: int, masks: tuple[str, ...], save: str | None) -> None:
+def main(place: Path | None, model: str, limit: int, masks: tuple[str, ...], save: str | None) -> None:
     try:
-        converter = FaceSwapper(device="cpu")
+        converter = FaceSwapper(model, "cpu")
         found = pictures(place, limit, converter)
         rows = measure(converter, found, [OVAL, LANDMARKS, *masks])
     except UserError as error:
@@ -129,6 +131,7 @@ def main(place: Path | None, limit: int, masks: tuple[str, ...], save: str | Non
         result = {
             "benchmark": "pasting",
             "data": save,
+            "model": model,
             "note": f"{len(found)} faces; seam is a median, seam_95 the 95th percentile, the others are means.",
             "figures": {"faces": len(found), "ways": rows},
             "rows": [shown(row) for row in rows],

@@ -33,7 +33,7 @@ from fsframework.models import store
 from fsframework.utils.environment import of_script
 from fsframework.utils.files import write_text
 
-RESULTS = Path(__file__).parent / "results"
+RESULTS = Path(__file__).parents[1] / "results"
 TRUTH = "oval, truth"
 
 
@@ -64,9 +64,9 @@ def pasted(swaps: np.ndarray, targets: np.ndarray, masks: np.ndarray) -> np.ndar
 
 
 @torch.inference_mode()
-def measure(place: Path | None, split: str, count: int, more: list[str]) -> list[dict[str, Any]]:
+def measure(place: Path | None, model: str, split: str, count: int, more: list[str]) -> list[dict[str, Any]]:
     """Return a row of figures for each mask."""
-    trained = store.load(store.DEFAULT, "cpu")
+    trained = store.load(model, "cpu")
     swapper = trained.swapper.eval()
     judge: IdentityEncoder = part("identity-encoders", "lfw-recogniser").build()
     judge.load()
@@ -121,15 +121,16 @@ def shown(row: dict[str, Any]) -> dict[str, str]:
 
 @click.command(help=__doc__)
 @click.argument("place", required=False, type=click.Path(exists=True, path_type=Path))
+@click.option("--model", default=store.DEFAULT, show_default=True, help="Model, as for fsf swap.")
 @click.option("--count", default=100, show_default=True, type=click.IntRange(min=3), help="Number of targets.")
 @click.option(
     "--split", default="test", show_default=True, type=click.Choice(["train", "test"]), help="Whose pictures."
 )
 @click.option("--mask", "masks", multiple=True, help="Also measure this mask, as `fsf swap --mask` takes it.")
 @click.option("--save", metavar="NAME", help="Write the figures to benchmarks/results/pasting_occlusions_NAME.json.")
-def main(place: Path | None, count: int, split: str, masks: tuple[str, ...], save: str | None) -> None:
+def main(place: Path | None, model: str, count: int, split: str, masks: tuple[str, ...], save: str | None) -> None:
     try:
-        rows = measure(place, split, count, list(masks))
+        rows = measure(place, model, split, count, list(masks))
     except UserError as error:
         raise click.ClickException(str(error)) from error
     table = Table(*shown(rows[0]), box=None, pad_edge=False)
@@ -140,6 +141,7 @@ def main(place: Path | None, count: int, split: str, masks: tuple[str, ...], sav
         result = {
             "benchmark": "pasting_occlusions",
             "data": save,
+            "model": model,
             "note": f"{rows[0]['pairs']} pairs.",
             "figures": {"ways": rows},
             "rows": [shown(row) for row in rows],

@@ -1,6 +1,6 @@
 """Measure speed and quality of video swaps.
 
-    python benchmarks/scripts/video_swap.py [SECONDS] [--save FILE]
+    python benchmarks/scripts/video_swap.py [SECONDS] [--model MODEL] [--save FILE]
 
 The video shows a moving face, 640x480, 25 frames/s, with sound. `fsf swap` alternates with a loop that processes each
 frame separately (detect, align, swap, paste, encode), both without provenance marks; the ratio is that of their times.
@@ -27,6 +27,7 @@ from fsframework.inference.assignment import FaceAssignment
 from fsframework.inference.face_swapper import FaceSwapper, SourceIdentity
 from fsframework.inference.video import painted, plan, swap_video
 from fsframework.media.video_io import probe, read, write
+from fsframework.models import store
 from fsframework.provenance.options import ProvenanceOptions
 from fsframework.provenance.verify import verify
 from fsframework.provenance.watermark import read as read_watermark
@@ -72,9 +73,9 @@ def steadiness(converter: FaceSwapper, source: SourceIdentity, folder: Path) -> 
     return float(steps[0] / steps[1])
 
 
-def measure(seconds: int, folder: Path) -> dict[str, Any]:
+def measure(seconds: int, model: str, folder: Path) -> dict[str, Any]:
     """Return all figures."""
-    converter = FaceSwapper(device="cpu")
+    converter = FaceSwapper(model, "cpu")
     source = converter.source(somebody(), "source")
     video_file = make_video(folder / "film.mp4", [large(number) for number in range(seconds * RATE)])
     assignment, count = FaceAssignment("largest", source), seconds * RATE
@@ -109,11 +110,12 @@ def measure(seconds: int, folder: Path) -> dict[str, Any]:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("seconds", type=int, nargs="?", default=10)
+    parser.add_argument("--model", default=store.DEFAULT, help="Model, as for fsf swap.")
     parser.add_argument("--save", type=Path, help="Write JSON to a file, too.")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
-        found = measure(options.seconds, Path(place))
-    command = f"python benchmarks/scripts/video_swap.py {options.seconds}"
+        found = measure(options.seconds, options.model, Path(place))
+    command = f"python benchmarks/scripts/video_swap.py {options.seconds} --model {options.model}"
     text = json.dumps({"command": command, **found, "manifest": environment(torch.device("cpu"))}, indent=2)
     print(text)
     if options.save is not None:

@@ -33,7 +33,7 @@ from fsframework.utils.environment import of_script
 from fsframework.utils.files import package_file, write_text
 from fsframework.utils.progress import progress
 
-RESULTS = Path(__file__).parent / "results"
+RESULTS = Path(__file__).parents[1] / "results"
 SHIPPED = ["astronaut", "chelsea", "coffee", "rocket", "hubble_deep_field", "immunohistochemistry", "retina", "camera"]
 SHIPPED += ["brick", "grass", "gravel", "coins", "moon", "page", "text"]
 FRAMES = 20  # per video

@@ -17,6 +17,7 @@ from fsframework.faces.select import check_face, choose
 from fsframework.inference.face_swapper import FaceSwapper, SourceIdentity
 from fsframework.inference.jobs import AssignmentFiles, JobList, SwapOptions, target_jobs
 from fsframework.inference.runner import run_jobs
+from fsframework.inference.soft_swap import soft_swap_note
 from fsframework.media.image_io import read_image, to_rgb, writable_format, write_image
 from fsframework.media.video_io import is_video
 from fsframework.models.store import for_runtime
@@ -138,7 +139,8 @@ class SwapPipeline:
     ) -> Path:
         """Write the video `target` with swapped faces to `out`, and return that path.
 
-        Faces are tracked and sound is kept. An interrupted call resumes when it is repeated.
+        Faces are tracked and sound is kept. An interrupted call resumes when it is repeated. A line on standard error
+        reports faces that are much larger than the model's crops.
 
         Raises
         ------
@@ -200,6 +202,11 @@ class SwappedImage:
     @property
     def _swaps(self) -> list[tuple[Face, SourceIdentity]]:
         return [(face, self._source) for face in self.faces]
+
+    @cached_property
+    def note(self) -> str | None:
+        """Return why a swap is softer than its surroundings and what to do, None if no face is that large."""
+        return soft_swap_note(self.faces, self._face_swapper.size)
 
     @cached_property
     def masks(self) -> np.ndarray:

@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from fsframework.cli.options import (
+    DEFAULT_MODEL,
     DEVICE,
     FILE,
     MODEL,
@@ -13,6 +14,7 @@ from fsframework.cli.options import (
     PROTOCOL,
     SETS,
     command_line,
+    complete_models,
     console,
     warn_of_broken_plugins,
 )
@@ -20,7 +22,14 @@ from fsframework.cli.options import (
 
 @click.command()
 @click.argument("names", nargs=-1, metavar="[NAME]...")
-@click.option("--model", "--run", "model", metavar="MODEL", help=f"The model: {MODEL}. Default: the bundled model.")
+@click.option(
+    "--model",
+    "--run",
+    "model",
+    metavar="MODEL",
+    shell_complete=complete_models,
+    help=f"The model: {MODEL}. Default: {DEFAULT_MODEL}.",
+)
 @PAIRS
 @PROTOCOL
 @SETS
@@ -83,7 +92,7 @@ def bench(
 
 
 @click.command()
-@click.argument("methods", nargs=-1, required=True, metavar="MODEL...")
+@click.argument("methods", nargs=-1, required=True, metavar="MODEL...", shell_complete=complete_models)
 @PAIRS
 @PROTOCOL
 @SETS

@@ -1,22 +1,52 @@
 """Options and helpers that several commands of `fsf` share."""
 
+import re
 import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.shell_completion import CompletionItem
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 FILE = click.Path(path_type=Path)
 MODEL = "a run's folder, a model's file, or the name of an installed model"
+DEFAULT_MODEL = "faceshifter-lfw-128; faceshifter-lfw-64 is faster"
+
+
+def complete_models(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Return the shell's completions of a model: names of installed models, and files and folders."""
+    return [CompletionItem(incomplete, type="file"), *map(CompletionItem, _model_names(incomplete))]
+
+
+def complete_sets(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Return the shell's completions of `--set`: names of installed models for the key `init` of a stage."""
+    if (match := re.fullmatch(r"(stages\.\d+\.init=)(.*)", incomplete)) is None:
+        return []
+    return [CompletionItem(f"{match[1]}{name}") for name in _model_names(match[2])]
+
+
+def _model_names(start: str) -> list[str]:
+    from fsframework.core.registry import registry
+
+    return [name for name in sorted(registry().models) if name.startswith(start)]
+
+
+MODEL_OPTION = click.option(
+    "--model",
+    metavar="MODEL",
+    shell_complete=complete_models,
+    help=f"The trained method: {MODEL}. Default: {DEFAULT_MODEL}.",
+)
 SETS = click.option(
     "--set",
     "sets",
     metavar="KEY=VALUE",
     multiple=True,
+    shell_complete=complete_sets,
     help="Override a value of the recipe, such as stages.0.batch_size=8; may be repeated.",
 )
 DEVICE = click.option("--device", metavar="NAME", help="cpu, cuda or cuda:N. Default: the GPU if there is one.")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from fsframework.cli.options import DEVICE, FILE, SETS, console, warn_of_broken_plugins
+from fsframework.cli.options import DEVICE, FILE, SETS, complete_models, console, warn_of_broken_plugins
 from fsframework.core.errors import UserError
 
 
@@ -101,7 +101,7 @@ def check(context: click.Context, recipes: tuple[str, ...], sets: tuple[str, ...
 
 
 @click.command("export")
-@click.argument("model", metavar="MODEL")
+@click.argument("model", metavar="MODEL", shell_complete=complete_models)
 @click.argument("out", metavar="FILE", type=FILE)
 @SETS
 def export_model(model: str, out: Path, sets: tuple[str, ...]) -> None:

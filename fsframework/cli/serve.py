@@ -8,10 +8,11 @@ import click
 from fsframework.cli.options import (
     DEVICE,
     FILE,
-    MODEL,
+    MODEL_OPTION,
     PAIRS,
     SETS,
     command_line,
+    complete_models,
     console,
     warn_of_broken_plugins,
 )
@@ -24,7 +25,7 @@ PORT = click.option("--port", type=click.IntRange(0, 65535), default=8000, show_
 
 
 @click.command("serve")
-@click.option("--model", metavar="MODEL", help=f"The trained method: {MODEL}. Default: the bundled model.")
+@MODEL_OPTION
 @HOST
 @PORT
 @click.option(
@@ -61,7 +62,7 @@ def study() -> None:
 
 
 @study.command("new")
-@click.argument("methods", nargs=-1, required=True, metavar="MODEL...")
+@click.argument("methods", nargs=-1, required=True, metavar="MODEL...", shell_complete=complete_models)
 @click.option("-o", "folder", metavar="DIR", type=FILE, required=True, help="The study's folder, which is created.")
 @click.option(
     "--trials",

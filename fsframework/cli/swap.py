@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from fsframework.cli.options import DEVICE, FILE, MODEL, warn_of_broken_plugins
+from fsframework.cli.options import DEVICE, FILE, MODEL_OPTION, warn_of_broken_plugins
 from fsframework.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ WORKERS = click.option(
 @click.argument("source", required=False, type=FILE)
 @click.argument("target", required=False, type=FILE)
 @click.argument("out", required=False, type=FILE)
-@click.option("--model", metavar="MODEL", help=f"The trained method: {MODEL}. Default: the bundled model.")
+@MODEL_OPTION
 @click.option(
     "--face",
     default="largest",
@@ -102,7 +102,7 @@ WORKERS = click.option(
     default="fp32",
     show_default=True,
     help="Precision of the swapping networks. bf16 is faster on hardware with bfloat16 units, which auto detects. "
-    "Swaps by the default model then differ by up to two grey levels.",
+    "Swaps by the bundled models then differ by up to three grey levels.",
 )
 @click.option("--label", is_flag=True, help="Write the word synthetic into a corner of each result.")
 @click.option(

@@ -75,6 +75,15 @@ def align(frame: np.ndarray, face: Face, size: int) -> AlignedFace:
     return AlignedFace(image=warp(frame, matrix, size), matrix=matrix, face=face)
 
 
+def crop_side(face: Face) -> float:
+    """Return the side of a face's aligned crop in pixels of its frame; crops of this side neither enlarge nor shrink.
+
+    `align` raises ValueError where this does.
+    """
+    a, b = fit_similarity(face.landmarks.astype(np.float64), TEMPLATE)[:, 0]
+    return float(1 / np.hypot(a, b))
+
+
 def warp(frame: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
     """Return a crop (size, size, 3) of a frame, whose edge pixels repeat outside of it.
 

@@ -33,6 +33,11 @@ class Track:
         index = frame - self.start
         return Face(self.boxes[index], self.landmarks[index], float(self.scores[index]))
 
+    def largest(self) -> Face:
+        """Return the face with the largest box."""
+        areas = np.prod(self.boxes[:, 2:] - self.boxes[:, :2], axis=1)
+        return self.face(self.start + int(areas.argmax()))
+
     def area(self) -> float:
         """Return the sum of the boxes' areas, in pixels."""
         return float(np.prod(self.boxes[:, 2:] - self.boxes[:, :2], axis=1).sum())

@@ -8,7 +8,7 @@ again.
 import hashlib
 import json
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import lru_cache, partial
 from pathlib import Path
@@ -17,11 +17,13 @@ from typing import Any
 import click
 
 from fsframework.core.errors import UserError
+from fsframework.core.types import Face
 from fsframework.faces.select import largest
 from fsframework.inference.assignment import FaceAssignment, IdentityMapping
 from fsframework.inference.face_swapper import FaceSwapper
 from fsframework.inference.image import swap_image
 from fsframework.inference.jobs import AssignmentFiles, JobList, SwapJob, SwapOptions
+from fsframework.inference.soft_swap import soft_swap_note
 from fsframework.inference.video import preview, swap_video
 from fsframework.media.image_io import read_image
 from fsframework.ops.precision import Precision
@@ -56,13 +58,15 @@ class JobWorker:
             self.assignment(jobs.shared)
 
     def __call__(self, name: str) -> str:
-        """Run a job and return "", or return `THERE` if its result exists. Raise UserError if the job fails."""
+        """Run a job and return its note (see `soft_swap_note`) or "", or return `THERE` if its result exists.
+
+        Raises UserError if the job fails.
+        """
         job, out = self.jobs.items[name], self.jobs.out
         if isinstance(job, UserError):
             raise job
         if out is None:
-            self._swap(job)
-            return ""
+            return self._swap(job)
         marker = marker_path(job.out, out)
         content = self._digest(job)
         try:
@@ -70,11 +74,11 @@ class JobWorker:
                 return THERE
             for path in (job.out, marker):
                 path.parent.mkdir(parents=True, exist_ok=True)
-            self._swap(job)
+            note = self._swap(job)
         except OSError as error:
             raise UserError(f"{job.out}: cannot be written: {error.strerror or error}") from error
         write_text(marker, f"{content}\n")
-        return ""
+        return note
 
     def shared_facts(self) -> dict[str, Any]:
         """Return the settings that all results depend on, which must be equal in all workers."""
@@ -83,15 +87,19 @@ class JobWorker:
             return self.swapper_facts
         return self.facts(self.jobs.shared, job.options)
 
-    def _swap(self, job: SwapJob) -> None:
+    def _swap(self, job: SwapJob) -> str:
+        """Run a job and return its note, or ""."""
+        faces: Sequence[Face]
         swapper, assignment, options = self.face_swapper, self.assignment(job.assignment), job.options
         if options.preview is not None:
-            preview(swapper, assignment, job.target, job.out, options.preview, options.provenance)
+            faces = preview(swapper, assignment, job.target, job.out, options.preview, options.provenance)
         elif job.kind == "video":
             facts = self.facts(job.assignment, options)
-            swap_video(swapper, assignment, job.target, job.out, facts, options.provenance)
+            faces = swap_video(swapper, assignment, job.target, job.out, facts, options.provenance)
         else:
-            swap_image(swapper, assignment, job.target, job.out, options.provenance)
+            swapped = swap_image(swapper, assignment, job.target, job.out, options.provenance)
+            faces = [face for face, _ in swapped.swaps]
+        return soft_swap_note(faces, swapper.size) or ""
 
     def _assignment(self, files: AssignmentFiles) -> FaceAssignment:
         swapper = self.face_swapper
@@ -182,15 +190,17 @@ def execute(
     """
     out = jobs.out
     if out is None:
-        for _, result in executor.run(make, list(jobs.items)):
+        for name, result in executor.run(make, list(jobs.items)):
             if isinstance(result, UserError):
                 raise result
+            _echo_note(jobs, {name: result})
         return 0
     if jobs.table is None:
         _open_folder(out, facts)
     names = shard.of(list(jobs.items))
     marked = {name for name in names if _is_marked(jobs.items[name], out)}
     problems: dict[str, UserError] = {}
+    notes: dict[str, str] = {}
     done = 0
     with progress("swapping", len(names), "files") as ticker:
         for name, result in executor.run(make, names):
@@ -200,13 +210,27 @@ def execute(
                 result == THERE and name in marked
             ):  # it existed before this call, not only before a worker was restarted
                 done += 1
+            else:
+                notes[name] = result
             ticker.advance()
     for name in sorted(problems, key=str if jobs.table is None else int):
         place = "" if jobs.table is None else f"{jobs.table}: line {name}: "
         click.echo(f"{place}{problems[name]}", err=True)
+    _echo_note(jobs, notes)
     before = f", {done} of them from before" if done else ""
     click.echo(f"{len(names) - len(problems)} of {len(names)} files are in {out}{before}")
     return len(problems)
+
+
+def _echo_note(jobs: JobList, notes: Mapping[str, str]) -> None:
+    """Print the first note of a list on standard error, and how many other jobs have one."""
+    noted = [name for name in jobs.items if notes.get(name, THERE) not in ("", THERE)]
+    if not noted:
+        return
+    job = jobs.items[noted[0]]
+    place = job.target if isinstance(job, SwapJob) else noted[0]
+    others = f" (and {len(noted) - 1} more)" if len(noted) > 1 else ""
+    click.echo(f"{place}{others}: {notes[noted[0]]}", err=True)
 
 
 def marker_path(result: Path, out: Path) -> Path:

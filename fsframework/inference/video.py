@@ -43,8 +43,8 @@ def swap_video(
     out: Path,
     job: dict[str, Any],
     marking: ProvenanceOptions,
-) -> None:
-    """Write the video `target` with swapped faces to `out` atomically.
+) -> list[Face]:
+    """Write the video `target` with swapped faces to `out` atomically; return each swapped track's largest face.
 
     Parameters
     ----------
@@ -94,6 +94,7 @@ def swap_video(
         lambda path: attach_manifest(path, out, origin, marking, target, assignment.source_paths, size),
     )
     shutil.rmtree(folder, ignore_errors=True)
+    return [tracks[index].largest() for index in sources]
 
 
 def _open_folder(folder: Path, job: dict[str, Any]) -> None:
@@ -243,18 +244,21 @@ def preview(
     out: Path,
     count: int,
     marking: ProvenanceOptions,
-) -> None:
-    """Write an image of evenly spaced frames of a video, a row for each: the original and the swap.
+) -> list[Face]:
+    """Write an image of evenly spaced frames of a video, a row for each: original and swap; return the swapped faces.
 
     Faces are detected in these frames alone. Raises UserError as `swap_video` does.
     """
     video = probe(target)
     indices = np.linspace(0, len(video.times) - 1, count).round().astype(int)
     rows = []
+    swapped: list[Face] = []
     for index in dict.fromkeys(indices.tolist()):
         (frame,) = read(video, index, index + 1)
         with torch.inference_mode():
             faces = face_swapper.detector([frame])[0]
         swaps = assignment.of_faces(face_swapper, frame, faces, f"{target}: frame {index + 1}") if faces else []
+        swapped += [face for face, _ in swaps]
         rows.append(np.hstack([frame, face_swapper.swap_faces(frame, swaps)]))
     write_swap(out, np.vstack(rows), face_swapper.origin(marking), marking, target, assignment.source_paths)
+    return swapped

@@ -6,8 +6,10 @@ metadata, the recipe with every default. Plugins provide models by the hook `reg
 onnxruntime runs.
 """
 
+import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -27,7 +29,7 @@ from fsframework.recipe.schema import Recipe
 from fsframework.utils.device import pick_device
 from fsframework.utils.weights import load_metadata, save_state
 
-DEFAULT = "faceshifter-lfw-64"  # the default model
+DEFAULT = "faceshifter-lfw-128"  # the default model
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,7 +118,28 @@ def find(where: str | Path) -> Model:
     if str(where) in models:
         return models[str(where)]
     installed = ", ".join(sorted(models)) or "none is installed"
-    raise UserError(f"{where}: no such model; use a run's folder, a model's file, or one of: {installed}")
+    close = difflib.get_close_matches(str(where), models, n=1)
+    hint = f"did you mean {close[0]}? Otherwise " if close else ""
+    raise UserError(f"{where}: no such model; {hint}use a run's folder, a model's file, or one of: {installed}")
+
+
+def largest_swapper() -> tuple[str, int]:
+    """Return the name and the crop size of the installed face swapper with the largest crops; "" and 0 without any.
+
+    Models whose file is missing, damaged or incompatible are skipped.
+    """
+    sizes = {name: _crop_size(model) for name, model in sorted(registry().models.items())}
+    return max({"": 0, **sizes}.items(), key=lambda item: item[1])
+
+
+@cache
+def _crop_size(model: Model) -> int:
+    """Return the crop size of a face swapper, 0 for other models and for files that cannot be read."""
+    try:
+        recipe = recipe_of(model)
+    except UserError:
+        return 0
+    return recipe.size if recipe.networks.generator is not None else 0
 
 
 def weights_files(where: str | Path) -> list[Path]:

@@ -95,6 +95,10 @@ class Details(BaseModel):
     width: int = Field(description="Width of the result, in pixels.")
     height: int = Field(description="Height of the result, in pixels.")
     seconds: float = Field(description="Duration of the swap, without waiting time.")
+    note: str | None = Field(
+        description="Why a swap is softer than its surroundings (its face is much larger than the model's crops), and "
+        "what to do; null if none is."
+    )
     source: str = Field(description="Aligned crop of the source, a PNG in base64.")
     faces: list[SwappedFace] = Field(description="Swapped faces from left to right; the first eight.")
 
