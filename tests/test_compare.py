@@ -119,6 +119,8 @@ def test_pictures_and_page(found: tuple[Comparison, Path], check_message: Callab
     assert not is_marked(folder / "small_attributes.png")  # real pictures
     assert not (folder / "deepfakes_interpolation.png").exists()  # two decoders have nothing between them
     assert (read_image(folder / "000_small.png") == read_image(folder / "000_small-2.png")).all()
+    for file in folder.glob("*.png"):  # ORL is grey
+        assert np.ptp(read_image(file), axis=2).max() == 0, file
     page = write_page(found[0], folder)
     check_message("\n".join(re.findall("<p>(Δ: .*?)</p>", page)))
     assert "deepfakes†" in page and "data:image/png;base64," in page and "<script" not in page

@@ -1,5 +1,6 @@
 """Evaluation: pairs, intervals, baselines beside the method, what is written; and a real run measured whole."""
 
+import base64
 import csv
 import io
 import json
@@ -7,7 +8,7 @@ import re
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -16,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from PIL import Image
 from rich.console import Console
 from torch import Tensor
 
@@ -25,6 +27,7 @@ from fsframework.core.part import Part, part
 from fsframework.core.types import Sample, SwapBatch, SwapResult
 from fsframework.data.collate import collate
 from fsframework.data.eval_pairs import EvaluationPairs, draw_pairs, pairs_file, pairs_text, read_pairs
+from fsframework.evaluation.baselines import Swaps
 from fsframework.evaluation.bootstrap import bootstrap, differences, failed, summarize
 from fsframework.evaluation.evaluate import bench, evaluate, measure, pairs_of, table
 from fsframework.evaluation.interpolation import _slerp, attribute_neighbours
@@ -431,6 +434,37 @@ def test_what_is_written(tmp_path: Path, listed: str) -> None:
     assert is_marked(tmp_path / "samples/000_swap.png") and not is_marked(tmp_path / "samples/000_source.png")
 
 
+class Tinted(Brighter):
+    """Brighter, and red."""
+
+    def forward(self, batch: SwapBatch) -> SwapResult:
+        result = super().forward(batch)
+        red = torch.tensor([40, 0, 0])[:, None, None] / 127.5
+        return SwapResult(result.image + red, result.coarse + red, result.z_id, result.z_att)
+
+
+def test_what_is_measured_is_grey_where_the_target_is() -> None:
+    class Coloured(Painted):
+        def __getitem__(self, index: int) -> Sample:
+            sample = super().__getitem__(index)
+            return replace(sample, image=sample.image + np.uint8([0, 0, 9]) * (index == 5))
+
+    pairs = EvaluationPairs(Coloured(), [(0, 2), (1, 5), (2, 6)], 3)
+    swapper: Any = Tinted(refines=True)
+    (swapped,) = Swaps(pairs, swapper, torch.device("cpu"))
+    assert swapped.coarse is not None
+    for images, brighter in ((swapped.image, 50), (swapped.coarse, 20)):
+        luma = round(0.299 * 40)
+        expected = [
+            [20 + brighter + luma] * 3,
+            [90 + brighter, 50 + brighter, 59 + brighter],
+            [60 + brighter + luma] * 3,
+        ]
+        assert images[:, 0, 0].tolist() == expected
+    method, coarse, *_ = (result.image for _, result in swapped.baselines())
+    assert torch.equal(method, to_tensor(swapped.image)) and torch.equal(coarse, to_tensor(swapped.coarse))
+
+
 def test_samples_are_eight_spread_over_the_list(tmp_path: Path) -> None:
     evaluate(fake_run(tmp_path, 30, [level()]))
     assert len(list((tmp_path / "samples").glob("*_swap.png"))) == 8
@@ -641,6 +675,10 @@ def test_a_run_shows_what_is_between_people_and_who_is_shown_alike(
     assert between.shape == (22 + 3 * 132, (5 + 3) * 132, 3) and alike.shape == (22 + 3 * 132, (1 + 5) * 132, 3)
     assert is_marked(samples / "interpolation.png") and not is_marked(samples / "attributes.png")
     page = write_report(run).read_text()
+    shown = [base64.b64decode(data) for data in re.findall(r"data:image/png;base64,([^\"]+)", page)]
+    assert len(shown) >= 2 + 3 * 3  # source, target and swap of three pairs
+    for file in [*samples.glob("*.png"), *map(io.BytesIO, shown)]:  # ORL is grey
+        assert np.ptp(np.asarray(Image.open(file).convert("RGB")), axis=2).max() == 0
     found = re.findall(r'<h2 id="(interpolation|attributes)">(.*?)</h2>\s*<p>(.*?)</p>', page, re.DOTALL)
     assert [kind for kind, *_ in found] == ["interpolation", "attributes"]
     check_message("\n".join(" ".join(text.split()) for _, *texts in found for text in texts))

@@ -348,6 +348,20 @@ def test_a_swap_in_a_grey_picture_is_grey(converter: FaceSwapper, folder: Path) 
         assert np.ptp(after[120, 160]) <= 4 and np.abs(after[120, 160].astype(int) - before[120, 160]).max() > 20
 
 
+def test_in_a_grey_frame_crops_and_results_are_exactly_grey(converter: FaceSwapper) -> None:
+    """Of several faces in a batch each follows its own target: here one frame has colours and one has none."""
+    luma = np.repeat(cv2.cvtColor(TARGET, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=2)
+    source = converter.source(RED, "source")
+    swaps = [[(face, source) for face in converter.find(frame, "target")] for frame in (luma, TARGET)]
+    plain, coloured = converter.swap_frames([luma, TARGET], swaps)
+    assert np.ptp(plain, axis=2).max() == 0 and np.abs(plain[120, 160].astype(int) - luma[120, 160]).max() > 20
+    np.testing.assert_array_equal(coloured, converter.swap(RED, TARGET))
+    assert reds(coloured, 160, 120)
+    for frame, of_frame, grey_crop in ((luma, swaps[0], True), (TARGET, swaps[1], False)):
+        ((_, image, _),) = converter.crops(frame, of_frame)
+        assert (np.ptp(image, axis=2).max() == 0) == grey_crop
+
+
 @pytest.mark.parametrize("save", [transparent, palette, cmyk])
 def test_every_kind_of_picture_works(converter: FaceSwapper, folder: Path, save: Callable[[Path], None]) -> None:
     target = folder / ("odd.tif" if save is cmyk else "odd.png")

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -17,7 +18,7 @@ from PIL import Image
 from fsframework.core.errors import UserError
 from fsframework.media import image_io
 from fsframework.media.image_io import is_marked, read_image, write_image
-from fsframework.media.tensor import to_images, to_tensor
+from fsframework.media.tensor import keep_grey, swap_images, to_images, to_tensor
 
 TURNS = {  # EXIF orientation -> how a camera that is held so stores an upright picture
     1: lambda a: a,
@@ -312,6 +313,28 @@ def test_to_images_rounds_and_clamps() -> None:
     pixels = to_images(values.view(1, 1, 1, 6).expand(1, 3, 1, 6))
     np.testing.assert_array_equal(pixels[0, 0, :, 0], [0, 0, 0, 1, 255, 255])
     assert to_images(torch.ones(1, 3, 2, 2, dtype=torch.bfloat16)).max() == 255
+
+
+def test_swaps_into_grey_targets_are_grey_and_no_others() -> None:
+    """Nearly grey is what JPEG makes of grey; sepia, a weak tint and a coloured corner are colours."""
+    rng = np.random.default_rng(0)
+    plain = np.repeat(cv2.GaussianBlur(rng.integers(0, 256, (64, 64, 1), np.uint8), (0, 0), 2)[..., None], 3, axis=2)
+    file = io.BytesIO()
+    Image.fromarray(plain).save(file, "JPEG", quality=60)
+    noisy = (plain.astype(int) + rng.integers(-2, 3, plain.shape)).clip(0, 255).astype(np.uint8)
+    sepia = np.rint(plain * np.array([1, 0.85, 0.65])).astype(np.uint8)
+    tinted = (plain.astype(int) + np.array([6, 0, 0])).clip(0, 255).astype(np.uint8)
+    corner = plain.copy()
+    corner[:8, :8] = [200, 40, 40]
+    targets = np.stack([plain, np.asarray(Image.open(file)), noisy, sepia, tinted, corner])
+    swaps = rng.integers(0, 256, targets.shape, np.uint8)
+    made = keep_grey(swaps, targets)
+    for swap in made[:3]:
+        np.testing.assert_array_equal(swap, swap[..., :1].repeat(3, axis=2))
+    lumas = [np.asarray(Image.fromarray(swap).convert("L"), int) for swap in swaps[:3]]
+    assert np.abs(made[:3, ..., 0] - np.stack(lumas)).max() <= 1
+    np.testing.assert_array_equal(made[3:], swaps[3:])
+    np.testing.assert_array_equal(swap_images(to_tensor(swaps), to_tensor(targets)), made)
 
 
 def test_lossless_webp_keeps_every_pixel(tmp_path: Path) -> None:

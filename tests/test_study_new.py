@@ -18,7 +18,7 @@ from fsframework.core.errors import UserError
 from fsframework.core.registry import registry
 from fsframework.evaluation.evaluate import dataset_of, pairs_of, plan_of
 from fsframework.media.image_io import is_marked, read_image
-from fsframework.media.tensor import to_images
+from fsframework.media.tensor import swap_images
 from fsframework.models import store
 from fsframework.models.run import Run
 from fsframework.recipe.schema import Recipe
@@ -73,12 +73,12 @@ def test_pictures_are_the_methods_swaps(made: tuple[Path, Study], runs: dict[str
     names = pairs.dataset.names()
     (batch,) = pairs
     with torch.no_grad():
-        swaps = to_images(trained.swapper(batch).image)
+        swaps = swap_images(trained.swapper(batch).image, batch.target.image)
     places = {(names[source], names[target]): place for place, (source, target) in enumerate(pairs.pairs)}
     for trial in study.trials[:4]:
         for option in (trial.options[0], trial.options[2]):
             picture = read_image(folder / "pictures" / option.picture)
-            assert picture.shape == (256, 256, 3)
+            assert picture.shape == (256, 256, 3) and np.ptp(picture, axis=2).max() == 0  # ORL is grey
             small = picture.reshape(32, 8, 32, 8, 3).mean(axis=(1, 3))
             assert np.abs(small - swaps[places[trial.pair]]).mean() < 3  # enlarged by splines
 

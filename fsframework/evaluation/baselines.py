@@ -17,12 +17,12 @@ from fsframework.core.swapper import Swapper
 from fsframework.core.types import SwapBatch, SwapResult
 from fsframework.data.eval_pairs import EvaluationPairs
 from fsframework.evaluation.results import COPY, COPY_SOURCE, METHOD, UNREFINED, Cost
-from fsframework.media.tensor import to_images, to_tensor
+from fsframework.media.tensor import swap_images, to_tensor
 
 
 @dataclass(frozen=True)
 class SwappedBatch:
-    """A batch and its swaps. Images are quantized to 8 bits, so that metrics are those of saved files."""
+    """A batch and its swaps. Images are quantized to 8 bits, and grey where targets are, as in saved files."""
 
     batch: SwapBatch  # on the device
     image: np.ndarray  # (B, S, S, 3) uint8
@@ -70,10 +70,10 @@ class Swaps:
         start = time.perf_counter()
         batch = batch.to(self.device)
         result = self.swapper(batch)
-        image = to_images(result.image)  # synchronises with the device
+        image = swap_images(result.image, batch.target.image)  # synchronises with the device
         self.seconds += time.perf_counter() - start
         self.peak_memory = self.peak_memory or _peak_memory(self.device)
-        coarse = None if self.swapper.refiner is None else to_images(result.coarse)
+        coarse = None if self.swapper.refiner is None else swap_images(result.coarse, batch.target.image)
         return SwappedBatch(batch, image, coarse, result.z_id, result.mask)
 
     def cost(self) -> Cost:

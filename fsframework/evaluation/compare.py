@@ -22,7 +22,7 @@ from fsframework.evaluation.results import METHOD, Comparison, Difference, Metho
 from fsframework.evaluation.samples import clear, few
 from fsframework.media.draw import grid
 from fsframework.media.image_io import write_image
-from fsframework.media.tensor import to_images
+from fsframework.media.tensor import swap_images, to_images
 from fsframework.models import store
 from fsframework.models.store import Trained
 from fsframework.recipe.schema import Evaluation, Recipe
@@ -74,7 +74,8 @@ def compare(
         if not images:
             images = {"source": list(to_images(batch.source.image)), "target": list(to_images(batch.target.image))}
         with torch.no_grad():
-            images[name] = list(to_images(trained.swapper(batch.to(trained.device)).image))
+            swaps = trained.swapper(batch.to(trained.device)).image
+            images[name] = list(swap_images(swaps, batch.target.image))
         results.append(
             MethodResult(
                 name=name,
@@ -152,7 +153,7 @@ def _seconds_per_swap(trained: Trained, pairs: EvaluationPairs) -> float:
     times = []
     for _ in range(WARM + TIMED):
         start = time.perf_counter()
-        to_images(trained.swapper(batch).image)  # synchronises with the device
+        swap_images(trained.swapper(batch).image, batch.target.image)  # synchronises with the device
         times.append(time.perf_counter() - start)
     return statistics.median(times[WARM:])
 

@@ -15,7 +15,7 @@ from fsframework.data.collate import collate
 from fsframework.data.eval_pairs import EvaluationPairs
 from fsframework.evaluation.samples import few, spread
 from fsframework.media.draw import grid
-from fsframework.media.tensor import to_images
+from fsframework.media.tensor import swap_images, to_images
 
 INTERPOLATION, ATTRIBUTES = "interpolation", "attributes"
 ROWS, STEPS = 4, 5  # rows of each image; interpolation steps, both ends included
@@ -48,7 +48,7 @@ def identity_interpolation(swapper: Swapper, batch: SwapBatch) -> np.ndarray:
     columns = {"source": list(to_images(batch.source.image[:count]))}
     for fraction in np.linspace(0, 1, STEPS):
         swaps = swapper(part, _slerp(start, end, float(fraction))).image
-        columns[f"{100 * fraction:.0f} %"] = list(to_images(swaps))
+        columns[f"{100 * fraction:.0f} %"] = list(swap_images(swaps, part.target.image))
     columns["other source"] = list(to_images(batch.source.image.roll(-1, 0)[:count]))
     columns["target"] = list(to_images(batch.target.image[:count]))
     return grid(columns)

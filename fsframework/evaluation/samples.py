@@ -13,7 +13,7 @@ from fsframework.core.swapper import Swapper
 from fsframework.core.types import SwapBatch
 from fsframework.data.eval_pairs import EvaluationPairs
 from fsframework.media.image_io import write_image
-from fsframework.media.tensor import to_images
+from fsframework.media.tensor import swap_images, to_images
 
 ROWS = 8
 
@@ -34,9 +34,9 @@ def write_samples(folder: Path, pairs: EvaluationPairs, swapper: Swapper, device
     with torch.no_grad():
         result = swapper(batch.to(device))
         maps = swapper.generator.maps(result.z_id, result.z_att)
-    outputs = {"swap": to_images(result.image)}
+    outputs = {"swap": swap_images(result.image, batch.target.image)}
     if swapper.refiner is not None:
-        outputs["coarse"] = to_images(result.coarse)
+        outputs["coarse"] = swap_images(result.coarse, batch.target.image)
     inputs = {"source": to_images(batch.source.image), "target": to_images(batch.target.image)}
     size = batch.target.image.shape[-1]
     inputs |= {f"map_{level}": _grey(values.float().cpu().numpy(), size) for level, values in enumerate(maps)}

@@ -18,7 +18,7 @@ from fsframework.faces.align import align, transform
 from fsframework.faces.paste import DEFAULT_PASTE, OCCLUSIONS, Compositor, PasteOptions, paste_into
 from fsframework.faces.select import choose
 from fsframework.media.image_io import read_image
-from fsframework.media.tensor import grey, is_grey, to_images, to_tensor
+from fsframework.media.tensor import keep_grey, to_images, to_tensor
 from fsframework.models import store
 from fsframework.models.onnx_runtime import OnnxSwapper
 from fsframework.ops.allocator import retain_freed_memory
@@ -172,8 +172,6 @@ class FaceSwapper:
         for start in range(0, len(crops), MAX_BATCH):
             indices, aligned, sources = zip(*crops[start : start + MAX_BATCH], strict=True)
             for index, (crop, image, mask) in zip(indices, self._swap_crops(sources, aligned), strict=True):
-                # Networks trained on few grey faces tint them.
-                image = grey(image) if is_grey(crop.image) else image
                 paste_into(outputs[index], image, crop.matrix, mask)
         return outputs
 
@@ -213,7 +211,9 @@ class FaceSwapper:
                 )
         target_images = np.stack([crop.image for crop in crops])
         composited = self.paster(to_images(result.image), target_images, targets, generated_mask, reconstruction)
-        return [(crop, image, mask) for crop, (image, mask) in zip(crops, composited, strict=True)]
+        # After compositing, because matching colours to a nearly grey target tints a grey swap.
+        images = keep_grey(np.stack([image for image, _ in composited]), target_images)
+        return [(crop, image, mask) for crop, image, (_, mask) in zip(crops, images, composited, strict=True)]
 
     def _networks_input(self, crops: Sequence[AlignedFace]) -> FaceBatch:
         landmarks = np.stack([transform(crop.face.landmarks, crop.matrix) for crop in crops])

@@ -42,8 +42,22 @@ def grey(image: np.ndarray) -> np.ndarray:
 
 
 def is_grey(image: np.ndarray) -> bool:
-    """Return whether an image (H, W, 3) uint8 is grey.
+    """Return whether an image (H, W, 3) uint8 is grey: in 99 % of pixels, channels differ by 4 levels at most.
 
-    The weak colours that JPEG adds to grey images are tolerated.
+    This tolerates the weak colours that JPEG adds to grey images. Sepia and other tints are colours.
     """
     return bool(np.percentile(np.ptp(image, axis=2), 99) <= 4)
+
+
+def keep_grey(swaps: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Return swaps (N, H, W, 3) uint8, converted to grey where their targets, of the same shape, are grey.
+
+    Networks trained on few grey faces tint them. Everything that returns, shows or measures swaps applies this.
+    """
+    pairs = zip(swaps, targets, strict=True)
+    return np.stack([grey(swap) if is_grey(target) else swap for swap, target in pairs])
+
+
+def swap_images(swaps: Tensor, targets: Tensor) -> np.ndarray:
+    """Convert swaps (N, 3, H, W) in [-1, 1] to images as `to_images` does; into grey targets they are grey."""
+    return keep_grey(to_images(swaps), to_images(targets))

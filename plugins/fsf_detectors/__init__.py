@@ -1,6 +1,7 @@
-"""Face detectors, a landmark estimator, and the landmark loss."""
+"""Face detectors, landmark estimators, and the landmark loss."""
 
 from fsf_detectors.dlib_landmarks import DlibLandmarks
+from fsf_detectors.five_point import FivePointLandmarks
 from fsf_detectors.landmarks import Landmarks
 from fsf_detectors.mtcnn import MTCNN
 from fsf_detectors.retinaface import RetinaFace
@@ -19,4 +20,4 @@ def register_losses():
 
 @hookimpl
 def register_estimators():
-    return [DlibLandmarks]
+    return [DlibLandmarks, FivePointLandmarks]
