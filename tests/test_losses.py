@@ -218,7 +218,9 @@ def test_identity_compares_by_its_own_encoder(batch: SwapBatch, swapper: Swapper
 
 def test_identity_refuses_an_encoder_without_metric(expect_error: Callable[..., Any]) -> None:
     encoder = next(
-        name for name, cls in components("identity-encoders").items() if not (cls.metric and cls.differentiable)  # type: ignore[attr-defined]
+        name
+        for name, cls in components("identity-encoders").items()
+        if not (cls.metric and cls.differentiable)  # type: ignore[attr-defined]
     )
     with expect_error("identity: encoder"):
         loss("identity", encoder={"use": encoder})

@@ -157,6 +157,19 @@ def test_networks_that_only_came_by_init_stay_with_the_run(
     assert names and all(torch.equal(made[name], given[name]) for name in names)
 
 
+def test_a_recipe_without_refiner_starts_from_a_model_with_one(
+    file: Path, tmp_path: Path, small_recipe: Callable[..., Recipe], capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = small_recipe(tmp_path / "plain.yaml", init=str(file))
+    assert recipe.networks.refiner is None
+    train(Run.open(recipe, tmp_path / "run", device="cpu"))
+    assert f"note: {file}: its refiner is left out" in capsys.readouterr().err
+    made, given = (store.load(where, "cpu").swapper.state_dict() for where in (tmp_path / "run", file))
+    assert {name.partition(".")[0] for name in made} == {"identity", "attributes", "generator"}
+    name = next(name for name in made if name.startswith("generator.") and name.endswith("weight"))
+    torch.testing.assert_close(made[name], given[name], rtol=1e-3, atol=1e-5)
+
+
 def test_an_init_that_is_not_there(
     tmp_path: Path, small_recipe: Callable[..., Recipe], expect_error: Callable[..., Any]
 ) -> None:

@@ -91,6 +91,17 @@ def run_whole(recipe: Path, out: Path) -> dict[str, torch.Tensor]:
     return load_state(run.weights_file(run.recipe.stages[0]))
 
 
+def test_losses_of_one_name_are_numbered_in_the_log(tmp_path: Path, faces: Path) -> None:
+    content = recipe_dict(faces)
+    content["stages"][0]["steps"] = 1
+    content["stages"][0]["losses"][2:2] = [{"use": "identity", "weight": 5.0, "encoder": {"use": "lfw-recogniser"}}]
+    run = Run.open(Recipe.load(str(write_recipe(tmp_path, content))), tmp_path / "run", device="cpu")
+    train(run)
+    losses = run.read_log()[-1]["losses"]
+    assert list(losses) == ["attribute", "identity", "identity 2", "reconstruction"]
+    assert losses["identity"] != losses["identity 2"]
+
+
 def fsf_train(recipe: Path, out: Path, *flags: str) -> list[str]:
     """A command that only trains: `fsf run` without what follows."""
     program = (

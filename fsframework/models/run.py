@@ -219,7 +219,8 @@ def load_weights(
 ) -> set[str]:
     """Load a file's weights into the parts of the same names, except those in `keep`; return all names in the file.
 
-    With `adapt` they may be those of networks without some option (`Network.adapt_weights`).
+    With `adapt` they may be those of networks without some option (`Network.adapt_weights`), and those of a refiner
+    that the swapper lacks are ignored.
 
     Raises
     ------
@@ -229,11 +230,10 @@ def load_weights(
     state = load_state(file, sha256)
     parts = dict(swapper.trained_parts())
     named = {name.partition(".")[0] for name in state}
-    if not named <= parts.keys():
-        raise UserError(
-            f"{file}: contains weights for {', '.join(sorted(named - parts.keys()))}, which the recipe lacks"
-        )
-    for name in sorted(named - set(keep)):
+    unused = named - parts.keys()
+    if unused - ({"refiner"} if adapt else set()):
+        raise UserError(f"{file}: contains weights for {', '.join(sorted(unused))}, which the recipe lacks")
+    for name in sorted(named - unused - set(keep)):
         weights = below(name, state)
         if adapt:
             weights = parts[name].adapt_weights(weights)

@@ -1,5 +1,6 @@
 """The losses of a stage, with their keys in the recipe for error messages."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -17,12 +18,9 @@ class StageLoss:
 
     module: Loss
     part: Part
+    name: str  # unique in the stage, for logs
     key: str  # in the recipe, such as stages.0.losses.1
     has_critic: bool  # it has its own parameters, which `critic` trains
-
-    @property
-    def name(self) -> str:
-        return self.module.name
 
     def generator_term(self, batch: SwapBatch, output: SwapResult, swapper: Swapper) -> Tensor:
         """Return the unweighted loss, a scalar."""
@@ -33,6 +31,11 @@ class StageLoss:
         """Return the critic's loss, a scalar."""
         with component_error_context(self.key, self.part):
             return _scalar(self.module.critic(batch, output), "critic")
+
+
+def numbered(names: Sequence[str]) -> list[str]:
+    """Return the names, with a number after the second and further uses of one: identity, identity 2."""
+    return [f"{name} {names[: n + 1].count(name)}" if name in names[:n] else name for n, name in enumerate(names)]
 
 
 def _scalar(value: object, method: str) -> Tensor:

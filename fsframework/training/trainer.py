@@ -33,7 +33,7 @@ from fsframework.recipe.build import build_swapper
 from fsframework.recipe.schema import Recipe, Stage
 from fsframework.training.cuda_graph import recordable
 from fsframework.training.distributed import ALONE, DistributedBatchSampler, World
-from fsframework.training.losses import StageLoss
+from fsframework.training.losses import StageLoss, numbered
 from fsframework.training.optim import pack_optimizer, unpack_optimizer
 from fsframework.training.setup import enroll, prepare
 from fsframework.training.signals import stop_asked
@@ -88,7 +88,9 @@ def _start_from(swapper: Swapper, recipe: Recipe, init: str, keep: Collection[st
     """Load the weights of a stage's `init` into all networks but those in `keep`, which earlier stages trained."""
     file = recipe.relative(init)
     model = store.find(file if file.is_file() else init)
-    load_weights(swapper, model.file, model.sha256, keep, adapt=True)
+    loaded = load_weights(swapper, model.file, model.sha256, keep, adapt=True)
+    if "refiner" in loaded and recipe.networks.refiner is None:
+        print(f"note: {init}: its refiner is left out, as the recipe has none", file=sys.stderr)
 
 
 class StageTrainer:
@@ -99,7 +101,8 @@ class StageTrainer:
         self.number = run.recipe.stages.index(stage)
         self.share = world.share(stage.batch_size, f"stages.{self.number}.batch_size")
         torch.manual_seed(self._seed(-1))
-        self.losses = [self._loss(number, part) for number, part in enumerate(stage.losses)]
+        labels = numbered([part.name for part in stage.losses])
+        self.losses = [self._loss(n, *loss) for n, loss in enumerate(zip(stage.losses, labels, strict=True))]
         self.parts = nn.ModuleDict({name: part for name, part in swapper.trained_parts() if name in stage.train})
         if stage.channels_last:
             for module in (swapper, *(loss.module for loss in self.losses)):
@@ -117,12 +120,12 @@ class StageTrainer:
             for optimizer in self.optimizers:
                 recordable(optimizer)
 
-    def _loss(self, number: int, part: Part) -> StageLoss:
+    def _loss(self, number: int, part: Part, label: str) -> StageLoss:
         loss: Loss = part.build()
         loss.load()
         loss.to(self.run.device)
         has_critic = any(parameter.requires_grad for parameter in loss.parameters())
-        return StageLoss(loss, part, f"stages.{self.number}.losses.{number}", has_critic)
+        return StageLoss(loss, part, label, f"stages.{self.number}.losses.{number}", has_critic)
 
     def _seed(self, step: int) -> int:
         """Return the seed of a step. Step -1 is the stage's start, whose seed is equal in all processes."""
