@@ -1,4 +1,4 @@
-"""The mobilefacenet-112 identity encoder: equal to its published ONNX file, frozen, differentiable, a judge of its own."""
+"""The mobilefacenet-112 identity encoder: equal to its ONNX file, frozen, differentiable, a judge of its own."""
 
 import hashlib
 from collections.abc import Callable

@@ -3,8 +3,8 @@
 No weights are included. The network is that of arXiv:1804.07573 with ReLU6, a separable second layer and a batch norm
 at the end. The default `match_threshold` is that of the published weights: the cosine with a false-accept rate of 1e-3
 over 795 820 pairs of 586 people of Labeled Faces in the Wild. The true-accept rate is then 98.4 %, the accuracy 99.25 %
-(`fsf bench verification --set "judge={use: mobilefacenet-112, weights: FILE}" --set "data={use: face-folder, root: LFW}"
---set split=all --set size=128`). Adding the embedding of the mirror image, at twice the cost, gave 98.6 and 99.25 %.
+(`fsf bench verification --set "judge={use: mobilefacenet-112, weights: FILE}" --set size=128 --set split=all --set
+"data={use: face-folder, root: LFW}"`). Adding the mirror image's embedding, at twice the cost, gave 98.6 and 99.25 %.
 """
 
 from collections import OrderedDict
