@@ -49,6 +49,8 @@ FILES: dict[str, dict[str, str]] = {
     "3ddfa": {"weights": "3ddfa_v2_mb05_120x120.pt", "statistics": "3ddfa_v2_param_mean_std.npz"},
     "3ddfa-expression": {"weights": "3ddfa_v2_mb05_120x120.pt", "statistics": "3ddfa_v2_param_mean_std.npz"},
     "mobilefacenet": {"weights": "mobilefacenet_casia_068.pt"},
+    "mobilefacenet-112": {"weights": "mobilefacenet_ms1m.safetensors"},
+    "fsanet": {"weights": "fsanet_1x1.onnx", "variance_weights": "fsanet_var.onnx"},
     "retinaface": {"weights": "retinaface_mobilenet025.pt"},
 }
 FILES["expression-error"] = FILES["3ddfa-expression"]

@@ -7,6 +7,7 @@ ground-truth swaps, errors of estimators and identity encoders, and speed.
 from fsf_benchmarks.background import Background
 from fsf_benchmarks.expression_error import ExpressionError
 from fsf_benchmarks.frechet import Frechet
+from fsf_benchmarks.fsanet import FSANet
 from fsf_benchmarks.gaze_error import GazeError
 from fsf_benchmarks.identity_retrieval import IdentityRetrieval
 from fsf_benchmarks.known_pose import KnownPose
@@ -50,4 +51,4 @@ def register_benchmarks():
 
 @hookimpl
 def register_estimators():
-    return [PnP, Pupils, ThreeDDFA, ThreeDDFAExpression]
+    return [FSANet, PnP, Pupils, ThreeDDFA, ThreeDDFAExpression]
