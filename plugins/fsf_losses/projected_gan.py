@@ -88,7 +88,10 @@ class ProjectedGan(Loss):
 
     class Options(Loss.Options):
         width: int = Field(
-            64, ge=8, description="Channels of the finest projected features; coarser ones have up to 4 times as many."
+            64,
+            ge=8,
+            description="Channels of the finest projected features; coarser ones have up to 4 times as many. 64 is the "
+            "paper's; 32 takes half the time.",
         )
         side: int | None = Field(
             None,
