@@ -589,6 +589,9 @@ def test_recognisers_of_the_batch_see_the_real_source(faces: Path, model: Path, 
     run = Run.open(recipe, tmp_path / "run", device="cpu")
     train(run)
     assert run.finished(recipe.stages[0])
+    again = training_recipe(faces, tmp_path / "run", tmp_path / "cache", steps=1)  # a run's folder is a model too
+    train(Run.open(again, tmp_path / "again", device="cpu"))
+    assert len([path for path in (tmp_path / "cache").glob("swaps-*") if path.is_dir()]) == 2
 
 
 def test_reversed_pairs_need_swaps(
