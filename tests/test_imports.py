@@ -80,6 +80,7 @@ INTERNALS = {
     "faces.align",
     "media.image_io",
     "media.video_io",
+    "models.store",
     "ops.allocator",
     "ops.conv",
     "ops.csrc.build",

@@ -206,7 +206,8 @@ def test_swaps_are_made_once(swapped: Callable[..., Any], model: Path, monkeypat
     for other in (again, restored, pickle.loads(pickle.dumps(first))):
         np.testing.assert_array_equal(other.swaps.images, first.swaps.images)
     assert len(pickle.dumps(first.swaps)) < 500 < first.swaps.images.nbytes  # its path, no network and no image
-    for number, options in enumerate(({"seed": 1}, {"pasted": 0.1}, {"refine": True}), 2):
+    others: list[dict[str, Any]] = [{"seed": 1}, {"pasted": 0.1}, {"refine": True}]
+    for number, options in enumerate(others, 2):
         swapped(**options).prepare(any_swapper())
         assert len(made) == number
     assert swapped(seed=1).plans() != first.plans() == again.plans()
@@ -588,6 +589,9 @@ def test_recognisers_of_the_batch_see_the_real_source(faces: Path, model: Path, 
     run = Run.open(recipe, tmp_path / "run", device="cpu")
     train(run)
     assert run.finished(recipe.stages[0])
+    again = training_recipe(faces, tmp_path / "run", tmp_path / "cache", steps=1)  # a run's folder is a model too
+    train(Run.open(again, tmp_path / "again", device="cpu"))
+    assert len([path for path in (tmp_path / "cache").glob("swaps-*") if path.is_dir()]) == 2
 
 
 def test_reversed_pairs_need_swaps(
@@ -613,6 +617,15 @@ def test_collating_without_reversed_pairs_is_as_before() -> None:
     assert both.same.tolist() == [True, False]
 
 
+class Broken(Swapped):
+    """Swapped faces with a mistake."""
+
+    change: Any = None
+
+    def reversed_target(self, index: int, rng: np.random.Generator) -> Sample:
+        return replace(super().reversed_target(index, rng), **Broken.change(self.inner[index]))
+
+
 def test_the_data_set_keeps_its_contract(tmp_path: Path) -> None:
     """At the contract's 64 px, with the model that ships."""
     rng = np.random.default_rng(0)
@@ -625,14 +638,6 @@ def test_the_data_set_keeps_its_contract(tmp_path: Path) -> None:
     inner["cache"] = str(tmp_path / "cache")
     options: dict[str, Any] = {"model": "faceshifter-lfw-64", "data": inner, "cache": str(tmp_path / "cache")}
     check_component(Swapped, **options)
-
-    class Broken(Swapped):
-        """Swapped faces with a mistake."""
-
-        change: Any = None
-
-        def reversed_target(self, index: int, rng: np.random.Generator) -> Sample:
-            return replace(super().reversed_target(index, rng), **Broken.change(self.inner[index]))
 
     changes: list[tuple[Callable[[Sample], dict[str, Any]], str]] = [
         (lambda sample: {"image": sample.image}, "must have a ground_truth that is another image"),

@@ -153,6 +153,14 @@ def weights_files(where: str | Path) -> list[Path]:
     return [run.weights_file(stage) for stage in run.recipe.stages if run.finished(stage)]
 
 
+def recipe_at(where: str | Path) -> Recipe:
+    """Return the recipe of a trained method, without its weights.
+
+    Raises UserError if there is no such method.
+    """
+    return Run.load(Path(where), "cpu").recipe if Path(where).is_dir() else recipe_of(find(where))
+
+
 def recipe_of(model: Model, sets: Sequence[str] = ()) -> Recipe:
     """Return a model's recipe.
 

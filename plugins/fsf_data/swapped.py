@@ -20,8 +20,6 @@ from fsframework.core.types import FaceBatch, Sample, SwapBatch, SwapResult
 from fsframework.faces.paste import OVAL, Compositor, PasteOptions
 from fsframework.media.tensor import grey, is_grey, to_images, to_tensor
 from fsframework.models import store
-from fsframework.models.onnx_runtime import SUFFIX
-from fsframework.models.run import Run
 from fsframework.ops.conv import cache_weights
 from fsframework.ops.precision import autocast, wants_bf16
 from fsframework.recipe.schema import Recipe
@@ -103,7 +101,7 @@ class Swapped(DatasetWrapper):
         super().load()
         if self.split == "train":  # evaluation needs no swaps, and perhaps has no such model
             where = f"swapped: model: {self.options.model}"
-            if self.options.model.endswith(SUFFIX):
+            if self.options.model.endswith(".onnx"):
                 raise UserError(f"{where}: is an ONNX model; use the run or model that it was made from")
             recipe = _recipe(self.options.model)
             if recipe.networks.generator is None:
@@ -252,7 +250,7 @@ def _blend(swap: np.ndarray, target: np.ndarray, mask: np.ndarray) -> np.ndarray
 def _recipe(model: str) -> Recipe:
     """Return the recipe of a model or run. Raises UserError if there is none."""
     try:
-        return Run.load(Path(model), "cpu").recipe if Path(model).is_dir() else store.recipe_of(store.find(model))
+        return store.recipe_at(model)
     except UserError as error:
         raise UserError(f"swapped: model: {error}") from error
 
