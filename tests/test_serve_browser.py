@@ -125,6 +125,7 @@ def test_from_drop_to_download(address: str, pictures: dict[str, Path], browser:
         assert len(texts) == 3 and float(texts[0]) > 0.7 and texts[2].endswith("°")
         loaded = page.run("return [...document.querySelectorAll('#faces img')].map(each => each.naturalWidth)")
         assert len(loaded) == 4 and all(loaded)
+        assert not page.find("soft").is_displayed()
         assert page.complaints() == []
         names = page.run("return performance.getEntriesByType('resource').map(entry => entry.name)")
         assert names and all(name.startswith((address, f"blob:{address}", "data:")) for name in names)
@@ -144,6 +145,7 @@ def test_all_faces_and_the_mask(address: str, pictures: dict[str, Path], browser
         page.run("arguments[0].scrollIntoView({block: 'center'})", page.find("swap"))
         page.find("swap").click()
         page.wait_for_result()
+        assert page.find("soft").text.startswith("A head of 167 px is generated at 64 px, ")
         assert len(driver.find_elements(By.CSS_SELECTOR, "#faces .seen")) == 2
         assert not page.find("masks").is_displayed()
         page.run("arguments[0].scrollIntoView({block: 'center'})", page.find("show-masks"))
