@@ -1,5 +1,6 @@
 """The page of `fsf serve` in a browser, from two dropped pictures to a download that verifies."""
 
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -125,6 +126,7 @@ def test_from_drop_to_download(address: str, pictures: dict[str, Path], browser:
         assert len(texts) == 3 and float(texts[0]) > 0.7 and texts[2].endswith("°")
         loaded = page.run("return [...document.querySelectorAll('#faces img')].map(each => each.naturalWidth)")
         assert len(loaded) == 4 and all(loaded)
+        assert not page.find("soft").is_displayed()
         assert page.complaints() == []
         names = page.run("return performance.getEntriesByType('resource').map(entry => entry.name)")
         assert names and all(name.startswith((address, f"blob:{address}", "data:")) for name in names)
@@ -144,6 +146,7 @@ def test_all_faces_and_the_mask(address: str, pictures: dict[str, Path], browser
         page.run("arguments[0].scrollIntoView({block: 'center'})", page.find("swap"))
         page.find("swap").click()
         page.wait_for_result()
+        assert re.match(r"A head of 1[67]\d px is generated at 64 px, ", page.find("soft").text)
         assert len(driver.find_elements(By.CSS_SELECTOR, "#faces .seen")) == 2
         assert not page.find("masks").is_displayed()
         page.run("arguments[0].scrollIntoView({block: 'center'})", page.find("show-masks"))

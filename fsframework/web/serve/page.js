@@ -168,7 +168,7 @@ function showResult(result, target) {
   const seconds = result.seconds.toFixed(1);
   at("marked").textContent = `${result.width} × ${result.height} pixels, ${size} kB, made in ${seconds} s. `
     + "Marked as synthetic by a signed C2PA manifest, XMP and an invisible watermark; fsf verify reads them.";
-  at("soft").textContent = result.note || "";
+  at("soft").textContent = result.note === null ? "" : `${result.note[0].toUpperCase()}${result.note.slice(1)}.`;
   at("soft").hidden = result.note === null;
   at("faces").replaceChildren(...result.faces.map((face) => measures(face, result)));
   drawMasks(result);
