@@ -21,7 +21,7 @@ from fsframework.core.swapper import Swapper
 from fsframework.core.types import Face, FaceBatch
 from fsframework.faces.align import TEMPLATE, align
 from fsframework.faces.color_transfer import match_boundary_color
-from fsframework.faces.paste import paste, soft_mask
+from fsframework.faces.paste import Compositor, PasteOptions, paste, soft_mask
 from fsframework.inference.face_swapper import FaceSwapper
 from fsframework.inference.runner import DONE
 from fsframework.media.image_io import is_marked, read_image, write_image
@@ -165,14 +165,16 @@ def test_what_convolutions_make_of_their_weights_is_kept() -> None:
     assert layers and all(layer.cached is not None for layer in layers)
 
 
-def test_swap_paints_the_source_into_the_face_alone(converter: FaceSwapper) -> None:
+@pytest.mark.parametrize(("mask", "radius"), [("oval", 50), ("hull", 60)])  # the hull's forehead is higher
+def test_swap_paints_the_source_into_the_face_alone(converter: FaceSwapper, mask: str, radius: int) -> None:
+    converter.paster = Compositor(PasteOptions(mask), SIZE)
     before = TARGET.copy()
     after = converter.swap(RED, TARGET)
     assert (before == TARGET).all()
     assert after.shape == TARGET.shape and after.dtype == np.uint8
     assert reds(after, 160, 120)
     y, x = np.mgrid[:240, :320]
-    away = np.hypot(x - 160, y - 120) > 50
+    away = np.hypot(x - 160, y - 120) > radius
     assert (after[away] == TARGET[away]).all()
 
 

@@ -1,5 +1,6 @@
 """How swaps get into their pictures: masks, colours, blends, what is kept, and what results say of it."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,8 +27,10 @@ from fsframework.faces.paste import (
     BLENDS,
     COLOURS,
     DEFAULT_PASTE,
+    HULL,
     KEEPS,
     LANDMARKS,
+    OVAL,
     Compositor,
     PasteOptions,
     paste,
@@ -47,7 +50,7 @@ from fsframework.provenance.verify import verify
 SIZE = 128
 PLAIN = ProvenanceOptions(provenance=False)
 WAYS = [PasteOptions(colour=colour) for colour in COLOURS] + [PasteOptions(blend="poisson")]
-WAYS += [PasteOptions(LANDMARKS), PasteOptions(LANDMARKS, "histogram", "poisson", "occlusions")]
+WAYS += [PasteOptions(OVAL), PasteOptions(LANDMARKS), PasteOptions(LANDMARKS, "histogram", "poisson", "occlusions")]
 
 
 @pytest.fixture(scope="module")
@@ -99,8 +102,11 @@ def duller(image: np.ndarray) -> np.ndarray:
     return np.clip(image * np.array([0.5, 0.6, 0.4]) + [70, 20, 60], 0, 255).astype(np.uint8)
 
 
-def test_by_default_one_shift_and_the_oval(converter: FaceSwapper, face: Face, source: SourceIdentity) -> None:
-    """Every pixel is what it was before there were options."""
+@pytest.mark.parametrize("mask_name", [OVAL, HULL])
+def test_by_default_one_shift_and_the_hull(
+    converter: FaceSwapper, face: Face, source: SourceIdentity, mask_name: str
+) -> None:
+    """With the oval, every pixel is what it was before there were options."""
     frame = data.astronaut()
     crop = align(frame, face, converter.size)
     landmarks = torch.from_numpy(transform(face.landmarks, crop.matrix)).float()[None]
@@ -108,11 +114,29 @@ def test_by_default_one_shift_and_the_oval(converter: FaceSwapper, face: Face, s
     with torch.inference_mode():
         (swap,) = to_images(converter.swapper(SwapBatch.of(source.faces, target), source.z_id).image)
     mask = soft_mask(converter.size)
+    if mask_name == HULL:
+        five = part("estimators", "five-point-landmarks").build()
+        five.load()
+        hull = part("estimators", "hull-mask", forehead=0.4, shrink=0.02, soft=0.025).build()
+        mask = hull.mask(five(target)[0].double().numpy(), converter.size)
+        inwards = np.minimum(np.arange(converter.size), np.arange(converter.size)[::-1]) / (converter.size / 16)
+        mask = mask * np.minimum(inwards[:, None], inwards).clip(0, 1).astype(np.float32)  # 0 at the crop's border
     edge = (mask > 0.05) & (mask < 0.95)
     shift = np.median(crop.image[edge].astype(np.float32) - swap[edge], axis=0)
     toned = np.rint(np.clip(swap + shift, 0, 255)).astype(np.uint8)
     expected = paste(frame, toned, crop.matrix, mask)
-    np.testing.assert_array_equal(converter.swap_faces(frame, [(face, source)]), expected)
+    np.testing.assert_array_equal(painted(converter, PasteOptions(mask_name), frame, face, source), expected)
+    assert PasteOptions(HULL) == DEFAULT_PASTE
+
+
+def test_the_default_needs_no_dlib(
+    face: Face, source: SourceIdentity, monkeypatch: pytest.MonkeyPatch, expect_error: Callable[..., Any]
+) -> None:
+    monkeypatch.setitem(sys.modules, "dlib", None)
+    face_swapper = FaceSwapper(device="cpu")
+    assert (face_swapper.swap_faces(data.astronaut(), [(face, source)]) != data.astronaut()).any()
+    with expect_error("dlib-landmarks"):
+        FaceSwapper(device="cpu", pasting=PasteOptions(LANDMARKS))
 
 
 def test_lab_brings_the_targets_mean_and_spread(crop: AlignedFace) -> None:
@@ -160,11 +184,14 @@ def test_a_seam_needs_an_edge_and_a_target_that_changes(crop: AlignedFace) -> No
     assert np.isnan(seam(crop.image, flat, soft_mask(SIZE)))
 
 
-def test_landmarks_leave_ears_and_hair(crop: AlignedFace) -> None:
+@pytest.mark.parametrize("mask_name", [HULL, LANDMARKS])
+def test_hulls_leave_ears_and_hair(crop: AlignedFace, mask_name: str) -> None:
     finder = part("estimators", "dlib-landmarks").build()
     finder.load()
     points = finder(FaceBatch.of(to_tensor(crop.image[None])))[0].numpy()
-    mask = prepared(PasteOptions(LANDMARKS), crop.image, crop.image)[1]
+    five = torch.from_numpy(transform(crop.face.landmarks, crop.matrix)).float()[None]
+    faces = FaceBatch.of(to_tensor(crop.image[None]), five)
+    ((_, mask),) = Compositor(PasteOptions(mask_name), SIZE)(crop.image[None], crop.image[None], faces)
 
     def at(point: np.ndarray) -> float:
         x, y = point.round().astype(int)
@@ -184,6 +211,9 @@ def test_where_no_mask_is_found_the_oval_serves(crop: AlignedFace) -> None:
     assert paster.mask_estimator is not None
     paster.mask_estimator.forward = lambda faces: torch.full((1, 1, SIZE, SIZE), torch.nan)  # type: ignore[method-assign]
     ((_, mask),) = paster(crop.image[None], crop.image[None], FaceBatch.of(to_tensor(crop.image[None])))
+    np.testing.assert_array_equal(mask, soft_mask(SIZE))
+    unknown = FaceBatch.of(to_tensor(crop.image[None]))  # without the five landmarks
+    ((_, mask),) = Compositor(DEFAULT_PASTE, SIZE)(crop.image[None], crop.image[None], unknown)
     np.testing.assert_array_equal(mask, soft_mask(SIZE))
 
 

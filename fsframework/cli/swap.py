@@ -70,10 +70,10 @@ WORKERS = click.option(
 )
 @click.option(
     "--mask",
-    default="oval",
+    default="hull",
     show_default=True,
-    metavar="oval|landmarks|NAME",
-    help="Mask of the replaced pixels: an oval, the hull of the target's landmarks, or a mask estimator.",
+    metavar="hull|landmarks|oval|NAME",
+    help="Mask of the replaced pixels: the face's hull by five landmarks or dlib's 68, an oval, or a mask estimator.",
 )
 @click.option(
     "--colour",

@@ -31,8 +31,12 @@ from fsframework.faces.occlusion_mask import occlusion_mask
 from fsframework.utils import yaml
 from fsframework.utils.weights import digest
 
-OVAL, LANDMARKS = "oval", "landmarks"
-HULL = {"use": "hull-mask", "forehead": 0.3, "shrink": 0.03, "soft": 0.025}  # the estimator behind `landmarks`
+OVAL, HULL, LANDMARKS = "oval", "hull", "landmarks"
+FIVE, DLIB = {"use": "five-point-landmarks"}, {"use": "dlib-landmarks"}
+ESTIMATORS = {  # behind the masks of these names
+    HULL: {"use": "hull-mask", "landmarks": FIVE, "forehead": 0.4, "shrink": 0.02, "soft": 0.025},
+    LANDMARKS: {"use": "hull-mask", "landmarks": DLIB, "forehead": 0.3, "shrink": 0.03, "soft": 0.025},
+}
 BORDER = 1 / 16  # of the crop's side: the band in which estimated masks fade to 0
 
 Matching = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
@@ -53,8 +57,9 @@ class PasteOptions:
     Parameters
     ----------
     mask:
-        `oval`, the same for every face. `landmarks`, the hull of the target's 68 landmarks with some forehead. Or a
-        mask estimator, by its name or with options as in a recipe: `{use: NAME, OPTION: VALUE}`.
+        `hull`, the target's face from forehead to chin, as estimated from its five landmarks. `landmarks`, a smaller
+        hull of 68 landmarks, which needs dlib. `oval`, the same for every face. Or a mask estimator, by its name or
+        with options as in a recipe: `{use: NAME, OPTION: VALUE}`.
     colour:
         `edge`: one shift, which matches swap and target at the mask's edge. `lab`: the target's mean and standard
         deviation of each channel of CIE Lab inside the mask. `histogram`: the target's histogram of each channel
@@ -71,7 +76,7 @@ class PasteOptions:
         There is no such mask, colour, blend or keep.
     """
 
-    mask: str = OVAL
+    mask: str = HULL
     colour: str = "edge"
     blend: str = "alpha"
     keep: str = NOTHING
@@ -86,7 +91,7 @@ class PasteOptions:
         """Return the mask estimator, or None for the oval. Raise UserError if there is none of that name."""
         if self.mask == OVAL:
             return None
-        value: Any = HULL if self.mask == LANDMARKS else {"use": self.mask}
+        value: Any = ESTIMATORS.get(self.mask, {"use": self.mask})
         if self.mask.startswith("{"):
             value, _ = yaml.parse_yaml(self.mask, "mask")
         try:
@@ -99,7 +104,7 @@ class PasteOptions:
             raise UserError(f"mask: {location}{reason}") from None
         if _quantity(component("estimators", part.name)) != "mask":
             raise UserError(
-                f"mask: {part.name} is not a mask estimator; choose from {', '.join([OVAL, LANDMARKS, *_masks()])}"
+                f"mask: {part.name} is not a mask estimator; choose from {', '.join([*ESTIMATORS, OVAL, *_masks()])}"
             )
         return part
 
@@ -108,7 +113,7 @@ class PasteOptions:
         if self == DEFAULT_PASTE:
             return None
         part = self.mask_estimator()
-        words = {"mask": self.mask if part is None or self.mask == LANDMARKS else part.name}
+        words = {"mask": self.mask if part is None or self.mask in ESTIMATORS else part.name}
         return ", ".join(f"{entry.name} {words.get(entry.name, getattr(self, entry.name))}" for entry in fields(self))
 
 
