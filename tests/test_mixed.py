@@ -140,7 +140,7 @@ def test_pairs_of_one_person_and_of_two_are_right(mixed: Callable[..., Dataset])
     same = TrainingPairs(data, Pairs(same=0, same_person=1), [0, 0])
     found = set()
     for number in range(200):
-        _, source, _, target = same[number]
+        _, source, _, target, _ = same[number]
         if persons[target] < 0 or (persons == persons[target]).sum() == 1:  # nobody else shows this person
             assert source != target and (persons[source] != persons[target] or persons[target] < 0)
         else:
@@ -149,7 +149,7 @@ def test_pairs_of_one_person_and_of_two_are_right(mixed: Callable[..., Dataset])
     assert len(found) > 20
     different = TrainingPairs(data, Pairs(same=0, same_person=0), [0, 0])
     for number in range(200):
-        _, source, _, target = different[number]
+        _, source, _, target, _ = different[number]
         assert source != target and (persons[source] != persons[target] or persons[target] < 0)
 
 
