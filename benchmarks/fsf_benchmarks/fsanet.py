@@ -77,7 +77,7 @@ class FSANet(Estimator):
 def _session(path: Path, data: bytes) -> Any:
     """Return the session of an ONNX file's bytes, of one thread, as such small networks need no more."""
     with needing_onnx():
-        import onnxruntime
+        import onnxruntime  # type: ignore[import-untyped]
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3  # warnings on constants that are folded
