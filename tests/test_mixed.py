@@ -342,6 +342,23 @@ def test_trains_with_embeddings_once_or_in_each_step(roots: dict[str, Path], tmp
         assert ("z_id" in state) == (once == "true") and len(state.get("z_id", range(10))) == 10
 
 
+def test_the_recogniser_of_all_sets_trains(roots: dict[str, Path], tmp_path: Path) -> None:
+    sets = ["size=32", "stages.0.steps=1", "stages.0.batch_size=4", "data.parts.celebrities.data.exclude=[]"]
+    for name in ("lfw", "generated", "celebrities", "all-age"):
+        for number in range(2):
+            path = tmp_path / name / f"{number:04d}" / "0.png"
+            path.parent.mkdir(parents=True)
+            path.write_bytes((roots["many"] / f"{number:04d}" / "0.png").read_bytes())
+        options = {"root": tmp_path / name, "layout": "aligned", "cache": tmp_path / "cache"}
+        sets += [f"data.parts.{name}.data.{key}={value}" for key, value in options.items()]
+    recipe = Recipe.load("recogniser-mixed", sets)
+    assert isinstance(recipe.data.options, Mixed.Options)
+    assert sum(part.share for part in recipe.data.options.parts.values()) == 10419 + 4503 + 993 + 7258
+    run = Run.open(recipe, tmp_path / "run", device="cpu")
+    train(run)
+    assert run.weights_file(recipe.stages[0]).is_file()
+
+
 def test_mistakes_are_told_in_a_line(roots: dict[str, Path], tmp_path: Path, expect_error: Callable[..., Any]) -> None:
     def expect(parts: Any, *sets: str) -> None:
         file = recipe_of(roots, parts, tmp_path)
@@ -367,8 +384,10 @@ def test_mistakes_are_told_in_a_line(roots: dict[str, Path], tmp_path: Path, exp
 def test_shares_can_be_set(roots: dict[str, Path], tmp_path: Path) -> None:
     file = recipe_of(roots, {name: {"data": folder_of(roots[name])} for name in ("few", "many")}, tmp_path)
     recipe = Recipe.load(str(file), ["data.parts.many.share=3", f"data.parts.few.data.root={roots['loose']}"])
-    assert recipe.data.options.parts["many"].share == 3
-    assert recipe.data.options.parts["few"].data.options.root == roots["loose"]
+    assert isinstance(recipe.data.options, Mixed.Options)
+    parts = recipe.data.options.parts
+    assert parts["many"].share == 3
+    assert parts["few"].data.dump()["root"] == str(roots["loose"])
     again = Recipe.parse(recipe.dump_yaml(), "again")
     assert again.digest() == recipe.digest()
     with pytest.raises(ValidationError):
