@@ -85,7 +85,8 @@ class PasteOptions:
         for option, values in (("colour", COLOURS), ("blend", BLENDS), ("keep", KEEPS)):
             if (value := getattr(self, option)) not in values:
                 raise UserError(f"{option}: {value!r} is unknown; choose from {', '.join(values)}")
-        self.mask_estimator()
+        if self.mask not in (*ESTIMATORS, OVAL):  # validation of these would load the plugins at import
+            self.mask_estimator()
 
     def mask_estimator(self) -> Part | None:
         """Return the mask estimator, or None for the oval. Raise UserError if there is none of that name."""
