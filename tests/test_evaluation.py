@@ -447,7 +447,7 @@ def test_what_is_measured_is_grey_where_the_target_is() -> None:
     class Coloured(Painted):
         def __getitem__(self, index: int) -> Sample:
             sample = super().__getitem__(index)
-            return replace(sample, image=sample.image + np.array([0, 0, 9], dtype=np.uint8) * (index == 5))
+            return replace(sample, image=sample.image + np.array([0, 0, 9], np.uint8) * np.uint8(index == 5))
 
     pairs = EvaluationPairs(Coloured(), [(0, 2), (1, 5), (2, 6)], 3)
     swapper: Any = Tinted(refines=True)
