@@ -35,7 +35,7 @@ class FaceSegmenter(Estimator):
 
     class Options(ComponentOptions):
         backbone: str = Field("mobilenetv3_small_050", description="Name of the timm model, which has feature maps.")
-        width: int = Field(32, ge=8, description="Channels of the decoder's finest level; coarser ones have more.")
+        width: int = Field(16, ge=8, description="Channels of the decoder's finest level; coarser ones have more.")
         weights: Path | None = Field(
             None, description="Weights of a run or `fsf export` (.safetensors); null: random, for training."
         )

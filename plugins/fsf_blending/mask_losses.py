@@ -30,17 +30,21 @@ def refiner_mask(batch: SwapBatch, swapper: Swapper) -> Tensor:
 
 
 class MaskLoss(Loss):
-    """Mean squared difference between a trained mask and an estimator's mask of the ground truth.
+    """Mean squared difference between a trained mask and a reference mask, by an estimator or of the data set.
 
-    The trained mask is the generator's, as in DeepFaceLab, or that of the refiner `blend` on targets. For the latter,
-    known occluders (`SwapBatch.valid_mask` of pairs of different images) are excluded from the face.
+    The trained mask is the generator's, as in DeepFaceLab, or that of the refiner `blend` on targets. An estimator's
+    reference mask is that of the ground truth. For `network: refiner`, known occluders (`SwapBatch.valid_mask` of pairs
+    of different images) are excluded from it. The data set's reference mask is all but `valid_mask`.
     """
 
     name = "mask"
 
     class Options(Loss.Options):
-        mask: Annotated[Part, use("estimators")] = Field(
-            default={"use": "hull-mask"}, validate_default=True, description="Estimator of the reference mask."
+        mask: Annotated[Part, use("estimators")] | None = Field(
+            default={"use": "hull-mask"},
+            validate_default=True,
+            description="Estimator of the reference mask; null: the data set's mask, such as that of `face-masks`, on "
+            "pairs of different images.",
         )
         network: Literal["generator", "refiner"] = Field("generator", description="Network whose mask is trained.")
 
@@ -48,24 +52,35 @@ class MaskLoss(Loss):
 
     def __init__(self, options: Options) -> None:
         super().__init__(options)
-        self.mask: Estimator = options.mask.build_estimator("mask", "mask")
-        self.mask.requires_grad_(False)
+        self.mask: Estimator | None = None
+        if options.mask is not None:
+            self.mask = options.mask.build_estimator("mask", "mask")
+            self.mask.requires_grad_(False)
+        self.reads_swap = self.mask is not None or options.network == "generator"
 
     def load(self) -> None:
         """Load the estimator."""
-        self.mask.load()
+        if self.mask is not None:
+            self.mask.load()
 
     def forward(self, batch: SwapBatch, output: SwapResult, swapper: Swapper) -> Tensor:
-        """Return the loss, a scalar. Pairs without an estimated mask are excluded."""
+        """Return the loss, a scalar. Pairs without a reference mask are excluded."""
+        reference, valid = self._reference(batch)
+        mask = refiner_mask(batch, swapper) if self.options.network == "refiner" else generator_mask(output)
+        squared = (mask - reference.nan_to_num(0.0)).square() * valid
+        return squared.sum() / valid.sum().clamp(min=1)
+
+
+    def _reference(self, batch: SwapBatch) -> tuple[Tensor, Tensor]:
+        """Return reference masks (B, 1, S, S), and where they are valid, (B, 1, S, S) bool."""
+        same = batch.same[:, None, None, None]
+        if self.mask is None:
+            return 1 - batch.valid_mask, ~same.expand_as(batch.valid_mask)
         reference = self.mask(FaceBatch.of(batch.ground_truth)).float()
         valid = reference.isfinite()
         if self.options.network == "refiner":
-            reference = reference * (1 - torch.where(batch.same[:, None, None, None], 0.0, batch.valid_mask))
-            mask = refiner_mask(batch, swapper)
-        else:
-            mask = generator_mask(output)
-        squared = (mask - reference.nan_to_num(0.0)).square() * valid
-        return squared.sum() / valid.sum().clamp(min=1)
+            reference = reference * (1 - torch.where(same, 0.0, batch.valid_mask))
+        return reference, valid
 
 
 class MaskShape(Loss):
