@@ -70,7 +70,6 @@ class MaskLoss(Loss):
         squared = (mask - reference.nan_to_num(0.0)).square() * valid
         return squared.sum() / valid.sum().clamp(min=1)
 
-
     def _reference(self, batch: SwapBatch) -> tuple[Tensor, Tensor]:
         """Return reference masks (B, 1, S, S), and where they are valid, (B, 1, S, S) bool."""
         same = batch.same[:, None, None, None]

@@ -66,8 +66,8 @@ class FaceMasks(Dataset):
         source = open_source(options.root.expanduser())
         masks = _take_masks(source, options.masks)
         if not source.pictures:
-            place = f"{options.masks}/person/picture.png or {options.masks}/picture.png"
-            raise UserError(f"{options.root}: holds no picture with a mask; name the mask of person/picture.jpg {place}")
+            place = f"{options.masks}/picture.png"
+            raise UserError(f"{options.root}: holds no picture with a mask; person/picture.jpg has the mask {place}")
 
         def make() -> Iterator[Row]:
             return tracked(self._rows(source, masks), "aligning masks", len(source.pictures), "pictures")
