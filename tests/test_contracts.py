@@ -60,6 +60,7 @@ for name in ("adain", "add", "cat", "compressed", "spade"):
     ENCODERS[f"{name}-generator"] = ENCODERS["aad-generator"]
 ELSEWHERE = {
     "face-folder": "needs a folder of pictures: below",
+    "face-masks": "needs a folder of pictures and masks: below",
     "ffpp": "needs FaceForensics++: test_ffpp.py",
     "lpips": "needs torchvision's weights: test_measures.py",
     "speed": "starts processes for minutes: test_speed.py",
@@ -94,7 +95,18 @@ def test_a_folder_of_pictures_keeps_the_contract(tmp_path: Path) -> None:
     check_component(cls, root=str(tmp_path), test_share=0.5, cache=str(tmp_path / "cache"))
 
 
+def test_pictures_with_masks_keep_the_contract(tmp_path: Path) -> None:
+    (tmp_path / "masks").mkdir()
+    for person in range(6):
+        (tmp_path / f"person{person}").mkdir()
+        frame = np.roll(portrait(), 9 * person, axis=1)
+        Image.fromarray(frame).save(tmp_path / f"person{person}" / f"{person}.png")
+        Image.fromarray((frame[..., 0] > 128).astype(np.uint8)).save(tmp_path / "masks" / f"{person}.png")
+    cls = component("datasets", "face-masks")
+    check_component(cls, root=str(tmp_path), test_share=0.5, cache=str(tmp_path / "cache"))
+
+
 def test_nothing_is_left_out_that_could_be_checked() -> None:
     names = {name for named in registry().components.values() for name in named}
     assert names >= OPTIONS.keys() | FILES.keys() | ENCODERS.keys() | ELSEWHERE.keys()
-    assert len(ELSEWHERE) == 4
+    assert len(ELSEWHERE) == 5

@@ -17,7 +17,7 @@ from fsframework.utils.weights import below, fill, load_state
 INSIDE = "refiner.mask"  # prefix of the weights in a run whose refiner is `blend` with this mask
 SHIPPED = "shipped"
 WEIGHTS = Path(__file__).with_name("face-segmenter.safetensors")
-SHA256 = "72f1bb09de5caf1cc61c8e756607527cb62c3590f1663c4f6b4a5e1966fbc001"
+SHA256 = "ff77fdccdee3916d4144077ad77957871908850e13e65d2450d2f81dd1bfc981"
 SIDE = 128  # of the crops that the shipped weights were trained on, in pixels
 
 
