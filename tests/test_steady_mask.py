@@ -31,7 +31,7 @@ def test_noise_of_masks_is_averaged_where_the_crop_stands_still() -> None:
     assert flicker(smoothed) < 0.4 * flicker(masks)
 
 
-def test_a_camera_s_noise_is_no_motion() -> None:
+def test_noise_of_a_camera_is_no_motion() -> None:
     rng, smoother = np.random.default_rng(0), MaskSmoother(RATE)
     smoother(head(), np.ones((SIZE, SIZE)))
     noisy = np.clip(head() + rng.normal(0, 5, head().shape), 0, 255).astype(np.uint8)

@@ -15,9 +15,9 @@ from fsframework.ops.conv import Conv2d
 from fsframework.utils.weights import below, fill, load_state
 
 INSIDE = "refiner.mask"  # prefix of the weights in a run whose refiner is `blend` with this mask
-SHIPPED = "shipped"
+SHIPPED: Literal["shipped"] = "shipped"
 WEIGHTS = Path(__file__).with_name("face-segmenter.safetensors")
-SHA256 = "ff77fdccdee3916d4144077ad77957871908850e13e65d2450d2f81dd1bfc981"
+SHA256 = "aea336246895b688247655d1871b2ad60a43a06ba568ca0130caa28bcec7f407"
 SIDE = 128  # of the crops that the shipped weights were trained on, in pixels
 
 
