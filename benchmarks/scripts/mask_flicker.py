@@ -49,8 +49,8 @@ def covered(occluder: str) -> tuple[np.ndarray, np.ndarray]:
         for eye in eyes:
             centre, axes = eye.astype(int).tolist(), (int(0.42 * unit), int(0.3 * unit))
             cv2.ellipse(where, centre, axes, 0, 0, 360, 1, max(int(0.08 * unit), 2))
-        inner = [(eyes[0] + [0.42 * unit, 0]).astype(int).tolist(), (eyes[1] - [0.42 * unit, 0]).astype(int).tolist()]
-        cv2.line(where, *inner, 1, max(int(0.08 * unit), 2))
+        left, right = eyes[0] + [0.42 * unit, 0], eyes[1] - [0.42 * unit, 0]
+        cv2.line(where, left.astype(int).tolist(), right.astype(int).tolist(), 1, max(int(0.08 * unit), 2))
     picture[where > 0] = [40, 38, 45]
     return picture, where > 0
 

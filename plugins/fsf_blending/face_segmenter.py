@@ -17,7 +17,7 @@ from fsframework.utils.weights import below, fill, load_state
 INSIDE = "refiner.mask"  # prefix of the weights in a run whose refiner is `blend` with this mask
 SHIPPED: Literal["shipped"] = "shipped"
 WEIGHTS = Path(__file__).with_name("face-segmenter.safetensors")
-SHA256 = "aea336246895b688247655d1871b2ad60a43a06ba568ca0130caa28bcec7f407"
+SHA256 = "c73ebeb9561409588bb16ac9b1cc6149160a17fdbae384b1ba80aae9acad76eb"
 SIDE = 128  # of the crops that the shipped weights were trained on, in pixels
 
 
