@@ -69,6 +69,7 @@ for name in ("adain", "add", "cat", "compressed", "spade"):
     ENCODERS[f"{name}-generator"] = ENCODERS["aad-generator"]
 ELSEWHERE = {
     "face-folder": "needs a folder of pictures: below",
+    "face-masks": "needs a folder of pictures and masks: below",
     "ffpp": "needs FaceForensics++: test_ffpp.py",
     "swapped": "needs a model of the same size: test_reversed.py",
     "lpips": "needs torchvision's weights: test_measures.py",
@@ -101,6 +102,17 @@ def test_a_folder_of_pictures_keeps_the_contract(tmp_path: Path) -> None:
             frame = np.roll(portrait(), 9 * person + picture, axis=1)
             Image.fromarray(frame).save(tmp_path / f"person{person}" / f"{picture}.png")
     cls = component("datasets", "face-folder")
+    check_component(cls, root=str(tmp_path), test_share=0.5, cache=str(tmp_path / "cache"))
+
+
+def test_pictures_with_masks_keep_the_contract(tmp_path: Path) -> None:
+    (tmp_path / "masks").mkdir()
+    for person in range(6):
+        (tmp_path / f"person{person}").mkdir()
+        frame = np.roll(portrait(), 9 * person, axis=1)
+        Image.fromarray(frame).save(tmp_path / f"person{person}" / f"{person}.png")
+        Image.fromarray((frame[..., 0] > 128).astype(np.uint8)).save(tmp_path / "masks" / f"{person}.png")
+    cls = component("datasets", "face-masks")
     check_component(cls, root=str(tmp_path), test_share=0.5, cache=str(tmp_path / "cache"))
 
 

@@ -384,7 +384,15 @@ def test_a_list_swaps_pictures_and_videos_and_names_what_is_broken(
     assert (out / "film.mp4").stat().st_mtime_ns == before and (out / "frame.jpg").is_file()
 
 
-@pytest.mark.parametrize("pasting", [DEFAULT_PASTE, PasteOptions("landmarks"), PasteOptions(keep="occlusions")])
+@pytest.mark.parametrize(
+    "pasting",
+    [
+        DEFAULT_PASTE,
+        PasteOptions("landmarks"),
+        PasteOptions(keep="occlusions"),
+        PasteOptions(keep="reconstruction-errors"),
+    ],
+)
 def test_a_steady_picture_stays_steady(
     converter: FaceSwapper, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pasting: PasteOptions
 ) -> None:
@@ -402,6 +410,20 @@ def test_a_steady_picture_stays_steady(
     inside = (before != after).any(axis=(0, 3))
     steps = [np.abs(np.diff(each, axis=0)).mean(axis=(0, 3))[inside].mean() for each in (before, after)]
     assert inside.mean() > 0.02 and steps[1] < 1.2 * steps[0]
+
+
+def test_a_section_of_a_film_is_the_same_alone(
+    converter: FaceSwapper, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Masks are smoothed over time from before the section, so that a resumed job ends like an uninterrupted one."""
+    pasting = PasteOptions(keep="occlusions")
+    monkeypatch.setattr(converter, "paster", Compositor(pasting, converter.size))
+    video = probe(place / "one.mp4")
+    tracks, sources = plan(converter, FaceAssignment("largest", converter.source(somebody(), "source")), video, None)
+    count = len(video.times)
+    whole = np.stack(list(painted(converter, video, tracks, sources, 0, count)))
+    alone = np.stack(list(painted(converter, video, tracks, sources, count - 4, count)))
+    assert len(alone) == 4 and np.abs(whole[-4:].astype(int) - alone).max() <= 2
 
 
 def test_shares_of_a_folder_are_done_side_by_side(

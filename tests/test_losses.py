@@ -165,6 +165,23 @@ def test_known_occluders_are_no_face(swapper: Swapper, batch: SwapBatch) -> None
     assert float(mask(batch, result, swapper)) == pytest.approx(expected, rel=1e-5)
 
 
+def test_masks_are_compared_with_the_datas(swapper: Swapper, batch: SwapBatch) -> None:
+    """The reference is all but `valid_mask`, on pairs of different images alone."""
+    known = torch.zeros_like(batch.valid_mask)
+    known[:, :, :10] = 1
+    pairs = replace(batch, valid_mask=torch.where(batch.same[:, None, None, None], 1.0, known))
+    assert batch.same.any() and not batch.same.all()
+    mask = loss("mask", mask=None)
+    mask.load()
+    result = replace(output(batch, swapper, batch.ground_truth), mask=1 - known)
+    assert float(mask(pairs, result, swapper)) == 0
+    half = replace(result, mask=torch.full_like(known, 0.5))
+    assert float(mask(pairs, half, swapper)) == pytest.approx(0.25)
+    wrong = torch.where(batch.same[:, None, None, None], known, 1 - known)  # same pairs do not count
+    assert float(mask(pairs, replace(result, mask=wrong), swapper)) == 0
+    assert mask.reads_swap and not loss("mask", mask=None, network="refiner").reads_swap
+
+
 def test_masks_must_not_vanish_or_fray(swapper: Swapper, batch: SwapBatch) -> None:
     shape = loss("mask-shape", least=0.5, smooth=0.1)
 

@@ -51,6 +51,7 @@ SIZE = 128
 PLAIN = ProvenanceOptions(provenance=False)
 WAYS = [PasteOptions(colour=colour) for colour in COLOURS] + [PasteOptions(blend="poisson")]
 WAYS += [PasteOptions(OVAL), PasteOptions(LANDMARKS), PasteOptions(LANDMARKS, "histogram", "poisson", "occlusions")]
+WAYS += [PasteOptions(keep="reconstruction-errors")]
 
 
 @pytest.fixture(scope="module")
@@ -281,7 +282,52 @@ def test_a_microphone_is_kept(
         errors[keep] = np.abs(after.astype(int) - frame)[where].mean()
         nose = face.landmarks[:3].mean(axis=0).round().astype(int)
         assert np.abs(after.astype(int) - frame)[nose[1] - 5 : nose[1] + 5, nose[0] - 5 : nose[0] + 5].mean() > 4
-    assert errors["occlusions"] < 0.5 * errors["nothing"]
+    assert errors["occlusions"] < 0.25 * errors["nothing"] and errors["reconstruction-errors"] < 0.5 * errors["nothing"]
+
+
+def test_what_is_in_front_is_kept_without_a_second_pass(
+    converter: FaceSwapper,
+    face: Face,
+    source: SourceIdentity,
+    covered: tuple[np.ndarray, np.ndarray],
+) -> None:
+    passes = []
+    hook = converter.swapper.generator.register_forward_hook(lambda *_: passes.append(1))
+    counts = {}
+    for keep in KEEPS:
+        passes.clear()
+        painted(converter, PasteOptions(keep=keep), covered[0], face, source)
+        counts[keep] = len(passes)
+    hook.remove()
+    assert counts["occlusions"] == counts["nothing"] < counts["reconstruction-errors"]
+
+
+def test_both_eyes_behind_glasses_are_treated_alike(crop: AlignedFace) -> None:
+    """Drawn glasses, with clear lenses: both eyes stay the target's; without glasses neither does."""
+    compositor = Compositor(PasteOptions(keep="occlusions"), SIZE)
+    eyes = transform(crop.face.landmarks, crop.matrix)[:2]
+    unit = float(np.linalg.norm(eyes[1] - eyes[0]))
+    worn = crop.image.copy()
+    for eye in eyes:
+        cv2.ellipse(worn, eye.astype(int).tolist(), (int(0.42 * unit), int(0.3 * unit)), 0, 0, 360, (30, 28, 26), 3)
+    left, right = eyes[0] + [0.42 * unit, 0], eyes[1] - [0.42 * unit, 0]
+    cv2.line(worn, left.astype(int).tolist(), right.astype(int).tolist(), (30, 28, 26), 3)
+    means = []
+    for image in (crop.image, worn):
+        masks = compositor.visible_faces(FaceBatch.of(to_tensor(image[None])))
+        assert masks is not None and masks.shape == (1, SIZE, SIZE) and masks.min() >= 0 and masks.max() <= 1
+        boxes = [(slice(int(y) - 4, int(y) + 5), slice(int(x) - 6, int(x) + 7)) for x, y in eyes]
+        means.append([float(masks[0][box].mean()) for box in boxes])
+    assert min(means[0]) > 0.9 and max(means[1]) < 0.2
+
+
+@pytest.mark.parametrize("size", [64, 128, 256])
+def test_the_visible_face_is_the_same_at_every_size(size: int, face: Face) -> None:
+    image = align(data.astronaut(), face, size).image
+    masks = Compositor(PasteOptions(keep="occlusions"), size).visible_faces(FaceBatch.of(to_tensor(image[None])))
+    assert masks is not None and masks.shape == (1, size, size)
+    small = cv2.resize(masks[0], (32, 32), interpolation=cv2.INTER_AREA)
+    assert small[16:22, 13:19].min() > 0.95 and small[:3].max() < 0.05 and small[:, :2].max() < 0.05
 
 
 @pytest.mark.parametrize(
@@ -318,10 +364,19 @@ def test_what_is_unknown_is_said_in_one_line(
 
 def test_an_untrained_mask_is_refused(expect_error: Callable[..., Any]) -> None:
     with expect_error("mask: face-segmenter "):
-        Compositor(PasteOptions("face-segmenter"), SIZE)
+        Compositor(PasteOptions("{use: face-segmenter, weights: null}"), SIZE)
 
 
-def test_without_a_coarse_swap_occlusions_are_not_kept(
+def test_results_depend_on_the_segmenter_that_keeps_occlusions() -> None:
+    hashes = [
+        Compositor(PasteOptions(mask, keep=keep), SIZE).sha256()
+        for mask in ("oval", "face-segmenter")
+        for keep in ("nothing", "occlusions")
+    ]
+    assert hashes[0] is None and hashes[1] == hashes[2] and hashes[3] not in hashes[:3]
+
+
+def test_without_a_coarse_swap_reconstruction_errors_are_not_kept(
     monkeypatch: pytest.MonkeyPatch, expect_error: Callable[..., Any]
 ) -> None:
     """A graph in ONNX hands on what the refiner made, which has the occlusions already."""
@@ -329,7 +384,7 @@ def test_without_a_coarse_swap_occlusions_are_not_kept(
     trained = SimpleNamespace(recipe=SimpleNamespace(networks=networks), swapper=OnnxSwapper.__new__(OnnxSwapper))
     monkeypatch.setattr("fsframework.models.store.load", lambda *_: trained)
     with expect_error("swap.onnx: "):
-        FaceSwapper("swap.onnx", pasting=PasteOptions(keep="occlusions"))
+        FaceSwapper("swap.onnx", pasting=PasteOptions(keep="reconstruction-errors"))
 
 
 def test_results_say_how_they_were_pasted(converter: FaceSwapper, tmp_path: Path) -> None:

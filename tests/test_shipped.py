@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from fsf_blending import face_segmenter
 from fsf_faceshifter.shipped import HASHES, MODELS
 from fsf_identity import lfw_recogniser
 from skimage import data
@@ -18,6 +19,7 @@ from swapping import FAST_MODEL, swap_file
 
 from fsframework.cli.main import fsf
 from fsframework.core.components import Model
+from fsframework.core.errors import UserError
 from fsframework.core.part import part
 from fsframework.core.registry import registry
 from fsframework.evaluation.evaluate import bench
@@ -29,7 +31,7 @@ from fsframework.provenance import verify as verification
 from fsframework.provenance.options import ProvenanceOptions
 from fsframework.recipe.check import check_file
 from fsframework.recipe.schema import Recipe
-from fsframework.utils.weights import verify
+from fsframework.utils.weights import load_metadata, verify
 
 ROOT = Path(__file__).parents[1]
 CARD = (ROOT / "MODEL_CARD.md").read_text(encoding="utf-8")
@@ -44,7 +46,7 @@ def test_all_weights_are_small() -> None:
     folders = ("fsframework", "plugins", "benchmarks", "recipes", "docs", "examples", "tests")
     suffixes = {".safetensors", ".npz", ".onnx", ".pt", ".pth"}
     weights = {file for folder in folders for file in (ROOT / folder).rglob("*") if file.suffix in suffixes}
-    assert {*(model.file for model in MODELS), lfw_recogniser.WEIGHTS} <= weights
+    assert {*(model.file for model in MODELS), lfw_recogniser.WEIGHTS, face_segmenter.WEIGHTS} <= weights
     assert sum(file.stat().st_size for file in weights) <= 64e6
 
 
@@ -141,3 +143,32 @@ def test_the_judge_refuses_other_weights(
     hashes = {lfw_recogniser.SHA256: "EXPECTED", hashlib.sha256(damaged).hexdigest(): "FOUND"}
     with expect_error("other.safetensors: ", hide=hashes):
         part("identity-encoders", "lfw-recogniser").build().load()
+
+
+def test_the_segmenter_is_what_its_hash_and_the_card_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, expect_error: Callable[..., Any]
+) -> None:
+    verify(face_segmenter.WEIGHTS, face_segmenter.SHA256)
+    assert face_segmenter.WEIGHTS.stat().st_size <= 5e6 and face_segmenter.SHA256 in CARD
+    recipe = Recipe.parse(load_metadata(face_segmenter.WEIGHTS)["recipe"], "recipe")
+    assert recipe.name == "segmenter" and not Path(recipe.data.dump()["root"]).is_absolute()
+    assert recipe.networks == Recipe.load("segmenter").networks and recipe.stages == Recipe.load("segmenter").stages
+    damaged = bytearray(face_segmenter.WEIGHTS.read_bytes())
+    damaged[-1] ^= 1
+    (tmp_path / "other.safetensors").write_bytes(damaged)
+    monkeypatch.setattr(face_segmenter, "WEIGHTS", tmp_path / "other.safetensors")
+    hashes = {face_segmenter.SHA256: "EXPECTED", hashlib.sha256(damaged).hexdigest(): "FOUND"}
+    with expect_error("other.safetensors: ", hide=hashes):
+        part("estimators", "face-segmenter").build().load()
+
+
+def test_the_segmenter_finds_the_face_and_leaves_the_hair(tmp_path: Path) -> None:
+    """And recipes that train it start from random weights."""
+    network = part("estimators", "face-segmenter").build()
+    network.load()
+    assert not any(parameter.requires_grad for parameter in network.parameters())
+    with pytest.raises(UserError, match="is no face-segmenter of"):
+        part("estimators", "face-segmenter", width=8).build().load()
+    for name in ("segmenter", "nirkin"):
+        refiner = Recipe.load(name).networks.refiner
+        assert refiner is not None and refiner.options.mask.options.weights is None and refiner.build(64).learns

@@ -16,19 +16,22 @@ SIZE = (320, 240)  # width and height, in pixels
 RATE = 25  # frames/s
 
 
-def scene(number: int, two: bool = False) -> np.ndarray:
-    """Return frame `number` (240, 320, 3) uint8 of the moving portrait; `two` adds its mirror image."""
-    head = portrait()[:260, 90:350]
+def scene(number: int, two: bool = False, picture: np.ndarray | None = None) -> np.ndarray:
+    """Return frame `number` (240, 320, 3) uint8 of the moving portrait; `two` adds its mirror image.
+
+    `picture` replaces the portrait, at the same size.
+    """
+    head = (portrait() if picture is None else picture)[:260, 90:350]
     t = number / RATE
     frame: np.ndarray = cv2.resize(skimage.data.chelsea(), SIZE)
-    for place, picture in enumerate([head, head[:, ::-1]][: 1 + two]):
+    for place, shown in enumerate([head, head[:, ::-1]][: 1 + two]):
         matrix = cv2.getRotationMatrix2D((130, 130), 8 * np.sin(2 * t), 0.6 + 0.1 * np.sin(3 * t))
         matrix[:, 2] += [
             (60 if two else 160) + 160 * place - 130 + 25 * np.sin(2.5 * t),
             120 - 130 + 10 * np.cos(2 * t),
         ]
-        inside = cv2.warpAffine(np.ones(picture.shape[:2], np.float32), matrix, SIZE) > 0.5
-        frame = np.where(inside[..., None], cv2.warpAffine(picture, matrix, SIZE), frame)
+        inside = cv2.warpAffine(np.ones(shown.shape[:2], np.float32), matrix, SIZE) > 0.5
+        frame = np.where(inside[..., None], cv2.warpAffine(shown, matrix, SIZE), frame)
     return frame.astype(np.uint8)
 
 

@@ -93,8 +93,9 @@ WORKERS = click.option(
     "--keep",
     default="nothing",
     show_default=True,
-    metavar="nothing|occlusions",
-    help="Target pixels to keep inside the mask: occlusions are objects in front of the face.",
+    metavar="nothing|occlusions|reconstruction-errors",
+    help="Target pixels to keep inside the mask: occlusions, such as hair, glasses and hands, found by a segmentation "
+    "network; or objects that the model cannot reconstruct, which takes a second pass.",
 )
 @click.option(
     "--precision",

@@ -206,6 +206,7 @@ class Loss(Network):
 
     network: ClassVar[str | None] = None
     asks_identity: ClassVar[bool] = False  # it compares embeddings of the swapper's identity encoder
+    reads_swap: bool = True  # it depends on the swap; a stage without such a loss generates none
 
     class Options(ComponentOptions):
         weight: float = Field(1.0, ge=0, description="Weight of this loss in the sum.")

@@ -47,7 +47,9 @@ COLOURS: dict[str, Matching | None] = {
     "histogram": match_histogram,
 }
 BLENDS = ("alpha", "poisson")
-NOTHING, OCCLUSIONS = KEEPS = ("nothing", "occlusions")
+NOTHING, OCCLUSIONS, ERRORS = KEEPS = ("nothing", "occlusions", "reconstruction-errors")
+SEGMENTER = {"use": "face-segmenter"}  # the estimator behind `occlusions`
+CERTAIN = (0.25, 0.75)  # the segmenter's mask is stretched from this range to 0..1, so that only edges are soft
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,9 @@ class PasteOptions:
         `alpha`: the mask is the weight of the swap. `poisson`: Poisson blending first; where the mask is too small
         for it, alpha alone.
     keep:
-        `occlusions`: keep the target's pixels where it is occluded (see `occlusion_mask`).
+        `occlusions`: keep the target's pixels that the estimator face-segmenter excludes from the face, such as hair,
+        glasses and hands. `reconstruction-errors`: keep those of objects that the generator cannot reconstruct (see
+        `occlusion_mask`), at the cost of a second pass.
 
     Raises
     ------
@@ -96,7 +100,7 @@ class PasteOptions:
         if self.mask.startswith("{"):
             value, _ = yaml.parse_yaml(self.mask, "mask")
         try:
-            part: Part = TypeAdapter(Annotated[Part, use("estimators")]).validate_python(value)
+            part = _estimator(value)
         except ValidationError as error:
             first = error.errors()[0]
             location = "".join(f"{key}: " for key in first["loc"])
@@ -151,14 +155,28 @@ class Compositor:
         self.pasting = pasting
         self.oval, self.border = soft_mask(size), _border(size)
         self.mask_estimator = _loaded(pasting.mask_estimator(), device)
-        self.hull = None
+        self.hull = self.segmenter = None
         if pasting.keep == OCCLUSIONS:
+            self.segmenter = _loaded(_estimator(SEGMENTER), device, "keep")
+        elif pasting.keep == ERRORS:
             shared = pasting.mask == LANDMARKS
             self.hull = self.mask_estimator if shared else _loaded(PasteOptions(LANDMARKS).mask_estimator(), device)
 
     def sha256(self) -> str | None:
-        """Return the SHA-256 of the mask estimator's tensors, or None without one."""
-        return None if self.mask_estimator is None else digest(self.mask_estimator)
+        """Return the SHA-256 of the tensors of mask estimator and segmenter, or None without them."""
+        networks = [network for network in (self.mask_estimator, self.segmenter) if network is not None]
+        if not networks:
+            return None
+        return digest(networks[0] if len(networks) == 1 else torch.nn.ModuleList(networks))
+
+    def visible_faces(self, faces: FaceBatch) -> np.ndarray | None:
+        """Return masks (B, S, S) float32 in 0..1 of the visible faces if occlusions are kept, else None."""
+        if self.segmenter is None:
+            return None
+        with torch.inference_mode():
+            masks: np.ndarray = self.segmenter(faces)[:, 0].float().cpu().numpy()
+        low, high = CERTAIN
+        return ((masks - low) / (high - low)).clip(0, 1)
 
     def __call__(
         self,
@@ -167,6 +185,7 @@ class Compositor:
         faces: FaceBatch,
         generated_masks: np.ndarray | None = None,
         self_reconstruction: np.ndarray | None = None,
+        visible_faces: np.ndarray | None = None,
     ) -> list[tuple[np.ndarray, np.ndarray]]:
         """Return each swap with matched colours, and its mask.
 
@@ -179,7 +198,9 @@ class Compositor:
         generated_masks:
             Masks (B, S, S) in 0..1 from the generator, multiplied with the selected mask.
         self_reconstruction:
-            (B, S, S, 3) uint8, the targets swapped with their own identities; required to keep occlusions.
+            (B, S, S, 3) uint8, the targets swapped with their own identities; required to keep reconstruction errors.
+        visible_faces:
+            What `visible_faces` returns for the targets; None: it is computed.
 
         Returns
         -------
@@ -189,6 +210,8 @@ class Compositor:
         unmatched = generated_masks is not None and self.pasting.colour == "edge"
         match = None if unmatched else COLOURS[self.pasting.colour]
         masks, hulls = self._masks(faces, self.mask_estimator), self._masks(faces, self.hull)
+        if visible_faces is None:
+            visible_faces = self.visible_faces(faces)
         results = []
         for number, (image, target, mask) in enumerate(zip(images, targets, masks, strict=True)):
             if generated_masks is not None:
@@ -197,6 +220,8 @@ class Compositor:
                 image = match(image, target, mask)
             if self.pasting.blend == "poisson":
                 image = _poisson_blended(image, target, mask)
+            if visible_faces is not None:
+                mask = mask * visible_faces[number]
             if self_reconstruction is not None:
                 mask = mask * (1 - occlusion_mask(target, self_reconstruction[number], hulls[number]))
             results.append((image, mask))
@@ -211,15 +236,21 @@ class Compositor:
         return [mask.clip(0, 1) * self.border if np.isfinite(mask).all() else self.oval for mask in masks]
 
 
-def _loaded(part: Part | None, device: str | torch.device) -> Estimator | None:
+def _estimator(value: Any) -> Part:
+    """Return a named estimator. Raise ValidationError if there is none, or an option is wrong."""
+    part: Part = TypeAdapter(Annotated[Part, use("estimators")]).validate_python(value)
+    return part
+
+
+def _loaded(part: Part | None, device: str | torch.device, option: str = "mask") -> Estimator | None:
     """Return the loaded estimator, or None for None. Raise UserError if it cannot be loaded or is untrained."""
     if part is None:
         return None
-    estimator: Estimator = part.build_estimator("mask", "mask")
+    estimator: Estimator = part.build_estimator("mask", option)
     estimator.load()
     if any(parameter.requires_grad for parameter in estimator.parameters()):
         advice = f"name its weights: {{use: {part.name}, weights: FILE}}"
-        raise UserError(f"mask: {part.name} is untrained with these options; {advice}")
+        raise UserError(f"{option}: {part.name} is untrained with these options; {advice}")
     return estimator.to(device).eval()
 
 

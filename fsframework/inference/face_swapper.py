@@ -15,8 +15,9 @@ from fsframework.core.errors import UserError
 from fsframework.core.swapper import Swapper
 from fsframework.core.types import AlignedFace, Face, FaceBatch, SwapBatch
 from fsframework.faces.align import align, transform
-from fsframework.faces.paste import DEFAULT_PASTE, OCCLUSIONS, Compositor, PasteOptions, paste_into
+from fsframework.faces.paste import DEFAULT_PASTE, ERRORS, Compositor, PasteOptions, paste_into
 from fsframework.faces.select import choose
+from fsframework.faces.steady_mask import MaskSmoother
 from fsframework.media.image_io import read_image
 from fsframework.media.tensor import keep_grey, to_images, to_tensor
 from fsframework.models import store
@@ -61,8 +62,8 @@ class FaceSwapper:
     Raises
     ------
     UserError
-        The model or the mask estimator cannot be loaded. The model has no coarse swap, which `keep: occlusions` needs,
-        or it is an ONNX model and `precision` is bf16.
+        The model or the mask estimator cannot be loaded. The model has no coarse swap, which
+        `keep: reconstruction-errors` needs, or it is an ONNX model and `precision` is bf16.
     """
 
     model: str | None = None  # name for the manifest; this and the next two are None if built by `of`
@@ -82,9 +83,9 @@ class FaceSwapper:
         if trained.recipe.networks.generator is None:
             raise UserError(f"{model}: is a recogniser and cannot swap faces; choose another model")
         by_onnx = isinstance(trained.swapper, OnnxSwapper)
-        if pasting.keep == OCCLUSIONS and by_onnx and trained.recipe.networks.refiner:
+        if pasting.keep == ERRORS and by_onnx and trained.recipe.networks.refiner:
             raise UserError(
-                f"{model}: outputs no coarse swap, which keep: occlusions needs; use the model it was exported from"
+                f"{model}: outputs no coarse swap, which keep: {ERRORS} needs; use the model it was exported from"
             )
         if precision == "bf16" and by_onnx:
             raise UserError(f"{model}: runs in float32 by onnxruntime; omit --precision")
@@ -160,26 +161,47 @@ class FaceSwapper:
         return self.swap_frames([frame], [swaps])[0]
 
     def swap_frames(
-        self, frames: Sequence[np.ndarray], swaps: Sequence[Sequence[tuple[Face, SourceIdentity]]]
+        self,
+        frames: Sequence[np.ndarray],
+        swaps: Sequence[Sequence[tuple[Face, SourceIdentity]]],
+        smoothers: Sequence[Sequence[MaskSmoother]] | None = None,
     ) -> list[np.ndarray]:
-        """Return `swap_faces` of several frames, whose faces are batched together."""
+        """Return `swap_faces` of several frames, whose faces are batched together.
+
+        In consecutive frames of a video `smoothers` has the smoother of each swap's track, for the masks of occlusions.
+        """
         crops = [
             (index, align(frame, face, self.size), source)
             for index, (frame, frame_swaps) in enumerate(zip(frames, swaps, strict=True))
             for face, source in frame_swaps
         ]
+        of_crops = None if smoothers is None else [each for of_frame in smoothers for each in of_frame]
         outputs = [frame.copy() if frame_swaps else frame for frame, frame_swaps in zip(frames, swaps, strict=True)]
         for start in range(0, len(crops), MAX_BATCH):
             indices, aligned, sources = zip(*crops[start : start + MAX_BATCH], strict=True)
-            for index, (crop, image, mask) in zip(indices, self._swap_crops(sources, aligned), strict=True):
+            swapped = self._swap_crops(sources, aligned, of_crops and of_crops[start : start + MAX_BATCH])
+            for index, (crop, image, mask) in zip(indices, swapped, strict=True):
                 paste_into(outputs[index], image, crop.matrix, mask)
         return outputs
 
+    def observe(self, frame: np.ndarray, faces: Sequence[Face], smoothers: Sequence[MaskSmoother]) -> None:
+        """Update the smoothers of the tracks of faces in a frame (H, W, 3) uint8 that is not swapped."""
+        crops = [align(frame, face, self.size) for face in faces]
+        if crops:
+            self._visible_faces(crops, self._networks_input(crops), smoothers)
+
     def crops(
-        self, frame: np.ndarray, swaps: Sequence[tuple[Face, SourceIdentity]]
+        self,
+        frame: np.ndarray,
+        swaps: Sequence[tuple[Face, SourceIdentity]],
+        smoothers: Sequence[MaskSmoother] | None = None,
     ) -> list[tuple[AlignedFace, np.ndarray, np.ndarray]]:
-        """Return what `swap_faces` pastes: each face's crop, its swap (S, S, 3) uint8 and mask (S, S) in 0..1."""
-        return self._swap_crops([source for _, source in swaps], [align(frame, face, self.size) for face, _ in swaps])
+        """Return what `swap_faces` pastes: each face's crop, its swap (S, S, 3) uint8 and mask (S, S) in 0..1.
+
+        `smoothers` as in `swap_frames`.
+        """
+        crops = [align(frame, face, self.size) for face, _ in swaps]
+        return self._swap_crops([source for _, source in swaps], crops, smoothers)
 
     def embed(self, frame: np.ndarray, faces: Sequence[Face]) -> Tensor:
         """Return the embeddings (n, D) of faces of a frame (H, W, 3) uint8."""
@@ -188,7 +210,10 @@ class FaceSwapper:
         return z_id
 
     def _swap_crops(
-        self, sources: Sequence[SourceIdentity], crops: Sequence[AlignedFace]
+        self,
+        sources: Sequence[SourceIdentity],
+        crops: Sequence[AlignedFace],
+        smoothers: Sequence[MaskSmoother] | None = None,
     ) -> list[tuple[AlignedFace, np.ndarray, np.ndarray]]:
         """Return each crop with its swap (S, S, 3) uint8 and mask (S, S) in 0..1."""
         faces = [source.faces for source in sources]
@@ -204,16 +229,29 @@ class FaceSwapper:
             mask = result.mask / COMPOSED if self.swapper.generator.composes else result.mask
             generated_mask = mask[:, 0].float().clamp(0, 1).cpu().numpy()
         reconstruction = None
-        if self.paster.pasting.keep == OCCLUSIONS:
+        if self.paster.pasting.keep == ERRORS:
             with torch.inference_mode(), autocast(self.device, self.bf16):
                 reconstruction = to_images(
                     self.swapper.coarse(SwapBatch.of(targets, targets), z_att=result.z_att).image
                 )
         target_images = np.stack([crop.image for crop in crops])
-        composited = self.paster(to_images(result.image), target_images, targets, generated_mask, reconstruction)
+        visible = self._visible_faces(crops, targets, smoothers)
+        composited = self.paster(
+            to_images(result.image), target_images, targets, generated_mask, reconstruction, visible
+        )
         # After compositing, because matching colours to a nearly grey target tints a grey swap.
         images = keep_grey(np.stack([image for image, _ in composited]), target_images)
         return [(crop, image, mask) for crop, image, (_, mask) in zip(crops, images, composited, strict=True)]
+
+    def _visible_faces(
+        self, crops: Sequence[AlignedFace], faces: FaceBatch, smoothers: Sequence[MaskSmoother] | None
+    ) -> np.ndarray | None:
+        """Return masks (B, S, S) of the visible faces, smoothed over time, if occlusions are kept, else None."""
+        masks = self.paster.visible_faces(faces)
+        if masks is None or smoothers is None:
+            return masks
+        steps = zip(smoothers, crops, masks, strict=True)
+        return np.stack([smoother(crop.image, mask) for smoother, crop, mask in steps])
 
     def _networks_input(self, crops: Sequence[AlignedFace]) -> FaceBatch:
         landmarks = np.stack([transform(crop.face.landmarks, crop.matrix) for crop in crops])

@@ -21,6 +21,7 @@ from fsframework.core.errors import UserError
 from fsframework.core.types import Face
 from fsframework.faces.detect_video import find_faces
 from fsframework.faces.select import area
+from fsframework.faces.steady_mask import MaskSmoother, lead_frames
 from fsframework.faces.track import CUT, Track, smooth, track
 from fsframework.inference.assignment import FaceAssignment
 from fsframework.inference.face_swapper import FaceSwapper, SourceIdentity
@@ -211,24 +212,33 @@ def painted(
     start: int,
     stop: int,
 ) -> Iterator[np.ndarray]:
-    """Yield the frames (H, W, 3) uint8 of [start, stop) with the tracks' faces swapped, small ones first."""
+    """Yield the frames (H, W, 3) uint8 of [start, stop) with the tracks' faces swapped, small ones first.
+
+    Masks of occlusions are smoothed along tracks, from some frames before `start`: the result does not depend on
+    whether these were swapped in the same process.
+    """
     batch_size = max(1, min(16, BATCH_BYTES // (video.width * video.height * 3)))
-    frames = ahead(read(video, start, stop), 2 * batch_size)
-    for first in range(start, stop, batch_size):
+    smoothers = {index: MaskSmoother(float(video.rate)) for index in sources}
+    first = start if face_swapper.paster.segmenter is None else max(0, start - lead_frames(float(video.rate)))
+    frames = ahead(read(video, first, stop), 2 * batch_size)
+    for number, frame in zip(range(first, start), frames, strict=False):
+        indices = _frame_tracks(tracks, sources, number)
+        face_swapper.observe(frame, [tracks[index].face(number) for index in indices], [smoothers[i] for i in indices])
+    for number in range(start, stop, batch_size):
         group = list(islice(frames, batch_size))
-        swaps = [_frame_swaps(tracks, sources, first + number) for number in range(len(group))]
-        yield from face_swapper.swap_frames(group, swaps)
+        swaps: list[list[tuple[Face, SourceIdentity]]] = []
+        group_smoothers: list[list[MaskSmoother]] = []
+        for offset in range(len(group)):
+            indices = _frame_tracks(tracks, sources, number + offset)
+            swaps.append([(tracks[index].face(number + offset), sources[index]) for index in indices])
+            group_smoothers.append([smoothers[index] for index in indices])
+        yield from face_swapper.swap_frames(group, swaps, group_smoothers)
 
 
-def _frame_swaps(
-    tracks: Sequence[Track], sources: dict[int, SourceIdentity], frame: int
-) -> list[tuple[Face, SourceIdentity]]:
-    swaps = [
-        (tracks[index].face(frame), source)
-        for index, source in sources.items()
-        if tracks[index].start <= frame < tracks[index].stop
-    ]
-    return sorted(swaps, key=lambda swap: area(swap[0]))
+def _frame_tracks(tracks: Sequence[Track], sources: Iterable[int], frame: int) -> list[int]:
+    """Return the tracks of `sources` in a frame, by index, smallest face first."""
+    present = [index for index in sources if tracks[index].start <= frame < tracks[index].stop]
+    return sorted(present, key=lambda index: area(tracks[index].face(frame)))
 
 
 def _counted(frames: Iterable[np.ndarray], advance: Callable[[], None]) -> Iterator[np.ndarray]:

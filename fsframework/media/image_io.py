@@ -74,6 +74,30 @@ def read_image(
     UserError
         The file cannot be read, is no image, is damaged or incomplete, or has too many pixels.
     """
+    return _decoded(path_or_file, name, max_pixels, to_rgb)
+
+
+def read_labels(path_or_file: str | Path | IO[bytes], name: str | None = None) -> np.ndarray:
+    """Return the values of a grey or palette image, upright, (H, W) uint8, such as class numbers of a segmentation.
+
+    Raises UserError as `read_image`, or if the image has colours or more than 8 bits.
+    """
+    return _decoded(path_or_file, name, None, _labels)
+
+
+def _labels(image: Image.Image) -> np.ndarray:
+    if image.mode not in ("1", "L", "P"):
+        raise ValueError(f"it holds colours or wide numbers (mode {image.mode}), not 8-bit class numbers")
+    return np.array(_upright(image), dtype=np.uint8)
+
+
+def _decoded(
+    path_or_file: str | Path | IO[bytes],
+    name: str | None,
+    max_pixels: int | None,
+    convert: Callable[[Image.Image], np.ndarray],
+) -> np.ndarray:
+    """Return `convert(image)` of a decoded file; parameters and errors as of `read_image`."""
     name = name or (str(path_or_file) if isinstance(path_or_file, str | Path) else "picture")
     max_pixels = MAX_PIXELS if max_pixels is None else max_pixels
     try:
@@ -83,7 +107,7 @@ def read_image(
             with Image.open(path_or_file, formats=FORMATS) as image:
                 _check_size(image, name, max_pixels)
                 image.load()
-                return to_rgb(image)
+                return convert(image)
     except UserError:
         raise
     except UnidentifiedImageError:

@@ -142,9 +142,9 @@ class TrainingStep:
         with torch.no_grad():
             return cast(Tensor, self.swapper.identity(batch.source)).float()
 
-    def _swap(self, batch: SwapBatch, z_id: Tensor) -> SwapResult:
-        """Return the swaps; if a recogniser is trained, the unchanged targets."""
-        if self.stage.paints:
+    def _swap(self, batch: SwapBatch, z_id: Tensor, read: bool) -> SwapResult:
+        """Return the swaps; if a recogniser is trained or no loss reads the swaps, the unchanged targets."""
+        if self.stage.paints and read:
             result: SwapResult = self.swapper(batch, z_id)
             return result
         return SwapResult(image=batch.target.image, coarse=batch.target.image, z_id=z_id)
@@ -170,7 +170,7 @@ class TrainingStep:
     ) -> tuple[Tensor, Tensor, SwapResult]:
         """Return the weighted sum of the losses, the unweighted losses (n,), and the swaps."""
         with autocast(self.run.device, self.bf16):
-            output = self._swap(batch, z_id)
+            output = self._swap(batch, z_id, any(loss.module.reads_swap for loss in active))
             terms = [loss.generator_term(batch, output, self.swapper) for loss in active]
             weighted = [loss.module.options.weight * term for loss, term in zip(active, terms, strict=True)]
             total = cast(Tensor, sum(weighted))

@@ -1,6 +1,7 @@
 """Small segmentation network for the visible face, without occlusions."""
 
 from pathlib import Path
+from typing import Literal
 
 import torch
 from pydantic import Field
@@ -14,6 +15,10 @@ from fsframework.ops.conv import Conv2d
 from fsframework.utils.weights import below, fill, load_state
 
 INSIDE = "refiner.mask"  # prefix of the weights in a run whose refiner is `blend` with this mask
+SHIPPED: Literal["shipped"] = "shipped"
+WEIGHTS = Path(__file__).with_name("face-segmenter.safetensors")
+SHA256 = "c73ebeb9561409588bb16ac9b1cc6149160a17fdbae384b1ba80aae9acad76eb"
+SIDE = 128  # of the crops that the shipped weights were trained on, in pixels
 
 
 def mixed(inputs: int, outputs: int) -> nn.Sequential:
@@ -26,8 +31,11 @@ def mixed(inputs: int, outputs: int) -> nn.Sequential:
 class FaceSegmenter(Estimator):
     """Face segmentation: a timm backbone with a U-Net decoder (Ronneberger et al., arXiv:1505.04597).
 
-    recipes/nirkin.yaml trains it as the mask of a `blend`, by the loss `mask` with `network: refiner`, on faces with
-    synthetic occluders. Nirkin et al. (arXiv:1704.06729, section 3.3) train FCN-8s with VGG on manual segmentations.
+    The shipped weights are those of recipes/segmenter.yaml: skin, brows, eyes, nose and mouth without hair, hats,
+    glasses with the eyes behind them, hands and other occluders. They read crops of 128 px, to which others are
+    resized. recipes/nirkin.yaml trains the network on faces with synthetic occluders alone. Both train it as the mask
+    of a `blend`, by the loss `mask` with `network: refiner`. Nirkin et al. (arXiv:1704.06729, section 3.3) train FCN-8s
+    with VGG on manual segmentations.
     """
 
     name = "face-segmenter"
@@ -35,9 +43,11 @@ class FaceSegmenter(Estimator):
 
     class Options(ComponentOptions):
         backbone: str = Field("mobilenetv3_small_050", description="Name of the timm model, which has feature maps.")
-        width: int = Field(32, ge=8, description="Channels of the decoder's finest level; coarser ones have more.")
-        weights: Path | None = Field(
-            None, description="Weights of a run or `fsf export` (.safetensors); null: random, for training."
+        width: int = Field(16, ge=8, description="Channels of the decoder's finest level; coarser ones have more.")
+        weights: Path | Literal["shipped"] | None = Field(
+            SHIPPED,
+            description="Weights of a run or `fsf export` (.safetensors); shipped: those of the package; null: random, "
+            "for training.",
         )
         sha256: str | None = Field(
             None, pattern="^[0-9a-fA-F]{64}$", description="Expected SHA-256 of `weights`; null: any."
@@ -61,15 +71,25 @@ class FaceSegmenter(Estimator):
 
     def load(self) -> None:
         """Load the weights, if the option `weights` is set. Raises UserError if unreadable or of another network."""
-        path = self.options.weights
+        path, sha256 = self.options.weights, self.options.sha256
         if path is None:
             return
-        state = load_state(path, self.options.sha256)
+        if path == SHIPPED:
+            path, sha256 = WEIGHTS, sha256 or SHA256
+        state = load_state(path, sha256)
         fill(self, below(INSIDE, state), f"{path}: is no face-segmenter of {self.options.backbone}")
 
     def forward(self, faces: FaceBatch) -> Tensor:
         """Return masks (B, 1, S, S) in [0, 1]."""
-        maps = [faces.image, *self.backbone(faces.image)]
+        size = faces.image.shape[-1]
+        if self.options.weights != SHIPPED or size == SIDE:
+            return self._segment(faces.image)
+        images = F.interpolate(faces.image, size=(SIDE, SIDE), mode="bilinear", antialias=size > SIDE)
+        return F.interpolate(self._segment(images), size=(size, size), mode="bilinear", antialias=size < SIDE)
+
+    def _segment(self, images: Tensor) -> Tensor:
+        """Return masks (B, 1, S, S) in [0, 1] of images (B, 3, S, S)."""
+        maps = [images, *self.backbone(images)]
         h = maps.pop()
         for layer in self.head:
             skip = maps.pop()

@@ -30,18 +30,22 @@ def refiner_mask(batch: SwapBatch, swapper: Swapper) -> Tensor:
 
 
 class MaskLoss(Loss):
-    """Mean squared difference between a trained mask and an estimator's mask of the ground truth.
+    """Mean squared difference between a trained mask and a reference mask, by an estimator or of the data set.
 
-    The trained mask is the generator's, as in DeepFaceLab, or that of the refiner `blend` on targets. Known occluders
-    are excluded from the face: the valid pixels of pairs of different images whose ground truth is the target's pixel
-    (`SwapBatch.valid_mask`). Estimators that need the five landmarks get the target's.
+    The trained mask is the generator's, as in DeepFaceLab, or that of the refiner `blend` on targets. An estimator's
+    reference mask is that of the ground truth; estimators that need the five landmarks get the target's. Known
+    occluders are excluded from it: the valid pixels of pairs of different images whose ground truth is the target's
+    pixel (`SwapBatch.valid_mask`). The data set's reference mask is all but `valid_mask`.
     """
 
     name = "mask"
 
     class Options(Loss.Options):
-        mask: Annotated[Part, use("estimators")] = Field(
-            default={"use": "hull-mask"}, validate_default=True, description="Estimator of the reference mask."
+        mask: Annotated[Part, use("estimators")] | None = Field(
+            default={"use": "hull-mask"},
+            validate_default=True,
+            description="Estimator of the reference mask; null: the data set's mask, such as that of `face-masks`, on "
+            "pairs of different images.",
         )
         network: Literal["generator", "refiner"] = Field("generator", description="Network whose mask is trained.")
 
@@ -49,21 +53,30 @@ class MaskLoss(Loss):
 
     def __init__(self, options: Options) -> None:
         super().__init__(options)
-        self.mask: Estimator = options.mask.build_estimator("mask", "mask")
-        self.mask.requires_grad_(False)
+        self.mask: Estimator | None = None
+        if options.mask is not None:
+            self.mask = options.mask.build_estimator("mask", "mask")
+            self.mask.requires_grad_(False)
+        self.reads_swap = self.mask is not None or options.network == "generator"
 
     def load(self) -> None:
         """Load the estimator."""
-        self.mask.load()
+        if self.mask is not None:
+            self.mask.load()
 
     def forward(self, batch: SwapBatch, output: SwapResult, swapper: Swapper) -> Tensor:
-        """Return the loss, a scalar. Pairs without an estimated mask are excluded."""
-        reference = self.mask(FaceBatch.of(batch.ground_truth, batch.target.landmarks)).float()
-        valid = reference.isfinite()
-        reference = reference * (1 - _occluders(batch))
+        """Return the loss, a scalar. Pairs without a reference mask are excluded."""
+        reference, valid = self._reference(batch)
         mask = refiner_mask(batch, swapper) if self.options.network == "refiner" else generator_mask(output)
         squared = (mask - reference.nan_to_num(0.0)).square() * valid
         return squared.sum() / valid.sum().clamp(min=1)
+
+    def _reference(self, batch: SwapBatch) -> tuple[Tensor, Tensor]:
+        """Return reference masks (B, 1, S, S), and where they are valid, (B, 1, S, S) bool."""
+        if self.mask is None:
+            return 1 - batch.valid_mask, ~batch.supervised[:, None, None, None].expand_as(batch.valid_mask)
+        reference = self.mask(FaceBatch.of(batch.ground_truth, batch.target.landmarks)).float()
+        return reference * (1 - _occluders(batch)), reference.isfinite()
 
 
 def _occluders(batch: SwapBatch) -> Tensor:

@@ -1,6 +1,8 @@
-"""Datasets: folders, zip files and shards of images, ORL, FaceForensics++, mixtures, and swaps of another dataset."""
+"""Datasets: folders and zip files of images, with masks too, shards, ORL, FaceForensics++, mixtures, and swaps."""
 
+from fsf_data.augmented import Augmented
 from fsf_data.face_folder import FaceFolder
+from fsf_data.face_masks import FaceMasks
 from fsf_data.ffpp import FaceForensics
 from fsf_data.mixed import Mixed
 from fsf_data.orl import Orl
@@ -10,4 +12,4 @@ from fsframework import hookimpl
 
 @hookimpl
 def register_datasets():
-    return [FaceFolder, FaceForensics, Mixed, Orl, Swapped]
+    return [Augmented, FaceFolder, FaceForensics, FaceMasks, Mixed, Orl, Swapped]

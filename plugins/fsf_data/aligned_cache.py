@@ -1,6 +1,6 @@
 """Cache of aligned crops on disk, memory-mapped by any number of processes.
 
-A cache is an index (`fsf_data.face_index`) with images.npy (N, S, S, 3) uint8 and landmarks.npy (N, 5, 2) float32.
+A cache is an index (`fsf_data.face_index`) with images.npy (N, S, S, C) uint8 and landmarks.npy (N, 5, 2) float32.
 """
 
 from collections.abc import Callable, Iterable
@@ -25,7 +25,7 @@ class Row:
 
     name: str
     person: str | None
-    image: np.ndarray | None = None  # (S, S, 3) uint8
+    image: np.ndarray | None = None  # (S, S, C) uint8, of which the first three are RGB
     landmarks: np.ndarray | None = None  # (5, 2) crop pixels
     note: str = ""  # reason for a missing crop, or a remark on the crop
 

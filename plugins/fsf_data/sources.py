@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 
 from fsframework.core.errors import UserError
-from fsframework.media.image_io import SUFFIXES, read_image
+from fsframework.media.image_io import SUFFIXES, read_image, read_labels
 
 MAX_MEMBER = 256 * 2**20  # maximum size of an unpacked member, in bytes
 MAX_RATIO = 100  # maximum compression ratio of a zip file; images hardly compress, zip bombs do
@@ -42,7 +42,7 @@ class ImageSource(Protocol):
         ...
 
 
-def open_source(path: Path) -> ImageSource:
+def open_source(path: Path) -> "Folder | Zip":
     """Return the images of a folder or a zip file.
 
     Raises
@@ -51,7 +51,7 @@ def open_source(path: Path) -> ImageSource:
         The path is neither, has no images, or the zip file is unsafe.
     """
     if path.is_dir():
-        source: ImageSource = Folder(path)
+        source: Folder | Zip = Folder(path)
     elif not path.exists():
         raise UserError(f"{path}: does not exist; give a folder or a zip file of pictures")
     elif zipfile.is_zipfile(path):
@@ -88,6 +88,10 @@ class Folder:
     def read(self, picture: Picture) -> np.ndarray:
         return read_image(self.root / picture.name)
 
+    def labels(self, picture: Picture) -> np.ndarray:
+        """Return a grey or palette image's values (H, W) uint8. Raises UserError if it cannot be read."""
+        return read_labels(self.root / picture.name)
+
 
 class Zip:
     """All images in a zip file. Paths outside the archive and zip bombs are rejected."""
@@ -109,13 +113,21 @@ class Zip:
         )
 
     def read(self, picture: Picture) -> np.ndarray:
+        return read_image(*self._unpacked(picture))
+
+    def labels(self, picture: Picture) -> np.ndarray:
+        """Return a grey or palette image's values (H, W) uint8. Raises UserError if it cannot be read."""
+        return read_labels(*self._unpacked(picture))
+
+    def _unpacked(self, picture: Picture) -> tuple[io.BytesIO, str]:
+        """Return the unpacked member, and its name for error messages."""
         name = f"{self.place}: {picture.name}"
         try:
             with self.file.open(picture.name) as member:
                 data = member.read(picture.size + 1)  # bounded, because the declared size may be wrong
         except Exception as error:  # damaged, encrypted, unknown method: many exception types
             raise UserError(f"{name}: cannot be unpacked: {error}; pack it again") from error
-        return read_image(io.BytesIO(data), name)
+        return io.BytesIO(data), name
 
 
 def _check_name(path: Path, member: zipfile.ZipInfo) -> None:

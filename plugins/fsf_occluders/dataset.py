@@ -50,6 +50,12 @@ class Occluded(DatasetWrapper):
         both: float = Field(0.3, ge=0, le=1, description="Fraction of the covered targets with two occluders.")
         mix: Mix = Field(USUAL, description="Relative frequency of each kind of occluder.")
         folder: Path | None = Field(None, description="Folder of cut-outs (RGBA pictures) to use instead.")
+        opacity: float = Field(
+            0.5,
+            ge=0,
+            lt=1,
+            description="Opacity above which a pixel counts as occluded; near 0, clear lenses of glasses count, too.",
+        )
         pool: int = Field(512, ge=1, description="Maximum number of different occluders.")
 
     options: Options
@@ -100,7 +106,7 @@ class Occluded(DatasetWrapper):
             rgba = match_colours(occluder.rgba, sample.image, rng.uniform(0.2, 0.8), rng.uniform(0.0, 0.5))
             blur, shadow = rng.uniform(0, 0.006) * self.size, max(rng.uniform(-0.3, 0.45), 0.0)
             image, alpha = composite(sample.image, rgba, matrix, blur, shadow)
-            valid_mask = alpha > 0.5
+            valid_mask = alpha > self.options.opacity
             if sample.valid_mask is not None:
                 valid_mask |= sample.valid_mask
             if valid_mask[face_region(self.size)].mean() <= LARGEST:

@@ -1,0 +1,142 @@
+"""Measure how much masks of occlusions flicker in a film, for each `keep`, and without smoothing along the track.
+
+    python benchmarks/scripts/mask_flicker.py --save synthetic
+
+The film is the moving portrait of synthetic_video.py with a microphone that moves with the face, glasses, or nothing in
+front of it; sensor noise; and H.264. In crop coordinates face and occluder stand still, so a perfect mask does, too.
+`flicker` is the mean absolute change of the mask from frame to frame inside the oval mask, in percent of full opacity;
+`film` is that of the crops, in grey levels. `error` is the mean absolute difference of the target and the swapped film
+in the occluder's pixels, in grey levels.
+"""
+
+import json
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import click
+import cv2
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+from synthetic_video import RATE, after_h264, scene
+
+from fsframework.data.samples import portrait, portrait_face, somebody
+from fsframework.faces.paste import KEEPS, OCCLUSIONS, Compositor, PasteOptions, soft_mask
+from fsframework.faces.steady_mask import MaskSmoother
+from fsframework.faces.track import smooth, track
+from fsframework.inference.face_swapper import FaceSwapper
+from fsframework.models import store
+from fsframework.utils.environment import of_script
+from fsframework.utils.files import write_text
+
+RESULTS = Path(__file__).parents[1] / "results"
+NOISE, CRF = 4.0, 23  # grey levels of sensor noise; quality of the film
+UNSMOOTHED = "occlusions, unsmoothed"
+
+
+def covered(occluder: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return the portrait with an occluder, and the occluder's mask, (H, W) bool."""
+    picture, where = portrait().copy(), np.zeros(portrait().shape[:2], np.uint8)
+    points = portrait_face().landmarks
+    eyes, mouth, unit = points[:2], points[3:].mean(axis=0), np.linalg.norm(points[1] - points[0])
+    if occluder == "microphone":
+        head, foot = (mouth + unit * np.array(shift) for shift in ((0.1, 0.2), (1.2, 1.6)))
+        cv2.line(where, head.astype(int).tolist(), foot.astype(int).tolist(), 1, int(0.3 * unit))
+        cv2.circle(where, head.astype(int).tolist(), int(0.35 * unit), 1, cv2.FILLED)
+    elif occluder == "glasses":
+        for eye in eyes:
+            centre, axes = eye.astype(int).tolist(), (int(0.42 * unit), int(0.3 * unit))
+            cv2.ellipse(where, centre, axes, 0, 0, 360, 1, max(int(0.08 * unit), 2))
+        left, right = eyes[0] + [0.42 * unit, 0], eyes[1] - [0.42 * unit, 0]
+        cv2.line(where, left.astype(int).tolist(), right.astype(int).tolist(), 1, max(int(0.08 * unit), 2))
+    picture[where > 0] = [40, 38, 45]
+    return picture, where > 0
+
+
+def film(picture: np.ndarray, count: int) -> list[np.ndarray]:
+    rng = np.random.default_rng(0)
+    noisy = [scene(number, picture=picture) + rng.normal(0, NOISE, (240, 320, 1)) for number in range(count)]
+    return after_h264([np.clip(np.rint(frame), 0, 255).astype(np.uint8) for frame in noisy], CRF)
+
+
+def change(images: list[np.ndarray], inside: np.ndarray) -> float:
+    """Return the mean absolute change from image to image inside a mask."""
+    return float(np.mean([np.abs(b.astype(float) - a)[inside].mean() for a, b in pairwise(images)]))
+
+
+def measure(model: str, count: int) -> list[dict[str, Any]]:
+    """Return a row for each occluder and `keep`."""
+    swapper = FaceSwapper(model, "cpu")
+    source = swapper.source(somebody(), "source")
+    inside = soft_mask(swapper.size) > 0.5
+    rows = []
+    for occluder in ("nothing", "microphone", "glasses"):
+        picture, where = covered(occluder)
+        frames = film(picture, count)
+        white = (where[..., None] * np.full(3, 255)).astype(np.uint8)
+        marks = [scene(number, picture=white) for number in range(count)]
+        with torch.inference_mode():
+            detections = [swapper.detector([frame])[0][:1] for frame in frames]
+        one = smooth(max(track(detections, [False] * count, RATE), key=lambda each: len(each.boxes)), RATE)
+        for keep in (*KEEPS, UNSMOOTHED):
+            swapper.paster = Compositor(PasteOptions(keep=OCCLUSIONS if keep == UNSMOOTHED else keep), swapper.size)
+            smoothers = None if keep == UNSMOOTHED else [MaskSmoother(RATE)]
+            masks, crops, errors = [], [], []
+            for number in range(one.start, one.stop):
+                ((crop, image, mask),) = swapper.crops(frames[number], [(one.face(number), source)], smoothers)
+                masks.append(mask)
+                crops.append(crop.image)
+                hidden = cv2.warpAffine(marks[number][..., 0], crop.matrix, (swapper.size, swapper.size)) > 200
+                result = mask[..., None] * image + (1 - mask[..., None]) * crop.image
+                if hidden.any():
+                    errors.append(np.abs(result - crop.image).mean(axis=2)[hidden].mean())
+            rows.append(
+                {
+                    "occluder": occluder,
+                    "keep": keep,
+                    "flicker": 100 * change(masks, inside),
+                    "film": change(crops, inside),
+                    "error": float(np.mean(errors)) if errors else None,
+                }
+            )
+    return rows
+
+
+def shown(row: dict[str, Any]) -> dict[str, str]:
+    """Return a row of the table."""
+    error = "-" if row["error"] is None else f"{row['error']:.1f}"
+    return {
+        "occluder": row["occluder"],
+        "keep": row["keep"],
+        "flicker": f"{row['flicker']:.2f} %",
+        "film": f"{row['film']:.1f}",
+        "error": error,
+    }
+
+
+@click.command(help=__doc__)
+@click.option("--model", default=store.DEFAULT, show_default=True, help="The model that swaps.")
+@click.option("--count", default=40, show_default=True, type=click.IntRange(2), help="Number of frames.")
+@click.option("--save", metavar="NAME", help="Write the figures to benchmarks/results/mask_flicker_NAME.json.")
+def main(model: str, count: int, save: str | None) -> None:
+    rows = measure(model, count)
+    table = Table(*shown(rows[0]), box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*shown(row).values())
+    Console(highlight=False).print(table)
+    if save is not None:
+        result = {
+            "benchmark": "mask_flicker",
+            "data": save,
+            "note": f"{count} frames, by {model}.",
+            "figures": {"ways": rows},
+            "rows": [shown(row) for row in rows],
+            **of_script("mask_flicker.py"),
+        }
+        write_text(RESULTS / f"mask_flicker_{save}.json", json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
