@@ -3,10 +3,9 @@
     python benchmarks/scripts/trials.py trials.yaml -o runs/trials
     python benchmarks/scripts/trials.py trials.yaml -o runs/trials --save trials_lfw_128px
 
-The file names a recipe, overrides for all settings, and overrides of each setting, as of `fsf run --set`:
+The file has a recipe, or its name, and overrides of each setting, as of `fsf run --set`:
 
     recipe: faceshifter-lfw-128
-    overrides: [stages.0.steps=1500]
     settings:
       control: []
       landmarks 500: [stages.0.losses.4.weight=500]
@@ -27,10 +26,10 @@ import fsframework as fsf
 from fsframework.core.errors import UserError
 from fsframework.evaluation.results import METHOD, Metrics
 from fsframework.models.run import Run
-from fsframework.recipe.check import loaded
+from fsframework.recipe.schema import Recipe
 from fsframework.utils.environment import environment
 from fsframework.utils.files import write_text
-from fsframework.utils.yaml import load_yaml
+from fsframework.utils.yaml import dump_yaml, load_yaml
 
 RESULTS = Path(__file__).parent.parent / "results"
 
@@ -53,7 +52,7 @@ def main(trials: Path, out: Path, only: tuple[str, ...], save: str | None, note:
             folder = out / re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
             if only and name not in only:
                 continue
-            metrics = run(content["recipe"], [*content["overrides"], *overrides], folder)
+            metrics = run(recipe_of(content["recipe"], trials, overrides), folder)
             rows.append({"setting": name, **row(metrics)})
             click.echo("  ".join(f"{key}: {value}" for key, value in rows[-1].items()))
     except UserError as error:
@@ -70,24 +69,30 @@ def main(trials: Path, out: Path, only: tuple[str, ...], save: str | None, note:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Return the content of a file of trials, with its three keys."""
+    """Return the content of a file of trials, with its two keys."""
     content, _ = load_yaml(path)
-    if not isinstance(content, dict) or set(content) - {"recipe", "overrides", "settings"}:
-        raise click.ClickException(f"{path}: must contain recipe, overrides and settings, and nothing else")
-    if not isinstance(content.get("settings"), dict) or not content["settings"]:
+    if not isinstance(content, dict) or set(content) != {"recipe", "settings"}:
+        raise click.ClickException(f"{path}: must contain recipe and settings, and nothing else")
+    if not isinstance(content["settings"], dict) or not content["settings"]:
         raise click.ClickException(f"{path}: settings: must name at least one setting")
-    return {"overrides": [], **content}
+    return content
 
 
-def run(recipe: str, overrides: list[str], folder: Path) -> Metrics:
+def recipe_of(recipe: str | dict[str, Any], trials: Path, overrides: list[str]) -> Recipe:
+    """Return the recipe of a setting."""
+    if isinstance(recipe, str):
+        return Recipe.load(recipe, overrides)
+    return Recipe.parse(dump_yaml(recipe), f"{trials}: recipe", overrides)
+
+
+def run(recipe: Recipe, folder: Path) -> Metrics:
     """Train and evaluate, unless the folder has a finished run of the same recipe, and return the metrics."""
     metrics = folder / "metrics.json"
-    if (folder / "recipe.yaml").exists():
-        wanted, _ = loaded(recipe, overrides)
-        if Run.load(folder, "cpu").recipe.digest() != wanted.digest():
-            raise UserError(f"{folder}: contains a run of another recipe; remove it, or choose another folder")
+    started = (folder / "recipe.yaml").exists()
+    if started and Run.load(folder, "cpu").recipe.digest() != recipe.digest():
+        raise UserError(f"{folder}: contains a run of another recipe; remove it, or choose another folder")
     if not metrics.exists():
-        fsf.train(recipe, folder, overrides=overrides, resume=folder.exists())
+        fsf.train(recipe, folder, resume=started)
     return Metrics.from_json(json.loads(metrics.read_text(encoding="utf-8")), str(metrics))
 
 
