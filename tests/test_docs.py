@@ -47,7 +47,7 @@ def test_ci_installs_and_tests_with_the_commands_of_the_readme() -> None:
     install, tests = second.strip().split(" && ")
     script = (ROOT / ".ci" / "run").read_text()
     assert install.replace("pip install", "pip install --quiet").replace("test", "${EXTRA-test}") in script
-    assert f'\n{tests} "$@"\n' in script
+    assert f'\nif ! {tests} "$@" ' in script
 
 
 def test_there_are_commands_to_check() -> None:

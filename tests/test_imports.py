@@ -80,6 +80,7 @@ INTERNALS = {
     "faces.align",
     "media.image_io",
     "media.video_io",
+    "models.onnx_runtime",
     "models.store",
     "ops.allocator",
     "ops.conv",

@@ -411,6 +411,15 @@ MISTAKES = {
     "a preparation that is no array": Mistake(
         "prepare", "datasets", DATASET + "    def prepare(self, swapper): return {'scores': [1.0]}", 11
     ),
+    "weights of other faces": Mistake(
+        "weights", "datasets", DATASET + "    def weights(self): return np.ones(len(self) + 1)", 11
+    ),
+    "a reversed target without ground truth": Mistake(
+        "reversed",
+        "datasets",
+        DATASET + "    is_reversible = True\n    def reversed_target(self, index, rng): return self[index]",
+        11,
+    ),
     # Estimators.
     "an estimator without quantity": Mistake(
         "quantity",

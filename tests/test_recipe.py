@@ -373,7 +373,7 @@ def test_readme_is_up_to_date() -> None:
 
 def test_readme_shows_a_recipe_that_is_right(tmp_path: Path) -> None:
     text = (ROOT / "recipes" / "README.md").read_text(encoding="utf-8")
-    blocks = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    blocks = re.findall(r"^```yaml\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
     assert blocks
     for number, block in enumerate(blocks):
         file = tmp_path / f"{number}.yaml"

@@ -204,7 +204,7 @@ def test_what_is_wrong_is_said(address: str, pictures: dict[str, Path], browser:
         page.choose("source", pictures["none"])
         page.wait(lambda: "no face was detected" in page.find("source-says").text)
         page.choose("target", pictures["text"])
-        page.wait(lambda: "is not a picture in a format" in page.find("target-says").text)
+        page.wait(lambda: "is not a picture in a readable format" in page.find("target-says").text)
         assert not page.find("swap").is_enabled()
         page.choose("source", pictures["face"])
         page.choose("target", pictures["face"])
@@ -220,7 +220,7 @@ def test_token(running: Callable[..., Any], pictures: dict[str, Path], browser: 
     ):
         plain = address.partition("?")[0]
         driver.get(plain)
-        assert "asks for a token" in driver.find_element(By.TAG_NAME, "body").text
+        assert "needs a token" in driver.find_element(By.TAG_NAME, "body").text
         page = Page(driver, address, tmp_path / "downloads")
         page.wait(lambda: "Model" in page.find("about").text)
         assert driver.current_url == plain and page.run("return document.cookie") == ""

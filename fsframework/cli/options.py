@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from click.shell_completion import CompletionItem
 
 if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
     from rich.console import Console
 
 FILE = click.Path(path_type=Path)
@@ -17,15 +17,19 @@ MODEL = "a run's folder, a model's file, or the name of an installed model"
 DEFAULT_MODEL = "faceshifter-lfw-128; faceshifter-lfw-64 is faster"
 
 
-def complete_models(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+def complete_models(context: click.Context, parameter: click.Parameter, incomplete: str) -> "list[CompletionItem]":
     """Return the shell's completions of a model: names of installed models, and files and folders."""
+    from click.shell_completion import CompletionItem
+
     return [CompletionItem(incomplete, type="file"), *map(CompletionItem, _model_names(incomplete))]
 
 
-def complete_sets(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+def complete_sets(context: click.Context, parameter: click.Parameter, incomplete: str) -> "list[CompletionItem]":
     """Return the shell's completions of `--set`: names of installed models for the key `init` of a stage."""
     if (match := re.fullmatch(r"(stages\.\d+\.init=)(.*)", incomplete)) is None:
         return []
+    from click.shell_completion import CompletionItem
+
     return [CompletionItem(f"{match[1]}{name}") for name in _model_names(match[2])]
 
 

@@ -1,7 +1,6 @@
 """Sample faces without downloads: a portrait, and a small dataset of its variants."""
 
 import numpy as np
-import skimage.data
 
 from fsframework.core.components import ComponentOptions, Dataset
 from fsframework.core.types import Face, Sample
@@ -18,6 +17,8 @@ LANDMARKS = np.array([[205.0, 101.7], [246.8, 103.7], [224.7, 129.0], [201.7, 13
 
 def portrait() -> np.ndarray:
     """Return a photograph (512, 512, 3) uint8 with one frontal face, 87 px wide."""
+    import skimage.data  # takes half a second, and few commands need it
+
     image: np.ndarray = skimage.data.astronaut()
     return image
 
