@@ -37,7 +37,7 @@ CARD = (ROOT / "MODEL_CARD.md").read_text(encoding="utf-8")
 def test_the_default_is_there_and_all_are_small() -> None:
     assert store.DEFAULT in HASHES
     files = [*(model.file for model in MODELS), lfw_recogniser.WEIGHTS, face_segmenter.WEIGHTS]
-    assert sum(file.stat().st_size for file in files) <= 16e6
+    assert sum(file.stat().st_size for file in files) <= 64e6
     assert registry().models.keys() >= HASHES.keys()
 
 
