@@ -21,8 +21,8 @@ from fsframework.core.part import part
 from fsframework.core.registry import components
 from fsframework.core.types import AlignedFace, Face, FaceBatch, SwapBatch
 from fsframework.data.samples import somebody
-from fsframework.faces.align import align, transform
-from fsframework.faces.occlusion_mask import occlusion_mask
+from fsframework.faces.align import align, template, transform
+from fsframework.faces.occlusion_mask import equal_eyes, occlusion_mask
 from fsframework.faces.paste import (
     BLENDS,
     COLOURS,
@@ -270,6 +270,21 @@ def test_what_lies_in_front_is_large_or_reaches_out_of_the_face() -> None:
     assert kept(slice(50, 80), slice(50, 80)) > 0.9  # large
     assert kept(slice(60, 62), slice(100, 102)) == 0  # noise
     assert occlusion_mask(target, target, face).max() == 0
+
+
+@pytest.mark.parametrize("side", [0, 1])
+def test_if_one_eye_is_covered_both_are(side: int) -> None:
+    eyes = template(SIZE)[:2]
+    mask = np.ones((SIZE, SIZE), np.float32)
+    np.testing.assert_array_equal(equal_eyes(mask, eyes), mask)
+    left, top = eyes[side].astype(int)
+    mask[top - 6 : top + 7, left - 10 : left + 11] = 0
+    other, height = eyes[1 - side].astype(int)
+    equal = equal_eyes(mask, eyes)
+    assert equal[height - 5 : height + 6, other - 5 : other + 6].max() < 0.1
+    np.testing.assert_array_equal(equal[90:], 1)
+    np.testing.assert_array_equal(equal[top - 6 : top + 7, left - 10 : left + 11], 0)
+    assert np.isfinite(equal_eyes(mask, eyes - 10 * SIZE)).all()  # outside of the crop
 
 
 def test_a_microphone_is_kept(

@@ -18,7 +18,7 @@ from fsframework.core.errors import UserError
 from fsframework.core.part import Part, use
 from fsframework.core.registry import component, components
 from fsframework.core.types import FaceBatch
-from fsframework.faces.align import _resample, invert, transform
+from fsframework.faces.align import _resample, invert, template, transform
 from fsframework.faces.color_transfer import (
     MASK_EDGE,
     mask_edge,
@@ -27,7 +27,7 @@ from fsframework.faces.color_transfer import (
     poisson_blend,
     reinhard_transfer,
 )
-from fsframework.faces.occlusion_mask import occlusion_mask
+from fsframework.faces.occlusion_mask import equal_eyes, occlusion_mask
 from fsframework.utils import yaml
 from fsframework.utils.weights import digest
 
@@ -176,7 +176,11 @@ class Compositor:
         with torch.inference_mode():
             masks: np.ndarray = self.segmenter(faces)[:, 0].float().cpu().numpy()
         low, high = CERTAIN
-        return ((masks - low) / (high - low)).clip(0, 1)
+        masks = ((masks - low) / (high - low)).clip(0, 1)
+        landmarks = faces.landmarks.cpu().numpy()
+        known = np.isfinite(landmarks).all(axis=(1, 2), keepdims=True)
+        eyes = np.where(known, landmarks, template(masks.shape[-1]))[:, :2]
+        return np.stack([equal_eyes(mask, pair) for mask, pair in zip(masks, eyes, strict=True)])
 
     def __call__(
         self,
