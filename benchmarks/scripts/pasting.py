@@ -390,7 +390,7 @@ def main(
             "seam_95 the 95th percentile, the others are means.",
             "figures": {"faces": len(found), "ways": rows},
             "rows": [shown(row) for row in rows],
-            **of_script("scripts/pasting.py"),
+            **of_script("pasting.py"),
         }
         write_text(RESULTS / f"pasting_{save}.json", json.dumps(result, indent=2) + "\n")
 

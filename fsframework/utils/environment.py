@@ -32,9 +32,9 @@ def environment(device: torch.device) -> dict[str, Any]:
 
 
 def of_script(script: str) -> dict[str, Any]:
-    """Return what a script of benchmarks/ stores with its results: command, date and the CPU's environment."""
+    """Return what a script of benchmarks/scripts stores with its results: command, date and the CPU's environment."""
     return {
-        "command": shlex.join(["python", f"benchmarks/{script}", *sys.argv[1:]]),
+        "command": shlex.join(["python", f"benchmarks/scripts/{script}", *sys.argv[1:]]),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         **environment(torch.device("cpu")),
     }
