@@ -55,7 +55,7 @@ def test_a_method_paints_and_passes_gradients(name: str, size: int) -> None:
     if result.mask is not None:
         total = total + result.mask.mean()
     trained = {part for stage in recipe.stages for part in stage.train}
-    if name == "nirkin":  # what is trained is the mask of its refiner, by a loss on that mask
+    if name in ("nirkin", "segmenter"):  # what is trained is the mask of its refiner, by a loss on that mask
         total = total + swapper.refiner.mask(batch.target).mean()  # type: ignore[operator,union-attr]
     if not trained:
         return
