@@ -32,6 +32,7 @@ from fsframework.utils.files import write_text
 from fsframework.utils.yaml import dump_yaml, load_yaml
 
 RESULTS = Path(__file__).parent.parent / "results"
+SHOWN = ("top1", "cosine", "cosine_target", "pose_deg", "expression", "ssim", "background", "frechet", "error")
 
 
 @click.command()
@@ -102,10 +103,10 @@ def row(metrics: Metrics) -> dict[str, str]:
     for label, result in metrics.benchmarks.items():
         judge = re.sub(r".*\((?:judge: )?(.*)\)$", r"\1", label)
         for key, estimate in result.estimates[METHOD].items():
-            if estimate.value is None:
+            if estimate.value is None or key not in SHOWN:
                 continue
             interval = "" if estimate.low is None else f" ({estimate.low:.4g} to {estimate.high:.4g})"
-            cells[f"{judge}: {key}"] = f"{estimate.value:.4g}{interval}"
+            cells[key if label == judge else f"{judge}: {key}"] = f"{estimate.value:.4g}{interval}"
     return cells
 
 
