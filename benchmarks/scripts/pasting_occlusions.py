@@ -6,7 +6,7 @@ PLACE is a folder or a zip file of pictures whose names say who is who; by defau
 twice, without and with composited occluders. `error` is the mean absolute difference to the target in the occluders'
 pixels, in grey levels. `cosine` compares swap and source by dlib-resnet, the model's encoder, for covered and clear
 targets; `judge` does so by lfw-recogniser for clear ones. `background` is the mean absolute difference of swap and
-clear target outside of the face's hull of landmarks. `ms` is the time per face that `keep` adds. `truth` uses the
+clear target outside of the hull of dlib's landmarks. `ms` is the time per face that `keep` adds. `truth` uses the
 ground-truth mask of the occluders, as upper bound. The thresholds of reconstruction-errors were tuned on the test
 splits of ORL and of LFW's val.zip: evaluate on other data, such as --split train.
 """
@@ -29,7 +29,7 @@ from fsframework.core.components import IdentityEncoder
 from fsframework.core.errors import UserError
 from fsframework.core.part import part
 from fsframework.core.types import FaceBatch, Sample, SwapBatch
-from fsframework.faces.paste import ERRORS, KEEPS, LANDMARKS, OVAL, Compositor, PasteOptions
+from fsframework.faces.paste import ERRORS, HULL, KEEPS, LANDMARKS, OVAL, Compositor, PasteOptions
 from fsframework.media.tensor import to_images, to_tensor
 from fsframework.models import store
 from fsframework.utils.environment import of_script
@@ -75,13 +75,13 @@ def measure(place: Path | None, model: str, split: str, count: int, more: list[s
     found = samples(place, split, count, trained.recipe.size)
     source = as_faces([each[0] for each in found])
     occluders = np.stack([each[2].valid_mask for each in found if each[2].valid_mask is not None])
-    pastings = [PasteOptions(mask, "none", keep=keep) for mask in (OVAL, LANDMARKS) for keep in KEEPS]
+    pastings = [PasteOptions(mask, "none", keep=keep) for mask in (HULL, OVAL, LANDMARKS) for keep in KEEPS]
     pasters = {f"{each.mask}, {each.keep}": Compositor(each, trained.recipe.size) for each in pastings}
     for pasting in (PasteOptions(mask, "none") for mask in more):
         named = pasting.mask_estimator()
         pasters[f"{named.name if named else OVAL}, nothing"] = Compositor(pasting, trained.recipe.size)
     rows: dict[str, dict[str, Any]] = {name: {"way": name} for name in [*pasters, TRUTH]}
-    hull = Compositor(PasteOptions(LANDMARKS), trained.recipe.size)
+    outline = Compositor(PasteOptions(LANDMARKS), trained.recipe.size)
     for covered in (True, False):
         target = as_faces([each[2 if covered else 1] for each in found])
         result = swapper(SwapBatch.of(source, target))
@@ -97,25 +97,25 @@ def measure(place: Path | None, model: str, split: str, count: int, more: list[s
             seconds = time.process_time() - start + second_pass * by_errors
             masks[name] = np.stack([mask for _, mask in pasted_crops])
             rows[name]["ms"] = 1000 * seconds / len(found)
-        outside = np.stack([mask for _, mask in hull(swaps, shown, target)]) < 0.05
+        outside = np.stack([mask for _, mask in outline(swaps, shown, target)]) < 0.05
         occluded = np.stack([cv2.GaussianBlur(each.astype(np.float32), (0, 0), 1) for each in occluders])
         masks[TRUTH] = masks["oval, nothing"] * (1 - occluded if covered else 1)
         for name, row in rows.items():
             made = pasted(swaps, shown, masks[name])
             faces = FaceBatch.of(to_tensor(made), target.landmarks)
-            row["cosine_covered" if covered else "cosine_clear"] = likeness(swapper.identity, faces, source)
+            row["cosine_covered" if covered else "cosine_clear"] = mean_cosine(swapper.identity, faces, source)
             if covered:
                 error = np.abs(made.astype(float) - shown).mean(axis=3)
                 row["error"] = float(
                     np.mean([each[where].mean() for each, where in zip(error, occluders, strict=True)])
                 )
             else:
-                row["judge_clear"] = likeness(judge.eval(), faces, source)
+                row["judge_clear"] = mean_cosine(judge.eval(), faces, source)
                 row["background"] = float(np.abs(made.astype(float) - shown).mean(axis=3)[outside].mean())
     return [row | {"pairs": len(found)} for row in rows.values()]
 
 
-def likeness(encoder: IdentityEncoder, ones: FaceBatch, others: FaceBatch) -> float:
+def mean_cosine(encoder: IdentityEncoder, ones: FaceBatch, others: FaceBatch) -> float:
     """Return the mean cosine of the embeddings of two batches."""
     first, second = encoder(ones), encoder(others)
     cosine: Tensor = F.cosine_similarity(first, second)

@@ -63,7 +63,7 @@ class Swapped(DatasetWrapper):
     The real face is the ground truth, and its person the source, so that pixel losses are right although source and
     target show different people (ReliableSwap; CSCS, ACM TOG 2024; DreamID, arXiv:2504.14509). Each face has one swap,
     made before the first step and cached. Inputs differ from those of use by the model's artefacts, which a network can
-    learn to detect. Hence only a fraction of the pairs is reversed, and some swaps are pasted as in use.
+    learn to detect. Hence only a fraction of the pairs is reversed, and some swaps are pasted into the real face.
     """
 
     name = "swapped"
@@ -79,7 +79,7 @@ class Swapped(DatasetWrapper):
             "could copy.",
         )
         pasted: float = Field(
-            0.5, ge=0, le=1, description="Fraction of the swaps that are pasted into the face, as by `fsf swap`."
+            0.5, ge=0, le=1, description="Fraction of the swaps that are pasted into the face, in an oval."
         )
         seed: int = Field(0, ge=0, description="Seed of the sources and of which swaps are pasted.")
         cache: Path | None = Field(None, description="Folder for the swaps; default: ~/.cache/fsframework.")
