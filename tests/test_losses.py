@@ -182,6 +182,18 @@ def test_masks_are_compared_with_the_datas(swapper: Swapper, batch: SwapBatch) -
     assert mask.reads_swap and not loss("mask", mask=None, network="refiner").reads_swap
 
 
+def test_masks_of_a_data_set_without_any_are_refused(swapper: Swapper, batch: SwapBatch) -> None:
+    mask = loss("mask", mask=None)
+    same = batch.same[:, None, None, None]
+    none = replace(batch, valid_mask=same.expand_as(batch.valid_mask).float())
+    result = replace(output(batch, swapper, batch.ground_truth), mask=torch.ones_like(batch.valid_mask))
+    with pytest.raises(ValueError, match="the data set has no masks; use one with masks"):
+        mask(none, result, swapper)
+    some = replace(batch, valid_mask=torch.ones_like(batch.valid_mask))
+    assert float(mask(some, result, swapper)) == pytest.approx(1)
+    assert float(mask(none, result, swapper)) == 0  # a face without occluders, after masks were seen
+
+
 def test_masks_must_not_vanish_or_fray(swapper: Swapper, batch: SwapBatch) -> None:
     shape = loss("mask-shape", least=0.5, smooth=0.1)
 

@@ -349,6 +349,9 @@ def test_the_visible_face_is_the_same_at_every_size(size: int, face: Face) -> No
     ("options", "place"),
     [
         ({"mask": "hull-mas"}, "mask: "),
+        ({"mask": "soft"}, "mask: "),
+        ({"mask": "ovall"}, "mask: "),
+        ({"mask": "{use: hull-mas}"}, "mask: "),
         ({"mask": "dlib-landmarks"}, "mask: dlib-landmarks "),
         ({"mask": "{use: hull-mask, forehead: 9}"}, "mask: forehead: "),
         ({"mask": "{use: hull-mask, hair: 9}"}, "mask: hair: "),
@@ -358,7 +361,20 @@ def test_the_visible_face_is_the_same_at_every_size(size: int, face: Face) -> No
         ({"blend": "soft"}, "blend: "),
         ({"keep": "hands"}, "keep: "),
     ],
-    ids=["close", "no masks", "range", "option", "yaml", "empty", "colour", "blend", "keep"],
+    ids=[
+        "close",
+        "unknown",
+        "close to oval",
+        "close in braces",
+        "no masks",
+        "range",
+        "option",
+        "yaml",
+        "empty",
+        "colour",
+        "blend",
+        "keep",
+    ],
 )
 def test_what_is_unknown_is_said_in_one_line(
     options: dict[str, str], place: str, request: pytest.FixtureRequest, check_message: Callable[..., None]

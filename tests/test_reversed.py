@@ -1,5 +1,6 @@
 """Reversed pairs: the data set `swapped`, its pairs, and the losses on them."""
 
+import json
 import pickle
 import shutil
 from collections.abc import Callable
@@ -27,6 +28,7 @@ from fsframework.core.swapper import Swapper
 from fsframework.core.types import FaceBatch, Sample, SwapBatch, SwapResult
 from fsframework.data.collate import collate, collate_pairs, collate_pixels
 from fsframework.data.train_pairs import TrainingPairs
+from fsframework.evaluation.evaluate import dataset_of
 from fsframework.faces.align import template
 from fsframework.faces.color_transfer import match_boundary_color
 from fsframework.faces.paste import soft_mask
@@ -608,6 +610,19 @@ def test_reversed_pairs_need_swaps(
     assert training_recipe(faces, model, tmp_path, pairs=whole).stages[0].pairs.reversed == 0.7
     nested = {"use": "occluded", "pool": 4, "data": {"use": "swapped", "model": str(model)}}
     check(training_recipe(faces, model, tmp_path, data=nested))
+
+
+@pytest.mark.parametrize("inside", ["alone", "mixed"])
+def test_a_wrapper_without_a_data_set_is_one_line(
+    tmp_path: Path, inside: str, expect_error: Callable[..., Any]
+) -> None:
+    wrapper: dict[str, Any] = {"use": "augmented"}
+    data = wrapper if inside == "alone" else {"use": "mixed", "parts": {"a": {"share": 1, "data": wrapper}}}
+    recipe = Recipe.load("smoke", [f"data={json.dumps(data)}", "stages.0.data={use: orl}", "stages.1.data={use: orl}"])
+    with expect_error("data: ", hide={}):
+        dataset_of(recipe, None)
+    with expect_error("data: ", hide={}):
+        check(Recipe.load("smoke", [f"data={json.dumps(data)}"]))
 
 
 def test_collating_without_reversed_pairs_is_as_before() -> None:

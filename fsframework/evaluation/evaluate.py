@@ -39,6 +39,7 @@ from fsframework.media.image_io import write_image
 from fsframework.models import store
 from fsframework.models.run import Run
 from fsframework.models.store import Trained
+from fsframework.recipe.build import build
 from fsframework.recipe.schema import OWN_PAIRS, Evaluation, Recipe, is_alone
 from fsframework.utils.device import pick_device
 from fsframework.utils.environment import environment
@@ -159,7 +160,8 @@ def _named(name: str, plan: Evaluation) -> list[Part]:
 
 def dataset_of(recipe: Recipe, data: Part | None) -> Dataset:
     """Return the loaded test split of `data`, or of the recipe's own. Raises UserError if it cannot be read."""
-    dataset: Dataset = recipe.faces(data).build(recipe.size, recipe.detector, "test")
+    where = "evaluation.data" if data is not None else "data"
+    dataset: Dataset = build(where, recipe.faces(data), recipe.size, recipe.detector, "test")
     dataset.load()
     return dataset
 

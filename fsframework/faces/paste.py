@@ -4,6 +4,7 @@ Crops and masks are prepared here at the size of the networks; `paste` warps the
 frame. So the cost does not depend on the size of a face, and faces at the frame's border need no special case.
 """
 
+import difflib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Annotated, Any
@@ -13,6 +14,7 @@ import numpy as np
 import torch
 from pydantic import TypeAdapter, ValidationError
 
+from fsframework.core import renamed
 from fsframework.core.components import Estimator
 from fsframework.core.errors import UserError
 from fsframework.core.part import Part, use
@@ -99,6 +101,12 @@ class PasteOptions:
         value: Any = ESTIMATORS.get(self.mask, {"use": self.mask})
         if self.mask.startswith("{"):
             value, _ = yaml.parse_yaml(self.mask, "mask")
+        name = value.get("use") if isinstance(value, dict) else None
+        if isinstance(name, str) and name not in components("estimators") and name not in renamed.COMPONENTS:
+            masks = [*ESTIMATORS, OVAL, *_masks()]
+            close = difflib.get_close_matches(name, masks, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"choose from {', '.join(masks)}"
+            raise UserError(f"mask: no mask is called {name}; {hint}")
         try:
             part = _estimator(value)
         except ValidationError as error:

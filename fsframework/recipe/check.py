@@ -26,7 +26,7 @@ def check(recipe: Recipe) -> str:
     with torch.device("meta"), torch.no_grad():
         swapper = build_swapper(recipe)
         for stage_index, stage in enumerate(recipe.stages):
-            _check_reversed(recipe, stage_index)
+            _check_data(recipe, stage_index)
             for loss_index, loss in enumerate(stage.losses):
                 build(f"stages.{stage_index}.losses.{loss_index}", loss)
         if isinstance(swapper.generator, ClosedSetGenerator):
@@ -68,13 +68,15 @@ def loaded(path_or_name: str, sets: Sequence[str] = ()) -> tuple[Recipe, str]:
         raise UserError(f"{path_or_name}: {error}") from error
 
 
-def _check_reversed(recipe: Recipe, index: int) -> None:
-    """Raise UserError if a stage has reversed pairs and its data set no swaps as targets."""
+def _check_data(recipe: Recipe, index: int) -> None:
+    """Build the data set of a stage, without its files.
+
+    Raises UserError for a wrapper without a data set, and for reversed pairs of a data set without swaps as targets.
+    """
     stage = recipe.stages[index]
-    if stage.pairs.reversed == 0:
-        return
-    data = build(f"stages.{index}.data", recipe.faces(stage.data), recipe.size, recipe.detector, "train")
-    if not data.is_reversible:
+    where = f"stages.{index}.data" if stage.data is not None else "data"
+    data = build(where, recipe.faces(stage.data), recipe.size, recipe.detector, "train")
+    if stage.pairs.reversed > 0 and not data.is_reversible:
         advice = "wrap it: data: {use: swapped, model: NAME}"
         raise UserError(f"stages.{index}.pairs.reversed: the data set has no swaps as targets; {advice}")
 

@@ -57,6 +57,7 @@ class MaskLoss(Loss):
         if options.mask is not None:
             self.mask = options.mask.build_estimator("mask", "mask")
             self.mask.requires_grad_(False)
+        self.masks_seen = False
         self.reads_swap = self.mask is not None or options.network == "generator"
 
     def load(self) -> None:
@@ -65,7 +66,10 @@ class MaskLoss(Loss):
             self.mask.load()
 
     def forward(self, batch: SwapBatch, output: SwapResult, swapper: Swapper) -> Tensor:
-        """Return the loss, a scalar. Pairs without a reference mask are excluded."""
+        """Return the loss, a scalar. Pairs without a reference mask are excluded.
+
+        Raises ValueError if the data set should have masks and has none.
+        """
         reference, valid = self._reference(batch)
         mask = refiner_mask(batch, swapper) if self.options.network == "refiner" else generator_mask(output)
         squared = (mask - reference.nan_to_num(0.0)).square() * valid
@@ -74,9 +78,20 @@ class MaskLoss(Loss):
     def _reference(self, batch: SwapBatch) -> tuple[Tensor, Tensor]:
         """Return reference masks (B, 1, S, S), and where they are valid, (B, 1, S, S) bool."""
         if self.mask is None:
+            self._require_masks(batch)
             return 1 - batch.valid_mask, ~batch.supervised[:, None, None, None].expand_as(batch.valid_mask)
         reference = self.mask(FaceBatch.of(batch.ground_truth, batch.target.landmarks)).float()
         return reference * (1 - _occluders(batch)), reference.isfinite()
+
+    def _require_masks(self, batch: SwapBatch) -> None:
+        """Raise ValueError if the first pairs of different images have no masks: the whole crop would be the face."""
+        if self.masks_seen or bool(batch.supervised.all()):
+            return
+        if not batch.valid_mask[~batch.supervised].any():
+            raise ValueError(
+                "the data set has no masks; use one with masks, such as face-masks, or an estimator as `mask`"
+            )
+        self.masks_seen = True  # later batches are not read back from the device
 
 
 def _occluders(batch: SwapBatch) -> Tensor:
