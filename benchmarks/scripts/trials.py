@@ -60,7 +60,7 @@ def main(trials: Path, out: Path, only: tuple[str, ...], save: str | None, note:
         raise click.ClickException(str(error)) from None
     if save is not None:
         facts = {
-            "command": f"python benchmarks/scripts/trials.py {trials.name} --save {save}",
+            "command": f"python benchmarks/scripts/trials.py benchmarks/trials/{trials.name} --save {save}",
             "note": note,
             "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             **environment(torch.device("cpu")),
