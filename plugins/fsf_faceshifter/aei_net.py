@@ -314,7 +314,8 @@ class AadGenerator(Generator):
         super().__init__(options, size, id_dim, att_channels)
         levels = level_count(size // options.shuffle)
         if len(att_channels) != levels:
-            raise ValueError(f"{self.name} needs {levels} attribute maps at {size} px, not {len(att_channels)}")
+            remedy = f"; set unshuffle: {options.shuffle} in networks.attributes" if options.shuffle > 1 else ""
+            raise ValueError(f"{self.name} needs {levels} attribute maps at {size} px, not {len(att_channels)}{remedy}")
         if options.cat_levels > 0 and options.integration != "aad":
             raise UserError(f"cat_levels: the integration is {options.integration}; leave cat_levels at 0, or use aad")
         if options.cat_levels > levels:
