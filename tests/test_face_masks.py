@@ -14,6 +14,7 @@ from fsf_data.face_masks import CLASSES, FACE, FaceMasks, face_mask
 from PIL import Image
 
 from fsframework.core.components import ComponentOptions, Dataset, Detector
+from fsframework.core.errors import EmptySplitError, UserError
 from fsframework.core.part import Part, part
 from fsframework.core.types import Face, Sample
 from fsframework.faces.align import fit_similarity, template, transform, warp
@@ -143,12 +144,12 @@ def test_what_is_wrong_is_said_in_one_line(what: str, tmp_path: Path, expect_err
     }[what]
     place = pack(tmp_path / "faces.zip", {"a/a.png": png(portrait(0)), **mask})
     split, share = ("test", 0.0) if what == "nobody" else ("all", 0.1)
-    with expect_error(""):
+    with expect_error("", kind=EmptySplitError if what == "nobody" else UserError):
         opened(place, tmp_path, split, test_share=share)
 
 
 class One(Dataset):
-    """One white ellipse with its mask and itself as ground truth."""
+    """Return a white ellipse with its mask, and itself as ground truth."""
 
     name = "one"
 

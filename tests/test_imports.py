@@ -77,6 +77,7 @@ def lazily(file: str | None) -> set[str]:
 # What built-in plugins import besides the public interface: kernels and other internals that may change at any time.
 INTERNALS = {
     "data.collate",
+    "data.train_pairs",
     "faces.align",
     "media.image_io",
     "media.video_io",

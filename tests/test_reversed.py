@@ -124,8 +124,31 @@ def expected_swaps(data: Any, model: Path) -> list[np.ndarray]:
 
 
 def near(image: np.ndarray, other: np.ndarray) -> bool:
-    """Whether two images differ by rounding only."""
+    """Return whether two images differ by rounding only."""
     return bool(np.abs(image.astype(int) - other).max() <= 1)
+
+
+@pytest.mark.parametrize("composes", [False, True])
+def test_a_generators_mask_is_applied_once(composes: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    painted, mask = torch.full((1, 3, SIZE, SIZE), 0.8), torch.full((1, 1, SIZE, SIZE), 0.5)
+    image = (painted - 0.6) / 2 if composes else painted  # the target is -0.6 everywhere
+
+    class Painter(nn.Module):
+        refiner = None
+        generator = nn.Module()
+
+        def forward(self, batch: SwapBatch) -> SwapResult:
+            return SwapResult(image, image, torch.zeros(1, 3), mask=mask)
+
+    swapper = Painter()
+    swapper.generator.composes = composes  # type: ignore[assignment]
+    trained = store.Trained(None, swapper, torch.device("cpu"))  # type: ignore[arg-type]
+    monkeypatch.setattr(store, "load", lambda *arguments: trained)
+    frozen = fsf_data.swapped._Frozen(Swapped.Options(model="painter"), SIZE, None)
+    grey_levels = np.full((SIZE, SIZE, 3), round(127.5 * 0.4), np.uint8)
+    sample = Sample(grey_levels, "a", "a", template(SIZE))
+    found = frozen([sample], [sample], [False])[0]
+    assert near(found, np.full((SIZE, SIZE, 3), round(127.5 * (1 + 0.1))))
 
 
 def test_targets_are_the_models_swaps_and_truths_the_faces(swapped: Callable[..., Any], model: Path) -> None:

@@ -96,12 +96,7 @@ class TrainingPairs(TorchDataset[Pair]):
                 return int(rng.choice(others)), is_reversed
         if is_reversed:
             return target, True
-        source = target
-        for _ in range(ATTEMPTS):
-            source = int(rng.integers(len(self.dataset)))
-            if source != target and (person < 0 or self.persons[source] != person):
-                break
-        return source, False
+        return draw_stranger(self.persons, target, rng), False
 
     def batch(self, pairs: list[Pair]) -> SwapPixels:
         """Return pairs as a uint8 batch."""
@@ -130,6 +125,26 @@ class NumberedFaces(TorchDataset[tuple[int, Sample]]):
         """Return numbered faces as a float batch."""
         numbers, samples = zip(*faces, strict=True)
         return collate(samples, numbers, self.persons)
+
+
+def draw_stranger(persons: np.ndarray, target: int, rng: np.random.Generator) -> int:
+    """Return the index of a random face of another person, or of any face after `ATTEMPTS` draws.
+
+    Parameters
+    ----------
+    persons:
+        (N,) int64, the person of each face; -1 where unknown.
+    target:
+        Index of the face whose person is excluded.
+    rng:
+        Source of all randomness.
+    """
+    source = target
+    for _ in range(ATTEMPTS):
+        source = int(rng.integers(len(persons)))
+        if source != target and (persons[target] < 0 or persons[source] != persons[target]):
+            break
+    return source
 
 
 def target_order(count: int, weights: np.ndarray | None, rng: np.random.Generator) -> np.ndarray:

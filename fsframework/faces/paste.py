@@ -4,7 +4,6 @@ Crops and masks are prepared here at the size of the networks; `paste` warps the
 frame. So the cost does not depend on the size of a face, and faces at the frame's border need no special case.
 """
 
-import difflib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Annotated, Any
@@ -16,10 +15,10 @@ from pydantic import TypeAdapter, ValidationError
 
 from fsframework.core import renamed
 from fsframework.core.components import Estimator
-from fsframework.core.errors import UserError
+from fsframework.core.errors import UserError, did_you_mean
 from fsframework.core.part import Part, use
 from fsframework.core.registry import component, components
-from fsframework.core.types import FaceBatch
+from fsframework.core.types import FaceBatch, SwapResult
 from fsframework.faces.align import _resample, invert, template, transform
 from fsframework.faces.color_transfer import (
     MASK_EDGE,
@@ -39,6 +38,7 @@ ESTIMATORS = {  # behind the masks of these names
     HULL: {"use": "hull-mask", "landmarks": FIVE, "forehead": 0.4, "shrink": 0.02, "soft": 0.025},
     LANDMARKS: {"use": "hull-mask", "landmarks": DLIB, "forehead": 0.3, "shrink": 0.03, "soft": 0.025},
 }
+COMPOSED = 0.1  # the generator's mask from which a composed crop is pasted undiluted
 BORDER = 1 / 16  # of the crop's side: the band in which estimated masks fade to 0
 
 Matching = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
@@ -104,8 +104,7 @@ class PasteOptions:
         name = value.get("use") if isinstance(value, dict) else None
         if isinstance(name, str) and name not in components("estimators") and name not in renamed.COMPONENTS:
             masks = [*ESTIMATORS, OVAL, *_masks()]
-            close = difflib.get_close_matches(name, masks, n=1)
-            hint = f"did you mean {close[0]}?" if close else f"choose from {', '.join(masks)}"
+            hint = did_you_mean(name, masks, f"choose from {', '.join(masks)}")
             raise UserError(f"mask: no mask is called {name}; {hint}")
         try:
             part = _estimator(value)
@@ -252,6 +251,24 @@ def _estimator(value: Any) -> Part:
     """Return a named estimator. Raise ValidationError if there is none, or an option is wrong."""
     part: Part = TypeAdapter(Annotated[Part, use("estimators")]).validate_python(value)
     return part
+
+
+def generated_masks(result: SwapResult, composes: bool) -> np.ndarray | None:
+    """Return the masks (B, S, S) in 0..1 by which a generator's swaps are pasted, None if it has no mask of its own.
+
+    Parameters
+    ----------
+    result:
+        The swaps. After a refiner the generator's mask does not apply.
+    composes:
+        Whether the swaps are composed with their targets (`Generator.composes`).
+    """
+    if result.mask is None or result.image is not result.coarse:
+        return None
+    # A composed crop contains the mask already. Where that is 0, the frame is sharper than the crop.
+    mask = result.mask / COMPOSED if composes else result.mask
+    masks: np.ndarray = mask[:, 0].float().clamp(0, 1).cpu().numpy()
+    return masks
 
 
 def _loaded(part: Part | None, device: str | torch.device, option: str = "mask") -> Estimator | None:

@@ -15,7 +15,7 @@ from fsframework.core.errors import UserError
 from fsframework.core.swapper import Swapper
 from fsframework.core.types import AlignedFace, Face, FaceBatch, SwapBatch
 from fsframework.faces.align import align, transform
-from fsframework.faces.paste import DEFAULT_PASTE, ERRORS, Compositor, PasteOptions, paste_into
+from fsframework.faces.paste import DEFAULT_PASTE, ERRORS, Compositor, PasteOptions, generated_masks, paste_into
 from fsframework.faces.select import choose
 from fsframework.faces.steady_mask import MaskSmoother
 from fsframework.media.image_io import read_image
@@ -30,7 +30,6 @@ from fsframework.provenance.record import ProvenanceRecord
 from fsframework.utils.weights import digest
 
 MAX_BATCH = 16  # faces that the networks process at once
-COMPOSED = 0.1  # the generator's mask from which a composed crop is pasted undiluted
 
 
 @dataclass(frozen=True, eq=False)
@@ -223,11 +222,7 @@ class FaceSwapper:
         with torch.inference_mode(), autocast(self.device, self.bf16):
             z_id = torch.cat([source.z_id for source in sources])
             result = self.swapper(SwapBatch.of(source_batch, targets), z_id)
-        generated_mask = None
-        if result.mask is not None and result.image is result.coarse:  # a generator with its own mask
-            # A composed crop contains the mask already. Where that is 0, the frame is sharper than the crop.
-            mask = result.mask / COMPOSED if self.swapper.generator.composes else result.mask
-            generated_mask = mask[:, 0].float().clamp(0, 1).cpu().numpy()
+        generated_mask = generated_masks(result, self.swapper.generator.composes)
         reconstruction = None
         if self.paster.pasting.keep == ERRORS:
             with torch.inference_mode(), autocast(self.device, self.bf16):

@@ -12,7 +12,7 @@ from fsf_data.aligned_cache import AlignedFaces, Row, cached
 from fsf_data.locate import fingerprint, locate
 from fsf_data.sources import Folder, Picture, Zip, open_source
 from fsframework.core.components import ComponentOptions, Dataset
-from fsframework.core.errors import UserError
+from fsframework.core.errors import EmptySplitError, UserError
 from fsframework.core.types import Sample
 from fsframework.faces.align import align, transform, warp
 from fsframework.utils.progress import tracked
@@ -84,7 +84,7 @@ class FaceMasks(Dataset):
             inside = self.faces.held_out(options.test_share) == (self.split == "test")
         self.indices = np.flatnonzero(inside)
         if not len(self.indices):
-            raise UserError(
+            raise EmptySplitError(
                 f"{options.root}: nobody is in the split {self.split}; change test_share ({options.test_share})"
             )
 

@@ -17,8 +17,9 @@ from fsframework.core.components import Dataset
 from fsframework.core.errors import UserError
 from fsframework.core.swapper import Swapper
 from fsframework.core.types import FaceBatch, Sample, SwapBatch, SwapResult
-from fsframework.faces.paste import OVAL, Compositor, PasteOptions
-from fsframework.media.tensor import grey, is_grey, to_images, to_tensor
+from fsframework.data.train_pairs import draw_stranger
+from fsframework.faces.paste import OVAL, Compositor, PasteOptions, generated_masks
+from fsframework.media.tensor import keep_grey, to_images, to_tensor
 from fsframework.models import store
 from fsframework.ops.conv import cache_weights
 from fsframework.ops.precision import autocast, wants_bf16
@@ -29,7 +30,6 @@ from fsframework.utils.weights import below
 
 FORMAT = 1  # version of the stored swaps, and of how they are made
 BATCH = 32
-ATTEMPTS = 20  # to draw a source of another person, before any source is accepted
 INNER = "data"  # prefix of the keys of the inner dataset's state
 
 
@@ -195,12 +195,7 @@ class Swapped(DatasetWrapper):
         for target in range(len(persons)):
             rng = np.random.default_rng([self.options.seed, target])
             pasted = bool(rng.random() < self.options.pasted)
-            source = target
-            for _ in range(ATTEMPTS):
-                source = int(rng.integers(len(persons)))
-                if source != target and (persons[target] < 0 or persons[source] != persons[target]):
-                    break
-            plans.append(Plan(source, pasted))
+            plans.append(Plan(draw_stranger(persons, target, rng), pasted))
         return plans
 
 
@@ -223,16 +218,13 @@ class _Frozen:
         with torch.inference_mode(), autocast(self.device, self.bf16):
             target = _faces(targets, self.device)
             result: SwapResult = self.swapper(SwapBatch.of(_faces(sources, self.device), target))
-        swaps, masks = to_images(result.image), None
-        if result.mask is not None and result.image is result.coarse:  # a generator with its own mask
-            masks = result.mask[:, 0].float().clamp(0, 1).cpu().numpy()
+        swaps, masks = to_images(result.image), generated_masks(result, self.swapper.generator.composes)
+        if masks is not None and not self.swapper.generator.composes:
             swaps = np.stack([_blend(*rows) for rows in zip(swaps, images, masks, strict=True)])
         for row, (swap, mask) in enumerate(self.compositor(swaps, images, target, masks)):
             if pasted[row]:
                 swaps[row] = _blend(swap, images[row], mask)
-            if is_grey(images[row]):  # as in use; else a network would learn to remove weak colours
-                swaps[row] = grey(swaps[row])
-        return swaps
+        return keep_grey(swaps, images)  # as in use; else a network would learn to remove weak colours
 
 
 def _faces(samples: list[Sample], device: torch.device) -> FaceBatch:
