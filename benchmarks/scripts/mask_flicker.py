@@ -9,17 +9,14 @@ front of it; sensor noise; and H.264. In crop coordinates face and occluder stan
 in the occluder's pixels, in grey levels.
 """
 
-import json
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import click
 import cv2
 import numpy as np
 import torch
-from rich.console import Console
-from rich.table import Table
+from figures import report
 from synthetic_video import RATE, after_h264, scene
 
 from fsframework.data.samples import portrait, portrait_face, somebody
@@ -28,10 +25,7 @@ from fsframework.faces.steady_mask import MaskSmoother
 from fsframework.faces.track import smooth, track
 from fsframework.inference.face_swapper import FaceSwapper
 from fsframework.models import store
-from fsframework.utils.environment import of_script
-from fsframework.utils.files import write_text
 
-RESULTS = Path(__file__).parents[1] / "results"
 NOISE, CRF = 4.0, 23  # grey levels of sensor noise; quality of the film
 UNSMOOTHED = "occlusions, unsmoothed"
 
@@ -122,20 +116,7 @@ def shown(row: dict[str, Any]) -> dict[str, str]:
 @click.option("--save", metavar="NAME", help="Write the figures to benchmarks/results/mask_flicker_NAME.json.")
 def main(model: str, count: int, save: str | None) -> None:
     rows = measure(model, count)
-    table = Table(*shown(rows[0]), box=None, pad_edge=False)
-    for row in rows:
-        table.add_row(*shown(row).values())
-    Console(highlight=False).print(table)
-    if save is not None:
-        result = {
-            "benchmark": "mask_flicker",
-            "data": save,
-            "note": f"{count} frames, by {model}.",
-            "figures": {"ways": rows},
-            "rows": [shown(row) for row in rows],
-            **of_script("mask_flicker.py"),
-        }
-        write_text(RESULTS / f"mask_flicker_{save}.json", json.dumps(result, indent=2) + "\n")
+    report("mask_flicker", rows, shown, save, figures={"ways": rows}, note=f"{count} frames, by {model}.")
 
 
 if __name__ == "__main__":

@@ -20,7 +20,6 @@ and `spill` the share of the mask on hair, ears, neck, clothes and background, i
 
 import io
 import itertools
-import json
 import time
 import zipfile
 from collections.abc import Sequence
@@ -32,10 +31,9 @@ import click
 import cv2
 import numpy as np
 import torch
+from figures import report
 from fsf_data.sources import open_source
 from PIL import Image
-from rich.console import Console
-from rich.table import Table
 from skimage import data
 from torch.nn import functional as F
 
@@ -53,11 +51,9 @@ from fsframework.media.image_io import read_image, write_image
 from fsframework.media.tensor import to_tensor
 from fsframework.models import store
 from fsframework.utils import yaml
-from fsframework.utils.environment import of_script
-from fsframework.utils.files import package_file, write_text
+from fsframework.utils.files import package_file
 from fsframework.utils.progress import progress
 
-RESULTS = Path(__file__).parent.parent / "results"
 RING = (0.5, 0.95)  # mask values of the ring for `rim`
 EDGE = (0.05, 0.95)  # mean mask values of the edge for `jitter`
 FOREHEAD = 0.5  # of the face outside of which is `background`, in units of bridge to chin
@@ -378,21 +374,11 @@ def main(
             rows = [row | more for row, more in zip(rows, figures, strict=True)]
     except UserError as error:
         raise click.ClickException(str(error)) from error
-    table = Table(*shown(rows[0]), box=None, pad_edge=False)
-    for row in rows:
-        table.add_row(*shown(row).values())
-    Console(highlight=False).print(table)
-    if save is not None:
-        result = {
-            "benchmark": "pasting",
-            "data": save,
-            "note": f"{converter.model}, {len(found)} faces, {films} films; seam is a median, "
-            "seam_95 the 95th percentile, the others are means.",
-            "figures": {"faces": len(found), "ways": rows},
-            "rows": [shown(row) for row in rows],
-            **of_script("pasting.py"),
-        }
-        write_text(RESULTS / f"pasting_{save}.json", json.dumps(result, indent=2) + "\n")
+    note = (
+        f"{converter.model}, {len(found)} faces, {films} films; seam is a median, seam_95 the 95th percentile, the "
+        "others are means."
+    )
+    report("pasting", rows, shown, save, {"faces": len(found), "ways": rows}, note=note)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ ground-truth mask of the occluders, as upper bound. The thresholds of reconstruc
 splits of ORL and of LFW's val.zip: evaluate on other data, such as --split train.
 """
 
-import json
 import time
 from pathlib import Path
 from typing import Any
@@ -20,8 +19,7 @@ import click
 import cv2
 import numpy as np
 import torch
-from rich.console import Console
-from rich.table import Table
+from figures import report
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -32,10 +30,7 @@ from fsframework.core.types import FaceBatch, Sample, SwapBatch
 from fsframework.faces.paste import ERRORS, HULL, KEEPS, LANDMARKS, OVAL, Compositor, PasteOptions
 from fsframework.media.tensor import to_images, to_tensor
 from fsframework.models import store
-from fsframework.utils.environment import of_script
-from fsframework.utils.files import write_text
 
-RESULTS = Path(__file__).parents[1] / "results"
 TRUTH = "oval, truth"
 
 
@@ -143,21 +138,9 @@ def main(place: Path | None, model: str, count: int, split: str, masks: tuple[st
         rows = measure(place, model, split, count, list(masks))
     except UserError as error:
         raise click.ClickException(str(error)) from error
-    table = Table(*shown(rows[0]), box=None, pad_edge=False)
-    for row in rows:
-        table.add_row(*shown(row).values())
-    Console(highlight=False).print(table)
-    if save is not None:
-        result = {
-            "benchmark": "pasting_occlusions",
-            "data": save,
-            "model": model,
-            "note": f"{rows[0]['pairs']} pairs.",
-            "figures": {"ways": rows},
-            "rows": [shown(row) for row in rows],
-            **of_script("pasting_occlusions.py"),
-        }
-        write_text(RESULTS / f"pasting_occlusions_{save}.json", json.dumps(result, indent=2) + "\n")
+    report(
+        "pasting_occlusions", rows, shown, save, figures={"ways": rows}, model=model, note=f"{rows[0]['pairs']} pairs."
+    )
 
 
 if __name__ == "__main__":

@@ -9,15 +9,13 @@ not. The occluders are those of the split `test` of `occluded`, which training n
 data set's split `test`: pictures of a person under several names may be in both splits.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
 import torch
-from rich.console import Console
-from rich.table import Table
+from figures import report
 
 from fsframework.core.components import Estimator
 from fsframework.core.errors import UserError
@@ -25,10 +23,7 @@ from fsframework.core.part import part
 from fsframework.core.types import FaceBatch, Sample
 from fsframework.faces.paste import soft_mask
 from fsframework.media.tensor import grey, to_tensor
-from fsframework.utils.environment import of_script
-from fsframework.utils.files import write_text
 
-RESULTS = Path(__file__).parents[1] / "results"
 OCCLUDERS = {"hand": 1, "object": 1, "glasses": 1, "hair": 1, "microphone": 1, "mask": 1}
 
 
@@ -95,20 +90,7 @@ def main(place: Path, weights: str | None, size: int, save: str | None) -> None:
         ]
     except UserError as error:
         raise click.ClickException(str(error)) from error
-    table = Table(*shown(rows[0]), box=None, pad_edge=False)
-    for row in rows:
-        table.add_row(*shown(row).values())
-    Console(highlight=False).print(table)
-    if save is not None:
-        result = {
-            "benchmark": "segmentation",
-            "data": save,
-            "note": f"Crops of {size} px.",
-            "figures": {"pictures": rows},
-            "rows": [shown(row) for row in rows],
-            **of_script("segmentation.py"),
-        }
-        write_text(RESULTS / f"segmentation_{save}.json", json.dumps(result, indent=2) + "\n")
+    report("segmentation", rows, shown, save, figures={"pictures": rows}, note=f"Crops of {size} px.")
 
 
 if __name__ == "__main__":

@@ -13,21 +13,19 @@ The file has a recipe, or its name, and overrides of each setting, as of `fsf ru
 A setting whose run is finished is not run again, and an interrupted one is resumed. Numbers have 95 % intervals.
 """
 
-import datetime
 import json
 import re
 from pathlib import Path
 from typing import Any
 
 import click
-import torch
 
 import fsframework as fsf
 from fsframework.core.errors import UserError
 from fsframework.evaluation.results import METHOD, Metrics
 from fsframework.models.run import Run
 from fsframework.recipe.schema import Recipe
-from fsframework.utils.environment import environment
+from fsframework.utils.environment import of_script
 from fsframework.utils.files import write_text
 from fsframework.utils.yaml import dump_yaml, load_yaml
 
@@ -59,12 +57,8 @@ def main(trials: Path, out: Path, only: tuple[str, ...], save: str | None, note:
     except UserError as error:
         raise click.ClickException(str(error)) from None
     if save is not None:
-        facts = {
-            "command": f"python benchmarks/scripts/trials.py benchmarks/trials/{trials.name} --save {save}",
-            "note": note,
-            "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            **environment(torch.device("cpu")),
-        }
+        command = f"python benchmarks/scripts/trials.py benchmarks/trials/{trials.name} --save {save}"
+        facts = {**of_script("trials.py"), "command": command, "note": note}
         record = {**facts, "rows": rows, "trials": trials.read_text(encoding="utf-8")}
         write_text(RESULTS / f"{save}.json", json.dumps(record, indent=2) + "\n")
 

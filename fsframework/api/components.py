@@ -1,6 +1,5 @@
 """List, describe and build installed components, and create plugins."""
 
-import difflib
 import inspect
 from collections.abc import Iterator, Sequence
 from itertools import takewhile
@@ -10,7 +9,7 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 from fsframework.core.components import Component
-from fsframework.core.errors import UserError
+from fsframework.core.errors import UserError, did_you_mean
 from fsframework.core.part import part
 from fsframework.core.registry import GROUP, KINDS, SINGULAR, component, registry
 from fsframework.recipe.reference import Row, rows, schema
@@ -122,8 +121,7 @@ def find_kind(word: str, recipes: bool = False) -> str:
     plain = word.lower().replace(" ", "-").replace("_", "-")
     if plain in plurals:
         return plurals[plain]
-    close = difflib.get_close_matches(plain, plurals, n=1)
-    hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(dict.fromkeys(plurals.values()))}."
+    hint = did_you_mean(plain, plurals, f"there are {', '.join(dict.fromkeys(plurals.values()))}.")
     raise UserError(f"no kind is called {word}; {hint}")
 
 

@@ -1,6 +1,5 @@
 """The plugin registry: loads the entry points and holds their components and models."""
 
-import difflib
 import inspect
 import os
 import re
@@ -18,7 +17,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from fsframework.core import components as bases
 from fsframework.core import hookspecs
 from fsframework.core.components import Model as Model  # returned by `register_models`
-from fsframework.core.errors import UserError
+from fsframework.core.errors import UserError, did_you_mean
 from fsframework.core.renamed import ATTRIBUTES, COMPONENTS, NAMES, present_module
 
 GROUP = "fsframework"  # entry point group
@@ -187,8 +186,7 @@ def _check_class(cls: Any, base: type[bases.Component], loaded: Any, hook: str) 
 
 
 def _meant(name: str, hooks: list[str]) -> str:
-    close = difflib.get_close_matches(name, hooks, n=1)
-    return f"did you mean {close[0]}?" if close else f"the hooks are {', '.join(hooks)}"
+    return did_you_mean(name, hooks, f"the hooks are {', '.join(hooks)}")
 
 
 def place_of(thing: Any) -> str:
@@ -260,8 +258,7 @@ def components(kind: str) -> dict[str, type[bases.Component]]:
 def unknown(kind: str, name: str) -> str:
     """Return an error message for a name that no component of a kind has."""
     names = list(components(kind))
-    close = difflib.get_close_matches(name, names, n=1)
-    hint = f"did you mean {close[0]}?" if close else f"installed: {', '.join(names) or 'none'}"
+    hint = did_you_mean(name, names, f"installed: {', '.join(names) or 'none'}")
     if new := COMPONENTS.get(name):
         hint = f"it is called {new} now"
     broken = "".join(f"; {problem}" for problem in registry().problems)

@@ -27,7 +27,7 @@ class IdentityMapping:
 
 @dataclass(frozen=True, eq=False)
 class FaceAssignment:
-    """One source for the faces that `face` selects (`largest`, `all`, N from the left), or one per reference person."""
+    """Assign one source to the faces that `face` selects (`largest`, `all`, N from the left), or one per reference."""
 
     face: str = "largest"
     source: SourceIdentity | None = None

@@ -51,7 +51,7 @@ class SwapOptions:
 
 @dataclass(frozen=True)
 class SwapJob:
-    """One target and its output path. It holds no tensors, so it can be built without networks and sent to workers."""
+    """A target and its output path. It holds no tensors, so it can be built without networks and sent to workers."""
 
     target: Path
     out: Path

@@ -6,7 +6,6 @@ metadata, the recipe with every default. Plugins provide models by the hook `reg
 onnxruntime runs.
 """
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -16,7 +15,7 @@ from typing import Literal
 import torch
 from packaging.requirements import Requirement
 
-from fsframework.core.errors import UserError
+from fsframework.core.errors import UserError, did_you_mean
 from fsframework.core.part import providers
 from fsframework.core.registry import GROUP, Model, registry
 from fsframework.core.swapper import Swapper
@@ -118,9 +117,9 @@ def find(where: str | Path) -> Model:
     if str(where) in models:
         return models[str(where)]
     installed = ", ".join(sorted(models)) or "none is installed"
-    close = difflib.get_close_matches(str(where), models, n=1)
-    hint = f"did you mean {close[0]}? Otherwise " if close else ""
-    raise UserError(f"{where}: no such model; {hint}use a run's folder, a model's file, or one of: {installed}")
+    hint = did_you_mean(str(where), models)
+    remedy = f"{hint} Otherwise use" if hint else "use"
+    raise UserError(f"{where}: no such model; {remedy} a run's folder, a model's file, or one of: {installed}")
 
 
 def largest_swapper() -> tuple[str, int]:

@@ -1,6 +1,5 @@
 """Apply `--set` overrides to a recipe's values, record where each value came from, and report errors with it."""
 
-import difflib
 import json
 from collections.abc import Sequence
 from types import UnionType
@@ -9,7 +8,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from fsframework.core.errors import UserError
+from fsframework.core.errors import UserError, did_you_mean
 from fsframework.core.part import use
 from fsframework.core.registry import component, unmet
 from fsframework.core.renamed import present_key
@@ -153,11 +152,8 @@ def _no_such_key(key: str, keys: Sequence[str]) -> str:
     """Return the message for an unknown key, with the closest existing one."""
     if new := present_key(key, list(keys)):
         return f"there is no such key; it is now called {new}"
-    close = difflib.get_close_matches(key, keys, n=1)
-    if close:
-        return f"there is no such key; did you mean {close[0]}?"
     hint = f"the keys are {', '.join(keys)}" if keys else "leave it out"
-    return f"there is no such key; {hint}"
+    return f"there is no such key; {did_you_mean(key, keys, hint)}"
 
 
 def keys_at(model: type[BaseModel], data: Any, path: KeyPath) -> list[str]:

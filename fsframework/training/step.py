@@ -1,4 +1,4 @@
-"""One step of training: forward and backward passes of both sides, and their optimizers."""
+"""Take one step of training: forward and backward passes of both sides, and their optimizers."""
 
 import sys
 from collections.abc import Callable, Sequence

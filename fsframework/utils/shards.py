@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class JobShard:
-    """One of `count` equal shards of a list."""
+    """A shard of a list, of `count` equal ones."""
 
     number: int = 1  # from 1
     count: int = 1

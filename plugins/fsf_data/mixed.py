@@ -20,7 +20,7 @@ PLACES = ("root", "test_root")  # options with the location of a dataset's image
 
 
 class MixedPart(ComponentOptions):
-    """One dataset of a mixture."""
+    """A dataset of a mixture, and its share."""
 
     data: Annotated[Part, use("datasets")] = Field(description="The dataset.")
     share: float = Field(1.0, gt=0, description="Share of the training targets, relative to those of other parts.")

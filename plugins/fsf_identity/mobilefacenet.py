@@ -8,6 +8,7 @@ rate of 1e-3 over 795 820 pairs of 586 people of Labeled Faces in the Wild. The 
 """
 
 from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -104,7 +105,7 @@ class MobileFaceNet(IdentityEncoder):
         self.crop = FixedCrop(box_to(POINTS, landmarks=range(5), width=WIDTH), (HEIGHT, WIDTH))
         self.conv1 = Unit(3, 64, 3, stride=2, padding=1)
         self.dw_conv1 = Unit(64, 64, 3, padding=1, groups=64)
-        self.blocks = nn.Sequential(*_bottlenecks(64))
+        self.blocks = nn.Sequential(*bottlenecks(Bottleneck, 64))
         self.conv2 = Unit(128, 512, 1)
         self.linear7 = Unit(512, 512, (7, 6), groups=512, linear=True)
         self.linear1 = Unit(512, self.dim, 1, linear=True)
@@ -137,10 +138,11 @@ class MobileFaceNet(IdentityEncoder):
             return F.normalize(image + mirror, dim=1)
 
 
-def _bottlenecks(before: int) -> list[Bottleneck]:
+def bottlenecks(block: Callable[[int, int, int, int], nn.Module], before: int) -> list[nn.Module]:
+    """Return the blocks of table 1, built by `block(inputs, outputs, stride, expansion)`; `before` is the input's."""
     blocks = []
     for expansion, width, count, stride in BOTTLENECKS:
         for repetition in range(count):
-            blocks.append(Bottleneck(before, width, stride if repetition == 0 else 1, expansion))
+            blocks.append(block(before, width, stride if repetition == 0 else 1, expansion))
             before = width
     return blocks

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fsf_identity.fixed_crop import FixedCrop, box_to
-from fsf_identity.mobilefacenet import BOTTLENECKS
+from fsf_identity.mobilefacenet import bottlenecks
 from fsframework.core.components import ComponentOptions, IdentityEncoder
 from fsframework.core.types import FaceBatch
 from fsframework.ops.conv import Conv2d
@@ -108,7 +108,7 @@ class MobileFaceNet112(IdentityEncoder):
                 relu2=nn.ReLU(),
             )
         )
-        self.features = nn.Sequential(*_residuals(64))
+        self.features = nn.Sequential(*bottlenecks(InvertedResidual, 64))
         self.conv2 = nn.Sequential(Conv2d(128, 512, 1, bias=False), nn.BatchNorm2d(512), nn.ReLU6())
         self.gdconv = nn.Sequential(OrderedDict(depthwise=Depthwise(512, 7), bn=nn.BatchNorm2d(512)))
         self.head = nn.Sequential(OrderedDict(conv3=nn.Conv2d(512, self.dim, 1), bn=nn.BatchNorm2d(self.dim)))
@@ -141,12 +141,3 @@ class MobileFaceNet112(IdentityEncoder):
         x = self.conv2(self.features(x))  # (B, 512, 7, 7)
         with without_autocast(x.device):
             return self.head(self.gdconv(x.float())).flatten(1)
-
-
-def _residuals(before: int) -> list[InvertedResidual]:
-    blocks = []
-    for expansion, width, count, stride in BOTTLENECKS:
-        for repetition in range(count):
-            blocks.append(InvertedResidual(before, width, stride if repetition == 0 else 1, expansion))
-            before = width
-    return blocks
