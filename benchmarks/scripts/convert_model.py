@@ -1,7 +1,8 @@
 """Give the recipe in a model's metadata the present key names: python benchmarks/scripts/convert_model.py OLD NEW.
 
-For models that `fsf export` wrote before the keys were renamed. Tensors stay as they are, byte for byte. Only
-safetensors files; runs and ONNX files are exported again from them.
+For models that `fsf export` wrote before the keys were renamed, or before mtcnn's default `border` was 0.5: faces that
+the frame cuts then get correct landmarks. Tensors stay as they are, byte for byte. Only safetensors files: export runs and
+ONNX files again from them.
 """
 
 import json
@@ -46,6 +47,8 @@ def converted(value: Any) -> Any:
     stage_keys: dict[str, str] = STAGE_KEYS if "train" in value else {}
     names = COMPONENT_KEYS.get(value["use"], {}) if "use" in value else stage_keys
     renamed = {names.get(key, key): converted(entry) for key, entry in value.items()}
+    if renamed.get("use") == "mtcnn" and renamed.get("border") == 0:
+        renamed["border"] = 0.5
     return {
         key: VALUES.get((str(key), entry), entry) if isinstance(entry, str) else entry for key, entry in renamed.items()
     }

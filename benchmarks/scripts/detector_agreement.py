@@ -52,7 +52,7 @@ class Found(NamedTuple):
 Finder = Callable[[list[np.ndarray]], list[Found]]
 
 
-def ours(name: str = "mtcnn", **options: str) -> Finder:
+def ours(name: str = "mtcnn", **options: object) -> Finder:
     """Return a detector of this project."""
     detector = part("detectors", name, **options).build()
     detector.load()
@@ -183,7 +183,7 @@ def main(
     try:
         frames = pictures(place)
         frames = frames[:: max(1, len(frames) // limit)][:limit] if limit else frames
-        finders = (ours("retinaface", weights=str(weights)), ours()) if weights else (ours(), theirs())
+        finders = (ours("retinaface", weights=str(weights)), ours()) if weights else (ours(border=0), theirs())
         figures = measure(batches(frames, batch), finders)
     except UserError as error:
         raise click.ClickException(str(error)) from error

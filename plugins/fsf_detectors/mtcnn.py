@@ -1,8 +1,9 @@
 """MTCNN: a cascade of three small networks, P-Net, R-Net and O-Net. Zhang et al., arXiv:1604.02878.
 
-The weights are the authors', from the pip package mtcnn (MIT licence). With default options, boxes, landmarks and
-scores equal those of facenet-pytorch 2.6, which has the same weights. The exception are two boxes of one face with
-equal scores; see benchmarks/scripts/detector_agreement.py.
+The weights are the authors', from the pip package mtcnn (MIT licence). With `border: 0`, boxes, landmarks and scores
+equal those of facenet-pytorch 2.6, which has the same weights. The exception are two boxes of one face with equal
+scores; see benchmarks/scripts/detector_agreement.py. By default, R-Net and O-Net see a face that the frame cuts in its
+proportions, as in the authors' code: facenet-pytorch stretches what is left of its crop, which shifts the landmarks.
 """
 
 import io
@@ -65,7 +66,11 @@ class MTCNN(Detector):
         )
         factor: float = Field(0.709, gt=0, lt=1, description="Scale between levels of the image pyramid.")
         border: float = Field(
-            0, ge=0, le=1, description="How far faces may reach beyond the frame, in units of its shorter side."
+            0.5,
+            ge=0,
+            le=1,
+            description="How far faces may reach beyond the frame, in units of its shorter side; there it is grey. "
+            "With 0 their crops end at the frame and are stretched, as in facenet-pytorch.",
         )
 
     options: Options
@@ -109,19 +114,19 @@ class MTCNN(Detector):
         device = next(self.parameters()).device
         result: list[list[Face]] = [[] for _ in frames]
         for group in by_size(frames):
-            border = round(self.options.border * min(frames[group[0]].shape[:2]))
-            faces = self._detect(summed_area.tables([frames[index] for index in group], border, device), border)
+            faces = self._detect(summed_area.tables([frames[index] for index in group], device))
             for box, score, owner, points in zip(*(value.cpu().numpy() for value in faces), strict=True):
                 result[group[owner]].append(Face(box=box, landmarks=points.reshape(2, 5).T, score=float(score)))
         return result
 
-    def _detect(self, sums: Tensor, border: int) -> Candidates:
+    def _detect(self, sums: Tensor) -> Candidates:
         """Return the faces in frames of `summed_area.tables`, best first; `said` holds landmarks (N, 10) in pixels.
 
         Landmarks are five x coordinates, then five y coordinates.
         """
         _, refine, accept = self.options.thresholds
-        candidates = self._propose(sums, border).best(rules.by_union, 0.7)
+        border = round(self.options.border * min(side - 1 for side in sums.shape[1:3]))
+        candidates = self._propose(sums).best(rules.by_union, 0.7)
         candidates = candidates._replace(boxes=rules.square(rules.move(candidates.boxes, candidates.said, 0)))
         candidates = _refine(self.rnet, 24, sums, border, candidates, refine).best(rules.by_union, 0.7)
         candidates = candidates._replace(boxes=rules.square(rules.move(candidates.boxes, candidates.said, 1)))
@@ -131,11 +136,11 @@ class MTCNN(Detector):
         )
         return candidates.best(rules.by_smaller, 0.7)
 
-    def _propose(self, sums: Tensor, border: int) -> Candidates:
-        """Return the P-Net's candidates at all levels of the image pyramid, without the border."""
-        height, width = (side - 1 - 2 * border for side in sums.shape[1:3])
+    def _propose(self, sums: Tensor) -> Candidates:
+        """Return the P-Net's candidates at all levels of the image pyramid."""
+        height, width = (side - 1 for side in sums.shape[1:3])
         owners = torch.arange(len(sums), device=sums.device)
-        frames = (owners.new_tensor([0, 0, width, height]) + border).repeat(len(sums), 1)
+        frames = owners.new_tensor([0, 0, width, height]).repeat(len(sums), 1)
         levels = [_no_candidates(sums.device)]  # so that frames smaller than a face have a result
         scale = CELL / self.options.min_face
         while min(height, width) * scale >= CELL:
@@ -218,11 +223,16 @@ def _run(network: nn.Module, sums: Tensor, boxes: Tensor, owners: Tensor, size: 
 def _refine(
     network: nn.Module, side: int, sums: Tensor, border: int, candidates: Candidates, threshold: float
 ) -> Candidates:
-    """Return the candidates inside the frame whose score in a network exceeds the threshold, with its outputs."""
-    corners = candidates.boxes.floor().long() + border  # 1-based, last pixel included
-    limit = corners.new_tensor([sums.shape[2] - 1, sums.shape[1] - 1])
-    corners = torch.cat([corners[:, :2].clamp(min=1) - 1, corners[:, 2:].minimum(limit)], dim=1)
-    inside = (corners[:, 2:] > corners[:, :2]).all(dim=1)
+    """Return the candidates in the frame whose score in a network exceeds the threshold, with its outputs.
+
+    Their crops reach at most `border` pixels beyond the frame.
+    """
+    corners = candidates.boxes.floor().long()  # 1-based, last pixel included
+    corners = torch.cat([corners[:, :2] - 1, corners[:, 2:]], dim=1)
+    end = corners.new_tensor([sums.shape[2] - 1, sums.shape[1] - 1])
+    overlap = corners[:, 2:].minimum(end) > corners[:, :2].clamp(min=0)
+    corners = torch.cat([corners[:, :2].clamp(min=-border), corners[:, 2:].minimum(end + border)], dim=1)
+    inside = overlap.all(dim=1)
     candidates = candidates.take(inside)
     outputs = _run(network, sums, corners[inside], candidates.owners, (side, side))
     scores = outputs[:, -1].sigmoid()
