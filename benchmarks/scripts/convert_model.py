@@ -1,8 +1,8 @@
 """Give the recipe in a model's metadata the present key names: python benchmarks/scripts/convert_model.py OLD NEW.
 
 For models that `fsf export` wrote before the keys were renamed, or before mtcnn's default `border` was 0.5: faces that
-the frame cuts then get correct landmarks. Tensors stay as they are, byte for byte. Only safetensors files: export runs and
-ONNX files again from them.
+the frame cuts then get correct landmarks. Tensors stay as they are, byte for byte. Only safetensors files: export runs
+and ONNX files again from them.
 """
 
 import json
