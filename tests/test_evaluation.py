@@ -113,6 +113,19 @@ def test_lists_may_leave_out_suffixes_where_they_are_clear(tmp_path: Path, expec
         read_pairs(file, faces)
 
 
+def test_lists_may_leave_out_parts_of_a_mixture_where_they_are_clear(
+    tmp_path: Path, expect_error: Callable[..., Any]
+) -> None:
+    faces = Painted(names=["lfw/p/1.webp", "lfw/p/2.webp", "orl/p/2.png", "orl/q/3", "p/1.webp", "e/f.png", "g"])
+    file = tmp_path / "pairs.csv"
+    file.write_text("source,target\np/1.webp,q/3\np/1,lfw/p/2\n")
+    assert read_pairs(file, faces) == [(4, 3), (4, 1)]  # the whole name is preferred
+    for unclear in ("p/2", "p/2.webp/", "f.png"):
+        file.write_text(f"source,target\n{unclear},g\n")
+        with expect_error("pairs.csv: line 2: "):
+            read_pairs(file, faces)
+
+
 @pytest.mark.parametrize(
     "content, place",
     [

@@ -73,7 +73,8 @@ def read_pairs(path: str | Path, dataset: Dataset) -> list[tuple[int, int]]:
     Parameters
     ----------
     path:
-        A CSV file with the columns `source` and `target`: names of samples, with or without a file's suffix.
+        A CSV file with the columns `source` and `target`: names of samples, with or without a file's suffix, and in a
+        mixture of data sets with or without the part's name.
     dataset:
         The data set of the samples.
 
@@ -108,12 +109,22 @@ def read_pairs(path: str | Path, dataset: Dataset) -> list[tuple[int, int]]:
 
 
 def _indices(dataset: Dataset) -> dict[str, int]:
-    """Return the index of every name, and of every name without its suffix that is unique."""
+    """Return the index of every name.
+
+    Shorter forms are included where they are unique: names without their suffix, and both without the first
+    of three levels or more, which in a mixture is the part.
+    """
     names = dataset.names()
     stems = [str(PurePosixPath(name).with_suffix("")) if PurePosixPath(name).name else name for name in names]
-    counts = Counter(stems)
-    unique_stems = {stem: index for index, stem in enumerate(stems) if counts[stem] == 1}
-    return unique_stems | {name: index for index, name in enumerate(names)}
+    inner = [[name.partition("/")[2] for name in each] for each in (stems, names)]
+    of_parts = [{name: index for name, index in _unique(each).items() if "/" in name} for each in inner]
+    return of_parts[0] | of_parts[1] | _unique(stems) | {name: index for index, name in enumerate(names)}
+
+
+def _unique(names: Sequence[str]) -> dict[str, int]:
+    """Return the index of each name that occurs once."""
+    counts = Counter(names)
+    return {name: index for index, name in enumerate(names) if counts[name] == 1}
 
 
 def pairs_text(pairs: Sequence[tuple[int, int]], dataset: Dataset) -> str:
