@@ -37,7 +37,7 @@ from fsframework.cli.options import (
 @click.option(
     "--runtime",
     type=click.Choice(["torch", "openvino", "onnx"]),
-    help="Runtime of the measured method. Default: torch, by which published figures are measured; onnx for .onnx files.",
+    help="Runtime of the measured method. Default: torch, which defines published figures; onnx for .onnx files.",
 )
 @click.option("--against", metavar="COMMIT", help="With speed: also time the code of that commit.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")

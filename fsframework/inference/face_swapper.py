@@ -21,7 +21,6 @@ from fsframework.faces.steady_mask import MaskSmoother
 from fsframework.media.image_io import read_image
 from fsframework.media.tensor import keep_grey, to_images, to_tensor
 from fsframework.models import store
-from fsframework.models.onnx_runtime import SUFFIX
 from fsframework.ops.allocator import retain_freed_memory
 from fsframework.ops.conv import cache_weights
 from fsframework.ops.precision import Precision, autocast
@@ -29,6 +28,7 @@ from fsframework.provenance.options import ProvenanceOptions
 from fsframework.provenance.record import ProvenanceRecord
 from fsframework.utils.weights import digest
 
+NO_COARSE = f"outputs no coarse swap, which keep: {ERRORS} needs"
 MAX_BATCH = 16  # faces that the networks process at once
 
 
@@ -83,14 +83,15 @@ class FaceSwapper:
         runtime: store.Runtime | None = None,
     ) -> None:
         retain_freed_memory()
-        if runtime == "auto" and pasting.keep == ERRORS and store.recipe_at(model).networks.refiner:
+        if pasting.keep == ERRORS and store.recipe_at(model).networks.refiner:
+            if store.is_onnx(model):
+                raise UserError(f"{model}: {NO_COARSE}; use the model it was exported from")
+            if runtime in ("openvino", "onnx"):
+                raise UserError(f"--runtime {runtime}: {NO_COARSE}; use --runtime torch")
             runtime = None
         trained = store.load(model, device, runtime=runtime, precision=precision)
         if trained.recipe.networks.generator is None:
             raise UserError(f"{model}: is a recogniser and cannot swap faces; choose another model")
-        if pasting.keep == ERRORS and trained.swapper.runtime != "torch" and trained.recipe.networks.refiner:
-            remedy = "use the model it was exported from" if Path(model).suffix == SUFFIX else "use --runtime torch"
-            raise UserError(f"{model}: outputs no coarse swap, which keep: {ERRORS} needs; {remedy}")
         self.bf16, self.runtime = trained.bf16, trained.swapper.runtime
         detector = trained.recipe.detector.build()
         detector.load()

@@ -14,7 +14,7 @@ import shutil
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -66,16 +66,19 @@ def load(recipe: Recipe, swapper: Swapper, bf16: bool) -> OpenVinoSwapper:
             return _open(folder, recipe, swapper, weights, bf16)
         except BrokenEntryError as error:
             print(f"note: {folder}: {error}, so it is made anew", file=sys.stderr)
-            shutil.rmtree(folder, ignore_errors=True)
+            _remove(folder)
     make_cache(folder.parent)
     print(f"note: {recipe.name} is prepared for OpenVINO, once; this takes about 15 seconds", file=sys.stderr)
     try:
         with making(folder) as temporary:
             _make(temporary, recipe, swapper, weights)
     except UserError:
-        if not folder.exists():  # another process may have made it
+        if not (folder / ENTRY).is_file():  # another process may have made it
             raise
-    return _open(folder, recipe, swapper, weights, bf16)
+    try:
+        return _open(folder, recipe, swapper, weights, bf16)
+    except BrokenEntryError as error:
+        raise UserError(f"{folder}: {error}; remove it") from error
 
 
 def _key(recipe: Recipe, swapper: Swapper, weights: str, version: str) -> str:
@@ -122,13 +125,23 @@ def _open(folder: Path, recipe: Recipe, swapper: Swapper, weights: str, bf16: bo
             if (folder / name).stat().st_size != size:
                 raise BrokenEntryError(f"{name} does not have {size} bytes")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise BrokenEntryError(f"is damaged ({reason_of(error)})") from error
+        reason = getattr(error, "strerror", None) or reason_of(error)
+        raise BrokenEntryError(f"is damaged ({reason})") from error
     if problem is not None:
         raise UserError(str(problem))
     try:
         return _load_graphs(folder, recipe, swapper, weights, bf16, folder / "compiled")
     except UserError as error:
         raise BrokenEntryError(f"is damaged ({error})") from error
+
+
+def _remove(entry: Path) -> None:
+    """Remove an entry, or what has its name; what cannot be removed is reported when it is replaced."""
+    with suppress(OSError):
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
 
 
 def _load_graphs(

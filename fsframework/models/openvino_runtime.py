@@ -48,7 +48,8 @@ class OpenVinoSwapper(GraphSwapper):
     def __init__(
         self, recipe: Recipe, dim: int, embed: "FaceGraph", generate: "FaceGraph", weights_sha256: str | None
     ) -> None:
-        super().__init__(recipe, dim, lambda source: embed(source)[0], generate, weights_sha256)
+        # ONNX graphs have the target as an input, too, of which only the batch size matters.
+        super().__init__(recipe, dim, lambda source: embed(source, source)[0], generate, weights_sha256)
 
     @classmethod
     def of_onnx(cls, graphs: "CutModel", recipe: Recipe, name: str, bf16: bool) -> "OpenVinoSwapper":
@@ -64,12 +65,13 @@ class OpenVinoSwapper(GraphSwapper):
 
         embed = read(graphs.embed, {"source": size, "target": size}, False)
         generate = read(graphs.generate, {"z_id": [1, graphs.dim], "target": size}, bf16)
-        swapper = cls(recipe, graphs.dim, embed, generate, graphs.weights_sha256)
-        return swapper
+        return cls(recipe, graphs.dim, embed, generate, graphs.weights_sha256)
 
 
 class FaceGraph:
     """A compiled graph for one face, called with batches of faces.
+
+    Arguments of a call that the graph does not use are ignored.
 
     Parameters
     ----------
@@ -106,7 +108,6 @@ class FaceGraph:
         with error_context(name):
             compiled = core().compile_model(model, "CPU", settings)
             own = [port.any_name for port in compiled.inputs]
-            # Inputs that the graph does not use may be missing.
             self.order = [(own if names is None else names).index(each) for each in own]
             self.request = compiled.create_infer_request()
 

@@ -82,7 +82,7 @@ def load(
     if runtime in ("openvino", "onnx") and device not in (None, "cpu"):
         raise UserError(f"--device {device}: --runtime {runtime} runs on the CPU; leave --device out")
     model = None if Path(where).is_dir() else find(where)
-    if model is not None and model.file.suffix == SUFFIX:
+    if model is not None and is_onnx(where):
         if runtime == "torch":
             raise UserError(f"{where}: is an ONNX model, which torch cannot run; leave --runtime out")
         return _load_onnx(model, device, sets, runtime, precision)
@@ -100,6 +100,11 @@ def load(
             problem = str(error).rpartition("; ")[0] or error  # without the remedy
             print(f"note: {problem}; torch runs it", file=sys.stderr)
     return replace(trained, bf16=wants_bf16(precision, trained.device, "--precision"))
+
+
+def is_onnx(where: str | Path) -> bool:
+    """Return whether a method is an ONNX file. Raise UserError if there is no such method."""
+    return not Path(where).is_dir() and find(where).file.suffix == SUFFIX
 
 
 def _load_torch(where: str | Path, model: Model | None, device: str | None, sets: Sequence[str]) -> Trained:
