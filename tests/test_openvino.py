@@ -380,7 +380,7 @@ def test_swap_and_bench(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     images = {}
     for runtime in ("torch", "openvino", "auto"):
         out = tmp_path / f"{runtime}.png"
-        words = ["--model", run, "--runtime", runtime, "--device", "cpu", "--no-provenance"]
+        words: list[str | Path] = ["--model", run, "--runtime", runtime, "--device", "cpu", "--no-provenance"]
         fsf("swap", tmp_path / "a.png", tmp_path / "a.png", out, *words)
         images[runtime] = read_image(out).astype(int)
     assert 0 < np.abs(images["openvino"] - images["torch"]).max() + 1 <= 2
