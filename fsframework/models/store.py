@@ -40,7 +40,7 @@ class Trained:
     device: torch.device
 
 
-def load(where: str | Path, device: str | None = None, sets: Sequence[str] = ()) -> Trained:
+def load(where: str | Path, device: str | None = None, sets: Sequence[str] = (), unfinished: bool = False) -> Trained:
     """Return a trained method.
 
     Parameters
@@ -51,6 +51,8 @@ def load(where: str | Path, device: str | None = None, sets: Sequence[str] = ())
         torch's name of the device; None: the GPU if there is one.
     sets:
         Overrides of the recipe, such as `evaluation.pairs=100`.
+    unfinished:
+        Whether a run's stage in training counts (`Run.load_swapper`).
 
     Raises
     ------
@@ -59,7 +61,7 @@ def load(where: str | Path, device: str | None = None, sets: Sequence[str] = ())
     """
     if Path(where).is_dir():
         run = Run.load(Path(where), device, sets)
-        return Trained(run.recipe, run.load_swapper(), run.device)
+        return Trained(run.recipe, run.load_swapper(unfinished), run.device)
     model = find(where)
     if model.file.suffix == SUFFIX:
         return _load_onnx(model, device, sets)
@@ -173,7 +175,7 @@ def recipe_of(model: Model, sets: Sequence[str] = ()) -> Recipe:
     return Recipe.parse(text, str(model.file), sets)
 
 
-def export(where: str | Path, out: Path, sets: Sequence[str] = ()) -> Checked | None:
+def export(where: str | Path, out: Path, sets: Sequence[str] = (), unfinished: bool = False) -> Checked | None:
     """Write a trained method as one file; return the difference of an ONNX file from torch, for other files None.
 
     Parameters
@@ -184,6 +186,8 @@ def export(where: str | Path, out: Path, sets: Sequence[str] = ()) -> Checked | 
         Ends in .safetensors or .onnx; an existing file is replaced.
     sets:
         Overrides of the stored recipe, such as other folders of the data.
+    unfinished:
+        Whether the stage in training counts with the weights of its newest checkpoint (`Run.load_swapper`).
 
     Raises
     ------
@@ -193,7 +197,9 @@ def export(where: str | Path, out: Path, sets: Sequence[str] = ()) -> Checked | 
     """
     if out.suffix not in (".safetensors", SUFFIX):
         raise UserError(f"{out}: models end in .safetensors or {SUFFIX}; choose another name")
-    trained = load(where, "cpu", sets)
+    if unfinished and not Path(where).is_dir():
+        raise UserError(f"{where}: is no run's folder, so no stage of it is in training; leave --unfinished out")
+    trained = load(where, "cpu", sets, unfinished)
     if isinstance(trained.swapper, OnnxSwapper):
         raise UserError(
             f"{where}: is an ONNX model, which cannot be exported; use the run or model that it was made from"
