@@ -8,7 +8,7 @@ set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/venv"
-"$folder/venv/bin/pip" install --quiet torch==2.14.1 openvino==2026.4.1
+"$folder/venv/bin/pip" install --quiet torch==2.14.1 openvino==2026.4.1 packaging==26.4 # which OpenVINO imports here and does not require
 "$folder/venv/bin/python" - <<'PYTHON'
 import openvino
 import torch
