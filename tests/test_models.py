@@ -69,6 +69,35 @@ def test_a_run_without_a_refiner_gives_a_model_without(folder: Path, tmp_path: P
     assert store.load(tmp_path / "x.safetensors", "cpu").swapper.refiner is None
 
 
+def test_an_unfinished_stage_is_exported_from_its_newest_checkpoint(
+    folder: Path, file: Path, tmp_path: Path, expect_error: Callable[..., Any]
+) -> None:
+    recipe = Recipe.load(str(folder / "recipe.yaml"))
+    run = Run.open(recipe, tmp_path / "run", device="cpu")
+    one = recipe.stages[0]
+    with expect_error("run: ", hide={str(tmp_path): "PATH"}):
+        store.export(run.path, tmp_path / "x.safetensors", unfinished=True)
+    weights = load_state(folder / "checkpoints/one.safetensors")
+    kind = "model" if one.ema is None else "average"
+    for step, factor in ((1, 0.0), (2, 0.5)):
+        tensors = {f"{kind}.{name}": value * factor for name, value in weights.items() if value.is_floating_point()}
+        rest = {f"{kind}.{name}": value for name, value in weights.items() if not value.is_floating_point()}
+        run.save_training_state(one, step, tensors | rest)
+    with expect_error("run: ", hide={str(tmp_path): "PATH"}):
+        store.export(run.path, tmp_path / "x.safetensors")
+    store.export(run.path, tmp_path / "x.safetensors", unfinished=True)
+    found, state = store.load(tmp_path / "x.safetensors", "cpu").swapper, load_state(file)
+    assert found.refiner is None
+    for name, value in found.generator.state_dict().items():
+        if value.is_floating_point():
+            torch.testing.assert_close(value, 0.5 * state[f"generator.{name}"].float(), rtol=2e-3, atol=1e-6)
+    run.finish(one, weights)  # the next stage has no checkpoint
+    store.export(run.path, tmp_path / "y.safetensors", unfinished=True)
+    assert store.load(tmp_path / "y.safetensors", "cpu").swapper.refiner is None
+    with expect_error("y.safetensors: ", hide={str(tmp_path): "PATH"}):
+        store.export(tmp_path / "y.safetensors", tmp_path / "z.safetensors", unfinished=True)
+
+
 def installed() -> dict[str, str]:
     """Return what hides the names of installed models."""
     return {", ".join(sorted(registry().models)): "MODELS"}

@@ -42,7 +42,9 @@ def check_recipe(path_or_name: str | Path, overrides: Overrides = ()) -> str:
     return check_file(str(path_or_name), as_sets(overrides))
 
 
-def export_model(model: str | Path, out: str | Path, overrides: Overrides = ()) -> Checked | None:
+def export_model(
+    model: str | Path, out: str | Path, overrides: Overrides = (), unfinished: bool = False
+) -> Checked | None:
     """Write a trained method as one file and return the difference of ONNX and torch, None for .safetensors.
 
     Parameters
@@ -53,13 +55,15 @@ def export_model(model: str | Path, out: str | Path, overrides: Overrides = ()) 
         A path that ends in .safetensors or .onnx.
     overrides:
         Overrides of the stored recipe, as of `load_recipe`.
+    unfinished:
+        Whether a run's stage in training counts, with the weights of its newest checkpoint.
 
     Raises
     ------
     UserError
         There is no such model, or it cannot be written.
     """
-    return store.export(model, Path(out), as_sets(overrides))
+    return store.export(model, Path(out), as_sets(overrides), unfinished)
 
 
 def as_sets(overrides: Overrides) -> list[str]:

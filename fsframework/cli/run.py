@@ -104,7 +104,8 @@ def check(context: click.Context, recipes: tuple[str, ...], sets: tuple[str, ...
 @click.argument("model", metavar="MODEL", shell_complete=complete_models)
 @click.argument("out", metavar="FILE", type=FILE)
 @SETS
-def export_model(model: str, out: Path, sets: tuple[str, ...]) -> None:
+@click.option("--unfinished", is_flag=True, help="Include the newest checkpoint of a run's stage in training.")
+def export_model(model: str, out: Path, sets: tuple[str, ...], unfinished: bool) -> None:
     """Write a trained method as one file, which --model takes.
 
     MODEL is a run's folder, a model's file, or the name of an installed model. A FILE that ends in .safetensors holds
@@ -115,7 +116,7 @@ def export_model(model: str, out: Path, sets: tuple[str, ...]) -> None:
     """
     import fsframework as fsf
 
-    checked = fsf.export_model(model, out, sets)
+    checked = fsf.export_model(model, out, sets, unfinished)
     click.echo(f"model: {out} ({out.stat().st_size / 1e6:.1f} MB)")
     if checked is not None:
         batches = " and ".join(map(str, checked.batches))

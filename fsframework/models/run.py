@@ -176,21 +176,45 @@ class Run:
         for state in self.states(stage):
             state.unlink()
 
-    def load_swapper(self) -> Swapper:
+    def load_swapper(self, unfinished: bool = False) -> Swapper:
         """Return the trained method in eval mode on the run's device.
 
-        Raises UserError if no stage is finished.
+        With `unfinished`, the stage in training counts with the weights of its newest checkpoint.
+
+        Raises UserError if no stage is finished, or with `unfinished` none has a checkpoint.
         """
-        finished = [stage for stage in self.recipe.stages if self.finished(stage)]
-        if self.recipe.stages and not finished:
-            raise UserError(f"{self.path}: no stage is finished yet; continue with `fsf run RECIPE --resume`")
+        trained = [stage for stage in self.recipe.stages if self.finished(stage)]
+        current = self.stage_in_training() if unfinished else None
+        if self.recipe.stages and not trained and current is None:
+            reason, more = "there is no checkpoint yet", ""
+            if not unfinished:
+                reason, more = "no stage is finished yet", ", or get what it has with `fsf export --unfinished`"
+            raise UserError(f"{self.path}: {reason}; continue with `fsf run RECIPE --resume`{more}")
         swapper = build_swapper(self.recipe)
         swapper.load()
-        for stage in finished:
+        for stage in trained:
             load_weights(swapper, self.weights_file(stage))
-        if not any("refiner" in stage.train for stage in finished):
+        if current is not None:
+            self._load_newest(swapper, current)
+            trained.append(current)
+        if not any("refiner" in stage.train for stage in trained):
             swapper.drop_untrained_refiner()
         return swapper.eval().requires_grad_(False).to(self.device)
+
+    def stage_in_training(self) -> Stage | None:
+        """Return the first unfinished stage if it has a checkpoint, else None."""
+        stage = next((stage for stage in self.recipe.stages if not self.finished(stage)), None)
+        return stage if stage is not None and self.states(stage) else None
+
+    def _load_newest(self, swapper: Swapper, stage: Stage) -> None:
+        """Load the weights of a stage's newest checkpoint, with `ema` the averaged ones."""
+        checkpoint = self.load_training_state(stage)
+        assert checkpoint is not None, "call stage_in_training first"
+        _, tensors = checkpoint
+        weights = below("average" if stage.ema is not None else "model", tensors)
+        parts = dict(swapper.trained_parts())
+        for name in stage.train:
+            fill(parts[name], below(name, weights), f"{self.states(stage)[-1]}: does not fit the recipe's {name}")
 
     def log(self, **entry: Any) -> None:
         """Append a line to log.jsonl."""

@@ -55,6 +55,7 @@ def load(
     sets: Sequence[str] = (),
     runtime: Runtime | None = None,
     precision: Precision = "fp32",
+    unfinished: bool = False,
 ) -> Trained:
     """Return a trained method.
 
@@ -72,6 +73,8 @@ def load(
         and onnxruntime for ONNX files.
     precision:
         Of generator and refiner; "auto" is bfloat16 where the processor multiplies it.
+    unfinished:
+        Whether a run's stage in training counts (`Run.load_swapper`).
 
     Raises
     ------
@@ -87,10 +90,10 @@ def load(
             raise UserError(f"{where}: is an ONNX model, which torch cannot run; leave --runtime out")
         return _load_onnx(model, device, sets, runtime, precision)
     if runtime == "onnx":
-        trained = _load_torch(where, model, "cpu", ())
+        trained = _load_torch(where, model, "cpu", (), unfinished)
         file = cached(trained.recipe, trained.swapper)
         return _load_onnx(Model(trained.recipe.name, file, None), device, sets, runtime, precision)
-    trained = _load_torch(where, model, "cpu" if runtime == "openvino" else device, sets)
+    trained = _load_torch(where, model, "cpu" if runtime == "openvino" else device, sets, unfinished)
     if runtime == "openvino":
         return _by_openvino(trained, precision)
     if runtime == "auto" and _suits_openvino(trained):
@@ -107,11 +110,13 @@ def is_onnx(where: str | Path) -> bool:
     return not Path(where).is_dir() and find(where).file.suffix == SUFFIX
 
 
-def _load_torch(where: str | Path, model: Model | None, device: str | None, sets: Sequence[str]) -> Trained:
+def _load_torch(
+    where: str | Path, model: Model | None, device: str | None, sets: Sequence[str], unfinished: bool
+) -> Trained:
     """Return the trained method of a run's folder, or of a model's file."""
     if model is None:
         run = Run.load(Path(where), device, sets)
-        return Trained(run.recipe, run.load_swapper(), run.device)
+        return Trained(run.recipe, run.load_swapper(unfinished), run.device)
     recipe = recipe_of(model, sets)
     swapper = build_swapper(recipe)
     swapper.load()
@@ -234,7 +239,7 @@ def recipe_of(model: Model, sets: Sequence[str] = ()) -> Recipe:
     return Recipe.parse(text, str(model.file), sets)
 
 
-def export(where: str | Path, out: Path, sets: Sequence[str] = ()) -> Checked | None:
+def export(where: str | Path, out: Path, sets: Sequence[str] = (), unfinished: bool = False) -> Checked | None:
     """Write a trained method as one file; return the difference of an ONNX file from torch, for other files None.
 
     Parameters
@@ -245,6 +250,8 @@ def export(where: str | Path, out: Path, sets: Sequence[str] = ()) -> Checked | 
         Ends in .safetensors or .onnx; an existing file is replaced.
     sets:
         Overrides of the stored recipe, such as other folders of the data.
+    unfinished:
+        Whether the stage in training counts with the weights of its newest checkpoint (`Run.load_swapper`).
 
     Raises
     ------
@@ -254,7 +261,9 @@ def export(where: str | Path, out: Path, sets: Sequence[str] = ()) -> Checked | 
     """
     if out.suffix not in (".safetensors", SUFFIX):
         raise UserError(f"{out}: models end in .safetensors or {SUFFIX}; choose another name")
-    trained = load(where, "cpu", sets)
+    if unfinished and not Path(where).is_dir():
+        raise UserError(f"{where}: is no run's folder, so no stage of it is in training; leave --unfinished out")
+    trained = load(where, "cpu", sets, unfinished=unfinished)
     if isinstance(trained.swapper, OnnxSwapper):
         raise UserError(
             f"{where}: is an ONNX model, which cannot be exported; use the run or model that it was made from"
