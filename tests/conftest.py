@@ -54,6 +54,14 @@ def shared() -> Path:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def torch_by_default() -> Iterator[None]:
+    """Hide OpenVINO, by which swaps run where it is installed: converting a model takes seconds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "openvino", None)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def data_folder_of_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """What swaps leave behind, a certificate and a register, goes where tests go; other processes learn it, too."""
     with pytest.MonkeyPatch.context() as patch:

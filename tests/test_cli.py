@@ -341,9 +341,9 @@ def test_bench_passes_on_what_it_is_given(
     status, out, _ = fsf("bench", "pose-error", "--run", "runs/x", "--json", "--device", "cpu", *arguments)
     assert status == 0
     assert json.loads(out) == metrics.to_json()
-    assert given == [("runs/x", ["pose-error"], changes, "cpu", None, None)]
+    assert given == [("runs/x", ["pose-error"], changes, "cpu", None, None, None)]
     assert fsf("bench", "--json")[0] == 0
-    assert given[1:] == [(DEFAULT, [], [], None, None, None)]
+    assert given[1:] == [(DEFAULT, [], [], None, None, None, None)]
 
 
 def test_bench_keeps_figures_with_command_and_machine(
@@ -374,22 +374,22 @@ def test_swap_passes_on_what_it_is_given(
     a, b, c = map(Path, ("a.png", "b.png", "c.png"))
     assert fsf("swap", "a.png", "b.png", "c.png", "--model", "m", "--face", "all")[0] == 0
     jobs: object = ("target", b, c, AssignmentFiles("all", a), SwapOptions())
-    assert given == [(("swapper", "m", None, DEFAULT_PASTE, "fp32"), jobs, WHOLE, SERIAL)]
+    assert given == [(("swapper", "m", None, DEFAULT_PASTE, "fp32", "auto"), jobs, WHOLE, SERIAL)]
     given.clear()
     assert fsf("swap", "--map", "p=q", "b.png", "c.png", "--preview", "3", "--precision", "bf16")[0] == 1  # some failed
     people = AssignmentFiles(mappings=((Path("p"), Path("q")),))
     jobs = ("target", b, c, people, SwapOptions(preview=3))
-    assert given == [(("swapper", DEFAULT, None, DEFAULT_PASTE, "bf16"), jobs, WHOLE, SERIAL)]
+    assert given == [(("swapper", DEFAULT, None, DEFAULT_PASTE, "bf16", "auto"), jobs, WHOLE, SERIAL)]
     given.clear()
     ways = ("--mask", "landmarks", "--colour", "lab", "--blend", "poisson", "--keep", "occlusions")
     assert fsf("swap", "--pairs", "p.csv", "-o", "out", "--device", "cpu", "--precision", "auto", *ways)[0] == 0
     pasting = PasteOptions("landmarks", "lab", "poisson", "occlusions")
     jobs = ("pairs", Path("p.csv"), Path("out"), AssignmentFiles(), SwapOptions())
-    assert given == [(("swapper", DEFAULT, "cpu", pasting, "auto"), jobs, WHOLE, SERIAL)]
+    assert given == [(("swapper", DEFAULT, "cpu", pasting, "auto", "auto"), jobs, WHOLE, SERIAL)]
     given.clear()
     assert fsf("swap", "--model", "m", "--pairs", "p.csv", "-o", "out", "--map", "p=q", "--shard", "2/3")[0] == 1
     jobs = ("pairs", Path("p.csv"), Path("out"), people, SwapOptions())
-    assert given == [(("swapper", "m", None, DEFAULT_PASTE, "fp32"), jobs, JobShard(2, 3), SERIAL)]
+    assert given == [(("swapper", "m", None, DEFAULT_PASTE, "fp32", "auto"), jobs, JobShard(2, 3), SERIAL)]
     given.clear()
     assert fsf("swap", "a.png", "b.png", "c.png", "--label", "--consent", "Ann agreed")[0] == 0
     assert fsf("swap", "a.png", "b.png", "c.png", "--no-provenance")[0] == 0

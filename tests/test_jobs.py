@@ -294,6 +294,8 @@ def test_a_job_that_was_killed_goes_on(killed: Path) -> None:
         "--no-provenance",
         "--model",
         FAST_MODEL,
+        "--runtime",
+        "torch",
         "source.png",
         "long.mp4",
         "out.mp4",

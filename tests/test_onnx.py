@@ -14,16 +14,15 @@ import onnxruntime  # type: ignore[import-untyped]
 import pytest
 import torch
 from fsf_identity.dlib_resnet import DlibResNet
+from graphs import Branching, Choosy, Masked, PlainIdentity, TwoFaced, pairs, small_swapper
 from skimage import data
 from swapping import FAST_MODEL
-from torch import Tensor
 
 from fsframework.cli import main
-from fsframework.core.components import IdentityEncoder
 from fsframework.core.errors import UserError
 from fsframework.core.registry import registry
 from fsframework.core.swapper import Swapper
-from fsframework.core.types import FaceBatch, SwapBatch
+from fsframework.core.types import SwapBatch
 from fsframework.data.samples import SIZE
 from fsframework.evaluation.evaluate import bench
 from fsframework.inference.face_swapper import FaceSwapper
@@ -31,54 +30,12 @@ from fsframework.media.image_io import SOURCE_TYPE, is_marked, read_image, write
 from fsframework.models import onnx_export, store
 from fsframework.models.run import Run
 from fsframework.recipe.schema import Recipe
-from fsframework.testing.samples import SmallAttributes, SmallGenerator, SmallIdentity, batch_of
+from fsframework.testing.samples import SmallGenerator, batch_of
 from fsframework.utils.weights import digest
 
 
 def fsf(*words: str | Path) -> Any:
     return main.fsf.main([str(word) for word in words], standalone_mode=False)
-
-
-class PlainIdentity(SmallIdentity):
-    traceable = True
-
-
-class PlainAttributes(SmallAttributes):
-    traceable = True
-
-
-class Masked(SmallGenerator):
-    """Paints a mask, too."""
-
-    traceable = True
-
-
-class TwoFaced(Masked):
-    """Something else where it is captured."""
-
-    def forward(self, z_id: Tensor, z_att: list[Tensor]) -> Tensor:
-        painted = super().forward(z_id, z_att)
-        return painted + 0.01 if torch.compiler.is_compiling() else painted
-
-
-class Branching(Masked):
-    """Says that it can be captured, and cannot."""
-
-    def forward(self, z_id: Tensor, z_att: list[Tensor]) -> Tensor:
-        return super().forward(z_id, z_att) * (1 if float(z_id.sum()) > 0 else -1)
-
-
-class Choosy(Masked):
-    """Paints only some people."""
-
-    def supports(self, z_id: Tensor, identity: IdentityEncoder) -> Tensor:
-        return z_id[:, 0] > 0
-
-
-def small_swapper(generator: type[SmallGenerator]) -> Swapper:
-    torch.manual_seed(0)
-    swapper = Swapper(PlainIdentity(), PlainAttributes(SIZE), generator(SIZE, SmallIdentity.dim, [16, 12, 8]))
-    return swapper.eval().requires_grad_(False)
 
 
 @pytest.fixture(scope="module")
@@ -118,11 +75,6 @@ def made(tmp_path_factory: pytest.TempPathFactory, untrained_run: Callable[..., 
 @pytest.fixture(scope="module")
 def small(made: Exports) -> tuple[str | Path, Path]:
     return made["small"]
-
-
-def pairs(count: int, size: int, seed: int = 5) -> SwapBatch:
-    crops = torch.rand(2, count, 3, size, size, generator=torch.Generator().manual_seed(seed)) * 2 - 1
-    return SwapBatch.of(FaceBatch.of(crops[0]), FaceBatch.of(crops[1]))
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])

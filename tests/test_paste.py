@@ -43,7 +43,6 @@ from fsframework.inference.face_swapper import FaceSwapper, SourceIdentity
 from fsframework.media.image_io import write_image
 from fsframework.media.tensor import to_images, to_tensor
 from fsframework.media.video_io import probe
-from fsframework.models.onnx_runtime import OnnxSwapper
 from fsframework.provenance.options import ProvenanceOptions
 from fsframework.provenance.verify import verify
 
@@ -411,9 +410,9 @@ def test_without_a_coarse_swap_reconstruction_errors_are_not_kept(
     monkeypatch: pytest.MonkeyPatch, expect_error: Callable[..., Any]
 ) -> None:
     """A graph in ONNX hands on what the refiner made, which has the occlusions already."""
-    networks = SimpleNamespace(generator=object(), refiner=object())
-    trained = SimpleNamespace(recipe=SimpleNamespace(networks=networks), swapper=OnnxSwapper.__new__(OnnxSwapper))
-    monkeypatch.setattr("fsframework.models.store.load", lambda *_: trained)
+    recipe = SimpleNamespace(networks=SimpleNamespace(refiner=object()))
+    monkeypatch.setattr("fsframework.models.store.recipe_at", lambda *_: recipe)
+    monkeypatch.setattr("fsframework.models.store.is_onnx", lambda *_: True)
     with expect_error("swap.onnx: "):
         FaceSwapper("swap.onnx", pasting=PasteOptions(keep="reconstruction-errors"))
 

@@ -114,7 +114,10 @@ def target(source: np.ndarray) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def served(running: Callable[..., Any]) -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    with running("serve", "--port", "0", "--device", "cpu", "--model", FAST_MODEL) as (address, process):
+    with running("serve", "--runtime", "torch", "--port", "0", "--device", "cpu", "--model", FAST_MODEL) as (
+        address,
+        process,
+    ):
         yield address.removeprefix("http://"), process
 
 
@@ -441,7 +444,9 @@ def own_address() -> str:
 
 
 def test_token(running: Callable[..., Any], check_message: Callable[..., None]) -> None:
-    with running("serve", "--host", "0.0.0.0", "--port", "0", "--device", "cpu", "--model", FAST_MODEL) as (printed, _):
+    with running(
+        "serve", "--runtime", "torch", "--host", "0.0.0.0", "--port", "0", "--device", "cpu", "--model", FAST_MODEL
+    ) as (printed, _):
         found = re.fullmatch(r"http://[^/]+:(\d+)/\?token=([\w-]{32})", printed)
         assert found, printed
         place, token = f"{own_address()}:{found[1]}", found[2]

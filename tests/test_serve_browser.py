@@ -99,7 +99,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture(scope="module")
 def address(running: Callable[..., Any]) -> Iterator[str]:
-    with running("serve", "--port", "0", "--device", "cpu", "--model", FAST_MODEL) as (found, _):
+    with running("serve", "--runtime", "torch", "--port", "0", "--device", "cpu", "--model", FAST_MODEL) as (found, _):
         yield found
 
 
@@ -215,7 +215,7 @@ def test_what_is_wrong_is_said(address: str, pictures: dict[str, Path], browser:
 def test_token(running: Callable[..., Any], pictures: dict[str, Path], browser: Browser, tmp_path: Path) -> None:
     """The printed address opens the page, is not kept, and opens it again without the token."""
     with (
-        running("serve", "--port", "0", "--token", TOKEN, "--model", FAST_MODEL) as (address, _),
+        running("serve", "--runtime", "torch", "--port", "0", "--token", TOKEN, "--model", FAST_MODEL) as (address, _),
         browser(tmp_path / "one") as driver,
     ):
         plain = address.partition("?")[0]

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import RenderableType
 
@@ -35,6 +35,7 @@ class EvaluationResult:
     metrics: Metrics
     device: str | None = None
     command: str | None = None
+    runtime: str | None = None  # None: the default of the model's file
 
     def __rich__(self) -> RenderableType:
         """Return a table for the terminal."""
@@ -50,7 +51,7 @@ class EvaluationResult:
 
     def save(self, file: str | Path) -> None:
         """Write the metrics with the command, the date, the versions and the machine. Raise UserError if that fails."""
-        values = _with_command(self.command, evaluation.described(self.metrics, self.device))
+        values = _with_command(self.command, evaluation.described(self.metrics, self.device, self.runtime))
         write_text(Path(file), json.dumps(values, indent=2) + "\n")
 
 
@@ -112,6 +113,7 @@ def evaluate(
     protocol: str | None = None,
     overrides: Overrides = (),
     device: str | None = None,
+    runtime: Literal["torch", "openvino", "onnx"] | None = None,
     details: str | Path | None = None,
     command: str | None = None,
 ) -> EvaluationResult:
@@ -131,6 +133,8 @@ def evaluate(
         Overrides of the recipe, as of `load_recipe`.
     device:
         A torch device. None: the GPU if there is one.
+    runtime:
+        What runs the method's networks. None: torch, and onnxruntime for ONNX files.
     details:
         An output CSV file with every pair's metrics.
     command:
@@ -144,8 +148,10 @@ def evaluate(
     chosen = None if protocol is None else Protocol.load(protocol)
     file = None if details is None else Path(details)
     sets = with_pairs(as_sets(overrides), pairs)
-    metrics = evaluation.bench(DEFAULT if model is None else model, list(benchmarks), sets, device, file, chosen)
-    return EvaluationResult(metrics, device, command)
+    metrics = evaluation.bench(
+        DEFAULT if model is None else model, list(benchmarks), sets, device, file, chosen, runtime
+    )
+    return EvaluationResult(metrics, device, command, runtime)
 
 
 def compare(

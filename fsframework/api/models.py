@@ -7,7 +7,7 @@ from typing import Any
 
 from fsframework.core.registry import registry
 from fsframework.models import store
-from fsframework.models.onnx_export import Checked
+from fsframework.models.graph_export import Checked
 from fsframework.recipe.check import check_file
 from fsframework.recipe.schema import Recipe
 

@@ -20,7 +20,7 @@ from fsframework.inference.runner import run_jobs
 from fsframework.inference.soft_swap import soft_swap_note
 from fsframework.media.image_io import read_image, to_rgb, writable_format, write_image
 from fsframework.media.video_io import is_video
-from fsframework.models.store import for_runtime
+from fsframework.models.store import DEFAULT
 from fsframework.ops.precision import Precision
 from fsframework.provenance.options import ProvenanceOptions, mark_frame, write_swap
 from fsframework.utils.executors import SERIAL, Executor
@@ -34,7 +34,7 @@ Provenance = bool | ProvenanceOptions
 def load_swapper(
     name_or_path: str | Path | None = None,
     device: str | None = None,
-    runtime: Literal["torch", "onnx"] | None = None,
+    runtime: Literal["auto", "torch", "openvino", "onnx"] | None = "auto",
     precision: Precision = "fp32",
     paste: PasteOptions = DEFAULT_PASTE,
 ) -> "SwapPipeline":
@@ -47,7 +47,8 @@ def load_swapper(
     device:
         A torch device. None: the GPU if there is one.
     runtime:
-        None: "onnx" for files that end in .onnx, "torch" for others.
+        What runs the swapping networks. "auto": OpenVINO on CPUs, where it is installed and can run the model, else
+        torch. None: torch. Both are onnxruntime for files that end in .onnx.
     precision:
         "auto" is bfloat16 on hardware with bfloat16 matrix units, else float32. Precision of the swapping networks.
     paste:
@@ -58,7 +59,9 @@ def load_swapper(
     UserError
         There is no such model, it is not a face swapper, or it does not support an option.
     """
-    return SwapPipeline(FaceSwapper(for_runtime(name_or_path, runtime), device, paste, precision))
+    return SwapPipeline(
+        FaceSwapper(DEFAULT if name_or_path is None else name_or_path, device, paste, precision, runtime)
+    )
 
 
 class SwapPipeline:

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Literal
 
 import click
 
@@ -33,6 +34,11 @@ from fsframework.cli.options import (
 @PAIRS
 @PROTOCOL
 @SETS
+@click.option(
+    "--runtime",
+    type=click.Choice(["torch", "openvino", "onnx"]),
+    help="Runtime of the measured method. Default: torch, which defines published figures; onnx for .onnx files.",
+)
 @click.option("--against", metavar="COMMIT", help="With speed: also time the code of that commit.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 @click.option(
@@ -46,6 +52,7 @@ def bench(
     pairs: str | None,
     protocol: str | None,
     sets: tuple[str, ...],
+    runtime: Literal["torch", "openvino", "onnx"] | None,
     against: str | None,
     as_json: bool,
     save: Path | None,
@@ -64,9 +71,9 @@ def bench(
     warn_of_broken_plugins()
     result: fsf.EvaluationResult | fsf.Measurement
     if model is None and len(names) == 1 and fsf.is_standalone(names[0]):
-        if pairs is not None or details is not None or protocol is not None:
+        if any(value is not None for value in (pairs, details, protocol, runtime)):
             raise click.UsageError(
-                "--pairs, --protocol and --details are valid only for benchmarks that measure a method."
+                "--pairs, --protocol, --runtime and --details are valid only for benchmarks that measure a method."
             )
         options = [*sets, f"against={json.dumps(against)}"] if against else sets
         result = fsf.measure_standalone(names[0], options, device, command_line())
@@ -80,6 +87,7 @@ def bench(
             protocol=protocol,
             overrides=sets,
             device=device,
+            runtime=runtime,
             details=details,
             command=command_line(),
         )

@@ -54,6 +54,14 @@ SETS = click.option(
     help="Override a value of the recipe, such as stages.0.batch_size=8; may be repeated.",
 )
 DEVICE = click.option("--device", metavar="NAME", help="cpu, cuda or cuda:N. Default: the GPU if there is one.")
+RUNTIME = click.option(
+    "--runtime",
+    type=click.Choice(["auto", "torch", "openvino", "onnx"]),
+    default="auto",
+    show_default=True,
+    help="Runtime of the swapping networks. auto: OpenVINO on CPUs, where it is installed and can run the model, else "
+    "torch; onnxruntime for .onnx files.",
+)
 PAIRS = click.option(
     "--pairs", metavar="CSV|N", help="A list of pairs, or a number of random pairs, instead of the recipe's."
 )

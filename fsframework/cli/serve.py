@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Literal
 
 import click
 
@@ -10,6 +11,7 @@ from fsframework.cli.options import (
     FILE,
     MODEL_OPTION,
     PAIRS,
+    RUNTIME,
     SETS,
     command_line,
     complete_models,
@@ -35,8 +37,16 @@ PORT = click.option("--port", type=click.IntRange(0, 65535), default=8000, show_
     show_envvar=True,
     help="Token that requests must send. Default: none on 127.0.0.1, a random one on other addresses.",
 )
+@RUNTIME
 @DEVICE
-def serve_swaps(model: str | None, host: str, port: int, token: str | None, device: str | None) -> None:
+def serve_swaps(
+    model: str | None,
+    host: str,
+    port: int,
+    token: str | None,
+    runtime: Literal["auto", "torch", "openvino", "onnx"],
+    device: str | None,
+) -> None:
     """Swap faces in the browser, or over HTTP.
 
     The page takes two pictures, by mouse, touch or keyboard. /openapi.json describes the HTTP interface for other
@@ -45,11 +55,15 @@ def serve_swaps(model: str | None, host: str, port: int, token: str | None, devi
     """
     _check_web("fsf serve", "serve")
     from fsframework.inference.face_swapper import FaceSwapper
-    from fsframework.models.store import for_runtime
+    from fsframework.models.store import DEFAULT
     from fsframework.web.serve.app import serve
 
     warn_of_broken_plugins()
-    serve(lambda: FaceSwapper(for_runtime(model, None), device), host, port, token, click.echo)
+
+    def load() -> FaceSwapper:
+        return FaceSwapper(DEFAULT if model is None else model, device, runtime=runtime)
+
+    serve(load, host, port, token, click.echo)
 
 
 @click.group()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from fsframework.cli.options import DEVICE, FILE, MODEL_OPTION, warn_of_broken_plugins
+from fsframework.cli.options import DEVICE, FILE, MODEL_OPTION, RUNTIME, warn_of_broken_plugins
 from fsframework.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -63,11 +63,7 @@ WORKERS = click.option(
     help="Swap many: a file with the columns source, target, name. Lines without a source use --map.",
 )
 @click.option("-o", "folder", metavar="DIR", type=FILE, help="Output folder of --pairs.")
-@click.option(
-    "--runtime",
-    type=click.Choice(["torch", "onnx"]),
-    help="Runtime of the networks. Default: onnx for .onnx files, torch for others.",
-)
+@RUNTIME
 @click.option(
     "--mask",
     default="hull",
@@ -126,7 +122,7 @@ def swap(
     shard: str | None,
     pairs: Path | None,
     folder: Path | None,
-    runtime: Literal["torch", "onnx"] | None,
+    runtime: Literal["auto", "torch", "openvino", "onnx"],
     mask: str,
     colour: str,
     blend: str,
@@ -149,6 +145,8 @@ def swap(
     Results are marked as synthetic by XMP, a signed C2PA manifest and an invisible watermark. `fsf verify` shows all
     three. The signing certificate is created at first use and stays on this machine. To sign with another one, set
     FSF_C2PA_CERT and FSF_C2PA_KEY to the files of certificate and key.
+
+    With --engine ray, --runtime auto is torch. OpenVINO's graphs are made once for each model and cached.
 
     A mask with options is written as in a recipe, such as --mask "{use: face-segmenter, weights: FILE}".
 
@@ -191,7 +189,9 @@ def swap(
         *sources, target_path, out_path = paths
         assignment = AssignmentFiles(face, sources[0] if sources else None, files)
         jobs = target_jobs(target_path, out_path, assignment, options)
-    swapper = load_swapper(model, local_device, runtime, precision, pasting)
+    # Workers have other processors, and results of all must be equal.
+    common_runtime = None if engine == "ray" and runtime == "auto" else runtime
+    swapper = load_swapper(model, local_device, common_runtime, precision, pasting)
     context.exit(1 if swapper.swap_jobs(jobs, job_shard, executor) else 0)
 
 

@@ -1,7 +1,7 @@
 """The assembled method: identity encoder, attribute encoder, generator and refiner."""
 
 from collections.abc import Iterator
-from typing import Any, cast
+from typing import Any, ClassVar, Literal, cast
 
 from torch import Tensor, nn
 
@@ -24,6 +24,8 @@ class Swapper(nn.Module):
     identity, attributes, generator, refiner:
         The components. `refiner` may be None; in recipes that only train a recogniser, all but `identity` may.
     """
+
+    runtime: ClassVar[Literal["torch", "openvino", "onnx"]] = "torch"  # what runs the networks
 
     def __init__(
         self,

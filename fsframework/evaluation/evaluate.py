@@ -98,6 +98,7 @@ def bench(
     device: str | None = None,
     details: Path | None = None,
     protocol: Protocol | None = None,
+    runtime: store.Runtime | None = None,
 ) -> Metrics:
     """Measure a trained method by its recipe's evaluation, or by other benchmarks, overrides or a protocol.
 
@@ -115,13 +116,15 @@ def bench(
         Output CSV file: a line for each pair and method or baseline, a column for each metric.
     protocol:
         Replaces the recipe's evaluation. `sets` override the protocol.
+    runtime:
+        As of `store.load`.
 
     Raises
     ------
     UserError
         As for `evaluate`, or the model or a benchmark does not exist, or the file cannot be written.
     """
-    trained = store.load(model, device, [*(protocol.sets() if protocol else []), *sets])
+    trained = store.load(model, device, [*(protocol.sets() if protocol else []), *sets], runtime)
     plan = plan_of(trained.recipe)
     if names:
         plan = plan.model_copy(update={"benchmarks": [part for name in names for part in _named(name, plan)]})
@@ -132,10 +135,11 @@ def bench(
     return replace(measured.metrics, protocol=None if protocol is None else protocol.described(sets))
 
 
-def described(metrics: Metrics, device: str | None) -> dict[str, Any]:
-    """Return metrics as JSON data, with a manifest of the date, the versions and the machine."""
+def described(metrics: Metrics, device: str | None, runtime: str | None = None) -> dict[str, Any]:
+    """Return metrics as JSON data, with a manifest of the date, the runtime, the versions and the machine."""
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    return {"manifest": {"date": now, **environment(pick_device(device))}, "metrics": metrics.to_json()}
+    chosen = {} if runtime is None else {"runtime": runtime}
+    return {"manifest": {"date": now, **chosen, **environment(pick_device(device))}, "metrics": metrics.to_json()}
 
 
 def plan_of(recipe: Recipe) -> Evaluation:

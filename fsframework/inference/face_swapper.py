@@ -21,14 +21,14 @@ from fsframework.faces.steady_mask import MaskSmoother
 from fsframework.media.image_io import read_image
 from fsframework.media.tensor import keep_grey, to_images, to_tensor
 from fsframework.models import store
-from fsframework.models.onnx_runtime import OnnxSwapper
 from fsframework.ops.allocator import retain_freed_memory
 from fsframework.ops.conv import cache_weights
-from fsframework.ops.precision import Precision, autocast, wants_bf16
+from fsframework.ops.precision import Precision, autocast
 from fsframework.provenance.options import ProvenanceOptions
 from fsframework.provenance.record import ProvenanceRecord
 from fsframework.utils.weights import digest
 
+NO_COARSE = f"outputs no coarse swap, which keep: {ERRORS} needs"
 MAX_BATCH = 16  # faces that the networks process at once
 
 
@@ -57,17 +57,21 @@ class FaceSwapper:
         How swapped crops are pasted into their images.
     precision:
         Precision of the swapping networks. Detection and embeddings always use float32.
+    runtime:
+        As of `store.load`. Detection and masks always run by torch. "auto" is torch for methods with a refiner if
+        `keep: reconstruction-errors` needs the swap before it.
 
     Raises
     ------
     UserError
-        The model or the mask estimator cannot be loaded. The model has no coarse swap, which
-        `keep: reconstruction-errors` needs, or it is an ONNX model and `precision` is bf16.
+        The model or the mask estimator cannot be loaded. The runtime returns no coarse swap, which
+        `keep: reconstruction-errors` needs, or does not support the precision.
     """
 
     model: str | None = None  # name for the manifest; this and the next two are None if built by `of`
     recipe_sha256: str | None = None
     loaded_from: str | Path | None = None  # the model argument, from which other processes load the same model
+    runtime: store.Runtime = "torch"  # what runs the swapping networks
     bf16 = False  # whether the swapping networks run in mixed precision
 
     def __init__(
@@ -76,19 +80,19 @@ class FaceSwapper:
         device: str | None = None,
         pasting: PasteOptions = DEFAULT_PASTE,
         precision: Precision = "fp32",
+        runtime: store.Runtime | None = None,
     ) -> None:
         retain_freed_memory()
-        trained = store.load(model, device)
+        if pasting.keep == ERRORS and store.recipe_at(model).networks.refiner:
+            if store.is_onnx(model):
+                raise UserError(f"{model}: {NO_COARSE}; use the model it was exported from")
+            if runtime in ("openvino", "onnx"):
+                raise UserError(f"--runtime {runtime}: {NO_COARSE}; use --runtime torch")
+            runtime = None
+        trained = store.load(model, device, runtime=runtime, precision=precision)
         if trained.recipe.networks.generator is None:
             raise UserError(f"{model}: is a recogniser and cannot swap faces; choose another model")
-        by_onnx = isinstance(trained.swapper, OnnxSwapper)
-        if pasting.keep == ERRORS and by_onnx and trained.recipe.networks.refiner:
-            raise UserError(
-                f"{model}: outputs no coarse swap, which keep: {ERRORS} needs; use the model it was exported from"
-            )
-        if precision == "bf16" and by_onnx:
-            raise UserError(f"{model}: runs in float32 by onnxruntime; omit --precision")
-        self.bf16 = not by_onnx and wants_bf16(precision, trained.device, "--precision")
+        self.bf16, self.runtime = trained.bf16, trained.swapper.runtime
         detector = trained.recipe.detector.build()
         detector.load()
         cache_weights(trained.swapper)

@@ -53,6 +53,7 @@ class JobWorker:
             "swapper": face_swapper.weights_sha256,
             "pasting": [asdict(face_swapper.paster.pasting), face_swapper.paster.sha256()],
             "bf16": face_swapper.bf16,
+            "runtime": face_swapper.runtime,
         }
         if jobs.shared is not None:
             self.assignment(jobs.shared)
@@ -164,7 +165,8 @@ def run_jobs(face_swapper: FaceSwapper, jobs: JobList, shard: JobShard = WHOLE, 
     if face_swapper.loaded_from is None:
         raise ValueError("a face swapper built by FaceSwapper.of cannot be loaded by Ray workers")
     precision: Precision = "bf16" if face_swapper.bf16 else "fp32"
-    load = partial(FaceSwapper, face_swapper.loaded_from, executor.device, face_swapper.paster.pasting, precision)
+    model, pasting, runtime = face_swapper.loaded_from, face_swapper.paster.pasting, face_swapper.runtime
+    load = partial(FaceSwapper, model, executor.device, pasting, precision, None if runtime == "torch" else runtime)
     return execute(partial(_remote_worker, load, jobs, facts), jobs, facts, shard, executor)
 
 

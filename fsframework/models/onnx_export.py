@@ -20,39 +20,25 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
-from torch import Tensor, nn
 
-from fsframework.core.components import Generator
 from fsframework.core.errors import UserError
 from fsframework.core.part import providers
 from fsframework.core.swapper import Swapper
-from fsframework.core.types import FaceBatch, SwapBatch
-from fsframework.data.samples import FewFaces
 from fsframework.media.image_io import SOURCE_TYPE
-from fsframework.media.tensor import to_tensor
+from fsframework.models.graph_export import REMEDY, TOLERANCE, Checked, Swap, check_parts, difference, reason_of
 from fsframework.models.onnx_runtime import needing_onnx, run, session
 from fsframework.recipe.schema import Recipe
-from fsframework.utils.files import cache_folder, replacing
+from fsframework.utils.files import cache_folder, make_cache, replacing
 from fsframework.utils.weights import digest
 
 if TYPE_CHECKING:
     import onnx
 
 OPSET = 20
-TOLERANCE = 1e-4  # largest difference of torch and onnxruntime, for values in [-1, 1]
-BATCHES = (1, 3)  # batch sizes of the check
 MOST = 2_000_000_000  # bytes of tensors; protobuf is limited to 2 GiB
-
-
-class Checked(NamedTuple):
-    """Result of a comparison of a file with torch."""
-
-    difference: float  # the largest absolute one, of all outputs
-    batches: tuple[int, ...]  # batch sizes
 
 
 def write(recipe: Recipe, swapper: Swapper, out: Path) -> Checked:
@@ -70,8 +56,8 @@ def write(recipe: Recipe, swapper: Swapper, out: Path) -> Checked:
         temporary.write_bytes(model.SerializeToString(deterministic=True))
         checked = check(temporary, swapper, recipe.size)
         if not checked.difference <= TOLERANCE:  # also true for NaN
-            difference = f"onnxruntime's swaps are {checked.difference:.1e} from torch's, more than {TOLERANCE:.0e}"
-            raise UserError(f"{out}: was not written: {difference}; use the model with torch")
+            problem = f"onnxruntime's swaps are {checked.difference:.1e} from torch's, more than {TOLERANCE:.0e}"
+            raise UserError(f"{out}: was not written: {problem}; {REMEDY}")
     return checked
 
 
@@ -86,12 +72,7 @@ def cached(recipe: Recipe, swapper: Swapper) -> Path:
     if not file.is_file():
         _check_parts(recipe, swapper)
         print(f"note: {recipe.name} is exported to ONNX, once; this takes half a minute", file=sys.stderr)
-        try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(
-                f"{file.parent}: cannot be created: {error.strerror or error}; set XDG_CACHE_HOME"
-            ) from error
+        make_cache(file.parent)
         write(recipe, swapper, file)
     return file
 
@@ -99,48 +80,12 @@ def cached(recipe: Recipe, swapper: Swapper) -> Path:
 def check(file: Path, swapper: Swapper, size: int) -> Checked:
     """Compare a file with torch, on noise and on aligned crops of a photograph; return the largest difference."""
     onnx_session = session(file.read_bytes())
-    noise = torch.rand(2, max(BATCHES), 3, size, size, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    crops = to_tensor(np.stack([sample.image for sample in FewFaces(size).samples]))
-    pairs = [(noise[0], noise[1]), (crops[[0, 2, 4]], crops[[3, 5, 1]])]
-    worst = 0.0
-    for count in BATCHES:
-        for source, target in pairs:
-            with torch.inference_mode():
-                expected = _Swap(swapper)(source[:count], target[:count])
-            outputs = run(onnx_session, source=source[:count], target=target[:count])
-            differences = [
-                (output - reference).abs().max() for output, reference in zip(outputs, expected, strict=True)
-            ]
-            worst = max(worst, *(float(difference.nan_to_num(torch.inf)) for difference in differences))
-    return Checked(worst, BATCHES)
-
-
-class _Swap(nn.Module):
-    """Swapper with tensors as inputs and outputs."""
-
-    def __init__(self, swapper: Swapper) -> None:
-        super().__init__()
-        self.swapper = swapper
-
-    def forward(self, source: Tensor, target: Tensor) -> tuple[Tensor, ...]:
-        result = self.swapper(SwapBatch.of(FaceBatch.of(source), FaceBatch.of(target)))
-        if result.mask is None or self.swapper.refiner is not None:
-            return result.image, result.z_id
-        return result.image, result.z_id, result.mask
+    return difference(swapper, lambda source, target: run(onnx_session, source=source, target=target), size)
 
 
 def _check_parts(recipe: Recipe, swapper: Swapper) -> None:
     """Raise UserError, with the part's name, unless all parts of the method can be exported."""
-    if recipe.networks.generator is None:
-        raise UserError(f"{recipe.name}: contains only an identity encoder and cannot swap faces; choose another model")
-    for role in ("identity", "attributes", "generator", "refiner"):
-        part = getattr(swapper, role)
-        if part is not None and not part.traceable:
-            what = f"{role} {part.name} does not consist of torch operations only (its class is not traceable)"
-            raise UserError(f"{recipe.name}: cannot be exported to ONNX: the {what}; use the model with torch")
-    if type(swapper.generator).supports is not Generator.supports:
-        what = f"generator {swapper.generator.name} supports only some identities, which an ONNX file cannot express"
-        raise UserError(f"{recipe.name}: cannot be exported to ONNX: the {what}; use the model with torch")
+    check_parts(recipe, swapper, "exported to ONNX")
     size = sum(value.nbytes for value in swapper.state_dict().values())
     if size > MOST:
         raise UserError(f"{recipe.name}: cannot be exported to ONNX: {size / 1e9:.1f} GB are too large for one file")
@@ -152,7 +97,7 @@ def _to_onnx(recipe: Recipe, swapper: Swapper) -> "onnx.ModelProto":
         import onnx
         import onnxruntime  # type: ignore[import-untyped]  # noqa: F401
         import onnxscript  # noqa: F401
-    network = _Swap(swapper)
+    network = Swap(swapper)
     inputs = torch.zeros(2, 2, 3, recipe.size, recipe.size).unbind()
     with torch.inference_mode():
         outputs = network(*inputs)  # fills the caches of networks, such as the matrices of a crop
@@ -174,8 +119,7 @@ def _to_onnx(recipe: Recipe, swapper: Swapper) -> "onnx.ModelProto":
                 verbose=False,
             )
     except Exception as error:  # networks may raise any error
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise UserError(f"{recipe.name}: cannot be exported to ONNX: {reason}; use the model with torch") from error
+        raise UserError(f"{recipe.name}: cannot be exported to ONNX: {reason_of(error)}; {REMEDY}") from error
     assert exported is not None
     model: onnx.ModelProto = exported.model_proto
     _strip_debug_info(model.graph)

@@ -1,24 +1,20 @@
 """Swap by onnxruntime: run a model that `fsframework.models.onnx_export` wrote, in place of a `Swapper`.
 
-The file's graph has source and target as inputs. Here it is cut at the embedding, so that a source is embedded once for
-any number of targets, as in torch. Embedding it for each target would cost a tenth to a fifth of the time. An ONNX file
+The file's graph has source and target as inputs. Here it is cut at the embedding (see `graph_swapper`). An ONNX file
 contains no code. It is parsed from bytes in memory, so that it cannot refer to other files.
 """
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from fsframework.core.components import AttributeEncoder, ComponentOptions, Generator, IdentityEncoder
 from fsframework.core.errors import UserError
-from fsframework.core.registry import component
-from fsframework.core.swapper import Swapper
-from fsframework.core.types import FaceBatch, SwapBatch, SwapResult
+from fsframework.models.graph_swapper import GraphSwapper
 from fsframework.recipe.schema import Recipe
 from fsframework.utils.weights import read
 
@@ -28,7 +24,6 @@ if TYPE_CHECKING:
 SUFFIX = ".onnx"
 PACKAGES = ("onnx", "onnxruntime", "onnxscript", "onnx_ir")
 MAKE = "write one with: fsf export MODEL FILE.onnx"
-NONE = ComponentOptions()
 
 
 @contextmanager
@@ -42,11 +37,37 @@ def needing_onnx() -> Iterator[None]:
         raise UserError(f'ONNX: {error.name} is not installed: pip install "fsframework[onnx]"') from None
 
 
-class OnnxSwapper(Swapper):
-    """Swapper that onnxruntime runs on the CPU, with the number of threads of torch.
+class CutModel(NamedTuple):
+    """An exported model, cut at the embedding. Both graphs also have the target as an input."""
 
-    It swaps and embeds like the `Swapper` that was exported. Intermediate results are not available: attribute maps,
-    the coarse swap before a refiner, and the mask of a generator that a refiner follows.
+    embed: "onnx.ModelProto"  # source to z_id; of the target only the batch size matters
+    generate: "onnx.ModelProto"  # z_id to swap, and mask if the model has one
+    dim: int  # length of an embedding
+    weights_sha256: str | None
+
+
+def cut(model: "onnx.ModelProto", size: int, name: str) -> CutModel:
+    """Return the graphs of an exported model, for crops of a size.
+
+    Raises UserError, with `name`, if the graph does not swap crops of this size.
+    """
+    with needing_onnx():
+        from onnx.utils import Extractor
+    outputs = [value.name for value in model.graph.output]
+    _check_inputs(model, size, name)
+    if not {"swap", "z_id"} <= set(outputs):
+        raise UserError(f"{name}: has the outputs {', '.join(outputs) or 'none'}, not swap and z_id; export it again")
+    with _graph_error_context(name):
+        extractor = Extractor(model)
+        embed = extractor.extract_model(["source", "target"], ["z_id"])
+        names = [output for output in ("swap", "mask") if output in outputs]
+        generate = extractor.extract_model(["z_id", "target"], names)
+        dim = next(value for value in model.graph.output if value.name == "z_id").type.tensor_type.shape.dim[1]
+    return CutModel(embed, generate, dim.dim_value, _metadata(model).get("sha256"))
+
+
+class OnnxSwapper(GraphSwapper):
+    """Swapper that onnxruntime runs on the CPU, with the number of threads of torch.
 
     Parameters
     ----------
@@ -63,40 +84,19 @@ class OnnxSwapper(Swapper):
         onnxruntime cannot use the graph, or the graph does not swap crops of the recipe's size.
     """
 
-    def __init__(self, model: "onnx.ModelProto", recipe: Recipe, name: str) -> None:
-        with needing_onnx():
-            from onnx.utils import Extractor
-        outputs = [value.name for value in model.graph.output]
-        size = recipe.size
-        _check_inputs(model, size, name)
-        if not {"swap", "z_id"} <= set(outputs):
-            raise UserError(
-                f"{name}: has the outputs {', '.join(outputs) or 'none'}, not swap and z_id; export it again"
-            )
-        with _graph_error_context(name):
-            extractor = Extractor(model)
-            embed = _Graph(extractor.extract_model(["source", "target"], ["z_id"]), name)
-            names = [output for output in ("swap", "mask") if output in outputs]
-            generate = _Graph(extractor.extract_model(["z_id", "target"], names), name)
-            dim = next(value for value in model.graph.output if value.name == "z_id").type.tensor_type.shape.dim[1]
-        with torch.device("meta"):
-            identity: IdentityEncoder = recipe.networks.identity.build()
-        encoder = (_Embedding if identity.metric else _IdentityCode)(embed, dim.dim_value, identity)
-        generator = _OpenSetGenerator(NONE, size, dim.dim_value, [])
-        exported = recipe.networks.generator
-        if exported is not None:
-            exported_class = cast(type[Generator], component("generators", exported.name))
-            generator.composes = exported_class.composes  # type: ignore[misc]
-        super().__init__(encoder, _NoMaps(NONE, size), generator)
-        self.generate = generate
-        self.weights_sha256 = _metadata(model).get("sha256")  # see `fsframework.utils.weights.digest`
+    runtime = "onnx"
 
-    def coarse(self, batch: SwapBatch, z_id: Tensor | None = None, z_att: list[Tensor] | None = None) -> SwapResult:
-        """Return the final swap: the graph has no output for the swap before the refiner."""
-        if z_id is None:
-            z_id = self.identity(batch.source)
-        image, *mask = self.generate(z_id=z_id, target=batch.target.image)
-        return SwapResult(image=image, coarse=image, z_id=z_id, mask=mask[0] if mask else None)
+    def __init__(self, model: "onnx.ModelProto", recipe: Recipe, name: str) -> None:
+        graphs = cut(model, recipe.size, name)
+        with _graph_error_context(name):
+            embed, generate = _Graph(graphs.embed, name), _Graph(graphs.generate, name)
+        super().__init__(
+            recipe,
+            graphs.dim,
+            lambda source: embed(source=source, target=source)[0],
+            lambda z_id, target: generate(z_id=z_id, target=target),
+            graphs.weights_sha256,
+        )
 
 
 class _Graph:
@@ -110,34 +110,6 @@ class _Graph:
         """Return the outputs for inputs by name, float32, on the CPU."""
         with _graph_error_context(self.name):
             return run(self.session, **inputs)
-
-
-class _Embedding(IdentityEncoder):
-    """Identity encoder that runs the graph up to the embedding."""
-
-    def __init__(self, graph: _Graph, dim: int, exported: IdentityEncoder) -> None:
-        super().__init__(NONE)
-        self.graph, self.dim = graph, dim
-        self.name, self.match_threshold = exported.name, exported.match_threshold  # type: ignore[misc]
-
-    def forward(self, faces: FaceBatch) -> Tensor:
-        return self.graph(source=faces.image, target=faces.image)[0]  # only the target's batch size matters
-
-
-class _IdentityCode(_Embedding):
-    """Identity encoder whose output has no metric."""
-
-    metric = False
-
-
-class _NoMaps(AttributeEncoder):
-    """Attribute encoder without maps; the graph computes them itself."""
-
-    channels: list[int] = []  # noqa: RUF012
-
-
-class _OpenSetGenerator(Generator):
-    """Generator for all identities: `fsframework.models.onnx_export` rejects closed-set generators."""
 
 
 def session(model: bytes) -> Any:

@@ -6,8 +6,9 @@ metadata, the recipe with every default. Plugins provide models by the hook `reg
 onnxruntime runs.
 """
 
+import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Literal
@@ -19,16 +20,23 @@ from fsframework.core.errors import UserError, did_you_mean
 from fsframework.core.part import providers
 from fsframework.core.registry import GROUP, Model, registry
 from fsframework.core.swapper import Swapper
-from fsframework.models.onnx_export import Checked, cached, write
-from fsframework.models.onnx_runtime import SUFFIX, OnnxSwapper, parse
+from fsframework.models import openvino_export, openvino_runtime
+from fsframework.models.graph_export import Checked
+from fsframework.models.onnx_export import cached, write
+from fsframework.models.onnx_runtime import SUFFIX, OnnxSwapper, cut, parse
 from fsframework.models.onnx_runtime import recipe_of as recipe_of_onnx
+from fsframework.models.openvino_runtime import OpenVinoSwapper
 from fsframework.models.run import Run, load_weights
+from fsframework.ops.precision import Precision, has_bf16, wants_bf16
 from fsframework.recipe.build import build_swapper
 from fsframework.recipe.schema import Recipe
 from fsframework.utils.device import pick_device
 from fsframework.utils.weights import load_metadata, save_state
 
 DEFAULT = "faceshifter-lfw-128"  # the default model
+
+
+Runtime = Literal["auto", "torch", "openvino", "onnx"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,9 +46,17 @@ class Trained:
     recipe: Recipe
     swapper: Swapper
     device: torch.device
+    bf16: bool = False  # whether the precision is bfloat16; torch's networks then run under `autocast`
 
 
-def load(where: str | Path, device: str | None = None, sets: Sequence[str] = (), unfinished: bool = False) -> Trained:
+def load(
+    where: str | Path,
+    device: str | None = None,
+    sets: Sequence[str] = (),
+    runtime: Runtime | None = None,
+    precision: Precision = "fp32",
+    unfinished: bool = False,
+) -> Trained:
     """Return a trained method.
 
     Parameters
@@ -51,20 +67,56 @@ def load(where: str | Path, device: str | None = None, sets: Sequence[str] = (),
         torch's name of the device; None: the GPU if there is one.
     sets:
         Overrides of the recipe, such as `evaluation.pairs=100`.
+    runtime:
+        What runs the networks. "auto" is OpenVINO on CPUs, where it is installed and can run the method, else torch; a
+        line on standard error says why an installed OpenVINO cannot. ONNX files run by onnxruntime then. None: torch,
+        and onnxruntime for ONNX files.
+    precision:
+        Of generator and refiner; "auto" is bfloat16 where the processor multiplies it.
     unfinished:
         Whether a run's stage in training counts (`Run.load_swapper`).
 
     Raises
     ------
     UserError
-        There is no such method, it is damaged, an override is wrong, or the device cannot be used.
+        There is no such method, it is damaged, an override is wrong, or the device cannot be used. The runtime is not
+        installed, or cannot run the method in this precision.
     """
-    if Path(where).is_dir():
+    if runtime in ("openvino", "onnx") and device not in (None, "cpu"):
+        raise UserError(f"--device {device}: --runtime {runtime} runs on the CPU; leave --device out")
+    model = None if Path(where).is_dir() else find(where)
+    if model is not None and is_onnx(where):
+        if runtime == "torch":
+            raise UserError(f"{where}: is an ONNX model, which torch cannot run; leave --runtime out")
+        return _load_onnx(model, device, sets, runtime, precision)
+    if runtime == "onnx":
+        trained = _load_torch(where, model, "cpu", (), unfinished)
+        file = cached(trained.recipe, trained.swapper)
+        return _load_onnx(Model(trained.recipe.name, file, None), device, sets, runtime, precision)
+    trained = _load_torch(where, model, "cpu" if runtime == "openvino" else device, sets, unfinished)
+    if runtime == "openvino":
+        return _by_openvino(trained, precision)
+    if runtime == "auto" and _suits_openvino(trained):
+        try:
+            return _by_openvino(trained, precision)
+        except UserError as error:
+            problem = str(error).rpartition("; ")[0] or error  # without the remedy
+            print(f"note: {problem}; torch runs it", file=sys.stderr)
+    return replace(trained, bf16=wants_bf16(precision, trained.device, "--precision"))
+
+
+def is_onnx(where: str | Path) -> bool:
+    """Return whether a method is an ONNX file. Raise UserError if there is no such method."""
+    return not Path(where).is_dir() and find(where).file.suffix == SUFFIX
+
+
+def _load_torch(
+    where: str | Path, model: Model | None, device: str | None, sets: Sequence[str], unfinished: bool
+) -> Trained:
+    """Return the trained method of a run's folder, or of a model's file."""
+    if model is None:
         run = Run.load(Path(where), device, sets)
         return Trained(run.recipe, run.load_swapper(unfinished), run.device)
-    model = find(where)
-    if model.file.suffix == SUFFIX:
-        return _load_onnx(model, device, sets)
     recipe = recipe_of(model, sets)
     swapper = build_swapper(recipe)
     swapper.load()
@@ -75,36 +127,48 @@ def load(where: str | Path, device: str | None = None, sets: Sequence[str] = (),
     return Trained(recipe, swapper.eval().requires_grad_(False).to(chosen), chosen)
 
 
-def _load_onnx(model: Model, device: str | None, sets: Sequence[str]) -> Trained:
+def _load_onnx(
+    model: Model, device: str | None, sets: Sequence[str], runtime: Runtime | None, precision: Precision
+) -> Trained:
     """Return the trained method of an ONNX model."""
+    cpu = torch.device("cpu")
     if device not in (None, "cpu"):
         raise UserError(f"--device {device}: ONNX models run on the CPU; leave --device out")
     parsed = parse(model.file, model.sha256)
     recipe = recipe_of_onnx(model.file, parsed, sets)
-    return Trained(recipe, OnnxSwapper(parsed, recipe, str(model.file)).eval(), torch.device("cpu"))
+    swapper: Swapper
+    if runtime == "openvino":
+        bf16 = _openvino_bf16(precision, cpu)
+        swapper = OpenVinoSwapper.of_onnx(cut(parsed, recipe.size, str(model.file)), recipe, str(model.file), bf16)
+    else:
+        if precision == "bf16":
+            raise UserError(f"{model.file}: runs in float32 by onnxruntime; omit --precision")
+        bf16, swapper = False, OnnxSwapper(parsed, recipe, str(model.file))
+    return Trained(recipe, swapper.eval(), cpu, bf16)
 
 
-def for_runtime(where: str | Path | None, runtime: Literal["torch", "onnx"] | None) -> str | Path:
-    """Return the argument of `load` that runs a model by a runtime: the model, or its ONNX file in the cache folder.
+def _suits_openvino(trained: Trained) -> bool:
+    """Return whether `auto` means OpenVINO for a method that torch has loaded, if it can be converted."""
+    is_swapper = trained.recipe.networks.generator is not None
+    return is_swapper and trained.device.type == "cpu" and openvino_runtime.is_installed()
 
-    The default model is `DEFAULT`, the default runtime that of the model's file.
 
-    Raises
-    ------
-    UserError
-        There is no such model, it is ONNX and torch is requested, or it cannot be exported.
+def _by_openvino(trained: Trained, precision: Precision) -> Trained:
+    """Return a method as run by OpenVINO. Raise UserError as `openvino_export.load`."""
+    bf16 = _openvino_bf16(precision, trained.device)
+    swapper = openvino_export.load(trained.recipe, trained.swapper, bf16).eval()
+    return replace(trained, swapper=swapper, bf16=bf16)
+
+
+def _openvino_bf16(precision: Precision, device: torch.device) -> bool:
+    """Return whether a precision means bfloat16 for OpenVINO.
+
+    Raises UserError if bfloat16 is required, and this processor has none.
     """
-    if where is None:
-        where = DEFAULT
-    if runtime is None:
-        return where
-    is_onnx = not Path(where).is_dir() and find(where).file.suffix == SUFFIX
-    if is_onnx and runtime == "torch":
-        raise UserError(f"{where}: is an ONNX model, which torch cannot run; leave --runtime out")
-    if is_onnx or runtime == "torch":
-        return where
-    trained = load(where, "cpu")
-    return cached(trained.recipe, trained.swapper)
+    available = openvino_runtime.has_bf16()
+    if precision == "bf16" and not available:
+        raise UserError("--precision bf16: OpenVINO cannot compute it on this processor; omit it")
+    return precision == "bf16" or (precision == "auto" and available and has_bf16(device))
 
 
 def find(where: str | Path) -> Model:
@@ -199,7 +263,7 @@ def export(where: str | Path, out: Path, sets: Sequence[str] = (), unfinished: b
         raise UserError(f"{out}: models end in .safetensors or {SUFFIX}; choose another name")
     if unfinished and not Path(where).is_dir():
         raise UserError(f"{where}: is no run's folder, so no stage of it is in training; leave --unfinished out")
-    trained = load(where, "cpu", sets, unfinished)
+    trained = load(where, "cpu", sets, unfinished=unfinished)
     if isinstance(trained.swapper, OnnxSwapper):
         raise UserError(
             f"{where}: is an ONNX model, which cannot be exported; use the run or model that it was made from"

@@ -14,7 +14,18 @@ import torch
 
 from fsframework.core.registry import registry
 
-LIBRARIES = ("fsframework", "torch", "torchvision", "timm", "numpy", "pillow", "opencv-python-headless", "safetensors")
+LIBRARIES = (
+    "fsframework",
+    "torch",
+    "torchvision",
+    "timm",
+    "numpy",
+    "pillow",
+    "opencv-python-headless",
+    "safetensors",
+    "openvino",
+    "onnxruntime",
+)
 
 
 def environment(device: torch.device) -> dict[str, Any]:

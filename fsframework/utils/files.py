@@ -88,6 +88,14 @@ def cache_folder() -> Path:
     return platformdirs.user_cache_path("fsframework", appauthor=False)
 
 
+def make_cache(folder: Path) -> None:
+    """Create a folder of the cache. Raise UserError if it cannot be created."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be created: {error.strerror or error}; set XDG_CACHE_HOME") from error
+
+
 def data_folder() -> Path:
     """Return the folder of permanent data, such as $XDG_DATA_HOME/fsframework or ~/.local/share/fsframework."""
     return platformdirs.user_data_path("fsframework", appauthor=False)
