@@ -1,5 +1,6 @@
 """The Python interface: what it returns, that results are marked, and that its documentation runs."""
 
+import gc
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ import fsframework as fsf
 from fsframework.provenance.watermark import read
 from fsframework.recipe.schema import Recipe
 from fsframework.testing import portrait
+from fsframework.utils.lazy import loading
 
 ROOT = Path(__file__).parents[1]
 
@@ -215,3 +217,18 @@ def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert "intact" in "".join(output.text for output in shown if output.output_type == "stream")
     assert (tmp_path / "runs" / "quickstart" / "run" / "report.html").is_file()
     assert [file.name for file in tmp_path.iterdir()] == ["runs"]
+
+
+def test_nothing_is_collected_while_loading() -> None:
+    assert gc.isenabled()
+    frozen = gc.get_freeze_count()
+    try:
+        with loading():
+            assert not gc.isenabled()
+            kept = [[number] for number in range(100)]
+        assert gc.isenabled() and gc.get_freeze_count() >= frozen + len(kept)
+        with pytest.raises(KeyError), loading():
+            raise KeyError
+        assert gc.isenabled()
+    finally:
+        gc.unfreeze()

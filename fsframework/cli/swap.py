@@ -8,6 +8,7 @@ import click
 
 from fsframework.cli.options import DEVICE, FILE, MODEL_OPTION, RUNTIME, warn_of_broken_plugins
 from fsframework.core.errors import UserError
+from fsframework.utils.lazy import loading
 
 if TYPE_CHECKING:
     from fsframework.utils.executors import Executor
@@ -168,30 +169,31 @@ def swap(
     elif shard is not None and not paths[-2].is_dir():
         raise UserError(f"--shard needs a folder or --pairs, and {paths[-2]} is one target; omit it")
     executor, job_shard, local_device = _execution(engine, workers, shard, device)
-    from fsframework import (
-        AssignmentFiles,
-        PasteOptions,
-        ProvenanceOptions,
-        SwapOptions,
-        load_swapper,
-        pairs_jobs,
-        target_jobs,
-    )
-    from fsframework.inference.jobs import parse_mapping
+    with loading():
+        from fsframework import (
+            AssignmentFiles,
+            PasteOptions,
+            ProvenanceOptions,
+            SwapOptions,
+            load_swapper,
+            pairs_jobs,
+            target_jobs,
+        )
+        from fsframework.inference.jobs import parse_mapping
 
-    pasting = PasteOptions(mask, colour, blend, keep)
-    options = SwapOptions(ProvenanceOptions(not no_provenance, label, consent), preview)
-    files = tuple(parse_mapping(text) for text in mappings)
-    # Jobs are checked before the networks are loaded, because loading takes seconds.
-    if pairs is not None and folder is not None:
-        jobs = pairs_jobs(pairs, folder, AssignmentFiles(face, None, files), options)
-    else:
-        *sources, target_path, out_path = paths
-        assignment = AssignmentFiles(face, sources[0] if sources else None, files)
-        jobs = target_jobs(target_path, out_path, assignment, options)
-    # Workers have other processors, and results of all must be equal.
-    common_runtime = None if engine == "ray" and runtime == "auto" else runtime
-    swapper = load_swapper(model, local_device, common_runtime, precision, pasting)
+        pasting = PasteOptions(mask, colour, blend, keep)
+        options = SwapOptions(ProvenanceOptions(not no_provenance, label, consent), preview)
+        files = tuple(parse_mapping(text) for text in mappings)
+        # Jobs are checked before the networks are loaded, because loading takes seconds.
+        if pairs is not None and folder is not None:
+            jobs = pairs_jobs(pairs, folder, AssignmentFiles(face, None, files), options)
+        else:
+            *sources, target_path, out_path = paths
+            assignment = AssignmentFiles(face, sources[0] if sources else None, files)
+            jobs = target_jobs(target_path, out_path, assignment, options)
+        # Workers have other processors, and results of all must be equal.
+        common_runtime = None if engine == "ray" and runtime == "auto" else runtime
+        swapper = load_swapper(model, local_device, common_runtime, precision, pasting)
     context.exit(1 if swapper.swap_jobs(jobs, job_shard, executor) else 0)
 
 

@@ -4,7 +4,9 @@ lazy_loader does the same from a stub file, but only for names of modules below 
 """
 
 import ast
-from collections.abc import Callable
+import gc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -36,3 +38,20 @@ def attach(package: str, file: str) -> tuple[Callable[[str], Any], Callable[[], 
         return getattr(import_module(homes[name]), name)
 
     return get, lambda: sorted(homes), sorted(homes)
+
+
+@contextmanager
+def loading() -> Iterator[None]:
+    """Import and load in the block without garbage collection, which then skips what the block created.
+
+    Importing torch and loading networks creates hundreds of thousands of objects that stay. Each full collection visits
+    them all in vain: 0.4 of 3.1 seconds of processor time of `fsf swap` on one picture.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+        gc.freeze()
+    finally:
+        if was_enabled:
+            gc.enable()
