@@ -7,7 +7,7 @@ An interrupted job resumes from a cache folder beside the result, which holds jo
 import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,9 @@ from fsframework.faces.steady_mask import MaskSmoother, lead_frames
 from fsframework.faces.track import CUT, Track, smooth, track
 from fsframework.inference.assignment import FaceAssignment
 from fsframework.inference.face_swapper import FaceSwapper, SourceIdentity
-from fsframework.media.video_io import Video, join, probe, read, write
+from fsframework.media.video_io import Video, probe, read, write
+from fsframework.media.video_join import join
+from fsframework.media.video_sound import plan_sound
 from fsframework.provenance.options import ProvenanceOptions, attach_manifest, mark_frame, write_swap
 from fsframework.provenance.record import new_payload
 from fsframework.utils.files import replacing, write_text
@@ -37,6 +39,14 @@ BATCH_BYTES = 1 << 26  # of decoded frames in one batch
 EMBEDDED_FRAMES = 8  # of each track, to identify its person
 
 
+@dataclass(frozen=True)
+class SwappedVideo:
+    """What a swap of a video reports."""
+
+    faces: list[Face]  # the largest of each swapped track
+    notes: list[str]  # a line for each sound track that was not copied
+
+
 def swap_video(
     face_swapper: FaceSwapper,
     assignment: FaceAssignment,
@@ -44,8 +54,8 @@ def swap_video(
     out: Path,
     job: dict[str, Any],
     marking: ProvenanceOptions,
-) -> list[Face]:
-    """Write the video `target` with swapped faces to `out` atomically; return each swapped track's largest face.
+) -> SwappedVideo:
+    """Write the video `target` with swapped faces to `out` atomically; return its report.
 
     Parameters
     ----------
@@ -68,6 +78,8 @@ def swap_video(
         The video cannot be read, shows no such face, or the result cannot be written.
     """
     video = probe(target)
+    suffix = out.suffix.lower()
+    sound = plan_sound(video, suffix)
     folder = out.parent / f".{out.name}.parts"
     _open_folder(
         folder, {**job, "target": str(target.resolve()), "seen": [target.stat().st_size, target.stat().st_mtime_ns]}
@@ -93,9 +105,11 @@ def swap_video(
         video,
         out,
         lambda path: attach_manifest(path, out, origin, marking, target, assignment.source_paths, size),
+        sound,
     )
     shutil.rmtree(folder, ignore_errors=True)
-    return [tracks[index].largest() for index in sources]
+    notes = [note for each in sound if (note := each.note(suffix)) is not None]
+    return SwappedVideo([tracks[index].largest() for index in sources], notes)
 
 
 def _open_folder(folder: Path, job: dict[str, Any]) -> None:
