@@ -155,6 +155,22 @@ def test_tracks_that_a_rule_means() -> None:
     assert chosen_tracks(tracks, "2") == [0, 3]
 
 
+@pytest.mark.parametrize(
+    ("people", "face", "expected"),
+    [
+        ([0, 1, 0, 1], "largest", [1, 3]),  # 72000 + 20000 against 45000 + 12000 square pixels
+        ([0, 1, 2, 3], "largest", [3]),
+        ([0, 1, 1, 0], "1", [1, 2]),
+        ([0, 1, 0, 1], "1", [1, 3]),  # leftmost in 50 of 80 frames, and the same person afterwards
+        ([0, 1, 0, 1], "2", [0, 2]),
+        ([0, 1, 2, 3], "3", []),
+    ],
+)
+def test_a_rule_means_one_person_for_the_whole_film(people: list[int], face: str, expected: list[int]) -> None:
+    tracks = [track_at(0, 50, 100, 30), track_at(0, 50, 0), track_at(50, 80, 40), track_at(60, 80, 90, 60)]
+    assert chosen_tracks(tracks, face, people) == expected
+
+
 def test_results_say_what_they_are(
     converter: FaceSwapper, place: Path, hide: dict[str, str], expect_error: Callable[..., Any]
 ) -> None:

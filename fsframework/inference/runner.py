@@ -126,7 +126,7 @@ class JobWorker:
         for reference, source in files.mappings:
             frame = read_image(reference)
             z_id = swapper.embed(frame, [largest(swapper.find(frame, str(reference)))])
-            people.append(IdentityMapping(z_id, swapper.read_source(source), threshold))
+            people.append(IdentityMapping(z_id, swapper.read_source(source), threshold, str(reference)))
         return FaceAssignment(people=people)
 
     def _facts(self, files: AssignmentFiles, options: SwapOptions) -> dict[str, Any]:
