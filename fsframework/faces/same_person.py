@@ -56,14 +56,14 @@ def people_of(tracks: Sequence[Track], embeddings: Sequence[np.ndarray], match_t
                 cosines[one, other] = -np.inf
     groups: dict[int, list[int]] = {index: [index] for index in range(count)}
     while len(groups) > 1:
-        one, other = np.unravel_index(cosines.argmax(), cosines.shape)
+        one, other = divmod(int(cosines.argmax()), count)
         if cosines[one, other] < match_threshold:
             break
-        sizes = len(groups[int(one)]), len(groups[int(other)])
+        sizes = len(groups[one]), len(groups[other])
         merged = (sizes[0] * cosines[one] + sizes[1] * cosines[other]) / sum(sizes)  # average linkage
         cosines[one], cosines[:, one] = merged, merged
         cosines[one, one] = cosines[other, :] = cosines[:, other] = -np.inf
-        groups[int(one)] += groups.pop(int(other))
+        groups[one] += groups.pop(other)
     people = [0] * count
     for number, members in enumerate(sorted(groups.values(), key=min)):
         for index in members:
@@ -82,7 +82,8 @@ def _cosine(one: np.ndarray, other: np.ndarray) -> float:
 
 
 def _units(rows: np.ndarray) -> np.ndarray:
-    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+    units: np.ndarray = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+    return units
 
 
 def _unit(row: np.ndarray) -> np.ndarray:

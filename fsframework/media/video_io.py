@@ -12,6 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import cv2
 import numpy as np
 
 from fsframework.core.errors import UserError
@@ -20,6 +21,11 @@ from fsframework.utils.files import replacing
 SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg", ".ts", ".wmv", ".flv")  # of videos
 WRITTEN = (".mp4", ".mov", ".mkv")  # containers of H.264 and any sound
 QUALITY = {"crf": "18", "preset": "medium"}  # of libx264: nearly indistinguishable from the original
+CONVERSION = 0x4 | 0x2000 | 0x4000 | 0x40000  # bicubic, full chroma in and out, accurate rounding; see `_converted`
+RGB = 0  # FFmpeg's number for the colour space of RGB
+LIMITED, FULL = 1, 2  # FFmpeg's numbers of colour ranges
+WEIGHTS = {1: (0.2126, 0.0722), 4: (0.3, 0.11), 7: (0.212, 0.087), 9: (0.2627, 0.0593)}  # of red, blue by colour space
+BT601 = (0.299, 0.114)  # weights of the other colour spaces
 COLOURS = ("color_range", "colorspace", "color_primaries", "color_trc")
 UNKNOWN = 2  # FFmpeg's number for an unspecified colour space
 MEND = "get the file again"
@@ -41,7 +47,7 @@ class Video:
     path: Path
     width: int  # of the upright frame, in pixels
     height: int
-    turns: int  # quarter turns, counter-clockwise, that make a stored frame upright
+    turns: int  # quarter turns, counter-clockwise, that make a stored frame upright after `mirrored`
     times: tuple[int, ...]  # of the frames, rising, in units of `base`
     base: Fraction  # seconds
     rate: Fraction  # frames a second, on average
@@ -50,6 +56,8 @@ class Video:
     start: Fraction = Fraction(0)  # of the container, in seconds: where players begin
     last: int = 0  # duration of the last frame, in units of `base`; 0: 1 / `rate`
     stream: int = 0  # index of the stream of pictures
+    mirrored: bool = False  # whether left and right of a stored frame are exchanged
+    pixel_aspect: Fraction = Fraction(1)  # width of a pixel of the upright frame by its height
     marks: tuple[int | None, ...] | None = None  # the decoder's times of frames, where these have no other time
 
     @property
@@ -100,6 +108,7 @@ def probe(path: Path) -> Video:
         ]
         rate = Fraction(stream.average_rate or stream.guessed_rate or 25)
         colours = tuple(int(getattr(stream.codec_context, key)) for key in COLOURS)
+        aspect = Fraction(stream.sample_aspect_ratio or 1)
         base, index, sound = stream.time_base, stream.index, len(container.streams.audio)
         # AVI has no times of presentation; FFmpeg counts packets instead, which is wrong for frames out of order.
         counted = container.format.name == "avi" and stream.codec_context.has_b_frames > 0
@@ -111,10 +120,15 @@ def probe(path: Path) -> Video:
         frame = next(container.decode(picture_stream(container, path)), None)
         if frame is None:
             raise UserError(f"{path}: holds no frame that can be decoded; {MEND}")
-        turns = round(frame.rotation / 90) % 4
+        mirrored, turns = _orientation(frame)
         width, height = (frame.height, frame.width) if turns % 2 else (frame.width, frame.height)
+        aspect = 1 / aspect if turns % 2 else aspect
+        if frame.format.is_rgb:  # it is written as limited range, with the usual matrix of its size
+            colours = (LIMITED, 1 if min(width, height) >= 720 else 6, *colours[2:])
     start = min(times[0] * base, times[0] * base if begin is None else begin)
-    return Video(path, width, height, turns, times, base, rate, sound, colours, start, last, index, marks)
+    return Video(
+        path, width, height, turns, times, base, rate, sound, colours, start, last, index, mirrored, aspect, marks
+    )
 
 
 def _frame_times(
@@ -175,7 +189,7 @@ def read(video: Video, start: int = 0, stop: int | None = None) -> Iterator[np.n
             continue
         if index > expected or expected >= stop:
             break
-        yield upright(frame, video.turns)
+        yield upright(frame, video.turns, video.mirrored)
         expected += 1
     if expected < stop:
         raise UserError(f"{video.path}: frame {expected + 1} of {len(video.times)} cannot be decoded; {MEND}")
@@ -232,10 +246,43 @@ def picture_stream(container: Any, path: Path) -> Any:
     return stream
 
 
-def upright(frame: Any, turns: int) -> np.ndarray:
-    """Return the pixels of a frame of PyAV as (H, W, 3) uint8, rotated by quarter turns."""
-    pixels: np.ndarray = frame.to_ndarray(format="rgb24")
-    return np.ascontiguousarray(np.rot90(pixels, turns)) if turns else pixels
+def _orientation(frame: Any) -> tuple[bool, int]:
+    """Return whether a frame of PyAV is to be mirrored, and the quarter turns, counter-clockwise, after that."""
+    data = next((each for each in frame.side_data if each.type.name == "DISPLAYMATRIX"), None)
+    if data is None:
+        return False, 0
+    matrix = np.frombuffer(bytes(data), np.int32).astype(float)
+    mirrored = matrix[0] * matrix[4] < matrix[1] * matrix[3]
+    across = -matrix[:2] if mirrored else matrix[:2]
+    return bool(mirrored), round(-np.degrees(np.arctan2(across[1], across[0])) / 90) % 4
+
+
+def _without_siting(frame: Any) -> Any:
+    """Return a frame of PyAV without the place of its chroma samples.
+
+    FFmpeg's converter heeds this place when it reads, and PyAV cannot state it when a frame is written: chroma would
+    move by a quarter of a pixel each time.
+    """
+    import av
+
+    if frame.format.chroma_width(4) == 4 and frame.format.chroma_height(4) == 4:
+        return frame
+    copy = av.VideoFrame(frame.width, frame.height, frame.format.name)
+    for into, plane in zip(copy.planes, frame.planes, strict=True):
+        rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
+        target = np.frombuffer(into, np.uint8).reshape(-1, into.line_size)
+        width = min(plane.line_size, into.line_size)
+        target[: len(rows), :width] = rows[: len(target), :width]
+    copy.color_range, copy.colorspace = frame.color_range, frame.colorspace
+    return copy
+
+
+def upright(frame: Any, turns: int, mirrored: bool = False) -> np.ndarray:
+    """Return the pixels of a frame of PyAV as (H, W, 3) uint8, mirrored, then rotated by quarter turns."""
+    pixels: np.ndarray = _without_siting(frame).to_ndarray(format="rgb24", interpolation=CONVERSION)
+    if mirrored:
+        pixels = pixels[:, ::-1]
+    return np.ascontiguousarray(np.rot90(pixels, turns)) if turns or mirrored else pixels
 
 
 def write(path: Path, video: Video, frames: Iterable[np.ndarray], start: int = 0) -> int:
@@ -268,19 +315,42 @@ def write(path: Path, video: Video, frames: Iterable[np.ndarray], start: int = 0
         stream.width, stream.height, stream.pix_fmt = video.width, video.height, _pixel_format(video)
         stream.time_base = stream.codec_context.time_base = video.base
         stream.options = dict(QUALITY)
+        stream.codec_context.sample_aspect_ratio = video.pixel_aspect
         for key, value in colours.items():
             setattr(stream.codec_context, key, value)
         for pixels in frames:
-            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24").reformat(
-                format=stream.pix_fmt,
-                dst_colorspace=colours["colorspace"] if colours["colorspace"] != UNKNOWN else None,
-                dst_color_range=colours["color_range"] or None,
-            )
+            frame = _converted(pixels, stream.pix_fmt, colours["colorspace"], colours["color_range"])
             frame.pts, frame.time_base = times[start + count], video.base
             container.mux(_lasting(stream.encode(frame), lengths))
             count += 1
         container.mux(_lasting(stream.encode(), lengths))
     return count
+
+
+def _converted(pixels: np.ndarray, pixel_format: str, colour_space: int, colour_range: int) -> Any:
+    """Return pixels (H, W, 3) uint8 as a frame of PyAV.
+
+    By default FFmpeg's converter rounds down, which darkens a film by a level each time it is written. Even with
+    accurate rounding it rounds the chroma of the full range down, so that this one is computed here.
+    """
+    import av
+
+    space = colour_space if colour_space != UNKNOWN else None
+    if colour_range != FULL:
+        return av.VideoFrame.from_ndarray(pixels, format="rgb24").reformat(
+            format=pixel_format,
+            dst_colorspace=space,
+            dst_color_range=colour_range or None,
+            interpolation=CONVERSION,
+        )
+    red, blue = WEIGHTS.get(colour_space, BT601)
+    luma = np.array([red, 1 - red - blue, blue])
+    rows = [luma, (np.eye(3)[2] - luma) / (2 - 2 * blue), (np.eye(3)[0] - luma) / (2 - 2 * red)]
+    matrix = np.column_stack([np.stack(rows), [0, 128, 128]])
+    planes = np.ascontiguousarray(cv2.transform(pixels, matrix).transpose(2, 0, 1))
+    frame = av.VideoFrame.from_ndarray(planes, format="yuv444p")
+    frame.color_range = FULL
+    return frame.reformat(format=pixel_format, src_color_range=FULL, dst_color_range=FULL, interpolation=CONVERSION)
 
 
 def mp4_options(video: Video) -> dict[str, str]:
