@@ -1,5 +1,6 @@
 """Join encoded segments of a video with the sound of the original (see `video_sound`)."""
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,16 @@ from fsframework.media.video_sound import (
     plan_sound,
 )
 from fsframework.utils.files import replacing
+
+DROPPED = re.compile(
+    r"brand|minor_version|^encoder|vendor_id|^duration|^number_of|^bps|_statistics|^location|location\.|gps", re.I
+)
+# QuickTime numbers languages, and FFmpeg finds the number by these codes only; other languages would be lost.
+QUICKTIME_LANGUAGES = {
+    "deu": "ger", "nld": "dut", "swe": "sve", "ell": "gre", "isl": "ice", "zho": "chi", "sqi": "alb", "hye": "arm",
+    "kat": "geo", "bod": "tib", "mya": "bur", "msa": "may", "cym": "wel", "eus": "baq", "mkd": "mac", "fre": "fra",
+    "cze": "ces", "slo": "slk", "rum": "ron",
+}  # fmt: skip
 
 
 def join(
@@ -57,18 +68,48 @@ def join(
         ):
             output = container.add_stream_from_template(first.streams.video[0])
             output.time_base = video.base
+            _copy_tags(source.streams[video.stream], output)
+            container.metadata.update(_titles(source.metadata))
+            container.set_chapters(_chapters(source, video))
             flows = [_video_packets(segments, video, output)]
             for track in tracks:
                 stream = source.streams[track.stream]
                 if track.action == "copy":
                     copy = container.add_stream_from_template(stream)
+                    _copy_tags(stream, copy)
                     flows.append(copied_packets(video, track, copy, hides=suffix != ".mkv"))
                 elif track.action == "encode":
-                    flows.append(encoded_packets(video, track, add_aac(container, stream)))
+                    encoded = add_aac(container, stream)
+                    _copy_tags(stream, encoded)
+                    flows.append(encoded_packets(video, track, encoded))
             for packet in _interleave(flows):
                 container.mux(packet)
         if finish is not None:
             finish(temporary)
+
+
+def _titles(metadata: dict[str, str]) -> dict[str, str]:
+    """Return metadata without what describes the file itself, or a place."""
+    return {key: value for key, value in metadata.items() if not DROPPED.search(key)}
+
+
+def _copy_tags(stream: Any, output: Any) -> None:
+    """Give a stream of the result the language, title, date and flags of the original's."""
+    tags = _titles(stream.metadata)
+    if output.container.format.name == "mov" and "language" in tags:
+        tags["language"] = QUICKTIME_LANGUAGES.get(tags["language"], tags["language"])
+    output.metadata.update(tags)
+    output.disposition = stream.disposition
+
+
+def _chapters(source: Any, video: Video) -> list[Any]:
+    """Return the chapters of a container, with times of the result."""
+    chapters = []
+    for chapter in source.chapters():
+        start = round(video.start / chapter["time_base"])
+        times = {key: max(0, chapter[key] - start) for key in ("start", "end")}
+        chapters.append({**chapter, **times})
+    return chapters
 
 
 def _video_packets(segments: list[Path], video: Video, output: Any) -> Iterator[Any]:
