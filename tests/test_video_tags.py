@@ -69,10 +69,10 @@ def test_tags_are_kept(film: Path, tmp_path: Path, suffix: str) -> None:
         assert tags["title"] == "My film"
         assert tags["creation_time"].startswith("2024-01-02T03:04:05")
         assert not any("location" in key for key in tags)
-        found = [
+        found: list[Any] = [
             (
                 chapter["metadata"]["title"],
-                *(round(1000 * chapter[key] * chapter["time_base"]) for key in ("start", "end")),
+                *(round(1000 * chapter[key] * (chapter["time_base"] or 1)) for key in ("start", "end")),
             )
             for chapter in container.chapters()
         ]

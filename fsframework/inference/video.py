@@ -36,6 +36,7 @@ from fsframework.utils.files import replacing, write_text
 from fsframework.utils.prefetch import ahead
 from fsframework.utils.progress import progress
 
+CACHE = 2  # format of the cache folder; folders in another format are removed
 SEGMENT = 240  # frames of a segment, encoded as one file
 BATCH_BYTES = 1 << 26  # of decoded frames in one batch
 EMBEDDED_FRAMES = 8  # of each track, to identify its person
@@ -84,7 +85,13 @@ def swap_video(
     sound = plan_sound(video, suffix)
     folder = out.parent / f".{out.name}.parts"
     _open_folder(
-        folder, {**job, "target": str(target.resolve()), "seen": [target.stat().st_size, target.stat().st_mtime_ns]}
+        folder,
+        {
+            **job,
+            "cache": CACHE,
+            "target": str(target.resolve()),
+            "seen": [target.stat().st_size, target.stat().st_mtime_ns],
+        },
     )
     tracks, sources = plan(face_swapper, assignment, video, folder)
     origin = replace(face_swapper.origin(marking), watermark=_payload(folder))
@@ -203,7 +210,7 @@ def _detections(
     cuts: list[bool] = []
     with progress("finding faces", len(video.times), "frames") as ticker, torch.inference_mode():
         waiting: deque[np.ndarray] = deque()  # frames that are searched in a group
-        frames = _with_cuts(ahead(read(video), 16), cuts, waiting)
+        frames = _with_cuts(ahead(read(video, rough=True), 16), cuts, waiting)
         detections = []
         thumbnails = []
         for faces in find_faces(face_swapper.detector, frames):
@@ -264,7 +271,7 @@ def _embeddings(face_swapper: FaceSwapper, video: Video, tracks: list[Track]) ->
         for frame in detected[np.linspace(0, len(detected) - 1, count).round().astype(int)]:
             tracks_of_frame.setdefault(int(frame), []).append(index)
     rows_of_track: dict[int, list[Tensor]] = {}
-    for number, frame in enumerate(read(video, 0, max(tracks_of_frame) + 1)):
+    for number, frame in enumerate(read(video, 0, max(tracks_of_frame) + 1, rough=True)):
         if indices := tracks_of_frame.get(number):
             z_id = face_swapper.embed(frame, [tracks[index].face(number) for index in indices])
             for index, row in zip(indices, z_id, strict=True):
