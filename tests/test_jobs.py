@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import skimage.data
 import torch
+from films import make_film
 from swapping import FAST_MODEL, swap_pairs, swap_target
 from synthetic_video import make_video, scene
 
@@ -152,6 +153,22 @@ def test_tracks_that_a_rule_means() -> None:
     assert chosen_tracks(tracks, "largest") == [0, 3]  # nobody else comes in while the largest is seen
     assert chosen_tracks(tracks, "1") == [1, 2]
     assert chosen_tracks(tracks, "2") == [0, 3]
+
+
+@pytest.mark.parametrize(
+    ("people", "face", "expected"),
+    [
+        ([0, 1, 0, 1], "largest", [1, 3]),  # 72000 + 20000 against 45000 + 12000 square pixels
+        ([0, 1, 2, 3], "largest", [3]),
+        ([0, 1, 1, 0], "1", [1, 2]),
+        ([0, 1, 0, 1], "1", [1, 3]),  # leftmost in 50 of 80 frames, and the same person afterwards
+        ([0, 1, 0, 1], "2", [0, 2]),
+        ([0, 1, 2, 3], "3", []),
+    ],
+)
+def test_a_rule_means_one_person_for_the_whole_film(people: list[int], face: str, expected: list[int]) -> None:
+    tracks = [track_at(0, 50, 100, 30), track_at(0, 50, 0), track_at(50, 80, 40), track_at(60, 80, 90, 60)]
+    assert chosen_tracks(tracks, face, people) == expected
 
 
 def test_results_say_what_they_are(
@@ -349,6 +366,50 @@ def test_a_broken_video_in_a_folder_is_named(
     assert line.startswith(f"{tmp_path}/in/half.mp4: ")
     check_message(line, reason=True)
     assert [file.name for file in (tmp_path / "out").iterdir() if not file.name.startswith(".")] == ["whole.mp4"]
+
+
+def test_sound_that_the_container_refuses_is_encoded_and_said(
+    converter: FaceSwapper,
+    place: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    check_message: Callable[..., None],
+) -> None:
+    (tmp_path / "in").mkdir()
+    for name in ("a.avi", "b.avi"):
+        film = [scene(number) for number in range(3)]
+        make_film(tmp_path / "in" / name, film, "mpeg4", "pcm_u8", bframes=0)
+    assert swap_target(converter, tmp_path / "in", tmp_path / "out", place / "source.png", "largest", []) == 0
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "sound track" in line]
+    check_message(line, hide={str(tmp_path): "PLACE"})
+    with av.open(str(tmp_path / "out" / "a.avi.mp4")) as container:
+        assert container.streams.audio[0].codec_context.name == "aac"
+
+
+def test_any_exception_ends_one_file_and_not_the_folder(
+    converter: FaceSwapper,
+    pictures: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    check_message: Callable[..., None],
+) -> None:
+    swap = converter.swap_frames
+    failing = iter([True])
+
+    def fails_once(*arguments: Any) -> list[np.ndarray]:
+        if next(failing, False):
+            raise ValueError("of a library,\nin two lines")
+        return swap(*arguments)
+
+    for name in ("cut.jpg", "cat.png"):
+        (pictures / name).unlink()
+    monkeypatch.setattr(converter, "swap_frames", fails_once)
+    assert swap_target(converter, pictures, tmp_path / "out", tmp_path / "source.png", "largest", []) == 1
+    shown = capsys.readouterr()
+    (line,) = [line for line in shown.err.splitlines() if "ValueError" in line]
+    check_message(line, hide={str(pictures): "PLACE"})
+    assert "3 of 4" in shown.out
 
 
 def test_a_list_swaps_pictures_and_videos_and_names_what_is_broken(

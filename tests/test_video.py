@@ -15,7 +15,8 @@ from fsframework.core.part import part
 from fsframework.core.types import Face
 from fsframework.faces.detect_video import find_faces
 from fsframework.faces.track import smooth, track
-from fsframework.media.video_io import join, probe, read, write
+from fsframework.media.video_io import probe, read, write
+from fsframework.media.video_join import join
 from fsframework.utils.prefetch import ahead
 
 

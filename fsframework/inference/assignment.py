@@ -1,7 +1,9 @@
 """Assign a source identity to each target face: one source for all selected faces, or one per reference person."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ from torch.nn import functional as F
 
 from fsframework.core.errors import UserError
 from fsframework.core.types import Face
+from fsframework.faces.same_person import overlap
 from fsframework.faces.select import check_face, choose
 from fsframework.faces.track import Track
 from fsframework.inference.face_swapper import FaceSwapper, SourceIdentity
@@ -23,6 +26,7 @@ class IdentityMapping:
     reference: Tensor  # (1, D) embedding
     source: SourceIdentity
     match_threshold: float  # minimum cosine to the reference, a property of the encoder
+    name: str = "the reference"  # for messages
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,60 +53,125 @@ class FaceAssignment:
         if self.source is not None:
             return [(face, self.source) for face in choose(faces, self.face, name)]
         ordered = choose(faces, "all", name)
-        cosines = self._cosines(face_swapper.embed(frame, ordered))
-        swaps = [(face, source) for face, row in zip(ordered, cosines, strict=True) if (source := self._source(row))]
-        if not swaps:
-            raise UserError(f"{name}: shows none of the people of --map; use another picture of them")
-        return swaps
+        cosines = self._cosines(face_swapper.embed(frame, ordered)).cpu().numpy()
+        assigned = self._likeliest(cosines, np.ones((len(ordered), len(ordered)), bool))
+        if not assigned:
+            raise UserError(f"{name}: shows none of the people of --map: {self._nearest(cosines)}")
+        return [(ordered[index], assigned[index]) for index in sorted(assigned)]
 
-    def of_tracks(self, tracks: list[Track], embeddings: dict[int, Tensor]) -> dict[int, SourceIdentity]:
+    def of_tracks(
+        self, tracks: list[Track], embeddings: dict[int, Tensor], people: Sequence[int] | None = None
+    ) -> dict[int, SourceIdentity]:
         """Return the source of each swapped track, by the track's index.
 
-        `embeddings` are those of each track (n, D), by its index; needed only with reference people.
+        `embeddings` are those of each track (n, D), by its index; needed only with reference people. `people` are the
+        people that the tracks show, for rules (see `chosen_tracks`).
         """
-        if self.source is None:
-            rows = {index: self._cosines(z).mean(dim=0) for index, z in embeddings.items()}
-            return {index: source for index, row in rows.items() if (source := self._source(row))}
-        return dict.fromkeys(chosen_tracks(tracks, self.face), self.source)
+        if self.source is not None:
+            return dict.fromkeys(chosen_tracks(tracks, self.face, people), self.source)
+        indices = sorted(embeddings)
+        assigned = self._likeliest(self._track_cosines(embeddings), _conflicts([tracks[index] for index in indices]))
+        return {indices[row]: source for row, source in assigned.items()}
+
+    def missing(self, embeddings: dict[int, Tensor]) -> str:
+        """Return what is said of a video that shows none of the reference people: the nearest face, and what to do."""
+        return f"shows none of the people of --map: {self._nearest(self._track_cosines(embeddings))}"
+
+    def _track_cosines(self, embeddings: dict[int, Tensor]) -> np.ndarray:
+        """Return the mean cosine (tracks, people) of the embeddings of each track to each reference."""
+        return np.stack([self._cosines(embeddings[index]).mean(dim=0).cpu().numpy() for index in sorted(embeddings)])
 
     def _cosines(self, z_id: Tensor) -> Tensor:
         """Return the cosine similarity (n, people) of embeddings (n, D) to each reference."""
         references = F.normalize(torch.cat([person.reference for person in self.people]).float(), dim=1)
         return F.normalize(z_id.float(), dim=1) @ references.T
 
-    def _source(self, cosines: Tensor) -> SourceIdentity | None:
-        """Return the source for one face's cosines (people,), or None if it matches no reference."""
-        best = int(cosines.argmax())
-        person = self.people[best]
-        return person.source if cosines[best] >= person.match_threshold else None
+    def _likeliest(self, cosines: np.ndarray, conflicts: np.ndarray) -> dict[int, SourceIdentity]:
+        """Return the source of each row of cosines (rows, people) that matches a reference, most similar first.
+
+        Of rows that conflict (rows, rows), which are visible at the same time, at most one is the same person.
+        """
+        assigned: dict[int, int] = {}
+        for flat in np.argsort(-cosines, axis=None, kind="stable"):
+            row, person = divmod(int(flat), len(self.people))
+            if cosines[row, person] < self.people[person].match_threshold or row in assigned:
+                continue
+            if not any(conflicts[row, other] for other, taken in assigned.items() if taken == person):
+                assigned[row] = person
+        return {row: self.people[assigned[row]].source for row in sorted(assigned)}
+
+    def _nearest(self, cosines: np.ndarray) -> str:
+        """Return how near the most similar of some faces is to a reference, and what to do."""
+        row, column = np.unravel_index(cosines.argmax(), cosines.shape)
+        person = self.people[int(column)]
+        similarity = f"cosine {cosines[row, column]:.2f} to {person.name}"
+        return f"the nearest face has {similarity}, one person from {person.match_threshold:.2f}; use another picture"
 
 
-def chosen_tracks(tracks: list[Track], face: str) -> list[int]:
+def _conflicts(tracks: list[Track]) -> np.ndarray:
+    """Return whether two tracks (n, n) are visible at the same time."""
+    return np.array([[bool(overlap(one, other)) for other in tracks] for one in tracks])
+
+
+def chosen_tracks(tracks: list[Track], face: str, people: Sequence[int] | None = None) -> list[int]:
     """Return the indices of the tracks that `face` selects.
 
-    `largest` is the track with the largest area, summed over frames, and the largest of the tracks that do not overlap
-    it in time, and so on. A number N is the N-th from the left of the tracks at the same time, from 1.
+    Parameters
+    ----------
+    tracks:
+        The tracks.
+    face:
+        `all`, `largest` (by area, summed over frames), or N: the N-th from the left, from 1, in most frames.
+    people:
+        The person that each track shows; `largest` and N select the tracks of one person. None if the identity encoder
+        does not compare faces. Then `largest` also selects the largest of the tracks that do not overlap the others in
+        time, and N the N-th from the left of the tracks at the same time.
     """
     check_face(face)
     if face == "all":
         return list(range(len(tracks)))
+    if people is not None:
+        chosen_person = _largest_person(tracks, people) if face == "largest" else _nth_person(tracks, people, int(face))
+        return [index for index, person in enumerate(people) if person == chosen_person]
     if face == "largest":
         chosen: list[int] = []
         for index in sorted(range(len(tracks)), key=lambda index: -tracks[index].area()):
-            if not any(_overlap(tracks[index], tracks[other]) for other in chosen):
+            if not any(overlap(tracks[index], tracks[other]) for other in chosen):
                 chosen.append(index)
         return sorted(chosen)
     return [index for index, track in enumerate(tracks) if _rank(track, tracks) == int(face)]
 
 
-def _overlap(one: Track, other: Track) -> int:
-    """Return the number of frames in both tracks."""
-    return max(0, min(one.stop, other.stop) - max(one.start, other.start))
+def _largest_person(tracks: list[Track], people: Sequence[int]) -> int:
+    """Return the person with the largest area, summed over frames."""
+    areas: dict[int, float] = {}
+    for track, person in zip(tracks, people, strict=True):
+        areas[person] = areas.get(person, 0.0) + track.area()
+    return max(areas, key=lambda person: areas[person])
+
+
+def _nth_person(tracks: list[Track], people: Sequence[int], number: int) -> int | None:
+    """Return the person that is the N-th from the left in most frames, or None if there never are so many."""
+    votes: Counter[int] = Counter()
+    bounds = sorted({frame for track in tracks for frame in (track.start, track.stop)})
+    for first, stop in pairwise(bounds):
+        present = [index for index, track in enumerate(tracks) if track.start <= first < track.stop]
+        if len(present) < number:
+            continue
+        middles = np.stack(
+            [
+                tracks[index].boxes[first - tracks[index].start : stop - tracks[index].start, ::2].sum(1)
+                for index in present
+            ]
+        )
+        ranked, counts = np.unique(middles.argsort(axis=0)[number - 1], return_counts=True)
+        votes.update({people[present[index]]: int(count) for index, count in zip(ranked, counts, strict=True)})
+    return max(votes, key=lambda person: votes[person]) if votes else None
 
 
 def _rank(track: Track, tracks: list[Track]) -> int:
     """Return the position of a track from the left, from 1, among the tracks that overlap more than half of it."""
-    others = [other for other in tracks if other is not track and 2 * _overlap(track, other) > track.stop - track.start]
+    others = [other for other in tracks if other is not track and 2 * overlap(track, other) > track.stop - track.start]
     return 1 + sum(_middle(other) < _middle(track) for other in others)
 
 

@@ -59,7 +59,7 @@ class JobWorker:
             self.assignment(jobs.shared)
 
     def __call__(self, name: str) -> str:
-        """Run a job and return its note (see `soft_swap_note`) or "", or return `THERE` if its result exists.
+        """Run a job and return its notes, a line each, or "", or return `THERE` if its result exists.
 
         Raises UserError if the job fails.
         """
@@ -89,18 +89,31 @@ class JobWorker:
         return self.facts(self.jobs.shared, job.options)
 
     def _swap(self, job: SwapJob) -> str:
-        """Run a job and return its note, or ""."""
+        """Run a job and return its notes, or "". Any exception of a library ends this job alone, as a UserError."""
+        try:
+            return self._swapped(job)
+        except (UserError, OSError):
+            raise
+        except Exception as error:
+            reason = " ".join(str(error).split()) or "no reason is given"
+            problem = f"cannot be swapped: {type(error).__name__}: {reason}"
+            raise UserError(f"{job.target}: {problem}; report it, with the file if you can") from error
+
+    def _swapped(self, job: SwapJob) -> str:
+        """Run a job and return its notes: a line, maybe empty, on soft swaps, then a line for each sound track."""
         faces: Sequence[Face]
+        notes: list[str] = []
         swapper, assignment, options = self.face_swapper, self.assignment(job.assignment), job.options
         if options.preview is not None:
             faces = preview(swapper, assignment, job.target, job.out, options.preview, options.provenance)
         elif job.kind == "video":
             facts = self.facts(job.assignment, options)
-            faces = swap_video(swapper, assignment, job.target, job.out, facts, options.provenance)
+            video = swap_video(swapper, assignment, job.target, job.out, facts, options.provenance)
+            faces, notes = video.faces, video.notes
         else:
             swapped = swap_image(swapper, assignment, job.target, job.out, options.provenance)
             faces = [face for face, _ in swapped.swaps]
-        return soft_swap_note(faces, swapper.size) or ""
+        return "\n".join([soft_swap_note(faces, swapper.size) or "", *notes]).rstrip("\n")
 
     def _assignment(self, files: AssignmentFiles) -> FaceAssignment:
         swapper = self.face_swapper
@@ -114,7 +127,7 @@ class JobWorker:
         for reference, source in files.mappings:
             frame = read_image(reference)
             z_id = swapper.embed(frame, [largest(swapper.find(frame, str(reference)))])
-            people.append(IdentityMapping(z_id, swapper.read_source(source), threshold))
+            people.append(IdentityMapping(z_id, swapper.read_source(source), threshold, str(reference)))
         return FaceAssignment(people=people)
 
     def _facts(self, files: AssignmentFiles, options: SwapOptions) -> dict[str, Any]:
@@ -225,14 +238,23 @@ def execute(
 
 
 def _echo_note(jobs: JobList, notes: Mapping[str, str]) -> None:
-    """Print the first note of a list on standard error, and how many other jobs have one."""
-    noted = [name for name in jobs.items if notes.get(name, THERE) not in ("", THERE)]
-    if not noted:
-        return
-    job = jobs.items[noted[0]]
-    place = job.target if isinstance(job, SwapJob) else noted[0]
-    others = f" (and {len(noted) - 1} more)" if len(noted) > 1 else ""
-    click.echo(f"{place}{others}: {notes[noted[0]]}", err=True)
+    """Print the first note of each kind on standard error, and how many other jobs have one."""
+    noted: dict[str, list[tuple[str, str]]] = {}  # by kind: jobs and their texts
+    for name in jobs.items:
+        text = notes.get(name, THERE)
+        if text == THERE:
+            continue
+        soft, *others = text.split("\n")
+        if soft:
+            noted.setdefault("", []).append((name, soft))
+        for other in dict.fromkeys(others):
+            noted.setdefault(other, []).append((name, other))
+    for of_kind in noted.values():
+        name, text = of_kind[0]
+        job = jobs.items[name]
+        place = job.target if isinstance(job, SwapJob) else name
+        more = f" (and {len(of_kind) - 1} more)" if len(of_kind) > 1 else ""
+        click.echo(f"{place}{more}: {text}", err=True)
 
 
 def marker_path(result: Path, out: Path) -> Path:

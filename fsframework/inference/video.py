@@ -6,8 +6,9 @@ An interrupted job resumes from a cache folder beside the result, which holds jo
 
 import json
 import shutil
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -20,21 +21,33 @@ from torch import Tensor
 from fsframework.core.errors import UserError
 from fsframework.core.types import Face
 from fsframework.faces.detect_video import find_faces
+from fsframework.faces.same_person import people_of, split
 from fsframework.faces.select import area
 from fsframework.faces.steady_mask import MaskSmoother, lead_frames
-from fsframework.faces.track import CUT, Track, smooth, track
+from fsframework.faces.track import CUT, Track, smooth, thumbnail, track
 from fsframework.inference.assignment import FaceAssignment
 from fsframework.inference.face_swapper import FaceSwapper, SourceIdentity
-from fsframework.media.video_io import Video, join, probe, read, write
+from fsframework.media.video_io import Video, probe, read, write
+from fsframework.media.video_join import join
+from fsframework.media.video_sound import plan_sound
 from fsframework.provenance.options import ProvenanceOptions, attach_manifest, mark_frame, write_swap
 from fsframework.provenance.record import new_payload
 from fsframework.utils.files import replacing, write_text
 from fsframework.utils.prefetch import ahead
 from fsframework.utils.progress import progress
 
+CACHE = 2  # format of the cache folder; folders in another format are removed
 SEGMENT = 240  # frames of a segment, encoded as one file
 BATCH_BYTES = 1 << 26  # of decoded frames in one batch
 EMBEDDED_FRAMES = 8  # of each track, to identify its person
+
+
+@dataclass(frozen=True)
+class SwappedVideo:
+    """What a swap of a video reports."""
+
+    faces: list[Face]  # the largest of each swapped track
+    notes: list[str]  # a line for each sound track that was not copied
 
 
 def swap_video(
@@ -44,8 +57,8 @@ def swap_video(
     out: Path,
     job: dict[str, Any],
     marking: ProvenanceOptions,
-) -> list[Face]:
-    """Write the video `target` with swapped faces to `out` atomically; return each swapped track's largest face.
+) -> SwappedVideo:
+    """Write the video `target` with swapped faces to `out` atomically; return its report.
 
     Parameters
     ----------
@@ -68,9 +81,17 @@ def swap_video(
         The video cannot be read, shows no such face, or the result cannot be written.
     """
     video = probe(target)
+    suffix = out.suffix.lower()
+    sound = plan_sound(video, suffix)
     folder = out.parent / f".{out.name}.parts"
     _open_folder(
-        folder, {**job, "target": str(target.resolve()), "seen": [target.stat().st_size, target.stat().st_mtime_ns]}
+        folder,
+        {
+            **job,
+            "cache": CACHE,
+            "target": str(target.resolve()),
+            "seen": [target.stat().st_size, target.stat().st_mtime_ns],
+        },
     )
     tracks, sources = plan(face_swapper, assignment, video, folder)
     origin = replace(face_swapper.origin(marking), watermark=_payload(folder))
@@ -93,9 +114,11 @@ def swap_video(
         video,
         out,
         lambda path: attach_manifest(path, out, origin, marking, target, assignment.source_paths, size),
+        sound,
     )
     shutil.rmtree(folder, ignore_errors=True)
-    return [tracks[index].largest() for index in sources]
+    notes = [note for each in sound if (note := each.note(suffix)) is not None]
+    return SwappedVideo([tracks[index].largest() for index in sources], notes)
 
 
 def _open_folder(folder: Path, job: dict[str, Any]) -> None:
@@ -127,13 +150,21 @@ def plan(
 
     Detections are cached in `folder`. Raises UserError if there is no such face.
     """
-    detections, cuts = _detections(face_swapper, video, None if folder is None else folder / "faces.npz")
-    tracks = [smooth(raw, float(video.rate)) for raw in track(detections, cuts, float(video.rate))]
-    if not tracks:
+    detections, cuts, thumbnails = _detections(face_swapper, video, None if folder is None else folder / "faces.npz")
+    found = track(detections, cuts, float(video.rate), thumbnails)
+    if not found:
         frames = len(detections)
         raise UserError(f"{video.path}: no face was detected in {frames} frames; use a video with whole faces")
-    embeddings = {} if assignment.source is not None else _embeddings(face_swapper, video, tracks)
-    sources = assignment.of_tracks(tracks, embeddings)
+    encoder = face_swapper.swapper.identity
+    threshold = encoder.match_threshold if encoder.metric else None
+    embeddings: dict[int, Tensor] = {}
+    people: list[int] | None = None
+    if assignment.source is None or (assignment.face != "all" and threshold is not None):
+        found, embeddings, people = _identified(face_swapper, video, found, threshold, assignment.source is None)
+    tracks = [smooth(raw, float(video.rate)) for raw in found]
+    sources = assignment.of_tracks(tracks, embeddings, people)
+    if not sources and assignment.source is None:
+        raise UserError(f"{video.path}: {assignment.missing(embeddings)}")
     if not sources:
         most = max(sum(one.start <= frame < one.stop for one in tracks) for frame in range(len(detections)))
         raise UserError(
@@ -142,49 +173,93 @@ def plan(
     return tracks, sources
 
 
-def _detections(face_swapper: FaceSwapper, video: Video, cache: Path | None) -> tuple[list[list[Face]], list[bool]]:
-    """Return the faces of every frame, and whether the frame begins a new shot."""
+def _identified(
+    face_swapper: FaceSwapper, video: Video, found: list[Track], threshold: float | None, is_mapped: bool
+) -> tuple[list[Track], dict[int, Tensor], list[int] | None]:
+    """Split tracks where their embeddings part; return them, the embeddings (n, D) of each, and the person of each.
+
+    Without a threshold, tracks stay as they are, and people are None. A video of one undoubted track shows one person,
+    whose embeddings are needed only for reference people.
+    """
+    if threshold is None:
+        return found, _embeddings(face_swapper, video, found), None
+    parts = [part for one in found for part in one.parts()]
+    if len(parts) == 1 and not is_mapped:
+        return found, {}, [0]
+    rows = _embeddings(face_swapper, video, parts)
+    tracks: list[Track] = []
+    embeddings: dict[int, Tensor] = {}
+    first = 0
+    for one in found:
+        indices = range(first, first + len(one.doubts) + 1)
+        first = indices.stop
+        for group in split([parts[i] for i in indices], [rows[i].float().cpu().numpy() for i in indices], threshold):
+            members = [indices[i] for i in group]
+            embeddings[len(tracks)] = torch.cat([rows[i] for i in members])
+            tracks.append(one.between(parts[members[0]].start, parts[members[-1]].stop))
+    people = people_of(tracks, [embeddings[i].float().cpu().numpy() for i in range(len(tracks))], threshold)
+    return tracks, embeddings, people
+
+
+def _detections(
+    face_swapper: FaceSwapper, video: Video, cache: Path | None
+) -> tuple[list[list[Face]], list[bool], list[list[np.ndarray]]]:
+    """Return the faces of every frame, whether the frame begins a new shot, and the thumbnails of the faces."""
     if cache is not None and cache.is_file():
         return _read_faces(cache)
     cuts: list[bool] = []
     with progress("finding faces", len(video.times), "frames") as ticker, torch.inference_mode():
-        frames = _with_cuts(ahead(read(video), 16), cuts)
+        waiting: deque[np.ndarray] = deque()  # frames that are searched in a group
+        frames = _with_cuts(ahead(read(video, rough=True), 16), cuts, waiting)
         detections = []
+        thumbnails = []
         for faces in find_faces(face_swapper.detector, frames):
+            frame = waiting.popleft()
             detections.append(faces)
+            thumbnails.append([thumbnail(frame, face) for face in faces])
             ticker.advance()
     if cache is not None:
-        _write_faces(cache, detections, cuts)
-    return detections, cuts
+        _write_faces(cache, detections, cuts, thumbnails)
+    return detections, cuts, thumbnails
 
 
-def _with_cuts(frames: Iterable[np.ndarray], cuts: list[bool]) -> Iterator[np.ndarray]:
-    """Yield the same frames, and append to `cuts` whether each begins a new shot."""
+def _with_cuts(frames: Iterable[np.ndarray], cuts: list[bool], waiting: deque[np.ndarray]) -> Iterator[np.ndarray]:
+    """Yield the same frames, and append them to `waiting`, and to `cuts` whether each begins a new shot."""
     before = None
     for frame in frames:
         small = cv2.resize(frame, (32, 24), interpolation=cv2.INTER_AREA).astype(np.float32)
         cuts.append(before is not None and float(np.abs(small - before).mean()) > CUT)
         before = small
+        waiting.append(frame)
         yield frame
 
 
-def _write_faces(file: Path, detections: list[list[Face]], cuts: list[bool]) -> None:
+def _write_faces(
+    file: Path, detections: list[list[Face]], cuts: list[bool], thumbnails: list[list[np.ndarray]]
+) -> None:
     rows = [
         [frame, *face.box, *face.landmarks.reshape(-1), face.score]
         for frame, faces in enumerate(detections)
         for face in faces
     ]
     with replacing(file) as temporary:
-        np.savez(temporary, faces=np.array(rows, dtype=np.float64).reshape(-1, 16), cuts=np.array(cuts))
+        np.savez(
+            temporary,
+            faces=np.array(rows, dtype=np.float64).reshape(-1, 16),
+            cuts=np.array(cuts),
+            thumbnails=np.array([each for of_frame in thumbnails for each in of_frame], dtype=np.uint8),
+        )
 
 
-def _read_faces(file: Path) -> tuple[list[list[Face]], list[bool]]:
+def _read_faces(file: Path) -> tuple[list[list[Face]], list[bool], list[list[np.ndarray]]]:
     with np.load(file, allow_pickle=False) as arrays:
-        cuts, rows = arrays["cuts"].tolist(), arrays["faces"]
+        cuts, rows, pictures = arrays["cuts"].tolist(), arrays["faces"], arrays["thumbnails"]
     detections: list[list[Face]] = [[] for _ in cuts]
-    for row in rows:
+    thumbnails: list[list[np.ndarray]] = [[] for _ in cuts]
+    for row, picture in zip(rows, pictures, strict=True):
         detections[int(row[0])].append(Face(row[1:5], row[5:15].reshape(5, 2), float(row[15])))
-    return detections, cuts
+        thumbnails[int(row[0])].append(picture)
+    return detections, cuts, thumbnails
 
 
 def _embeddings(face_swapper: FaceSwapper, video: Video, tracks: list[Track]) -> dict[int, Tensor]:
@@ -196,7 +271,7 @@ def _embeddings(face_swapper: FaceSwapper, video: Video, tracks: list[Track]) ->
         for frame in detected[np.linspace(0, len(detected) - 1, count).round().astype(int)]:
             tracks_of_frame.setdefault(int(frame), []).append(index)
     rows_of_track: dict[int, list[Tensor]] = {}
-    for number, frame in enumerate(read(video, 0, max(tracks_of_frame) + 1)):
+    for number, frame in enumerate(read(video, 0, max(tracks_of_frame) + 1, rough=True)):
         if indices := tracks_of_frame.get(number):
             z_id = face_swapper.embed(frame, [tracks[index].face(number) for index in indices])
             for index, row in zip(indices, z_id, strict=True):

@@ -1,15 +1,18 @@
-"""Read and write videos with PyAV (extra [video]): frames with their times, and sound copied packet by packet.
+"""Read and write videos with PyAV (extra [video]): frames with their times.
 
-FFmpeg reports damage, and reads every container. A missing frame always raises an error.
+FFmpeg reports damage, and reads every container. A missing frame always raises an error. Packets that an edit list
+hides, and packets before the first key frame, are no frames.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import cv2
 import numpy as np
 
 from fsframework.core.errors import UserError
@@ -18,9 +21,19 @@ from fsframework.utils.files import replacing
 SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg", ".ts", ".wmv", ".flv")  # of videos
 WRITTEN = (".mp4", ".mov", ".mkv")  # containers of H.264 and any sound
 QUALITY = {"crf": "18", "preset": "medium"}  # of libx264: nearly indistinguishable from the original
+TO_RGB = 0x10 | 0x2000 | 0x40000  # FFmpeg's flags: nearest chroma, at full width, accurate rounding; see `_converted`
+FROM_RGB = 0x4 | 0x2000 | 0x4000 | 0x40000  # bicubic, full chroma in and out, accurate rounding
+RGB = 0  # FFmpeg's number for the colour space of RGB
+LIMITED, FULL = 1, 2  # FFmpeg's numbers of colour ranges
+WEIGHTS = {1: (0.2126, 0.0722), 4: (0.3, 0.11), 7: (0.212, 0.087), 9: (0.2627, 0.0593)}  # of red, blue by colour space
+BT601 = (0.299, 0.114)  # weights of the other colour spaces
 COLOURS = ("color_range", "colorspace", "color_primaries", "color_trc")
 UNKNOWN = 2  # FFmpeg's number for an unspecified colour space
 MEND = "get the file again"
+CONVERT = "convert it, such as by ffmpeg -i IN OUT.mp4"
+ENCRYPTED = ("encv", "drmi")  # codec tags of protected films
+REORDERED = 64  # frames, more than a decoder holds back
+TINY = 8  # bytes; smaller packets of MPEG-4 in AVI only announce that a frame came earlier
 
 
 def is_video(path: Path) -> bool:
@@ -30,26 +43,57 @@ def is_video(path: Path) -> bool:
 
 @dataclass(frozen=True)
 class Video:
-    """Properties of a video that are known before decoding."""
+    """Properties of a video that are known before it is read."""
 
     path: Path
     width: int  # of the upright frame, in pixels
     height: int
-    turns: int  # quarter turns, counter-clockwise, that make a stored frame upright
+    turns: int  # quarter turns, counter-clockwise, that make a stored frame upright after `mirrored`
     times: tuple[int, ...]  # of the frames, rising, in units of `base`
     base: Fraction  # seconds
     rate: Fraction  # frames a second, on average
     sound: int  # streams
     colours: tuple[int, ...]  # range, space, primaries and transfer, as FFmpeg numbers them
+    start: Fraction = Fraction(0)  # of the container, in seconds: where players begin
+    last: int = 0  # duration of the last frame, in units of `base`; 0: 1 / `rate`
+    stream: int = 0  # index of the stream of pictures
+    mirrored: bool = False  # whether left and right of a stored frame are exchanged
+    pixel_aspect: Fraction = Fraction(1)  # width of a pixel of the upright frame by its height
+    marks: tuple[int | None, ...] | None = None  # the decoder's times of frames, where these have no other time
 
     @property
     def seconds(self) -> float:
         """Return the duration from the first frame to the end of the last, in seconds."""
-        return float((self.times[-1] - self.times[0]) * self.base + 1 / self.rate)
+        return float((self.times[-1] - self.times[0]) * self.base + self.durations[-1] * self.base)
+
+    @property
+    def output_times(self) -> tuple[int, ...]:
+        """Return the times of the frames in a result, which begins at 0, in units of `base`."""
+        start = round(self.start / self.base)
+        return tuple(time - start for time in self.times)
+
+    @property
+    def durations(self) -> tuple[int, ...]:
+        """Return the durations of the frames, in units of `base`."""
+        last = self.last or max(1, round(1 / (self.rate * self.base)))
+        return (*(after - before for before, after in pairwise(self.times)), last)
+
+
+class _Packet(NamedTuple):
+    """What the times of frames are derived from."""
+
+    pts: int | None
+    dts: int | None
+    size: int  # bytes
+    duration: int | None
+    is_keyframe: bool
 
 
 def probe(path: Path) -> Video:
-    """Return the properties of a video, decoding at most one frame.
+    """Return the properties of a video.
+
+    At most one frame is decoded, unless the container does not give the times of the frames: AVI with frames out of
+    order, or a recording that begins before a key frame.
 
     Raises
     ------
@@ -57,54 +101,199 @@ def probe(path: Path) -> Video:
         PyAV is not installed, or the file cannot be read, or holds no frames.
     """
     with opened(path) as container:
-        stream = container.streams.video[0]
-        times = sorted(packet.pts for packet in container.demux(stream) if packet.size and packet.pts is not None)
-        rate = stream.average_rate or stream.guessed_rate or Fraction(25)
+        stream = picture_stream(container, path)
+        packets = [
+            _Packet(packet.pts, packet.dts, packet.size, packet.duration, packet.is_keyframe)
+            for packet in container.demux(stream)
+            if packet.size and not packet.is_discard
+        ]
+        rate = Fraction(stream.average_rate or stream.guessed_rate or 25)
         colours = tuple(int(getattr(stream.codec_context, key)) for key in COLOURS)
-    if not times:
+        aspect = Fraction(stream.sample_aspect_ratio or 1)
+        base, index, sound = stream.time_base, stream.index, len(container.streams.audio)
+        # AVI has no times of presentation; FFmpeg counts packets instead, which is wrong for frames out of order.
+        counted = container.format.name == "avi" and stream.codec_context.has_b_frames > 0
+        begin = None if container.start_time is None else Fraction(container.start_time, 1_000_000)
+    if not packets:
         raise UserError(f"{path}: holds no frames; {MEND}")
-    if len(set(times)) != len(times):
-        raise UserError(f"{path}: has frames without times of their own; convert it, such as by ffmpeg -i IN OUT.mp4")
+    times, last, marks = _frame_times(path, packets, counted, 1 / (rate * base))
     with opened(path) as container:
-        stream = container.streams.video[0]
-        frame = next(container.decode(stream), None)
+        frame = next(container.decode(picture_stream(container, path)), None)
         if frame is None:
             raise UserError(f"{path}: holds no frame that can be decoded; {MEND}")
-        turns = round(frame.rotation / 90) % 4
+        mirrored, turns = _orientation(frame)
         width, height = (frame.height, frame.width) if turns % 2 else (frame.width, frame.height)
-        sound = len(container.streams.audio)
-        return Video(path, width, height, turns, tuple(times), stream.time_base, Fraction(rate), sound, colours)
+        aspect = 1 / aspect if turns % 2 else aspect
+        if frame.format.is_rgb:  # it is written as limited range, with the usual matrix of its size
+            colours = (LIMITED, 1 if min(width, height) >= 720 else 6, *colours[2:])
+    start = min(times[0] * base, times[0] * base if begin is None else begin)
+    return Video(
+        path, width, height, turns, times, base, rate, sound, colours, start, last, index, mirrored, aspect, marks
+    )
 
 
-def read(video: Video, start: int = 0, stop: int | None = None) -> Iterator[np.ndarray]:
+def _frame_times(
+    path: Path, packets: list[_Packet], counted: bool, step: Fraction
+) -> tuple[tuple[int, ...], int, tuple[int | None, ...] | None]:
+    """Return the times of the frames, the duration of the last, and `Video.marks`.
+
+    Parameters
+    ----------
+    path:
+        The file.
+    packets:
+        Its packets with pictures, in the order of decoding.
+    counted:
+        Whether the times of presentation are invented.
+    step:
+        Time from frame to frame, in the stream's units.
+    """
+    times = [packet.pts for packet in packets if packet.pts is not None]
+    is_timed = not counted and len(set(times)) == len(packets)
+    first_key = next((index for index, packet in enumerate(packets) if packet.is_keyframe), 0)
+    if is_timed and first_key == 0 and times[0] == min(times):
+        end = max(packets, key=lambda packet: packet.pts or 0)
+        return tuple(sorted(times)), int(end.duration or 0), None
+    with opened(path) as container:
+        stream = picture_stream(container, path)
+        stream.thread_type = "AUTO"
+        decoded = [(frame.pts, frame.dts) for frame in container.decode(stream)]
+    if not decoded:
+        raise UserError(f"{path}: holds no frame that can be decoded; {MEND}")
+    if is_timed:  # frames that depend on others before the file's beginning cannot be shown
+        shown = tuple(pts for pts, _ in decoded)
+        expected = tuple(sorted(time for time in times if time >= shown[0]))
+        if shown != expected:
+            raise UserError(
+                f"{path}: {len(set(expected) - set(shown))} of {len(expected)} frames cannot be decoded; {MEND}"
+            )
+        return shown, 0, None
+    coded = [packet for packet in packets if packet.size > TINY] if len(decoded) < len(packets) else packets
+    if len(decoded) < len(coded):
+        missing = len(coded) - len(decoded)
+        raise UserError(f"{path}: {missing} of {len(coded)} frames cannot be decoded; {MEND}")
+    clock = sorted(packet.dts for packet in coded if packet.dts is not None)
+    if len(set(clock)) != len(decoded):
+        clock = [round(number * step) for number in range(len(decoded))]
+    return tuple(clock), 0, tuple(dts for _, dts in decoded)
+
+
+def read(video: Video, start: int = 0, stop: int | None = None, rough: bool = False) -> Iterator[np.ndarray]:
     """Yield upright frames (H, W, 3) uint8, from index `start` on, before `stop`.
 
-    Raises UserError if the file cannot be decoded, or its frames differ from the probed ones.
+    `rough` converts ten times faster, to colours that are a level too dark, which is enough for finding faces. Raises
+    UserError if the file cannot be decoded, or its frames differ from the probed ones.
     """
     stop = len(video.times) if stop is None else stop
-    index_of = {time: index for index, time in enumerate(video.times)}
     expected = start
-    with opened(video.path) as container:
-        stream = container.streams.video[0]
-        stream.thread_type = "AUTO"
-        if start:
-            container.seek(video.times[start], stream=stream)  # to the key frame before it
-        for frame in container.decode(stream):
-            index = index_of.get(frame.pts, -1)
-            if index < expected:
-                continue
-            if index > expected or expected >= stop:
-                break
-            yield upright(frame, video.turns)
-            expected += 1
+    for index, frame in _numbered(video, start):
+        if index < expected:
+            continue
+        if index > expected or expected >= stop:
+            break
+        yield upright(frame, video.turns, video.mirrored, rough)
+        expected += 1
     if expected < stop:
         raise UserError(f"{video.path}: frame {expected + 1} of {len(video.times)} cannot be decoded; {MEND}")
 
 
-def upright(frame: Any, turns: int) -> np.ndarray:
-    """Return the pixels of a frame of PyAV as (H, W, 3) uint8, rotated by quarter turns."""
-    pixels: np.ndarray = frame.to_ndarray(format="rgb24")
-    return np.ascontiguousarray(np.rot90(pixels, turns)) if turns else pixels
+def _numbered(video: Video, start: int) -> Iterator[tuple[int, Any]]:
+    """Yield frames of PyAV with their indices, from `start` or an earlier one on; -1 is no frame of the video."""
+    marks = video.times if video.marks is None else video.marks
+    known = {mark: index for index, mark in enumerate(marks) if mark is not None}
+
+    def index_of(frame: Any) -> int:
+        return known.get(frame.pts if video.marks is None else frame.dts, -1)
+
+    # Containers without an index, such as MPEG-TS, are searched by place: the first frame may be a later one.
+    for earlier in (0, REORDERED, 16 * REORDERED, start):
+        begin = max(0, start - earlier)
+        frames = _decoded(video, video.times[begin] if begin else None)
+        first = next((frame for frame in frames if index_of(frame) >= 0), None)
+        if begin == 0 or (first is not None and index_of(first) <= start):
+            break
+    if first is None:
+        return
+    index = index_of(first)
+    yield index, first
+    if video.marks is None:
+        yield from ((index_of(frame), frame) for frame in frames)
+    else:  # the decoder's last frames have no times
+        yield from enumerate(frames, index + 1)
+
+
+def _decoded(video: Video, time: int | None) -> Iterator[Any]:
+    """Yield the decoded frames from the key frame before a time on, in the stream's units; None: all."""
+    with opened(video.path) as container:
+        stream = container.streams[video.stream]
+        stream.thread_type = "AUTO"
+        if time is not None:
+            container.seek(time, stream=stream)
+        yield from container.decode(stream)
+
+
+def picture_stream(container: Any, path: Path) -> Any:
+    """Return the stream of pictures of a container. Raise UserError if there is none that FFmpeg can decode."""
+    import av
+
+    cover = av.stream.Disposition.attached_pic
+    streams = [stream for stream in container.streams.video if not stream.disposition & cover]
+    if not streams:
+        raise UserError(f"{path}: holds no moving pictures, only sound or a cover; give a film")
+    stream = streams[0]
+    if stream.codec_context is None:
+        raise UserError(f"{path}: the installed FFmpeg cannot decode the pictures' codec; {CONVERT}")
+    if stream.codec_context.codec_tag in ENCRYPTED:
+        raise UserError(f"{path}: is encrypted (DRM), so its frames cannot be decoded; give a film without protection")
+    return stream
+
+
+def _orientation(frame: Any) -> tuple[bool, int]:
+    """Return whether a frame of PyAV is to be mirrored, and the quarter turns, counter-clockwise, after that."""
+    data = next((each for each in frame.side_data if each.type.name == "DISPLAYMATRIX"), None)
+    if data is None:
+        return False, 0
+    matrix = np.frombuffer(bytes(data), np.int32).astype(float)
+    mirrored = matrix[0] * matrix[4] < matrix[1] * matrix[3]
+    across = -matrix[:2] if mirrored else matrix[:2]
+    return bool(mirrored), round(-np.degrees(np.arctan2(across[1], across[0])) / 90) % 4
+
+
+def _without_siting(frame: Any) -> Any:
+    """Return a frame of PyAV without the place of its chroma samples.
+
+    FFmpeg's converter heeds this place when it reads, and PyAV cannot state it when a frame is written: chroma would
+    move by a quarter of a pixel each time.
+    """
+    import av
+
+    if frame.format.chroma_width(4) == 4 and frame.format.chroma_height(4) == 4:
+        return frame
+    copy = av.VideoFrame(frame.width, frame.height, frame.format.name)
+    for into, plane in zip(copy.planes, frame.planes, strict=True):
+        rows = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
+        target = np.frombuffer(memoryview(into), np.uint8).reshape(-1, into.line_size)
+        width = min(plane.line_size, into.line_size)
+        target[: len(rows), :width] = rows[: len(target), :width]
+    copy.color_range, copy.colorspace = frame.color_range, frame.colorspace
+    return copy
+
+
+def upright(frame: Any, turns: int, mirrored: bool = False, rough: bool = False) -> np.ndarray:
+    """Return the pixels of a frame of PyAV as (H, W, 3) uint8, mirrored, then rotated by quarter turns.
+
+    `rough` as in `read`.
+    """
+    pixels: np.ndarray
+    if rough:
+        pixels = frame.to_ndarray(format="rgb24")
+    else:
+        is_halved = frame.format.chroma_height(4) < 4  # as it is written again, so that nearest samples lose nothing
+        flags = TO_RGB if is_halved else FROM_RGB
+        pixels = _without_siting(frame).to_ndarray(format="rgb24", interpolation=flags)
+    if mirrored:
+        pixels = pixels[:, ::-1]
+    return np.ascontiguousarray(np.rot90(pixels, turns)) if turns or mirrored else pixels
 
 
 def write(path: Path, video: Video, frames: Iterable[np.ndarray], start: int = 0) -> int:
@@ -124,25 +313,71 @@ def write(path: Path, video: Video, frames: Iterable[np.ndarray], start: int = 0
     import av
 
     count = 0
+    times = video.output_times
+    lengths = dict(zip(times, video.durations, strict=True))
     colours = dict(zip(COLOURS, video.colours, strict=True))
-    with replacing(path) as temporary, _write_errors(path), av.open(str(temporary), "w", format="mp4") as container:
+    options = mp4_options(video)
+    with (
+        replacing(path) as temporary,
+        write_errors(path),
+        av.open(str(temporary), "w", format="mp4", options=options) as container,
+    ):
         stream: Any = container.add_stream("libx264", rate=video.rate)
         stream.width, stream.height, stream.pix_fmt = video.width, video.height, _pixel_format(video)
         stream.time_base = stream.codec_context.time_base = video.base
         stream.options = dict(QUALITY)
+        stream.codec_context.sample_aspect_ratio = video.pixel_aspect
         for key, value in colours.items():
             setattr(stream.codec_context, key, value)
         for pixels in frames:
-            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24").reformat(
-                format=stream.pix_fmt,
-                dst_colorspace=colours["colorspace"] if colours["colorspace"] != UNKNOWN else None,
-                dst_color_range=colours["color_range"] or None,
-            )
-            frame.pts, frame.time_base = video.times[start + count], video.base
-            container.mux(stream.encode(frame))
+            frame = _converted(pixels, stream.pix_fmt, colours["colorspace"], colours["color_range"])
+            frame.pts, frame.time_base = times[start + count], video.base
+            container.mux(_lasting(stream.encode(frame), lengths))
             count += 1
-        container.mux(stream.encode())
+        container.mux(_lasting(stream.encode(), lengths))
     return count
+
+
+def _converted(pixels: np.ndarray, pixel_format: str, colour_space: int, colour_range: int) -> Any:
+    """Return pixels (H, W, 3) uint8 as a frame of PyAV.
+
+    By default FFmpeg's converter rounds down, which darkens a film by a level each time it is written. Even with
+    accurate rounding it rounds the chroma of the full range down, so that this one is computed here.
+    """
+    import av
+
+    space = colour_space if colour_space != UNKNOWN else None
+    if colour_range != FULL:
+        return av.VideoFrame.from_ndarray(pixels, format="rgb24").reformat(
+            format=pixel_format,
+            dst_colorspace=space,
+            dst_color_range=colour_range or None,
+            interpolation=FROM_RGB,
+        )
+    red, blue = WEIGHTS.get(colour_space, BT601)
+    luma = np.array([red, 1 - red - blue, blue])
+    rows = [luma, (np.eye(3)[2] - luma) / (2 - 2 * blue), (np.eye(3)[0] - luma) / (2 - 2 * red)]
+    matrix = np.column_stack([np.stack(rows), [0, 128, 128]])
+    planes: Any = np.ascontiguousarray(cv2.transform(pixels, matrix).transpose(2, 0, 1))
+    frame = av.VideoFrame.from_ndarray(planes, format="yuv444p")
+    frame.color_range = FULL
+    return frame.reformat(format=pixel_format, src_color_range=FULL, dst_color_range=FULL, interpolation=FROM_RGB)
+
+
+def mp4_options(video: Video) -> dict[str, str]:
+    """Return options of FFmpeg's writer of MP4 by which tracks begin at exact times.
+
+    An edit list states the beginning in units of the whole file, which are milliseconds by default.
+    """
+    unit = video.base.denominator
+    return {"movie_timescale": str(unit * -(-1000 // unit))}
+
+
+def _lasting(packets: list[Any], lengths: dict[int, int]) -> list[Any]:
+    """Return packets of a result with the durations of their frames, by time."""
+    for packet in packets:
+        packet.duration = lengths[packet.pts]
+    return packets
 
 
 def _pixel_format(video: Video) -> str:
@@ -151,55 +386,6 @@ def _pixel_format(video: Video) -> str:
     Subsampled colours, which every player supports, need even sides.
     """
     return "yuv444p" if video.width % 2 or video.height % 2 else "yuv420p"
-
-
-def join(segments: list[Path], video: Video, out: Path, finish: Callable[[Path], None] | None = None) -> None:
-    """Concatenate encoded segments and add the original's sound, packet by packet.
-
-    `out` ends in .mp4, .mov or .mkv and is replaced atomically; before that, `finish` may change the file. Raises
-    UserError if the container cannot hold the sound.
-    """
-    import av
-
-    formats = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}
-    with replacing(out) as temporary, _write_errors(out):
-        with (
-            opened(video.path) as source,
-            opened(segments[0]) as first,
-            av.open(str(temporary), "w", format=formats[out.suffix.lower()]) as container,
-        ):
-            output = container.add_stream_from_template(first.streams.video[0])
-            output.time_base = video.base
-            audio = {stream.index: container.add_stream_from_template(stream) for stream in source.streams.audio}
-            for packet in _interleave(_video_packets(segments), _audio_packets(source)):
-                packet.stream = output if packet.stream.type == "video" else audio[packet.stream.index]
-                container.mux(packet)
-        if finish is not None:
-            finish(temporary)
-
-
-def _video_packets(segments: list[Path]) -> Iterator[Any]:
-    """Yield the video packets of all segments."""
-    for segment in segments:
-        with opened(segment) as container:
-            yield from (packet for packet in container.demux(video=0) if packet.size)
-
-
-def _audio_packets(source: Any) -> Iterator[Any]:
-    """Yield the audio packets of a container."""
-    streams = source.streams.audio
-    if streams:
-        source.seek(0)
-        yield from (packet for packet in source.demux(*streams) if packet.size)
-
-
-def _interleave(*flows: Iterator[Any]) -> Iterator[Any]:
-    """Yield the packets of several streams in the order of their decoding times, as players expect."""
-    heads = [(flow, next(flow, None)) for flow in flows]
-    while waiting := [(flow, head) for flow, head in heads if head is not None]:
-        flow, head = min(waiting, key=lambda pair: pair[1].dts * pair[1].time_base)
-        yield head  # before advancing the flow, which may close the file of this packet
-        heads = [(other, next(other, None) if other is flow else packet) for other, packet in heads]
 
 
 @contextmanager
@@ -215,13 +401,13 @@ def opened(path: Path) -> Iterator[Any]:
     try:
         with av.open(str(path)) as container:
             yield container
-    except (av.FFmpegError, IndexError, OSError) as error:  # IndexError: it has no video stream
-        reason = getattr(error, "strerror", None) or error or "it holds no frame"
+    except (av.FFmpegError, OSError) as error:
+        reason = getattr(error, "strerror", None) or error
         raise UserError(f"{path}: cannot be read as a video: {reason}; {MEND}") from error
 
 
 @contextmanager
-def _write_errors(path: Path) -> Iterator[None]:
+def write_errors(path: Path) -> Iterator[None]:
     """Raise FFmpeg's errors in writing as UserError."""
     import av
 

@@ -1,0 +1,149 @@
+"""What the stream says of its pixels goes along: colours, shapes of pixels, rotation and mirroring."""
+
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+import pytest
+import skimage.data
+
+from fsframework.media.video_io import COLOURS, probe, read, write
+from fsframework.media.video_join import join
+
+PICTURE: np.ndarray = cv2.GaussianBlur(
+    cv2.resize(skimage.data.astronaut(), (160, 120), interpolation=cv2.INTER_AREA), (0, 0), 2
+)
+LOSSLESS = {"crf": "0", "preset": "ultrafast"}
+
+
+def film(
+    file: Path,
+    pixel_format: str = "yuv420p",
+    colours: tuple[int, ...] = (0, 2, 2, 2),
+    codec: str = "libx264",
+    aspect: Fraction | None = None,
+    matrix: tuple[int, ...] | None = None,
+) -> Path:
+    """Write five frames of a picture; range, space, primaries and transfer are `colours`."""
+    with av.open(str(file), "w") as output:
+        stream: Any = output.add_stream(codec, rate=25)
+        stream.height, stream.width = PICTURE.shape[:2]
+        stream.pix_fmt = pixel_format
+        stream.options = LOSSLESS if codec == "libx264" else {}
+        for key, value in zip(COLOURS, colours, strict=True):
+            setattr(stream.codec_context, key, value)
+        if aspect is not None:
+            stream.codec_context.sample_aspect_ratio = aspect
+        if matrix is not None:
+            stream.set_display_matrix(matrix)
+        space = {} if colours[1] in (0, 2) else {"dst_colorspace": colours[1]}
+        for number in range(5):
+            frame = av.VideoFrame.from_ndarray(PICTURE, format="rgb24")
+            frame = frame.reformat(format=pixel_format, dst_color_range=colours[0] or None, **space)
+            frame.pts = number
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode())
+    return file
+
+
+def again(source: Path, out: Path) -> Path:
+    """Decode a film and write it again, as a swap does outside of the faces."""
+    video = probe(source)
+    segment = out.with_name("segment.mp4")
+    write(segment, video, read(video))
+    join([segment], video, out)
+    return out
+
+
+def shown(file: Path) -> np.ndarray:
+    """Return the frames (n, H, W, 3) of a film by FFmpeg's most accurate conversion."""
+    kind = av.video.reformatter.Interpolation
+    flags = kind.BICUBIC | kind.ACCURATE_RND | kind.FULL_CHR_H_INT | kind.FULL_CHR_H_INP
+    with av.open(str(file)) as container:
+        frames = [frame.to_ndarray(format="rgb24", interpolation=flags) for frame in container.decode(video=0)]
+    return np.stack(frames).astype(int)
+
+
+@pytest.fixture(autouse=True)
+def _lossless(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fsframework.media.video_io.QUALITY", LOSSLESS)
+
+
+FULL, LIMITED = 2, 1
+FORMATS = [
+    ("yuv420p", (0, 2, 2, 2), "libx264"),
+    ("yuv420p", (LIMITED, 1, 1, 1), "libx264"),
+    ("yuv420p", (LIMITED, 6, 6, 6), "libx264"),
+    ("yuv420p", (LIMITED, 9, 9, 14), "libx264"),
+    ("yuv420p", (FULL, 5, 1, 1), "libx264"),
+    ("yuvj420p", (FULL, 1, 1, 1), "libx264"),
+    ("yuv422p", (LIMITED, 1, 1, 1), "libx264"),
+    ("yuv444p", (FULL, 1, 1, 1), "libx264"),
+    ("yuv420p10le", (LIMITED, 1, 1, 1), "libx264"),
+    ("gray", (0, 2, 2, 2), "libx264"),
+    ("bgr0", (0, 2, 2, 2), "ffv1"),
+]
+
+
+@pytest.mark.parametrize("times", [1, 3])
+@pytest.mark.parametrize(("pixel_format", "colours", "codec"), FORMATS)
+def test_pixels_are_kept_within_half_a_level(
+    tmp_path: Path, pixel_format: str, colours: tuple[int, ...], codec: str, times: int
+) -> None:
+    source = film(tmp_path / "0.mkv", pixel_format, colours, codec)
+    before = shown(source)
+    file = source
+    for number in range(times):
+        file = again(file, tmp_path / f"{number + 1}.mp4")
+    after = shown(file)
+    limit = 0.8 if pixel_format in ("bgr0", "yuv444p") else 0.5  # a quarter of their chroma samples is written
+    difference = float(np.abs(after - before).mean())
+    assert difference < limit
+    bias = float(np.abs((after - before).mean(axis=(0, 1, 2))).max())
+    assert bias < 0.25
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])
+def test_tags_of_colours_and_the_shape_of_pixels_are_kept(tmp_path: Path, suffix: str) -> None:
+    colours = (LIMITED, 9, 9, 14)
+    source = film(tmp_path / "in.mp4", colours=colours, aspect=Fraction(4, 3))
+    out = again(source, tmp_path / f"out{suffix}")
+    assert probe(out).colours == colours and probe(out).pixel_aspect == Fraction(4, 3)
+    with av.open(str(out)) as container:
+        stream = container.streams.video[0]
+        assert stream.display_aspect_ratio == Fraction(16, 9)
+
+
+def test_rgb_films_get_tags_of_what_is_written(tmp_path: Path) -> None:
+    source = film(tmp_path / "in.mkv", "bgr0", codec="ffv1")
+    video = probe(again(source, tmp_path / "out.mp4"))
+    assert video.colours[:2] == (LIMITED, 6)
+
+
+ONE = 1 << 16
+# Where x and y of the stored frame go, and what a player makes of the stored pixels.
+ORIENTATIONS = {
+    "plain": ((ONE, 0, 0, ONE), lambda pixels: pixels),
+    "mirrored": ((-ONE, 0, 0, ONE), lambda pixels: pixels[:, ::-1]),
+    "upside down": ((-ONE, 0, 0, -ONE), lambda pixels: pixels[::-1, ::-1]),
+    "flipped": ((ONE, 0, 0, -ONE), lambda pixels: pixels[::-1]),
+    "clockwise": ((0, ONE, -ONE, 0), lambda pixels: np.rot90(pixels, -1)),
+    "counter-clockwise": ((0, -ONE, ONE, 0), lambda pixels: np.rot90(pixels)),
+    "transposed": ((0, ONE, ONE, 0), lambda pixels: pixels.transpose(1, 0, 2)),
+    "transverse": ((0, -ONE, -ONE, 0), lambda pixels: np.rot90(pixels, 2).transpose(1, 0, 2)),
+}
+
+
+@pytest.mark.parametrize("name", ORIENTATIONS)
+def test_films_are_shown_upright(tmp_path: Path, name: str) -> None:
+    (a, b, c, d), shown = ORIENTATIONS[name]
+    source = film(tmp_path / "in.mp4", matrix=(a, b, 0, c, d, 0, 0, 0, 1 << 30), aspect=Fraction(4, 3))
+    video = probe(source)
+    expected = shown(PICTURE)
+    assert (video.height, video.width) == expected.shape[:2]
+    assert video.pixel_aspect == (Fraction(3, 4) if a == 0 else Fraction(4, 3))
+    for frame in (next(read(video)), next(read(probe(again(source, tmp_path / "out.mp4"))))):
+        assert np.abs(frame.astype(int) - expected).mean() < 3

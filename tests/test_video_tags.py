@@ -1,0 +1,82 @@
+"""Films keep languages, default flags, titles, dates and chapters, and lose where they were taken."""
+
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import pytest
+from films import make_film, pictures
+
+from fsframework.media.video_io import probe, read, write
+from fsframework.media.video_join import join
+
+DEFAULT = av.stream.Disposition.default
+CHAPTERS = [("Beginning", 0, 300), ("End", 300, 800)]  # times in milliseconds
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A film with two sound tracks, the second of which is the default, with tags and chapters."""
+    folder = tmp_path_factory.mktemp("tags")
+    plain = make_film(folder / "plain.mp4", pictures())
+    with av.open(str(plain)) as source, av.open(str(folder / "film.mkv"), "w") as output:
+        picture, sound = source.streams.video[0], source.streams.audio[0]
+        streams: list[Any] = [output.add_stream_from_template(stream) for stream in (picture, sound, sound)]
+        streams[1].metadata["language"], streams[2].metadata["language"] = "eng", "deu"
+        streams[2].metadata["title"] = "Kommentar"
+        streams[1].disposition, streams[2].disposition = 0, DEFAULT
+        output.metadata.update(title="My film", creation_time="2024-01-02T03:04:05.000000Z", location="+48.1+011.5/")
+        output.set_chapters(
+            [
+                {
+                    "id": number + 1,
+                    "start": start,
+                    "end": end,
+                    "time_base": Fraction(1, 1000),
+                    "metadata": {"title": title},
+                }
+                for number, (title, start, end) in enumerate(CHAPTERS)
+            ]
+        )
+        for packet in source.demux(picture, sound):
+            if not packet.size:
+                continue
+            if packet.stream is picture:
+                packet.stream = streams[0]
+                output.mux(packet)
+                continue
+            second = av.Packet(bytes(packet))
+            second.pts, second.dts, second.time_base = packet.pts, packet.dts, packet.time_base
+            packet.stream, second.stream = streams[1], streams[2]
+            output.mux(packet)
+            output.mux(second)
+    return folder / "film.mkv"
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])
+def test_tags_are_kept(film: Path, tmp_path: Path, suffix: str) -> None:
+    video = probe(film)
+    write(tmp_path / "segment.mp4", video, read(video))
+    out = tmp_path / f"out{suffix}"
+    join([tmp_path / "segment.mp4"], video, out)
+    with av.open(str(out)) as container:
+        sounds = container.streams.audio
+        german = "ger" if suffix == ".mov" else "deu"  # QuickTime has numbers instead
+        assert [stream.language for stream in sounds] == ["eng", german]
+        assert [bool(stream.disposition & DEFAULT) for stream in sounds] == [False, True]
+        tags = {key.lower(): value for key, value in container.metadata.items()}
+        assert tags["title"] == "My film"
+        assert tags["creation_time"].startswith("2024-01-02T03:04:05")
+        assert not any("location" in key for key in tags)
+        found: list[Any] = [
+            (
+                chapter["metadata"]["title"],
+                *(round(1000 * chapter[key] * (chapter["time_base"] or 1)) for key in ("start", "end")),
+            )
+            for chapter in container.chapters()
+        ]
+        shift = found[0][1]  # priming of AAC, by which Matroska moves everything else
+        assert 0 <= shift < 30
+        assert [title for title, _, _ in found] == [title for title, _, _ in CHAPTERS]
+        assert all(abs(a[1] - b[1]) < 30 and abs(a[2] - b[2]) < 60 for a, b in zip(found, CHAPTERS, strict=True))
