@@ -1,0 +1,228 @@
+"""Find faces at any angle with a detector of upright faces.
+
+Frames are searched upright first. A face is doubtful if its score is below the detector's `certain_score`, its eyes are
+not level, or its landmarks are no face's. Detectors of upright faces often place a small one across a face that lies or
+is upside down, so a doubtful face is searched again in turned copies of its surroundings. Where that fails, or nothing
+was found, the whole frame is turned. In a copy in which its eyes are level, a face must be where it was found.
+"""
+
+from collections.abc import Sequence
+from itertools import chain
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from fsframework.core.components import Detector
+from fsframework.core.types import Face
+from fsframework.faces.align import TEMPLATE, _resample, fit_similarity, invert, transform
+from fsframework.faces.detect_video import GREY
+from fsframework.faces.select import area
+
+MAX_ROLL = 12.0  # degrees between the line of the eyes and the horizontal, above which a face is doubtful
+MAX_MISFIT = 0.25  # of landmarks from the template, in eye distances; one in a hundred upright faces has 0.2
+UPRIGHT = 20.0  # degrees of roll up to which the detector's own landmarks are kept
+MAX_SHIFT = 0.15  # mean distance, in eye distances, of the landmarks in two copies that agree
+KEPT_SHIFT = 0.25  # the same of a detection that is nearly upright; an eighth of those of LFW have more than 0.1
+# The lower of the scores in the frame and in the level copy, from which a detection that is nearly upright is kept:
+SCORE_ALONE = 0.995  # without other copies
+SCORE_BEST = 0.95  # where no other copy has a better one
+TURNED_SCORE = 0.98  # of a turned face in its level copy
+LEVEL = 5.0  # degrees by which a face in its level copy may be turned
+COPIES = 4  # at most, until a face is level
+NEAR, AROUND = 2.0, 2.5  # sides of the copies of a face's surroundings, level and turned, in sides of the face's box
+FACE = 51  # side of the face's box in these copies, in pixels; O-Net takes 48
+QUARTERS = (90, 180, 270)  # degrees
+TURNS = (QUARTERS, (45, 135, 225, 315))  # of whole frames; the second where the first find nothing
+
+
+class Search(NamedTuple):
+    """The faces of a frame."""
+
+    faces: list[Face]  # best first
+    rejected: int  # detections that turned copies do not confirm
+
+
+class _Copy(NamedTuple):
+    """A turned copy of a frame or of a part of it."""
+
+    image: np.ndarray  # (h, w, 3) uint8
+    matrix: np.ndarray  # (2, 3), a similarity from frame pixels to pixels of the copy
+
+
+def find_at_any_angle(detector: Detector, frame: np.ndarray) -> Search:
+    """Return the faces of a frame (H, W, 3) uint8, at any angle.
+
+    Faces that are certain, or confirmed and nearly upright, are returned as the detector found them.
+    """
+    detected: list[Face] = detector([frame])[0]
+    doubtful = [face for face in detected if is_doubtful(face, detector.certain_score)]
+    if detected and not doubtful:
+        return Search(detected, 0)
+    faces = [face for face in detected if all(face is not other for other in doubtful)]
+    unconfirmed = []
+    for face in doubtful:
+        confirmed = _confirmed(detector, frame, face)
+        if confirmed is None:
+            unconfirmed.append(face)
+        elif not any(_same_place(confirmed, other) for other in faces):
+            faces.append(confirmed)
+    # Turned copies of the frame take several times as long as the frame, so they wait for the largest face.
+    if max(map(area, unconfirmed), default=0) >= max(map(area, faces), default=0):
+        turned = _in_turned_frames(detector, frame)
+        faces = [*turned, *(face for face in faces if not any(_same_place(face, other) for other in turned))]
+        unconfirmed = [face for face in unconfirmed if not any(_same_place(face, other) for other in turned)]
+    return Search(sorted(faces, key=lambda face: -face.score), len(unconfirmed))
+
+
+def is_doubtful(face: Face, certain_score: float) -> bool:
+    """Return whether a detection needs confirmation, as the right face and upright."""
+    return face.score < certain_score or abs(roll(face)) > MAX_ROLL or misfit(face) > MAX_MISFIT
+
+
+def roll(face: Face) -> float:
+    """Return a face's rotation in the image plane, in degrees from -180 to 180, clockwise."""
+    matrix = _to_template(face)
+    return float(np.degrees(np.arctan2(-matrix[1, 0], matrix[0, 0])))
+
+
+def misfit(face: Face) -> float:
+    """Return the root mean square distance of landmarks from the fitted template, in the template's eye distances."""
+    rest = transform(face.landmarks.astype(np.float64), _to_template(face)) - TEMPLATE
+    return float(np.sqrt((rest**2).sum(axis=1).mean()) / (TEMPLATE[1, 0] - TEMPLATE[0, 0]))
+
+
+def shift(one: Face, other: Face) -> float:
+    """Return the mean distance of two faces' landmarks, in eye distances of the second."""
+    eyes = np.linalg.norm(other.landmarks[0] - other.landmarks[1])
+    return float(np.linalg.norm(one.landmarks - other.landmarks, axis=1).mean() / eyes)
+
+
+def _to_template(face: Face) -> np.ndarray:
+    """Return the similarity (2, 3) from a face's landmarks to the template, or the identity if they coincide."""
+    try:
+        return fit_similarity(face.landmarks.astype(np.float64), TEMPLATE)
+    except ValueError:
+        return np.eye(2, 3)
+
+
+def _confirmed(detector: Detector, frame: np.ndarray, face: Face) -> Face | None:
+    """Return the face at the place of a detection, at any angle, or None if copies of it disagree.
+
+    A detection that is confirmed and nearly upright is returned itself.
+    """
+    angle = roll(face)
+    level = _near(face, _detect(detector, [_window(frame, face, angle, NEAR)])[0])
+    views = [] if level is None else [level]
+    upright = level is not None and abs(angle) <= UPRIGHT and shift(face, level) <= KEPT_SHIFT
+    score = 0.0 if level is None else min(face.score, level.score)
+    if upright and score >= SCORE_ALONE:
+        return face
+    copies = [_window(frame, face, angle + quarter, AROUND) for quarter in QUARTERS]
+    views += [view for of_copy in _detect(detector, copies) if (view := _near(face, of_copy)) is not None]
+    if not views:
+        return None
+    best = max(views, key=lambda view: view.score)
+    if upright and best is level and score >= SCORE_BEST:
+        return face
+    return _levelled(detector, frame, best)
+
+
+def _levelled(detector: Detector, frame: np.ndarray, face: Face) -> Face | None:
+    """Return a face as detected in a copy in which its eyes are level, or None if copies disagree."""
+    for _ in range(COPIES):
+        angle = roll(face)
+        view = _near(face, _detect(detector, [_window(frame, face, angle, AROUND)])[0])
+        if view is None:
+            return None
+        agrees = shift(face, view) <= MAX_SHIFT and abs(_difference(roll(view), angle)) <= LEVEL
+        if agrees and view.score >= TURNED_SCORE and misfit(view) <= 2 * MAX_MISFIT:
+            return view
+        face = view
+    return None
+
+
+def _in_turned_frames(detector: Detector, frame: np.ndarray) -> list[Face]:
+    """Return the confirmed faces of turned copies of a whole frame."""
+    for angles in TURNS:
+        views = [*chain.from_iterable(_detect(detector, [_turned(frame, angle) for angle in angles]))]
+        levelled = [_levelled(detector, frame, view) for view in _distinct(views)]
+        if faces := _distinct([face for face in levelled if face is not None]):
+            return faces
+    return []
+
+
+def _window(frame: np.ndarray, face: Face, angle: float, around: float) -> _Copy:
+    """Return a copy of a face's surroundings, turned counter-clockwise by an angle in degrees.
+
+    Its side is `around` times that of the face's box.
+    """
+    centre = (face.box[:2] + face.box[2:]) / 2
+    linear = FACE / max(float((face.box[2:] - face.box[:2]).max()), 1.0) * _rotation(angle)
+    size = round(FACE * around)
+    matrix = np.column_stack([linear, (size - 1) / 2 - linear @ centre])
+    return _Copy(_resample(frame, matrix, (size, size), cv2.BORDER_CONSTANT, GREY), matrix)
+
+
+def _turned(frame: np.ndarray, angle: int) -> _Copy:
+    """Return a copy of a whole frame, turned counter-clockwise by an angle in degrees; outside of it is grey."""
+    height, width = frame.shape[:2]
+    linear = np.rint(_rotation(angle)) if angle % 90 == 0 else _rotation(angle)
+    corners = np.array([[0, 0], [width - 1, 0], [0, height - 1], [width - 1, height - 1]]) @ linear.T
+    low, high = corners.min(axis=0), corners.max(axis=0)
+    matrix = np.column_stack([linear, -low])
+    if angle % 90 == 0:
+        return _Copy(np.ascontiguousarray(np.rot90(frame, angle // 90)), matrix)
+    wide, tall = np.ceil(high - low + 1).astype(int)
+    return _Copy(_resample(frame, matrix, (int(wide), int(tall)), cv2.BORDER_CONSTANT, GREY), matrix)
+
+
+def _rotation(angle: float) -> np.ndarray:
+    """Return the rotation (2, 2) of points counter-clockwise on the screen by an angle in degrees."""
+    turn = np.radians(angle)
+    return np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
+
+
+def _detect(detector: Detector, copies: Sequence[_Copy]) -> list[list[Face]]:
+    """Return the faces of each copy, best first, in pixels of the frame."""
+    found = detector([copy.image for copy in copies])
+    return [[_to_frame(face, copy.matrix) for face in faces] for copy, faces in zip(copies, found, strict=True)]
+
+
+def _to_frame(face: Face, matrix: np.ndarray) -> Face:
+    """Return a face of a copy in pixels of its frame, with an upright box of the same size around the same centre."""
+    back = invert(matrix)
+    scale = np.hypot(*back[:, 0])
+    box = face.box.astype(np.float64)
+    centre = transform(((box[:2] + box[2:]) / 2)[None], back)[0]
+    reach = (box[2:] - box[:2]) / 2 * scale
+    if abs(back[0, 1]) > abs(back[0, 0]):  # lying: height and width change places
+        reach = reach[::-1]
+    landmarks = transform(face.landmarks.astype(np.float64), back)
+    return Face(box=np.concatenate([centre - reach, centre + reach]), landmarks=landmarks, score=face.score)
+
+
+def _near(face: Face, views: Sequence[Face]) -> Face | None:
+    """Return the best of the faces that are about where a face is, or None."""
+    return next((view for view in views if _same_place(face, view)), None)
+
+
+def _same_place(one: Face, other: Face) -> bool:
+    """Return whether the centre of one of two boxes is inside the middle half of the other."""
+    distance = np.abs(one.box[:2] + one.box[2:] - other.box[:2] - other.box[2:]) / 2
+    reach = np.maximum(one.box[2:] - one.box[:2], other.box[2:] - other.box[:2]) / 2
+    return bool((distance < reach).all())
+
+
+def _distinct(faces: list[Face]) -> list[Face]:
+    """Return faces, best first, without those at the place of a better one."""
+    distinct: list[Face] = []
+    for face in sorted(faces, key=lambda candidate: -candidate.score):
+        if not any(_same_place(face, other) for other in distinct):
+            distinct.append(face)
+    return distinct
+
+
+def _difference(one: float, other: float) -> float:
+    """Return the difference of two angles in degrees, from -180 to 180."""
+    return (one - other + 180) % 360 - 180
