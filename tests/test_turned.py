@@ -25,7 +25,7 @@ from fsframework.media.image_io import read_image, write_image
 class Counting(Detector):
     """Count the frames that another detector searches."""
 
-    certain_score = 0.998
+    certain_score = 0.9985
 
     def __init__(self, detector: Detector) -> None:
         super().__init__(ComponentOptions())
@@ -40,7 +40,7 @@ class Counting(Detector):
 class Mirage(Detector):
     """Find a face in frames of one size alone."""
 
-    certain_score = 0.998
+    certain_score = 0.9985
 
     def __init__(self, size: tuple[int, int], face: Face) -> None:
         super().__init__(ComponentOptions())

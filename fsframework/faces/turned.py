@@ -21,17 +21,16 @@ from fsframework.faces.select import area
 
 MAX_ROLL = 12.0  # degrees between the line of the eyes and the horizontal, above which a face is doubtful
 MAX_MISFIT = 0.25  # of landmarks from the template, in eye distances; one in a hundred upright faces has 0.2
-UPRIGHT = 20.0  # degrees of roll up to which the detector's own landmarks are kept
 MAX_SHIFT = 0.15  # mean distance, in eye distances, of the landmarks in two copies that agree
-KEPT_SHIFT = 0.25  # the same of a detection that is nearly upright; an eighth of those of LFW have more than 0.1
-# The lower of the scores in the frame and in the level copy, from which a detection that is nearly upright is kept:
-SCORE_ALONE = 0.995  # without other copies
-SCORE_BEST = 0.95  # where no other copy has a better one
-TURNED_SCORE = 0.98  # of a turned face in its level copy
+KEPT_SHIFT = 0.25  # the same of a nearly upright detection and its level copy; an eighth of LFW's have more than 0.1
+# The lower of the scores of a nearly upright detection in the frame and in its level copy, from which it is kept ...
+SCORE_NEAR = 0.98  # where no turned copy of its surroundings has a better score
+SCORE_FRAME = 0.95  # where no turned copy of the frame has a face there, either
+TURNED_SCORE = 0.98  # least score of a turned face in its level copy
 LEVEL = 5.0  # degrees by which a face in its level copy may be turned
 COPIES = 4  # at most, until a face is level
-NEAR, AROUND = 2.0, 2.5  # sides of the copies of a face's surroundings, level and turned, in sides of the face's box
-FACE = 51  # side of the face's box in these copies, in pixels; O-Net takes 48
+AROUND = 2.5  # side of a copy of a face's surroundings, in sides of the face's box
+FACE = 51  # side of the face's box in such a copy, in pixels; O-Net takes 48
 QUARTERS = (90, 180, 270)  # degrees
 TURNS = (QUARTERS, (45, 135, 225, 315))  # of whole frames; the second where the first find nothing
 
@@ -60,19 +59,22 @@ def find_at_any_angle(detector: Detector, frame: np.ndarray) -> Search:
     if detected and not doubtful:
         return Search(detected, 0)
     faces = [face for face in detected if all(face is not other for other in doubtful)]
-    unconfirmed = []
+    weak, unconfirmed = [], []
     for face in doubtful:
-        confirmed = _confirmed(detector, frame, face)
+        confirmed, score = _confirmed(detector, frame, face)
         if confirmed is None:
             unconfirmed.append(face)
-        elif not any(_same_place(confirmed, other) for other in faces):
-            faces.append(confirmed)
+        elif score < SCORE_NEAR:
+            weak.append(face)
+        else:
+            faces += _elsewhere([confirmed], faces)
     # Turned copies of the frame take several times as long as the frame, so they wait for the largest face.
-    if max(map(area, unconfirmed), default=0) >= max(map(area, faces), default=0):
+    if max(map(area, weak + unconfirmed), default=0) >= max(map(area, faces), default=0):
         turned = _in_turned_frames(detector, frame)
-        faces = [*turned, *(face for face in faces if not any(_same_place(face, other) for other in turned))]
-        unconfirmed = [face for face in unconfirmed if not any(_same_place(face, other) for other in turned)]
-    return Search(sorted(faces, key=lambda face: -face.score), len(unconfirmed))
+        faces = turned + _elsewhere(faces, turned)
+    faces += _elsewhere(weak, faces)
+    rejected = _elsewhere(unconfirmed, faces)
+    return Search(sorted(faces, key=lambda face: -face.score), len(rejected))
 
 
 def is_doubtful(face: Face, certain_score: float) -> bool:
@@ -106,33 +108,30 @@ def _to_template(face: Face) -> np.ndarray:
         return np.eye(2, 3)
 
 
-def _confirmed(detector: Detector, frame: np.ndarray, face: Face) -> Face | None:
-    """Return the face at the place of a detection, at any angle, or None if copies of it disagree.
+def _confirmed(detector: Detector, frame: np.ndarray, face: Face) -> tuple[Face | None, float]:
+    """Return the face at the place of a detection, at any angle, or None if copies of it disagree, and its score.
 
     A detection that is confirmed and nearly upright is returned itself.
     """
     angle = roll(face)
-    level = _near(face, _detect(detector, [_window(frame, face, angle, NEAR)])[0])
-    views = [] if level is None else [level]
-    upright = level is not None and abs(angle) <= UPRIGHT and shift(face, level) <= KEPT_SHIFT
-    score = 0.0 if level is None else min(face.score, level.score)
-    if upright and score >= SCORE_ALONE:
-        return face
-    copies = [_window(frame, face, angle + quarter, AROUND) for quarter in QUARTERS]
-    views += [view for of_copy in _detect(detector, copies) if (view := _near(face, of_copy)) is not None]
+    copies = [_window(frame, face, angle + quarter) for quarter in (0, *QUARTERS)]
+    level, *others = (_near(face, views) for views in _detect(detector, copies))
+    views = [view for view in (level, *others) if view is not None]
     if not views:
-        return None
+        return None, 0.0
     best = max(views, key=lambda view: view.score)
-    if upright and best is level and score >= SCORE_BEST:
-        return face
-    return _levelled(detector, frame, best)
+    score = min(face.score, best.score)
+    if best is level and abs(angle) <= MAX_ROLL and shift(face, level) <= KEPT_SHIFT and score >= SCORE_FRAME:
+        return face, score
+    levelled = _levelled(detector, frame, best)
+    return levelled, 0.0 if levelled is None else levelled.score
 
 
 def _levelled(detector: Detector, frame: np.ndarray, face: Face) -> Face | None:
     """Return a face as detected in a copy in which its eyes are level, or None if copies disagree."""
     for _ in range(COPIES):
         angle = roll(face)
-        view = _near(face, _detect(detector, [_window(frame, face, angle, AROUND)])[0])
+        view = _near(face, _detect(detector, [_window(frame, face, angle)])[0])
         if view is None:
             return None
         agrees = shift(face, view) <= MAX_SHIFT and abs(_difference(roll(view), angle)) <= LEVEL
@@ -152,14 +151,11 @@ def _in_turned_frames(detector: Detector, frame: np.ndarray) -> list[Face]:
     return []
 
 
-def _window(frame: np.ndarray, face: Face, angle: float, around: float) -> _Copy:
-    """Return a copy of a face's surroundings, turned counter-clockwise by an angle in degrees.
-
-    Its side is `around` times that of the face's box.
-    """
+def _window(frame: np.ndarray, face: Face, angle: float) -> _Copy:
+    """Return a copy of a face's surroundings, turned counter-clockwise by an angle in degrees."""
     centre = (face.box[:2] + face.box[2:]) / 2
     linear = FACE / max(float((face.box[2:] - face.box[:2]).max()), 1.0) * _rotation(angle)
-    size = round(FACE * around)
+    size = round(FACE * AROUND)
     matrix = np.column_stack([linear, (size - 1) / 2 - linear @ centre])
     return _Copy(_resample(frame, matrix, (size, size), cv2.BORDER_CONSTANT, GREY), matrix)
 
@@ -212,6 +208,11 @@ def _same_place(one: Face, other: Face) -> bool:
     distance = np.abs(one.box[:2] + one.box[2:] - other.box[:2] - other.box[2:]) / 2
     reach = np.maximum(one.box[2:] - one.box[:2], other.box[2:] - other.box[:2]) / 2
     return bool((distance < reach).all())
+
+
+def _elsewhere(faces: list[Face], others: list[Face]) -> list[Face]:
+    """Return the faces that are at the place of none of the others."""
+    return [face for face in faces if not any(_same_place(face, other) for other in others)]
 
 
 def _distinct(faces: list[Face]) -> list[Face]:
