@@ -8,6 +8,7 @@ again.
 import hashlib
 import json
 import socket
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import lru_cache, partial
@@ -90,6 +91,7 @@ class JobWorker:
     def _swap(self, job: SwapJob) -> str:
         """Run a job and return its note, or ""."""
         faces: Sequence[Face]
+        began = time.monotonic()
         swapper, assignment, options = self.face_swapper, self.assignment(job.assignment), job.options
         if options.preview is not None:
             faces = preview(swapper, assignment, job.target, job.out, options.preview, options.provenance)
@@ -99,6 +101,9 @@ class JobWorker:
         else:
             swapped = swap_image(swapper, assignment, job.target, job.out, options.provenance)
             faces = [face for face, _ in swapped.swaps]
+        if self.jobs.out is None and options.summary:
+            count = "1 face" if len(faces) == 1 else f"{len(faces)} faces"
+            click.echo(f"{job.out}: {count} swapped in {time.monotonic() - began:.1f} s")
         return soft_swap_note(faces, swapper.size) or ""
 
     def _assignment(self, files: AssignmentFiles) -> FaceAssignment:
