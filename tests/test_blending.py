@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import skimage.data
@@ -183,6 +184,30 @@ def test_poisson_takes_gradients_and_keeps_the_place(head: np.ndarray) -> None:
     whole = poisson_blend(lighter, head, np.ones((SIZE, SIZE), np.float32))
     np.testing.assert_array_equal(whole[0], head[0])
     np.testing.assert_array_equal(poisson_blend(lighter, head, mask * 0), head)
+
+
+@pytest.mark.parametrize("colour", ["none", "mean-std"])
+@pytest.mark.parametrize("poisson", [False, True])
+def test_outside_the_mask_every_mode_keeps_the_target_to_the_bit(
+    hull: HullMask, head: np.ndarray, colour: str, poisson: bool
+) -> None:
+    target = to_tensor(head[None])
+    outside = (hull(FaceBatch.of(target)) == 0).expand_as(target)
+    made = blend(colour=colour, poisson=poisson)(*painted(-target, head))
+    assert torch.equal(made[outside], target[outside])
+    assert (made - target)[~outside].abs().mean() > 0.01
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_poisson_changes_nothing_beside_a_mask_of_any_form(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    image, target = random.integers(0, 256, (2, SIZE, SIZE, 3), dtype=np.uint8)
+    mask = (cv2.GaussianBlur(random.random((SIZE, SIZE)), (0, 0), 4) > 0.5).astype(np.float32)
+    given = mask.copy()
+    made = poisson_blend(image, target, mask)
+    np.testing.assert_array_equal(mask, given)
+    np.testing.assert_array_equal(made[mask == 0], target[mask == 0])
+    assert np.abs(made.astype(int) - target)[mask == 1].mean() > 5
 
 
 def test_refiners_build_and_run_on_the_meta_device() -> None:

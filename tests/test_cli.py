@@ -373,22 +373,23 @@ def test_swap_passes_on_what_it_is_given(
     monkeypatch.setattr("fsframework.api.swapping.run_jobs", counted)
     a, b, c = map(Path, ("a.png", "b.png", "c.png"))
     assert fsf("swap", "a.png", "b.png", "c.png", "--model", "m", "--face", "all")[0] == 0
-    jobs: object = ("target", b, c, AssignmentFiles("all", a), SwapOptions())
+    jobs: object = ("target", b, c, AssignmentFiles("all", a), SwapOptions(overwrite=False, summary=True))
     assert given == [(("swapper", "m", None, DEFAULT_PASTE, "fp32", "auto"), jobs, WHOLE, SERIAL)]
     given.clear()
     assert fsf("swap", "--map", "p=q", "b.png", "c.png", "--preview", "3", "--precision", "bf16")[0] == 1  # some failed
     people = AssignmentFiles(mappings=((Path("p"), Path("q")),))
-    jobs = ("target", b, c, people, SwapOptions(preview=3))
+    jobs = ("target", b, c, people, SwapOptions(preview=3, overwrite=False, summary=True))
     assert given == [(("swapper", DEFAULT, None, DEFAULT_PASTE, "bf16", "auto"), jobs, WHOLE, SERIAL)]
     given.clear()
     ways = ("--mask", "landmarks", "--colour", "lab", "--blend", "poisson", "--keep", "occlusions")
     assert fsf("swap", "--pairs", "p.csv", "-o", "out", "--device", "cpu", "--precision", "auto", *ways)[0] == 0
     pasting = PasteOptions("landmarks", "lab", "poisson", "occlusions")
-    jobs = ("pairs", Path("p.csv"), Path("out"), AssignmentFiles(), SwapOptions())
+    jobs = ("pairs", Path("p.csv"), Path("out"), AssignmentFiles(), SwapOptions(overwrite=False, summary=True))
     assert given == [(("swapper", DEFAULT, "cpu", pasting, "auto", "auto"), jobs, WHOLE, SERIAL)]
     given.clear()
-    assert fsf("swap", "--model", "m", "--pairs", "p.csv", "-o", "out", "--map", "p=q", "--shard", "2/3")[0] == 1
-    jobs = ("pairs", Path("p.csv"), Path("out"), people, SwapOptions())
+    words = ("--pairs", "p.csv", "-o", "out", "--map", "p=q", "--shard", "2/3", "--overwrite")
+    assert fsf("swap", "--model", "m", *words)[0] == 1
+    jobs = ("pairs", Path("p.csv"), Path("out"), people, SwapOptions(overwrite=True, summary=True))
     assert given == [(("swapper", "m", None, DEFAULT_PASTE, "fp32", "auto"), jobs, JobShard(2, 3), SERIAL)]
     given.clear()
     assert fsf("swap", "a.png", "b.png", "c.png", "--label", "--consent", "Ann agreed")[0] == 0

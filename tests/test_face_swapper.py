@@ -1,6 +1,7 @@
 """Pictures in, swapped pictures out."""
 
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +24,8 @@ from fsframework.faces.align import TEMPLATE, align
 from fsframework.faces.color_transfer import match_boundary_color
 from fsframework.faces.paste import Compositor, PasteOptions, paste, soft_mask
 from fsframework.inference.face_swapper import FaceSwapper
-from fsframework.inference.runner import DONE
+from fsframework.inference.jobs import AssignmentFiles, SwapOptions, target_jobs
+from fsframework.inference.runner import DONE, run_jobs
 from fsframework.media.image_io import is_marked, read_image, write_image
 from fsframework.models.run import Run
 from fsframework.ops.conv import Conv2d
@@ -458,6 +460,23 @@ def test_a_place_that_cannot_be_written_is_refused_before_any_work(
 
 
 # Lists of pictures
+
+
+def test_an_existing_file_is_replaced_only_on_request(
+    folder: Path, converter: FaceSwapper, capsys: pytest.CaptureFixture[str], expect_error: Callable[..., Any]
+) -> None:
+    source, target, out = folder / "red.png", folder / "crowd.png", folder / "out.png"
+    out.write_bytes(b"mine")
+    assignment = AssignmentFiles("all", source)
+    with expect_error("out.png", hide={f"{folder}{os.sep}": ""}):
+        target_jobs(target, out, assignment, SwapOptions(PLAIN, overwrite=False))
+    assert out.read_bytes() == b"mine"
+    options = SwapOptions(PLAIN, overwrite=True, summary=True)
+    assert run_jobs(converter, target_jobs(target, out, assignment, options)) == 0
+    assert read_image(out).shape == read_image(target).shape
+    faces = len(converter.find(read_image(target), "target"))
+    noun = "1 face" if faces == 1 else f"{faces} faces"
+    assert re.fullmatch(rf"{re.escape(str(out))}: {noun} swapped in \d+\.\d s\n", capsys.readouterr().out)
 
 
 def listed(folder: Path, *lines: str, header: str = "source,target,name") -> Path:

@@ -156,7 +156,8 @@ def test_swap_changes_the_face_and_nothing_else(run_dir: Path, fsf: Command, pla
     assert rows.min() > 30 and rows.max() < 210 and columns.min() > 140 and columns.max() < 310  # around her face
     assert is_marked(place / "out.png")
     assert fsf("verify", "out.png").returncode == 1
-    assert fsf(*words).returncode == 0 and fsf("verify", "out.png").returncode == 0
+    assert fsf(*words).returncode == 1 and fsf("verify", "out.png").returncode == 1  # it exists, and stays
+    assert fsf(*words, "--overwrite").returncode == 0 and fsf("verify", "out.png").returncode == 0
 
 
 @pytest.mark.parametrize(

@@ -197,7 +197,15 @@ def test_export_and_swap(
 
     def swapped(*words: str | Path) -> np.ndarray:
         # Without the watermark, which is another one for every result.
-        fsf("swap", "--no-provenance", tmp_path / "a.png", tmp_path / "a.png", tmp_path / "out.png", *words)
+        fsf(
+            "swap",
+            "--no-provenance",
+            "--overwrite",
+            tmp_path / "a.png",
+            tmp_path / "a.png",
+            tmp_path / "out.png",
+            *words,
+        )
         assert is_marked(tmp_path / "out.png")
         return read_image(tmp_path / "out.png")
 

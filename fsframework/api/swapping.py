@@ -18,7 +18,7 @@ from fsframework.inference.face_swapper import FaceSwapper, SourceIdentity
 from fsframework.inference.jobs import AssignmentFiles, JobList, SwapOptions, target_jobs
 from fsframework.inference.runner import run_jobs
 from fsframework.inference.soft_swap import soft_swap_note
-from fsframework.media.image_io import read_image, to_rgb, writable_format, write_image
+from fsframework.media.image_io import read_image, read_target, to_rgb, writable_format, write_image
 from fsframework.media.video_io import is_video
 from fsframework.models.store import DEFAULT
 from fsframework.ops.precision import Precision
@@ -225,7 +225,8 @@ class SwappedImage:
     def save(self, out: str | Path) -> Path:
         """Write the image with XMP, watermark and signed manifest, atomically, and return the path.
 
-        The suffix selects the format: .jpg, .png or .webp. With `provenance=False` only XMP is written.
+        The suffix selects the format: .jpg, .png or .webp. Colour profile and transparency of a target's file are kept,
+        transparency not in JPEG. With `provenance=False` only XMP is written.
 
         Raises
         ------
@@ -242,7 +243,10 @@ class SwappedImage:
             if target is None:  # the manifest hashes the target's file, and an array has none
                 target = Path(folder) / "target.png"
                 write_image(target, self._target, synthetic=False)
-            write_swap(out, self._unmarked, self._record, self._provenance, target, sources)
+            decoded = None if self._target_path is None else read_target(self._target_path)
+            if decoded is not None and not np.array_equal(decoded.frame, self._target):
+                decoded = None  # the file has changed since
+            write_swap(out, self._unmarked, self._record, self._provenance, target, sources, decoded)
         return out
 
     def _repr_png_(self) -> bytes:

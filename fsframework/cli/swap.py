@@ -102,6 +102,7 @@ WORKERS = click.option(
     help="Precision of the swapping networks. bf16 is faster on hardware with bfloat16 units, which auto detects. "
     "Swaps by the bundled models then differ by up to three grey levels.",
 )
+@click.option("--overwrite", is_flag=True, help="Replace OUT if it is an existing file.")
 @click.option("--label", is_flag=True, help="Write the word synthetic into a corner of each result.")
 @click.option(
     "--consent", metavar="TEXT", help="Statement of consent (who agreed to what) for the manifest of the results."
@@ -129,6 +130,7 @@ def swap(
     blend: str,
     keep: str,
     precision: Literal["fp32", "bf16", "auto"],
+    overwrite: bool,
     label: bool,
     consent: str | None,
     no_provenance: bool,
@@ -139,7 +141,8 @@ def swap(
     """Swap the face of a picture into another picture, a video or a folder.
 
     SOURCE is a picture of the new face. TARGET is a picture, a video or a folder of them. OUT is the output file or
-    folder. Videos keep their sound, frame times and size. To resume an interrupted command, run it again.
+    folder. Videos keep their sound, frame times and size. To resume an interrupted command, run it again. An existing
+    file is replaced only with --overwrite; a folder of results is continued.
 
     Several people: fsf swap --map anna.jpg=bob.jpg --map eve.jpg=carl.jpg TARGET OUT.
 
@@ -182,7 +185,7 @@ def swap(
         from fsframework.inference.jobs import parse_mapping
 
         pasting = PasteOptions(mask, colour, blend, keep)
-        options = SwapOptions(ProvenanceOptions(not no_provenance, label, consent), preview)
+        options = SwapOptions(ProvenanceOptions(not no_provenance, label, consent), preview, overwrite, summary=True)
         files = tuple(parse_mapping(text) for text in mappings)
         # Jobs are checked before the networks are loaded, because loading takes seconds.
         if pairs is not None and folder is not None:

@@ -62,6 +62,8 @@ class Network(Component, nn.Module):
 class Detector(Network):
     """Detects faces in frames."""
 
+    certain_score: ClassVar[float] = 0.0  # faces with less are confirmed in turned copies of their surroundings
+
     def forward(self, frames: list[np.ndarray]) -> list[list[Face]]:
         """Return the faces of each frame, highest score first.
 

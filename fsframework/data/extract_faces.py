@@ -18,6 +18,7 @@ from fsframework.core.components import Detector, IdentityEncoder
 from fsframework.core.errors import UserError
 from fsframework.core.types import AlignedFace, FaceBatch
 from fsframework.faces.align import align, transform
+from fsframework.faces.turned import find_at_any_angle
 from fsframework.media.image_io import read_image, write_image
 from fsframework.media.tensor import to_tensor
 from fsframework.media.video_io import is_video, probe, read
@@ -142,7 +143,7 @@ class FaceFinder:
     def _faces(self, frame: np.ndarray) -> list[AlignedFace]:
         """Return the aligned faces of a frame that meet the options."""
         with torch.inference_mode():
-            faces = self.detector([frame])[0]
+            faces = find_at_any_angle(self.detector, frame).faces
         crops = []
         for face in faces:
             side = float(min(face.box[2] - face.box[0], face.box[3] - face.box[1]))

@@ -92,8 +92,8 @@ def warp(frame: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
     return _resample(frame, matrix, (size, size), cv2.BORDER_REPLICATE)
 
 
-def _resample(image: np.ndarray, matrix: np.ndarray, size: tuple[int, int], border: int) -> np.ndarray:
-    """Return an image warped by a matrix (2, 3) to `size` (width, height).
+def _resample(image: np.ndarray, matrix: np.ndarray, size: tuple[int, int], border: int, value: int = 0) -> np.ndarray:
+    """Return an image warped by a matrix (2, 3) to `size` (width, height); `value` is that of a constant border.
 
     Enlarging is bicubic. Shrinking averages as many samples as the image has pixels, up to `SAMPLES` per axis for
     each pixel of the result.
@@ -105,7 +105,7 @@ def _resample(image: np.ndarray, matrix: np.ndarray, size: tuple[int, int], bord
     fine[:, 2] += (samples - 1) / 2
     wide, tall = size[0] * samples, size[1] * samples
     smooth = cv2.INTER_CUBIC if samples == 1 else cv2.INTER_LINEAR
-    result = cv2.warpAffine(image, fine, (wide, tall), flags=smooth, borderMode=border)
+    result = cv2.warpAffine(image, fine, (wide, tall), flags=smooth, borderMode=border, borderValue=(value,) * 4)
     return result if samples == 1 else cv2.resize(result, size, interpolation=cv2.INTER_AREA)
 
 

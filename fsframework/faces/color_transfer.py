@@ -73,15 +73,29 @@ def _ranks(values: np.ndarray) -> np.ndarray:
 def poisson_blend(image: np.ndarray, target: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """Blend the image's gradients inside the mask into the target (Perez et al., SIGGRAPH 2003); return the result.
 
-    A mask that reaches the crop's border is cut there, where the solution must equal the target. A mask of fewer than
-    three pixels a side returns the target.
+    Outside the mask the result equals the target. A mask that reaches the crop's border is cut there, where the
+    solution must equal the target. A mask of fewer than three pixels a side returns the target.
     """
-    inside = np.where(mask > INSIDE, np.uint8(255), np.uint8(0))
-    inside[[0, -1]] = 0
-    inside[:, [0, -1]] = 0
+    inside = mask > INSIDE
+    inside[[0, -1]] = False
+    inside[:, [0, -1]] = False
     rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
     if len(rows) < 3 or len(columns) < 3:
         return target.copy()
     # OpenCV moves the centre of the mask's bounding box to this point: its present position.
     centre = (int(columns[0] + columns[-1] + 1) // 2, int(rows[0] + rows[-1] + 1) // 2)
-    return np.asarray(cv2.seamlessClone(image, target, inside, centre, cv2.NORMAL_CLONE))
+    # seamlessClone writes into its mask and takes the values as weights of gradients, so it gets a copy of 0 and 255.
+    weights = np.where(inside, np.uint8(255), np.uint8(0))
+    cloned = cv2.seamlessClone(image, target, weights, centre, cv2.NORMAL_CLONE)
+    # It solves the equation in the whole bounding box, so that the target changes beside the mask, too.
+    return np.where(inside[..., None], cloned, target)
+
+
+def poisson_match(image: np.ndarray, target: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Return the Poisson blend wherever the mask is not 0, or the image itself if blending is not possible.
+
+    The result replaces the image before alpha blending by the same mask, which hides the blend's own edge.
+    """
+    region = (mask > MASK_EDGE[0]).astype(np.float32)
+    blended = poisson_blend(image, target, region)
+    return image if (blended == target).all() else blended

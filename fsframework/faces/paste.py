@@ -21,11 +21,10 @@ from fsframework.core.registry import component, components
 from fsframework.core.types import FaceBatch, SwapResult
 from fsframework.faces.align import _resample, invert, template, transform
 from fsframework.faces.color_transfer import (
-    MASK_EDGE,
     mask_edge,
     match_boundary_color,
     match_histogram,
-    poisson_blend,
+    poisson_match,
     reinhard_transfer,
 )
 from fsframework.faces.occlusion_mask import equal_eyes, occlusion_mask
@@ -230,7 +229,7 @@ class Compositor:
             if match is not None:
                 image = match(image, target, mask)
             if self.pasting.blend == "poisson":
-                image = _poisson_blended(image, target, mask)
+                image = poisson_match(image, target, mask)
             if visible_faces is not None:
                 mask = mask * visible_faces[number]
             if self_reconstruction is not None:
@@ -289,13 +288,6 @@ def _border(size: int) -> np.ndarray:
     ramp = np.clip(inwards / (BORDER * size), 0, 1)
     edge: np.ndarray = np.minimum(ramp[:, None], ramp).astype(np.float32)
     return edge
-
-
-def _poisson_blended(image: np.ndarray, target: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Return the Poisson blend wherever the mask is not 0, or the image itself if blending is not possible."""
-    region = (mask > MASK_EDGE[0]).astype(np.float32)
-    blended = poisson_blend(image, target, region)
-    return image if (blended == target).all() else blended
 
 
 def paste(frame: np.ndarray, crop: np.ndarray, matrix: np.ndarray, mask: np.ndarray) -> np.ndarray:

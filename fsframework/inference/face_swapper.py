@@ -18,6 +18,7 @@ from fsframework.faces.align import align, transform
 from fsframework.faces.paste import DEFAULT_PASTE, ERRORS, Compositor, PasteOptions, generated_masks, paste_into
 from fsframework.faces.select import choose
 from fsframework.faces.steady_mask import MaskSmoother
+from fsframework.faces.turned import find_at_any_angle
 from fsframework.media.image_io import read_image
 from fsframework.media.tensor import keep_grey, to_images, to_tensor
 from fsframework.models import store
@@ -123,12 +124,18 @@ class FaceSwapper:
         self.paster = Compositor(pasting, size, device)
 
     def find(self, frame: np.ndarray, name: str) -> list[Face]:
-        """Return the faces of a frame (H, W, 3) uint8, best first. Raise UserError, with `name`, if there is none."""
+        """Return the faces of a frame (H, W, 3) uint8, at any angle, best first.
+
+        Raise UserError, with `name`, if there is none, or only doubtful ones (see `fsframework.faces.turned`).
+        """
         with torch.inference_mode():
-            faces: list[Face] = self.detector([frame])[0]
-        if not faces:
-            raise UserError(f"{name}: no face was detected; use a picture with a whole, upright face that is not small")
-        return faces
+            found = find_at_any_angle(self.detector, frame)
+        if found.faces:
+            return found.faces
+        if found.rejected:
+            doubt = "the landmarks of its only face differ in turned copies, so the face may be turned or be none"
+            raise UserError(f"{name}: {doubt}; use a picture with an upright face, or turn this one")
+        raise UserError(f"{name}: no face was detected; use a picture with a whole, upright face that is not small")
 
     def source(self, frame: np.ndarray, name: str, face: str = "largest") -> SourceIdentity:
         """Return a face of a frame (H, W, 3) uint8 as a source: the largest, or one by its number from the left.

@@ -10,7 +10,7 @@ from fsframework.core.errors import UserError
 from fsframework.core.types import Face
 from fsframework.inference.assignment import FaceAssignment
 from fsframework.inference.face_swapper import FaceSwapper, SourceIdentity
-from fsframework.media.image_io import read_image
+from fsframework.media.image_io import TargetImage, read_target
 from fsframework.provenance.options import ProvenanceOptions, write_swap
 from fsframework.provenance.record import ProvenanceRecord
 
@@ -32,7 +32,7 @@ def swap_image(
     target: Path,
     out: Path,
     provenance: ProvenanceOptions,
-    frame: np.ndarray | None = None,
+    decoded: TargetImage | None = None,
     name: str | None = None,
     max_faces: int | None = None,
 ) -> SwappedImage:
@@ -46,8 +46,8 @@ def swap_image(
         Image files; the suffix of `out` gives the format. `SwapJob.check` validates `out` earlier.
     provenance:
         How the result is marked.
-    frame:
-        (H, W, 3) uint8, the decoded target; None: it is read.
+    decoded:
+        The decoded target; None: it is read.
     name:
         The target's name in errors; by default its path.
     max_faces:
@@ -59,12 +59,13 @@ def swap_image(
         The image cannot be read or shows no such face, or the result cannot be written or signed.
     """
     name = name or str(target)
-    frame = read_image(target) if frame is None else frame
+    decoded = read_target(target) if decoded is None else decoded
+    frame = decoded.frame
     faces = face_swapper.find(frame, name)
     swaps = assignment.of_faces(face_swapper, frame, faces, name)
     if max_faces is not None and len(swaps) > max_faces:
         raise UserError(f"{name}: shows {len(swaps)} faces, more than {max_faces}; choose one of them")
     image = face_swapper.swap_faces(frame, swaps)
     record = face_swapper.origin(provenance)
-    write_swap(out, image, record, provenance, target, assignment.source_paths)
+    write_swap(out, image, record, provenance, target, assignment.source_paths, decoded)
     return SwappedImage(frame, faces, swaps, image, record)

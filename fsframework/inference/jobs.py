@@ -43,10 +43,24 @@ class AssignmentFiles:
 
 @dataclass(frozen=True)
 class SwapOptions:
-    """Provenance of the results, and the number of frames of a video preview (None: swap the whole video)."""
+    """Options of all jobs of a list.
+
+    Parameters
+    ----------
+    provenance:
+        How results are marked.
+    preview:
+        The number of frames of a video preview; None: swap the whole video.
+    overwrite:
+        Whether the result of a single target may replace a file.
+    summary:
+        Whether the result of a single target is printed: faces, seconds and file.
+    """
 
     provenance: ProvenanceOptions = field(default_factory=ProvenanceOptions)
     preview: int | None = None
+    overwrite: bool = True
+    summary: bool = False
 
 
 @dataclass(frozen=True)
@@ -127,8 +141,8 @@ def target_jobs(target: Path, out: Path, assignment: AssignmentFiles, options: S
     Raises
     ------
     UserError
-        A source is missing, signing is not possible, or `out` cannot be written. The folder has no such files, or
-        `out` is inside it.
+        A source is missing, signing is not possible, or `out` cannot be written, or exists and must not be
+        overwritten. The folder has no such files, or `out` is inside it.
     """
     _check_inputs(assignment, options)
     if options.preview is not None and not is_video(target):
@@ -137,6 +151,8 @@ def target_jobs(target: Path, out: Path, assignment: AssignmentFiles, options: S
         job = SwapJob(target, out, assignment, options)
         job.check()
         check_place(out)
+        if not options.overwrite and out.exists():
+            raise UserError(f"{out}: exists; choose another name, or replace it with --overwrite")
         return JobList({str(target): job}, shared=assignment)
     files = media_in(target)
     if not files:

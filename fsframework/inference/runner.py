@@ -8,6 +8,7 @@ again.
 import hashlib
 import json
 import socket
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import lru_cache, partial
@@ -103,6 +104,7 @@ class JobWorker:
         """Run a job and return its notes: a line, maybe empty, on soft swaps, then a line for each sound track."""
         faces: Sequence[Face]
         notes: list[str] = []
+        began = time.monotonic()
         swapper, assignment, options = self.face_swapper, self.assignment(job.assignment), job.options
         if options.preview is not None:
             faces = preview(swapper, assignment, job.target, job.out, options.preview, options.provenance)
@@ -113,6 +115,9 @@ class JobWorker:
         else:
             swapped = swap_image(swapper, assignment, job.target, job.out, options.provenance)
             faces = [face for face, _ in swapped.swaps]
+        if self.jobs.out is None and options.summary:
+            count = "1 face" if len(faces) == 1 else f"{len(faces)} faces"
+            click.echo(f"{job.out}: {count} swapped in {time.monotonic() - began:.1f} s")
         return "\n".join([soft_swap_note(faces, swapper.size) or "", *notes]).rstrip("\n")
 
     def _assignment(self, files: AssignmentFiles) -> FaceAssignment:

@@ -6,13 +6,15 @@ IPTC property Digital Source Type (IPTC Photo Metadata Standard 2023.1, section 
 
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 import numpy as np
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from fsframework.core.errors import UserError
+from fsframework.media.colour_profile import from_srgb, profile_mode, to_srgb
 from fsframework.media.video_io import is_video
 from fsframework.utils.files import replacing
 
@@ -40,7 +42,12 @@ _TURNS = {  # EXIF orientation -> the transform to upright
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+LARGE_CHANGE = 32  # levels
+RGB_MODES = ("RGB", "RGBA", "RGBX", "P", "PA")  # of images that an RGB profile describes
 _ORIENTATION = 0x0112  # the EXIF tag
+
+
+Decoded = TypeVar("Decoded")
 
 
 def media_in(folder: Path) -> list[Path]:
@@ -58,7 +65,8 @@ def read_image(
     """Return an image, upright, (H, W, 3) uint8 RGB.
 
     EXIF orientation is applied. Transparent pixels are composited on white. Grey, palette and CMYK become RGB; 16-bit
-    grey is scaled by 255/65535 and rounded. Of an animation the first frame is read. Colour profiles are not applied.
+    grey is scaled by 255/65535 and rounded. Of an animation the first frame is read. Colours are converted from the
+    embedded profile to sRGB; a profile that is damaged or does not fit the image is ignored.
 
     Parameters
     ----------
@@ -75,6 +83,60 @@ def read_image(
         The file cannot be read, is no image, is damaged or incomplete, or has too many pixels.
     """
     return _decoded(path_or_file, name, max_pixels, to_rgb)
+
+
+@dataclass(frozen=True, eq=False)
+class TargetImage:
+    """An image and what a result keeps of it: the colour profile and the transparency."""
+
+    frame: np.ndarray  # (H, W, 3) uint8 as of `read_image`
+    pixels: np.ndarray | None = None  # (H, W, 3) uint8 in the profile's colours; None: equal to `frame`
+    alpha: np.ndarray | None = None  # (H, W) uint8; None: opaque
+    profile: bytes | None = None  # ICC, for RGB
+
+    def in_own_colours(self, image: np.ndarray, transparent: bool) -> np.ndarray:
+        """Return a changed copy of `frame` in the image's own colours: where it is unchanged, the image's own pixels.
+
+        `transparent` says whether the transparency is kept, or the result is composited on white.
+        """
+        if self.pixels is None:
+            return image
+        before, after = self.frame, image
+        if self.profile is not None and profile_mode(self.profile) is not None:
+            before, after = (from_srgb(each, self.profile) for each in (before, after))
+        if self.alpha is not None and not transparent:
+            return after
+        # `frame` lacks colours outside of sRGB and those behind transparency. They are added again, except where a
+        # large change has replaced the pixel's own colour.
+        lost = self.pixels.astype(np.float32) - before
+        change = np.abs(image.astype(np.int16) - self.frame).max(axis=2)
+        share = np.clip(1 - change / LARGE_CHANGE, 0, 1)
+        if self.alpha is not None:
+            share[self.alpha < 255] = 1
+        restored: np.ndarray = np.rint(after + share[..., None] * lost).clip(0, 255).astype(np.uint8)
+        return restored
+
+
+def read_target(
+    path_or_file: str | Path | IO[bytes], name: str | None = None, max_pixels: int | None = None
+) -> TargetImage:
+    """Return an image with what a result keeps of it; parameters and errors as of `read_image`."""
+    return _decoded(path_or_file, name, max_pixels, _target)
+
+
+def _target(image: Image.Image) -> TargetImage:
+    profile = image.info.get("icc_profile")
+    frame = to_rgb(image)
+    upright = _upright(image)
+    alpha = None
+    if image.has_transparency_data:
+        alpha = np.array(upright.convert("RGBA").getchannel("A"))
+        alpha = None if (alpha == 255).all() else alpha
+    if not isinstance(profile, bytes) or image.mode not in RGB_MODES:
+        profile = None
+    converted = profile is not None and profile_mode(profile) is not None
+    own = np.array(upright.convert("RGBA").convert("RGB")) if converted or alpha is not None else None
+    return TargetImage(frame, own, alpha, profile)
 
 
 def read_labels(path_or_file: str | Path | IO[bytes], name: str | None = None) -> np.ndarray:
@@ -95,8 +157,8 @@ def _decoded(
     path_or_file: str | Path | IO[bytes],
     name: str | None,
     max_pixels: int | None,
-    convert: Callable[[Image.Image], np.ndarray],
-) -> np.ndarray:
+    convert: Callable[[Image.Image], Decoded],
+) -> Decoded:
     """Return `convert(image)` of a decoded file; parameters and errors as of `read_image`."""
     name = name or (str(path_or_file) if isinstance(path_or_file, str | Path) else "picture")
     max_pixels = MAX_PIXELS if max_pixels is None else max_pixels
@@ -167,11 +229,27 @@ def to_rgb(image: Image.Image) -> np.ndarray:
             raise ValueError("its pixels have more than 16 bits")
         grey8 = ((grey * 255 + 32767) // 65535).astype(np.uint8)
         return np.repeat(grey8[:, :, None], 3, axis=2)
+    image = _in_srgb(image)
     if image.has_transparency_data:
         layer = image.convert("RGBA")
         background = Image.new("RGBA", layer.size, "white")
         return np.array(Image.alpha_composite(background, layer).convert("RGB"))
     return np.array(image if image.mode == "RGB" else image.convert("RGB"))
+
+
+def _in_srgb(image: Image.Image) -> Image.Image:
+    """Return an image converted from its profile to sRGB, or the image itself if it has none that can be used."""
+    profile = image.info.get("icc_profile")
+    mode = profile_mode(profile) if isinstance(profile, bytes) else None
+    described = "RGB" if image.mode in RGB_MODES else image.mode.removesuffix("A")  # without transparency
+    if profile is None or mode is None or mode != described:
+        return image
+    if not image.has_transparency_data:
+        return to_srgb(image if image.mode == mode else image.convert(mode), profile)
+    layer = image.convert("RGBA")
+    result = to_srgb(layer.convert(mode), profile)
+    result.putalpha(layer.getchannel("A"))
+    return result
 
 
 def _line(error: Exception) -> str:
@@ -191,6 +269,7 @@ def write_image(
     synthetic: bool = True,
     lossless: bool = False,
     finish: Callable[[Path], None] | None = None,
+    target: TargetImage | None = None,
 ) -> None:
     """Write an image atomically: a crash leaves the old file or the new one.
 
@@ -208,6 +287,9 @@ def write_image(
         Store every pixel exactly in WebP, as in PNG; JPEG cannot.
     finish:
         Called with the path of the temporary file before it is renamed; it may change the file.
+    target:
+        The image of which `array` is a changed copy. Its colour profile is kept, and its transparency unless the format
+        is JPEG, in which transparent pixels are white.
 
     Raises
     ------
@@ -225,6 +307,13 @@ def write_image(
         settings["subsampling"] = 0
     if synthetic:
         settings.update(_mark(kind))
+    if target is not None:
+        array = target.in_own_colours(array, transparent=kind != "JPEG")
+        if target.profile is not None:
+            settings["icc_profile"] = target.profile
+        if target.alpha is not None and kind != "JPEG":
+            array = np.dstack([array, target.alpha])
+            settings |= {"exact": True} if kind == "WEBP" else {}  # else pixels that do not show are changed
     with replacing(path) as temporary:
         try:
             Image.fromarray(array).save(temporary, format=kind, **settings)

@@ -8,7 +8,7 @@ import numpy as np
 
 from fsframework.core.errors import UserError
 from fsframework.media.draw import draw_label
-from fsframework.media.image_io import write_image
+from fsframework.media.image_io import TargetImage, write_image
 from fsframework.provenance.c2pa import MAX_CONSENT, OPT_OUT, SIGNABLE, _load_signer, add_xmp, media_type, sign
 from fsframework.provenance.ledger import append
 from fsframework.provenance.record import ProvenanceRecord
@@ -64,8 +64,11 @@ def write_swap(
     options: ProvenanceOptions,
     target: Path,
     sources: Sequence[Path] = (),
+    decoded: TargetImage | None = None,
 ) -> None:
     """Write a swap (H, W, 3) uint8 of a target and its sources atomically, with all provenance marks.
+
+    `decoded` is the target with the profile and the transparency that the result keeps; None: it keeps neither.
 
     Raises
     ------
@@ -74,7 +77,12 @@ def write_swap(
     """
     marked = mark_frame(image, options, record.watermark)
     size = (image.shape[1], image.shape[0])
-    write_image(out, marked, finish=lambda path: attach_manifest(path, out, record, options, target, sources, size))
+    write_image(
+        out,
+        marked,
+        finish=lambda path: attach_manifest(path, out, record, options, target, sources, size),
+        target=decoded,
+    )
 
 
 def mark_frame(frame: np.ndarray, options: ProvenanceOptions, payload: int) -> np.ndarray:

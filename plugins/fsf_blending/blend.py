@@ -12,7 +12,7 @@ from fsframework.core.components import ComponentOptions, Estimator, Refiner
 from fsframework.core.part import Part, use
 from fsframework.core.swapper import Swapper
 from fsframework.core.types import SwapBatch, SwapResult
-from fsframework.faces.color_transfer import poisson_blend, reinhard_transfer
+from fsframework.faces.color_transfer import poisson_match, reinhard_transfer
 from fsframework.media.tensor import to_images, to_tensor
 
 
@@ -35,7 +35,9 @@ class Blend(Refiner):
             description="Colour transfer inside the mask. mean-std: match mean and standard deviation of each Lab "
             "channel to the target (Reinhard et al., IEEE CG&A 2001).",
         )
-        poisson: bool = Field(False, description="Whether to use Poisson blending (Perez et al., SIGGRAPH 2003).")
+        poisson: bool = Field(
+            False, description="Whether to use Poisson blending (Perez et al., SIGGRAPH 2003) before the mask."
+        )
 
     options: Options
 
@@ -64,7 +66,7 @@ class Blend(Refiner):
         if self.options.colour == "mean-std":
             generated = _each(reinhard_transfer, generated, target, mask)
         if self.options.poisson:
-            return _each(poisson_blend, generated, target, mask)
+            generated = _each(poisson_match, generated, target, mask)
         return mask * generated + (1 - mask) * target
 
     def _mask(self, coarse: SwapResult, own_mask: Tensor | None, batch: SwapBatch) -> Tensor:

@@ -58,6 +58,7 @@ class MTCNN(Detector):
     """
 
     name = "mtcnn"
+    certain_score = 0.9985  # 96 % of the upright faces of LFW have more, and nearly no false face in a turned one
 
     class Options(ComponentOptions):
         min_face: int = Field(20, ge=1, description="Side of the smallest detectable face, in pixels.")

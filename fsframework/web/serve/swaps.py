@@ -20,7 +20,7 @@ from fsframework.inference.assignment import FaceAssignment
 from fsframework.inference.face_swapper import FaceSwapper, SourceIdentity
 from fsframework.inference.image import SwappedImage, swap_image
 from fsframework.inference.soft_swap import soft_swap_note
-from fsframework.media.image_io import read_image, usual_suffix, write_image
+from fsframework.media.image_io import read_image, read_target, usual_suffix, write_image
 from fsframework.media.tensor import to_tensor
 from fsframework.provenance.options import ProvenanceOptions, mark_frame
 from fsframework.provenance.verify import MEANINGS, verify
@@ -106,15 +106,14 @@ class Work:
         """
         began = time.monotonic()
         marking = ProvenanceOptions(label=request.label, consent=request.consent)
-        source_frame, target_frame = self._read(folder / "source"), self._read(folder / "target")
+        source_frame = self._read(folder / "source")
+        target = read_target(folder / "target", "target", self.limits.pixels)
         source = self.face_swapper.source(source_frame, "source", request.source_face)
         source_file, target_file = _named(folder / "source"), _named(folder / "target")
         assignment = FaceAssignment(request.face, replace(source, path=source_file))
         out = folder / f"swap{SUFFIXES[request.format]}"
         max_faces = self.limits.faces
-        swapped = swap_image(
-            self.face_swapper, assignment, target_file, out, marking, target_frame, "target", max_faces
-        )
+        swapped = swap_image(self.face_swapper, assignment, target_file, out, marking, target, "target", max_faces)
         from_left = _from_left(swapped.faces)
         numbered = sorted(((from_left.index(swap[0]) + 1, swap) for swap in swapped.swaps), key=lambda pair: pair[0])
         return WrittenSwap(out, swapped, marking, source_frame, numbered, time.monotonic() - began)

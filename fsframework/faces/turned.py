@@ -1,0 +1,229 @@
+"""Find faces at any angle with a detector of upright faces.
+
+Frames are searched upright first. A face is doubtful if its score is below the detector's `certain_score`, its eyes are
+not level, or its landmarks are no face's. Detectors of upright faces often place a small one across a face that lies or
+is upside down, so a doubtful face is searched again in turned copies of its surroundings. Where that fails, or nothing
+was found, the whole frame is turned. In a copy in which its eyes are level, a face must be where it was found.
+"""
+
+from collections.abc import Sequence
+from itertools import chain
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from fsframework.core.components import Detector
+from fsframework.core.types import Face
+from fsframework.faces.align import TEMPLATE, _resample, fit_similarity, invert, transform
+from fsframework.faces.detect_video import GREY
+from fsframework.faces.select import area
+
+MAX_ROLL = 12.0  # degrees between the line of the eyes and the horizontal, above which a face is doubtful
+MAX_MISFIT = 0.25  # of landmarks from the template, in eye distances; one in a hundred upright faces has 0.2
+MAX_SHIFT = 0.15  # mean distance, in eye distances, of the landmarks in two copies that agree
+KEPT_SHIFT = 0.25  # the same of a nearly upright detection and its level copy; an eighth of LFW's have more than 0.1
+# The lower of the scores of a nearly upright detection in the frame and in its level copy, from which it is kept ...
+SCORE_NEAR = 0.98  # where no turned copy of its surroundings has a better score
+SCORE_FRAME = 0.95  # where no turned copy of the frame has a face there, either
+TURNED_SCORE = 0.98  # least score of a turned face in its level copy
+LEVEL = 5.0  # degrees by which a face in its level copy may be turned
+COPIES = 4  # at most, until a face is level
+AROUND = 2.5  # side of a copy of a face's surroundings, in sides of the face's box
+FACE = 51  # side of the face's box in such a copy, in pixels; O-Net takes 48
+QUARTERS = (90, 180, 270)  # degrees
+TURNS = (QUARTERS, (45, 135, 225, 315))  # of whole frames; the second where the first find nothing
+
+
+class Search(NamedTuple):
+    """The faces of a frame."""
+
+    faces: list[Face]  # best first
+    rejected: int  # detections that turned copies do not confirm
+
+
+class _Copy(NamedTuple):
+    """A turned copy of a frame or of a part of it."""
+
+    image: np.ndarray  # (h, w, 3) uint8
+    matrix: np.ndarray  # (2, 3), a similarity from frame pixels to pixels of the copy
+
+
+def find_at_any_angle(detector: Detector, frame: np.ndarray) -> Search:
+    """Return the faces of a frame (H, W, 3) uint8, at any angle.
+
+    Faces that are certain, or confirmed and nearly upright, are returned as the detector found them.
+    """
+    detected: list[Face] = detector([frame])[0]
+    doubtful = [face for face in detected if is_doubtful(face, detector.certain_score)]
+    if detected and not doubtful:
+        return Search(detected, 0)
+    faces = [face for face in detected if all(face is not other for other in doubtful)]
+    weak, unconfirmed = [], []
+    for face in doubtful:
+        confirmed, score = _confirmed(detector, frame, face)
+        if confirmed is None:
+            unconfirmed.append(face)
+        elif score < SCORE_NEAR:
+            weak.append(face)
+        else:
+            faces += _elsewhere([confirmed], faces)
+    # Turned copies of the frame take several times as long as the frame, so they wait for the largest face.
+    if max(map(area, weak + unconfirmed), default=0) >= max(map(area, faces), default=0):
+        turned = _in_turned_frames(detector, frame)
+        faces = turned + _elsewhere(faces, turned)
+    faces += _elsewhere(weak, faces)
+    rejected = _elsewhere(unconfirmed, faces)
+    return Search(sorted(faces, key=lambda face: -face.score), len(rejected))
+
+
+def is_doubtful(face: Face, certain_score: float) -> bool:
+    """Return whether a detection needs confirmation, as the right face and upright."""
+    return face.score < certain_score or abs(roll(face)) > MAX_ROLL or misfit(face) > MAX_MISFIT
+
+
+def roll(face: Face) -> float:
+    """Return a face's rotation in the image plane, in degrees from -180 to 180, clockwise."""
+    matrix = _to_template(face)
+    return float(np.degrees(np.arctan2(-matrix[1, 0], matrix[0, 0])))
+
+
+def misfit(face: Face) -> float:
+    """Return the root mean square distance of landmarks from the fitted template, in the template's eye distances."""
+    rest = transform(face.landmarks.astype(np.float64), _to_template(face)) - TEMPLATE
+    return float(np.sqrt((rest**2).sum(axis=1).mean()) / (TEMPLATE[1, 0] - TEMPLATE[0, 0]))
+
+
+def shift(one: Face, other: Face) -> float:
+    """Return the mean distance of two faces' landmarks, in eye distances of the second."""
+    eyes = np.linalg.norm(other.landmarks[0] - other.landmarks[1])
+    return float(np.linalg.norm(one.landmarks - other.landmarks, axis=1).mean() / eyes)
+
+
+def _to_template(face: Face) -> np.ndarray:
+    """Return the similarity (2, 3) from a face's landmarks to the template, or the identity if they coincide."""
+    try:
+        return fit_similarity(face.landmarks.astype(np.float64), TEMPLATE)
+    except ValueError:
+        return np.eye(2, 3)
+
+
+def _confirmed(detector: Detector, frame: np.ndarray, face: Face) -> tuple[Face | None, float]:
+    """Return the face at the place of a detection, at any angle, or None if copies of it disagree, and its score.
+
+    A detection that is confirmed and nearly upright is returned itself.
+    """
+    angle = roll(face)
+    copies = [_window(frame, face, angle + quarter) for quarter in (0, *QUARTERS)]
+    level, *others = (_near(face, views) for views in _detect(detector, copies))
+    views = [view for view in (level, *others) if view is not None]
+    if not views:
+        return None, 0.0
+    best = max(views, key=lambda view: view.score)
+    score = min(face.score, best.score)
+    if best is level and abs(angle) <= MAX_ROLL and shift(face, level) <= KEPT_SHIFT and score >= SCORE_FRAME:
+        return face, score
+    levelled = _levelled(detector, frame, best)
+    return levelled, 0.0 if levelled is None else levelled.score
+
+
+def _levelled(detector: Detector, frame: np.ndarray, face: Face) -> Face | None:
+    """Return a face as detected in a copy in which its eyes are level, or None if copies disagree."""
+    for _ in range(COPIES):
+        angle = roll(face)
+        view = _near(face, _detect(detector, [_window(frame, face, angle)])[0])
+        if view is None:
+            return None
+        agrees = shift(face, view) <= MAX_SHIFT and abs(_difference(roll(view), angle)) <= LEVEL
+        if agrees and view.score >= TURNED_SCORE and misfit(view) <= 2 * MAX_MISFIT:
+            return view
+        face = view
+    return None
+
+
+def _in_turned_frames(detector: Detector, frame: np.ndarray) -> list[Face]:
+    """Return the confirmed faces of turned copies of a whole frame."""
+    for angles in TURNS:
+        views = [*chain.from_iterable(_detect(detector, [_turned(frame, angle) for angle in angles]))]
+        levelled = [_levelled(detector, frame, view) for view in _distinct(views)]
+        if faces := _distinct([face for face in levelled if face is not None]):
+            return faces
+    return []
+
+
+def _window(frame: np.ndarray, face: Face, angle: float) -> _Copy:
+    """Return a copy of a face's surroundings, turned counter-clockwise by an angle in degrees."""
+    centre = (face.box[:2] + face.box[2:]) / 2
+    linear = FACE / max(float((face.box[2:] - face.box[:2]).max()), 1.0) * _rotation(angle)
+    size = round(FACE * AROUND)
+    matrix = np.column_stack([linear, (size - 1) / 2 - linear @ centre])
+    return _Copy(_resample(frame, matrix, (size, size), cv2.BORDER_CONSTANT, GREY), matrix)
+
+
+def _turned(frame: np.ndarray, angle: int) -> _Copy:
+    """Return a copy of a whole frame, turned counter-clockwise by an angle in degrees; outside of it is grey."""
+    height, width = frame.shape[:2]
+    linear = np.rint(_rotation(angle)) if angle % 90 == 0 else _rotation(angle)
+    corners = np.array([[0, 0], [width - 1, 0], [0, height - 1], [width - 1, height - 1]]) @ linear.T
+    low, high = corners.min(axis=0), corners.max(axis=0)
+    matrix = np.column_stack([linear, -low])
+    if angle % 90 == 0:
+        return _Copy(np.ascontiguousarray(np.rot90(frame, angle // 90)), matrix)
+    wide, tall = np.ceil(high - low + 1).astype(int)
+    return _Copy(_resample(frame, matrix, (int(wide), int(tall)), cv2.BORDER_CONSTANT, GREY), matrix)
+
+
+def _rotation(angle: float) -> np.ndarray:
+    """Return the rotation (2, 2) of points counter-clockwise on the screen by an angle in degrees."""
+    turn = np.radians(angle)
+    return np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
+
+
+def _detect(detector: Detector, copies: Sequence[_Copy]) -> list[list[Face]]:
+    """Return the faces of each copy, best first, in pixels of the frame."""
+    found = detector([copy.image for copy in copies])
+    return [[_to_frame(face, copy.matrix) for face in faces] for copy, faces in zip(copies, found, strict=True)]
+
+
+def _to_frame(face: Face, matrix: np.ndarray) -> Face:
+    """Return a face of a copy in pixels of its frame, with an upright box of the same size around the same centre."""
+    back = invert(matrix)
+    scale = np.hypot(*back[:, 0])
+    box = face.box.astype(np.float64)
+    centre = transform(((box[:2] + box[2:]) / 2)[None], back)[0]
+    reach = (box[2:] - box[:2]) / 2 * scale
+    if abs(back[0, 1]) > abs(back[0, 0]):  # lying: height and width change places
+        reach = reach[::-1]
+    landmarks = transform(face.landmarks.astype(np.float64), back)
+    return Face(box=np.concatenate([centre - reach, centre + reach]), landmarks=landmarks, score=face.score)
+
+
+def _near(face: Face, views: Sequence[Face]) -> Face | None:
+    """Return the best of the faces that are about where a face is, or None."""
+    return next((view for view in views if _same_place(face, view)), None)
+
+
+def _same_place(one: Face, other: Face) -> bool:
+    """Return whether the centre of one of two boxes is inside the middle half of the other."""
+    distance = np.abs(one.box[:2] + one.box[2:] - other.box[:2] - other.box[2:]) / 2
+    reach = np.maximum(one.box[2:] - one.box[:2], other.box[2:] - other.box[:2]) / 2
+    return bool((distance < reach).all())
+
+
+def _elsewhere(faces: list[Face], others: list[Face]) -> list[Face]:
+    """Return the faces that are at the place of none of the others."""
+    return [face for face in faces if not any(_same_place(face, other) for other in others)]
+
+
+def _distinct(faces: list[Face]) -> list[Face]:
+    """Return faces, best first, without those at the place of a better one."""
+    distinct: list[Face] = []
+    for face in sorted(faces, key=lambda candidate: -candidate.score):
+        if not any(_same_place(face, other) for other in distinct):
+            distinct.append(face)
+    return distinct
+
+
+def _difference(one: float, other: float) -> float:
+    """Return the difference of two angles in degrees, from -180 to 180."""
+    return (one - other + 180) % 360 - 180
