@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # Guess: decoded frames of PyAV have presentation times, so that they rise from frame to frame, and sorting frames by
 # `pts` or looking them up by `frame.time` gives the order in which they are shown.
-# Seen with PyAV 18.1.0 (FFmpeg 8.1.2): H.264 with B-frames in AVI, written and read by PyAV without any warning, decodes
-# in the right order, and with unique, complete times, but these follow the order of coding: the first frames shown have pts
-# 1, 3, 4, 2. Sorted by it, the frames come as 1, 4, 2, 3, 7, 5, 6. AVI stores no times, and the reader numbers the packets
-# as they come. MPEG-4 in AVI and H.264 in MP4 have right times. For AVI, count frames as the decoder yields them; `dts`
-# rises where it is given, but the last frames have none. Whoever pairs frames by time (swaps, labels, subtitles) gets others.
+# Seen with PyAV 18.1.0 (FFmpeg 8.1.2): H.264 with B-frames in AVI, written and read by PyAV without an error,
+# decodes in the right order, and with unique, complete times, but these follow the order of coding: the first frames
+# shown have pts 1, 3, 4, 2. Sorted by it, the frames come as 1, 4, 2, 3, 7, 5, 6. AVI stores no times, and the
+# reader numbers the packets as they come. MPEG-4 in AVI and H.264 in MP4 have right times. For AVI, count frames as
+# the decoder yields them; `dts` rises where it is given, but the last frames have none. Code that pairs frames by
+# time (swaps, labels, subtitles) gets others.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

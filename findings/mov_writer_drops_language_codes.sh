@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Guess: the language of a track, given as a three-letter code of ISO 639-2, survives FFmpeg's writer of .mov as it
 # survives that of .mp4, which is the same writer.
-# Seen with PyAV 18.1.0 (FFmpeg 8.1.2): MP4 and Matroska keep each of these codes, .mov has one spelling a language, by no
-# rule: `ger` and not `deu`, but `fra` and not `fre`; `dut`, `chi`, `gre` and `ice`, but `ces`; Swedish only as `sve`,
-# which ISO 639-2 does not have. With another spelling the track has no language afterwards, and nothing warns. So copying
-# an MP4 with its metadata to .mov loses the languages of German, Dutch, Chinese or Swedish tracks, and players choose
-# the wrong one. Map the code to the spelling that .mov has, before writing.
+# Seen with PyAV 18.1.0 (FFmpeg 8.1.2): MP4 and Matroska keep each of these codes, .mov has one spelling a language,
+# by no rule: `ger` and not `deu`, but `fra` and not `fre`; `dut`, `chi`, `gre` and `ice`, but `ces`; Swedish only as
+# `sve`, which ISO 639-2 does not have. With another spelling the track has no language afterwards, and nothing
+# warns. So copying an MP4 with its metadata to .mov loses the languages of German, Dutch, Chinese or Swedish tracks,
+# and players choose the wrong one. Map the code to the spelling that .mov has, before writing.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Guess: two yuv420p frames with equal planes, size, colour space and range give the same RGB picture, and decoding to
-# RGB, encoding without loss and decoding again leaves colours where they are.
-# Seen with PyAV 18.1.0 (FFmpeg 8.1.2): with the converter's exact flags (ACCURATE_RND, FULL_CHR_H_INT) colours move to
-# the left by half a pixel in each pass through H.264, two pixels after four. The decoder marks frames as having chroma
-# samples at the left of each pair, H.264's default, and the converter heeds this mark when it makes RGB. A frame
-# from RGB has no such mark and gets chroma at the centre. PyAV shows the mark nowhere and offers no way to set it.
-# Copying the planes to a fresh frame before the conversion, or the encoder's option chromaloc=1, stops the drift. The
-# default flags do not move colours, but darken (see swscale_accurate_rounding_darkens_grey.sh).
+# Guess: two yuv420p frames with equal planes, size, colour space and range give the same RGB picture, and decoding
+# to RGB, encoding without loss and decoding again leaves colours where they are.
+# Seen with PyAV 18.1.0 (FFmpeg 8.1.2): with the converter's exact flags (ACCURATE_RND, FULL_CHR_H_INT) colours move
+# to the left by half a pixel in each pass through H.264, two pixels after four. The decoder marks frames as having
+# chroma samples at the left of each pair, H.264's default, and the converter heeds this mark when it makes RGB. A
+# frame from RGB has no such mark and gets chroma at the centre. PyAV shows the mark nowhere and offers no way to set
+# it. Copying the planes to a fresh frame before the conversion, or the encoder's option chromaloc=1, stops the
+# drift. The default flags do not move colours, but darken (see swscale_accurate_rounding_darkens_grey.sh).
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # Guess: `frame.rotation` of PyAV is the turn that shows a decoded frame upright, 0 for a film that is not turned;
 # and `frame.side_data`, a Mapping, gives its entries by `values()` and `items()`.
-# Seen with PyAV 18.1.0: for a display matrix that only swaps left and right (a selfie film) `rotation` is -180, the same as for
-# half a turn, and a player that turns by it shows the film upside down. For a swap of top and bottom it is 0: the film stays
-# upside down. The mirror is found only in the matrix, by the sign of its determinant, negative for mirrored films. Iterating
-# over `frame.side_data` yields values, not keys, so `dict(frame.side_data)`, `values()` and `items()` raise KeyError;
-# `[each for each in frame.side_data]` and `frame.side_data["DISPLAYMATRIX"]` work.
+# Seen with PyAV 18.1.0 (FFmpeg 8.1.2): for a display matrix that only swaps left and right (a selfie film)
+# `rotation` is -180, the same as for half a turn, and a player that turns by it shows the film upside down. For a
+# swap of top and bottom it is 0: the film stays upside down. The mirror is found only in the matrix, by the sign of
+# its determinant, negative for mirrored films. Iterating over `frame.side_data` yields values, not keys, so
+# `dict(frame.side_data)`, `values()` and `items()` raise KeyError; `[each for each in frame.side_data]` and
+# `frame.side_data["DISPLAYMATRIX"]` work.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# Guess: `container.seek(time, stream=stream)` of PyAV, whose `backward` is True, lands at the wanted frame or at a key
-# frame before it, so that decoding onwards until the time is reached yields every wanted frame.
+# Guess: `container.seek(time, stream=stream)` of PyAV, whose `backward` is True, lands at the wanted frame or at a
+# key frame before it, so that decoding onwards until the time is reached yields every wanted frame.
 # Seen with PyAV 18.1.0 (FFmpeg 8.1.2): true for MP4 and Matroska, false for MPEG-TS and MPEG-PS. There the position
-# need not be a key frame, and the decoder drops pictures until the next one. Where the key frame's packet has a decoding
-# time before its presentation time (B-frames; MPEG-2 video always), even seeking to the key frame itself passes it.
-# So seeking to the time of the very first frame yields frame 25, seeking into the last group of pictures yields no
-# frame at all, and nothing reports it. A section cut out of such a file lacks up to a group of pictures at its start.
-# Remedy: while the first decoded frame is later than the wanted one, or missing, seek again to an earlier time.
+# need not be a key frame, and the decoder drops pictures until the next one. Where the key frame's packet has a
+# decoding time before its presentation time (B-frames; MPEG-2 video always), even seeking to the key frame itself
+# passes it. So seeking to the time of the very first frame yields frame 25, seeking into the last group of pictures
+# yields no frame at all, and nothing reports it. A section cut out of such a file lacks up to a group of pictures at
+# its start. Remedy: while the first decoded frame is later than the wanted one, or missing, seek again to an earlier
+# time.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# Guess: RGB to yuv420p and back with PyAV's `reformat` keeps the mean brightness, rounding errors cancel, and the flag
-# ACCURATE_RND of FFmpeg's converter makes it more exact.
-# Seen with PyAV 18.1.0 (FFmpeg 8.1.2) on x86-64: by default a smooth colour picture gets darker by about 1.2 of 255 a
-# pass, 3.6 after three. ACCURATE_RND alone is worse: 4.2, and a uniform grey 128, which the default keeps, becomes 126,
-# 124, 122; white becomes 253. The loss is on the way back to RGB. ACCURATE_RND with FULL_CHR_H_INT keeps the mean within
-# 0.02; neither flag suffices alone. FFmpeg's own command shows the same (7.0.2 of imageio-ffmpeg 0.6.0), and that the
-# default keeps grey only by vector instructions: with `-cpuflags 0` it gives 126 too. So pixels depend on the processor's
-# code, and only both flags give the same and exact grey. Software that edits films in several passes should set both.
+# Guess: RGB to yuv420p and back with PyAV's `reformat` keeps the mean brightness, rounding errors cancel, and the
+# flag ACCURATE_RND of FFmpeg's converter makes it more exact.
+# Seen with PyAV 18.1.0 (FFmpeg 8.1.2) on x86-64: by default a smooth colour picture gets darker by about 1.2 of 255
+# a pass, 3.6 after three. ACCURATE_RND alone is worse: 4.2, and a uniform grey 128, which the default keeps, becomes
+# 126, 124, 122; white becomes 253. The loss is on the way back to RGB. ACCURATE_RND with FULL_CHR_H_INT keeps the
+# mean within 0.02; neither flag suffices alone. FFmpeg's own command shows the same (7.0.2 of imageio-ffmpeg 0.6.0),
+# and that the default keeps grey only by vector instructions: with `-cpuflags 0` it gives 126 too. So pixels depend
+# on the processor's code, and only both flags give the same and exact grey. Software that edits films in several
+# passes should set both.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
