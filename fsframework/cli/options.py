@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 FILE = click.Path(path_type=Path)
 MODEL = "a run's folder, a model's file, or the name of an installed model"
-DEFAULT_MODEL = "faceshifter-lfw-128; faceshifter-lfw-64 is faster"
+DEFAULT_MODEL = "faceshifter-mixed-128; faceshifter-lfw-64 is faster"
 
 
 def complete_models(context: click.Context, parameter: click.Parameter, incomplete: str) -> "list[CompletionItem]":

@@ -8,7 +8,6 @@ import click
 
 from fsframework.cli.options import DEVICE, FILE, MODEL_OPTION, RUNTIME, warn_of_broken_plugins
 from fsframework.core.errors import UserError
-from fsframework.utils.lazy import loading
 
 if TYPE_CHECKING:
     from fsframework.utils.executors import Executor
@@ -172,6 +171,8 @@ def swap(
     elif shard is not None and not paths[-2].is_dir():
         raise UserError(f"--shard needs a folder or --pairs, and {paths[-2]} is one target; omit it")
     executor, job_shard, local_device = _execution(engine, workers, shard, device)
+    from fsframework.utils.lazy import loading
+
     with loading():
         from fsframework import (
             AssignmentFiles,

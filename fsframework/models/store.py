@@ -33,7 +33,7 @@ from fsframework.recipe.schema import Recipe
 from fsframework.utils.device import pick_device
 from fsframework.utils.weights import load_metadata, save_state
 
-DEFAULT = "faceshifter-lfw-128"  # the default model
+DEFAULT = "faceshifter-mixed-128"  # the default model
 
 
 Runtime = Literal["auto", "torch", "openvino", "onnx"]
