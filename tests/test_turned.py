@@ -143,6 +143,28 @@ def test_a_face_that_turned_copies_do_not_show_is_refused(
         face_swapper.find(frame, "side.png")
 
 
+class Beside(Mirage):
+    """Find a certain face, and beside it the other."""
+
+    def forward(self, frames: list[np.ndarray]) -> list[list[Face]]:
+        certain = made(0)
+        certain.landmarks[:] += 100
+        certain.box[:] += 100
+        return [[certain, *faces] if faces else [] for faces in super().forward(frames)]
+
+
+def test_doubtful_faces_beside_a_certain_one_are_counted(
+    face_swapper: FaceSwapper,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    check_message: Callable[..., None],
+) -> None:
+    frame = np.full((240, 250, 3), 90, np.uint8)
+    monkeypatch.setattr(face_swapper, "detector", Beside((240, 250), made(0, 0.9)))
+    assert [face.score for face in face_swapper.find(frame, "group.png")] == [1.0]
+    check_message(capsys.readouterr().err)
+
+
 @pytest.mark.parametrize("quarters", [1, 2, 3])
 def test_the_swap_of_a_lying_head_is_the_upright_swap_turned(face_swapper: FaceSwapper, quarters: int) -> None:
     source = face_swapper.source(data.astronaut(), "source")

@@ -1,5 +1,6 @@
 """Swap faces in images with a loaded method."""
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -126,11 +127,15 @@ class FaceSwapper:
     def find(self, frame: np.ndarray, name: str) -> list[Face]:
         """Return the faces of a frame (H, W, 3) uint8, at any angle, best first.
 
-        Raise UserError, with `name`, if there is none, or only doubtful ones (see `fsframework.faces.turned`).
+        A line on standard error counts the doubtful ones that are left out (see `fsframework.faces.turned`). Raise
+        UserError, with `name`, if there is no face, or only doubtful ones.
         """
         with torch.inference_mode():
             found = find_at_any_angle(self.detector, frame)
         if found.faces:
+            if found.rejected:
+                what = "1 doubtful face is" if found.rejected == 1 else f"{found.rejected} doubtful faces are"
+                print(f"note: {name}: {what} left out, as turned copies show none there", file=sys.stderr)
             return found.faces
         if found.rejected:
             doubt = "the landmarks of its only face differ in turned copies, so the face may be turned or be none"
