@@ -18,7 +18,7 @@ from fsframework.inference.face_swapper import FaceSwapper, SourceIdentity
 from fsframework.inference.jobs import AssignmentFiles, JobList, SwapOptions, target_jobs
 from fsframework.inference.runner import run_jobs
 from fsframework.inference.soft_swap import soft_swap_note
-from fsframework.media.image_io import read_image, read_target, to_rgb, writable_format, write_image
+from fsframework.media.image_io import TargetImage, read_image, read_target, to_rgb, writable_format, write_image
 from fsframework.media.video_io import is_video
 from fsframework.models.store import DEFAULT
 from fsframework.ops.precision import Precision
@@ -127,10 +127,11 @@ class SwapPipeline:
         """
         check_face(str(faces))
         identity = source if isinstance(source, SourceIdentity) else self.read_source(source)
-        frame, path = _read(target, "target")
+        path = Path(target) if isinstance(target, str | Path) else None
+        decoded = TargetImage(_read(target, "target")[0]) if path is None else read_target(path)
         name = _name(path, "target")
-        chosen = choose(self.face_swapper.find(frame, name), str(faces), name)
-        return SwappedImage(self.face_swapper, identity, frame, path, chosen, _options(provenance))
+        chosen = choose(self.face_swapper.find(decoded.frame, name), str(faces), name)
+        return SwappedImage(self.face_swapper, identity, decoded, path, chosen, _options(provenance))
 
     def swap_video(
         self,
@@ -184,16 +185,16 @@ class SwappedImage:
         self,
         face_swapper: FaceSwapper,
         source: SourceIdentity,
-        frame: np.ndarray,
+        target: TargetImage,
         path: Path | None,
         faces: Sequence[Face],
         provenance: ProvenanceOptions,
     ) -> None:
         self.faces = list(faces)
         self._face_swapper, self._source, self._provenance = face_swapper, source, provenance
-        self._target, self._target_path = frame, path
+        self._target, self._target_path = target, path
         self._record = face_swapper.origin(provenance)
-        self._unmarked = face_swapper.swap_faces(frame, self._swaps)
+        self._unmarked = face_swapper.swap_faces(target.frame, self._swaps)
         self.image = mark_frame(self._unmarked, provenance, self._record.watermark)  # (H, W, 3) uint8 RGB
         self.image.setflags(write=False)  # `save` writes these pixels
 
@@ -214,8 +215,8 @@ class SwappedImage:
     @cached_property
     def masks(self) -> np.ndarray:
         """Return the masks of the swapped faces in the target: (n, H, W) uint8, 255 where it is replaced."""
-        empty = np.zeros_like(self._target)
-        crops = self._face_swapper.crops(self._target, self._swaps)
+        empty = np.zeros_like(self._target.frame)
+        crops = self._face_swapper.crops(self._target.frame, self._swaps)
         return np.stack([paste(empty, np.full_like(swap, 255), crop.matrix, m)[..., 0] for crop, swap, m in crops])
 
     def to_pil(self) -> Image.Image:
@@ -242,11 +243,8 @@ class SwappedImage:
             target = self._target_path
             if target is None:  # the manifest hashes the target's file, and an array has none
                 target = Path(folder) / "target.png"
-                write_image(target, self._target, synthetic=False)
-            decoded = None if self._target_path is None else read_target(self._target_path)
-            if decoded is not None and not np.array_equal(decoded.frame, self._target):
-                decoded = None  # the file has changed since
-            write_swap(out, self._unmarked, self._record, self._provenance, target, sources, decoded)
+                write_image(target, self._target.frame, synthetic=False)
+            write_swap(out, self._unmarked, self._record, self._provenance, target, sources, self._target)
         return out
 
     def _repr_png_(self) -> bytes:
