@@ -1,6 +1,6 @@
 """Measure detection and swaps of faces that the frame cuts, by cutting pictures of whole faces.
 
-    python benchmarks/scripts/cut_faces.py LFW/val.zip --save lfw
+    python benchmarks/scripts/cut_faces.py data/lfw/val.zip --weights weights/retinaface_mobilenet025.pt --save lfw
 
 A side of each picture, each side in turn, is cut off, up to a fraction of the whole-head crop's side. `found` is the
 percentage of faces still detected. `landmarks` is the mean distance of the five landmarks from those in the whole
@@ -10,6 +10,7 @@ face: detected by `mtcnn`, and with the whole picture's landmarks, its missing p
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,6 +25,7 @@ from fsframework.core.errors import UserError
 from fsframework.core.part import part
 from fsframework.core.types import AlignedFace, Face
 from fsframework.faces import align
+from fsframework.faces.turned import shift
 from fsframework.inference.face_swapper import FaceSwapper, SourceIdentity
 from fsframework.utils.progress import tracked
 
@@ -67,11 +69,10 @@ def cut_off(whole: Whole, side: int, fraction: float) -> Cut:
 
 def nearest(faces: list[Face], face: Face, offset: np.ndarray) -> tuple[float, Face | None]:
     """Return the distance of landmarks and the face nearest to `face`, or infinity and None."""
-    eyes = np.linalg.norm(face.landmarks[0] - face.landmarks[1])
-    distances = [np.linalg.norm(each.landmarks + offset - face.landmarks, axis=1).mean() / eyes for each in faces]
+    distances = [shift(replace(each, landmarks=each.landmarks + offset), face) for each in faces]
     if not distances or min(distances) > APART:
         return np.inf, None
-    return float(min(distances)), faces[int(np.argmin(distances))]
+    return min(distances), faces[int(np.argmin(distances))]
 
 
 def difference(whole: Whole, cut: Cut, swap: np.ndarray) -> float:

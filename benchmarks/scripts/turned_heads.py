@@ -1,6 +1,6 @@
 """Measure detection of turned faces, by turning pictures of upright faces.
 
-    python benchmarks/scripts/turned_heads.py LFW/val.zip --save lfw
+    python benchmarks/scripts/turned_heads.py data/lfw/train.zip --count 100 --upright 400 --save lfw
 
 Each picture is turned by 30 to 330 degrees. `right` is the percentage of pictures whose largest face is a face of the
 upright picture: the five landmarks are within 15 % of the distance of the eyes, on average. `refused` is the percentage
