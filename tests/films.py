@@ -92,6 +92,29 @@ def copy_film(source: Path, file: Path, shift: float) -> Path:
     return file
 
 
+def streams_with_sound_twice(source: Any, output: Any) -> list[Any]:
+    """Add the streams of a film with one sound track to a container, and that track again; return the three."""
+    streams = (source.streams.video[0], source.streams.audio[0], source.streams.audio[0])
+    return [output.add_stream_from_template(stream) for stream in streams]
+
+
+def copy_with_sound_twice(source: Any, output: Any, streams: Sequence[Any]) -> None:
+    """Copy the packets of a film to the streams of `streams_with_sound_twice`."""
+    picture, sound = source.streams.video[0], source.streams.audio[0]
+    for packet in source.demux(picture, sound):
+        if not packet.size:
+            continue
+        if packet.stream is picture:
+            packet.stream = streams[0]
+            output.mux(packet)
+            continue
+        second = av.Packet(bytes(packet))
+        second.pts, second.dts, second.time_base = packet.pts, packet.dts, packet.time_base
+        packet.stream, second.stream = streams[1], streams[2]
+        output.mux(packet)
+        output.mux(second)
+
+
 def heard(file: Path) -> tuple[float, np.ndarray]:
     """Return the beginning of the first sound track, in seconds, and its samples."""
     with av.open(str(file)) as container:

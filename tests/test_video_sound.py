@@ -8,7 +8,17 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-from films import RATE, copy_film, heard, make_film, pictures, seconds, seen
+from films import (
+    RATE,
+    copy_film,
+    copy_with_sound_twice,
+    heard,
+    make_film,
+    pictures,
+    seconds,
+    seen,
+    streams_with_sound_twice,
+)
 
 from fsframework.core.errors import UserError
 from fsframework.media.video_io import Video, probe, read, write
@@ -151,20 +161,7 @@ def unknown_track(tmp_path: Path) -> Path:
     """A film of a phone: its second sound track has a codec that FFmpeg cannot decode."""
     one = make_film(tmp_path / "one.mp4", FRAMES)
     with av.open(str(one)) as source, av.open(str(tmp_path / "two.mov"), "w") as output:
-        picture, sound = source.streams.video[0], source.streams.audio[0]
-        streams = [output.add_stream_from_template(stream) for stream in (picture, sound, sound)]
-        for packet in source.demux(picture, sound):
-            if not packet.size:
-                continue
-            if packet.stream is picture:
-                packet.stream = streams[0]
-                output.mux(packet)
-                continue
-            second = av.Packet(bytes(packet))
-            second.pts, second.dts, second.time_base = packet.pts, packet.dts, packet.time_base
-            packet.stream, second.stream = streams[1], streams[2]
-            output.mux(packet)
-            output.mux(second)
+        copy_with_sound_twice(source, output, streams_with_sound_twice(source, output))
     data = bytearray((tmp_path / "two.mov").read_bytes())
     last = data.rfind(b"stsd")
     for place in [match.start() for match in re.finditer(b"mp4a", data) if match.start() > last]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import av
 import pytest
-from films import make_film, pictures
+from films import copy_with_sound_twice, make_film, pictures, streams_with_sound_twice
 
 from fsframework.media.video_io import probe, read, write
 from fsframework.media.video_join import join
@@ -21,8 +21,7 @@ def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tags")
     plain = make_film(folder / "plain.mp4", pictures())
     with av.open(str(plain)) as source, av.open(str(folder / "film.mkv"), "w") as output:
-        picture, sound = source.streams.video[0], source.streams.audio[0]
-        streams: list[Any] = [output.add_stream_from_template(stream) for stream in (picture, sound, sound)]
+        streams = streams_with_sound_twice(source, output)
         streams[1].metadata["language"], streams[2].metadata["language"] = "eng", "deu"
         streams[2].metadata["title"] = "Kommentar"
         streams[1].disposition, streams[2].disposition = 0, DEFAULT
@@ -39,18 +38,7 @@ def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 for number, (title, start, end) in enumerate(CHAPTERS)
             ]
         )
-        for packet in source.demux(picture, sound):
-            if not packet.size:
-                continue
-            if packet.stream is picture:
-                packet.stream = streams[0]
-                output.mux(packet)
-                continue
-            second = av.Packet(bytes(packet))
-            second.pts, second.dts, second.time_base = packet.pts, packet.dts, packet.time_base
-            packet.stream, second.stream = streams[1], streams[2]
-            output.mux(packet)
-            output.mux(second)
+        copy_with_sound_twice(source, output, streams)
     return folder / "film.mkv"
 
 
