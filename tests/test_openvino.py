@@ -391,7 +391,7 @@ def test_swap_and_bench(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 
 
 def test_other_processes_load_the_same(run: Path) -> None:
-    """What `run_jobs` hands to workers on other machines."""
+    """Check the runtime of the face swappers that `run_jobs` loads on other machines."""
     swapper = FaceSwapper(run, "cpu", precision="auto", runtime="openvino")
     assert (swapper.loaded_from, swapper.runtime, swapper.bf16) == (run, "openvino", NATIVE)
     assert ("precision" in swapper.origin(ProvenanceOptions()).facts()) == NATIVE

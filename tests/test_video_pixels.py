@@ -1,4 +1,4 @@
-"""What the stream says of its pixels goes along: colours, shapes of pixels, rotation and mirroring."""
+"""Keep what a stream states of its pixels: colours, aspect ratio, rotation and mirroring."""
 
 from fractions import Fraction
 from pathlib import Path

@@ -44,7 +44,7 @@ EMBEDDED_FRAMES = 8  # of each track, to identify its person
 
 @dataclass(frozen=True)
 class SwappedVideo:
-    """What a swap of a video reports."""
+    """Report of a swapped video."""
 
     faces: list[Face]  # the largest of each swapped track
     notes: list[str]  # a line for each sound track that was not copied

@@ -80,7 +80,7 @@ class Video:
 
 
 class _Packet(NamedTuple):
-    """What the times of frames are derived from."""
+    """A packet's facts, from which the times of frames are derived."""
 
     pts: int | None
     dts: int | None

@@ -1,4 +1,4 @@
-"""What exports to other runtimes share: which methods can be exported, and the comparison of a graph with torch."""
+"""Check whether a method can be exported to other runtimes, and compare a graph with torch."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
