@@ -2,53 +2,16 @@
 
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import av
-import cv2
 import numpy as np
 import pytest
-import skimage.data
+from films import PICTURE, film
 
-from fsframework.media.video_encoder import COLOURS, VideoOptions, default_plan
+from fsframework.media.video_encoder import VideoOptions, default_plan
 from fsframework.media.video_io import probe, read, write
 from fsframework.media.video_join import join
 from fsframework.media.video_planes import without_siting
-
-PICTURE: np.ndarray = cv2.GaussianBlur(
-    cv2.resize(skimage.data.astronaut(), (160, 120), interpolation=cv2.INTER_AREA), (0, 0), 2
-)
-LOSSLESS = {"crf": "0", "preset": "ultrafast"}
-
-
-def film(
-    file: Path,
-    pixel_format: str = "yuv420p",
-    colours: tuple[int, ...] = (0, 2, 2, 2),
-    codec: str = "libx264",
-    aspect: Fraction | None = None,
-    matrix: tuple[int, ...] | None = None,
-) -> Path:
-    """Write five frames of a picture; range, space, primaries and transfer are `colours`."""
-    with av.open(str(file), "w") as output:
-        stream: Any = output.add_stream(codec, rate=25)
-        stream.height, stream.width = PICTURE.shape[:2]
-        stream.pix_fmt = pixel_format
-        stream.options = LOSSLESS if codec == "libx264" else {}
-        for key, value in zip(COLOURS, colours, strict=True):
-            setattr(stream.codec_context, key, value)
-        if aspect is not None:
-            stream.codec_context.sample_aspect_ratio = aspect
-        if matrix is not None:
-            stream.set_display_matrix(matrix)
-        space = {} if colours[1] in (0, 2) else {"dst_colorspace": colours[1]}
-        for number in range(5):
-            frame = av.VideoFrame.from_ndarray(PICTURE, format="rgb24")
-            frame = frame.reformat(format=pixel_format, dst_color_range=colours[0] or None, **space)
-            frame.pts = number
-            output.mux(stream.encode(frame))
-        output.mux(stream.encode())
-    return file
 
 
 def again(source: Path, out: Path) -> Path:

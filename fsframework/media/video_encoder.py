@@ -62,7 +62,7 @@ class VideoOptions:
         if self.encoder not in (AUTO, *CODECS) and not HARDWARE.fullmatch(self.encoder):
             known = [AUTO, *CODECS, *_hardware()]
             raise UserError(
-                f"encoder: no encoder is called {self.encoder}; {did_you_mean(self.encoder, known, _list(known))}"
+                f"encoder: no encoder is called {self.encoder!r}; {did_you_mean(self.encoder, known, _list(known))}"
             )
         most = MAX_QUALITY.get(self.encoder, MAX_CRF)
         if self.quality is not None and not 0 <= self.quality <= most:
@@ -179,9 +179,12 @@ def plan_encoder(video: "Video", options: VideoOptions, container: str) -> Encod
             reason = f"has a high dynamic range, which needs 10 bits, and {name} writes 8"
             raise UserError(f"{video.path}: {reason}; choose --encoder {X265}")
         return replace(plan, notes=_notes(video, plan))
-    size = f"{video.width} x {video.height} pixels in {container}"
+    name = options.encoder
+    if container != "mp4" and (plan := _plan(video, options, name)) and _problem(video, plan, "mp4") is None:
+        raise UserError(f"{video.path}: {name} does not go into .{container}; choose .mp4 or another --encoder")
     reason = f": {problem}" if problem else ""
-    raise UserError(f"{video.path}: {options.encoder} cannot write {size}{reason}; choose another --encoder")
+    size = f"frames of {video.width} x {video.height} pixels"
+    raise UserError(f"{video.path}: {name} cannot write {size}{reason}; choose another --encoder")
 
 
 def _candidates(video: "Video", options: VideoOptions) -> list[str]:
@@ -275,8 +278,9 @@ def _notes(video: "Video", plan: EncoderPlan) -> tuple[str, ...]:
         remedy = f"; --encoder {X265} keeps 10" if plan.depth == 8 else ""
         notes.append(f"{video.depth} bits per channel are written as {plan.depth}, the most of {plan.name}{remedy}")
     coarser = [a > b for a, b in zip(plan.sampling, video.sampling, strict=True)]
+    fine = X265 if video.depth > 8 else X264
     if any(coarser):
-        notes.append(f"colours are subsampled (4:2:0), because {plan.name} writes no others; --encoder {X264} does")
+        notes.append(f"colours are subsampled (4:2:0), because {plan.name} writes no others; --encoder {fine} does")
     elif plan.name == X264 and plan.sampling != SAMPLINGS["420"] and not (video.width % 2 or video.height % 2):
         form = ":".join(plan.pixel_format[3:6])
         notes.append(f"colours stay {form}, which some players do not show as H.264; --encoder {SVT} writes 4:2:0")
@@ -300,10 +304,22 @@ def _problem(video: "Video", plan: EncoderPlan, container: str) -> str | None:
                 plane.update(bytes(plane.buffer_size))
             frame.pts, frame.time_base = 0, video.base
             output.mux(stream.encode(frame))
-            output.mux(stream.encode())
+            output.mux(last_packets(stream, 1))
     except (av.FFmpegError, ValueError) as error:
         return " ".join(str(getattr(error, "strerror", None) or error).split())
     return None
+
+
+def last_packets(stream: Any, count: int) -> list[Any]:
+    """Return the packets that an encoder still holds after `count` frames.
+
+    x265 holds back at least two frames. If there are no more, it leaves their decoding times uninitialised.
+    """
+    packets: list[Any] = stream.encode()
+    if stream.codec_context.name == CODECS[X265] and count <= 2:
+        for packet in packets:
+            packet.dts = packet.pts
+    return packets
 
 
 def add_pictures(container: Any, video: "Video", plan: EncoderPlan) -> Any:

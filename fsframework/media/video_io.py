@@ -24,6 +24,7 @@ from fsframework.media.video_encoder import (
     EncoderPlan,
     add_pictures,
     default_plan,
+    last_packets,
 )
 from fsframework.media.video_planes import (
     BICUBIC,
@@ -395,7 +396,7 @@ def write(
             frame.pts, frame.time_base = times[start + count], video.base
             container.mux(_lasting(stream.encode(frame), lengths))
             count += 1
-        container.mux(_lasting(stream.encode(), lengths))
+        container.mux(_lasting(last_packets(stream, count), lengths))
     return count
 
 

@@ -17,7 +17,6 @@ from fsframework.media.video_sound import (
 from fsframework.media.video_subtitles import SubtitleTrack, add_text, plan_subtitles, subtitle_packets
 from fsframework.utils.files import replacing
 
-HEVC = ("hevc", "libx265")
 DROPPED = re.compile(
     r"brand|minor_version|^encoder|vendor_id|^duration|^number_of|^bps|_statistics|^location|location\.|gps", re.I
 )
@@ -72,9 +71,12 @@ def join(
             write_errors(out),
             av.open(str(temporary), "w", format=FORMATS[suffix], options=options) as container,
         ):
-            output = container.add_stream_from_template(first.streams.video[0])
+            encoded = first.streams.video[0]
+            # The decoder of AV1 has a name that no encoder has, by which PyAV would look for one.
+            is_av1 = encoded.codec_context.name == "libdav1d"
+            output = container.add_stream_from_template(encoded, opaque=is_av1)
             output.time_base = video.base
-            if suffix != ".mkv" and output.codec_context.name in HEVC:
+            if suffix != ".mkv" and encoded.codec_context.name == "hevc":
                 output.codec_context.codec_tag = "hvc1"  # Apple's players show no other
             _copy_tags(source.streams[video.stream], output)
             container.metadata.update(_titles(source.metadata))

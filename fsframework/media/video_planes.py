@@ -19,7 +19,7 @@ WEIGHTS = {1: (0.2126, 0.0722), 4: (0.3, 0.11), 7: (0.212, 0.087), 9: (0.2627, 0
 BT601 = (0.299, 0.114)  # weights of red and blue in the other colour spaces
 SMALL, LARGE = 8, 32  # levels of 8 bits: changes from which a result's own value replaces the sum, partly and wholly
 WHITE = 203.0  # cd/m2: diffuse white of high dynamic range (ITU-R BT.2408)
-KNEE = 0.8  # of the visible range, below which light is shown in proportion
+KNEE = 0.8  # of diffuse white: darker light is shown in proportion
 PEAK = 10_000.0  # cd/m2, the most that SMPTE ST 2084 encodes
 
 
@@ -166,10 +166,11 @@ def _add_change(
 def visible_light() -> np.ndarray:
     """Return the table (65536,) uint8 from codes of SMPTE ST 2084 to sRGB, in which networks see faces.
 
-    Diffuse white lies at the knee; brighter light is compressed, so that none is lost.
+    Light brighter than KNEE is compressed, so that none is lost.
     """
     codes = np.arange(65536) / 65535
-    return np.rint(255 * _shown(_light_of(codes))).astype(np.uint8)
+    table: np.ndarray = np.rint(255 * _shown(_light_of(codes))).astype(np.uint8)
+    return table
 
 
 @cache
@@ -183,7 +184,8 @@ def _light_of(codes: np.ndarray) -> np.ndarray:
     """Return the light of codes in 0..1 by SMPTE ST 2084, in units of diffuse white."""
     m1, m2, c1, c2, c3 = 2610 / 16384, 2523 / 4096 * 128, 3424 / 4096, 2413 / 4096 * 32, 2392 / 4096 * 32
     power = np.power(codes, 1 / m2)
-    return np.asarray(PEAK / WHITE * np.power(np.maximum(power - c1, 0) / (c2 - c3 * power), 1 / m1))
+    light: np.ndarray = PEAK / WHITE * np.power(np.maximum(power - c1, 0) / (c2 - c3 * power), 1 / m1)
+    return light
 
 
 def _shown(light: np.ndarray) -> np.ndarray:

@@ -82,7 +82,7 @@ def _is_converted(video: Video, index: int, suffix: str) -> bool:
             output = add_text(container, source.streams[index], suffix)
             for packet in islice(_converted(source, source.streams[index], output), TRIED):
                 container.mux(packet)
-    except (av.FFmpegError, ValueError, TypeError):
+    except (av.FFmpegError, ValueError):
         return False
     return True
 
@@ -90,11 +90,14 @@ def _is_converted(video: Video, index: int, suffix: str) -> bool:
 def add_text(container: Any, stream: Any, suffix: str) -> Any:
     """Add a stream of text to a container, with the styles of a subtitle stream; return it.
 
-    Raises av.FFmpegError or TypeError if that stream is no text.
+    Raises ValueError if that stream is no text.
     """
-    output = container.add_stream(TEXT[suffix])
     stream.codec_context.open(strict=False)  # or there is no header
-    output.codec_context.subtitle_header = stream.codec_context.subtitle_header
+    styles = stream.codec_context.subtitle_header
+    if not styles:
+        raise ValueError("the subtitles are pictures")
+    output = container.add_stream(TEXT[suffix])
+    output.codec_context.subtitle_header = styles
     output.time_base = output.codec_context.time_base = stream.time_base
     return output
 
