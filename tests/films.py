@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import skimage.data
 
-from fsframework.media.video_encoder import COLOURS
+from fsframework.media.video_info import COLOURS
 
 RATE = 25  # frames/s
 SOUND_RATE = 48000  # samples/s

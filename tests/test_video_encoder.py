@@ -23,14 +23,13 @@ from fsframework.media import video_encoder
 from fsframework.media.image_io import write_image
 from fsframework.media.video_encoder import (
     CODECS,
-    HLG,
     INTERLACED,
     MAX_QUALITY,
-    PQ,
     VideoOptions,
     _opens,
     plan_encoder,
 )
+from fsframework.media.video_info import HLG, PQ
 from fsframework.media.video_io import probe, read, write
 from fsframework.media.video_join import join
 from fsframework.media.video_planes import BICUBIC, visible_light

@@ -10,12 +10,10 @@ import re
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from fsframework.core.errors import UserError, did_you_mean
-
-if TYPE_CHECKING:
-    from fsframework.media.video_io import Video
+from fsframework.media.video_info import COLOURS, Video, require_pyav
 
 AUTO, X264, X265, SVT = "auto", "x264", "x265", "svt-av1"
 CODECS = {X264: "libx264", X265: "libx265", SVT: "libsvtav1"}  # FFmpeg's names
@@ -28,8 +26,6 @@ SAMPLINGS = {"420": (1, 1), "422": (1, 0), "444": (0, 0)}  # base-2 logarithms o
 SEMI_PLANAR = {"yuv420p": "nv12", "yuv422p": "nv16", "yuv420p10le": "p010le", "yuv422p10le": "p210le"}
 CONVERT = "convert it, such as by ffmpeg -i IN OUT.mp4"
 INTERLACED = 0x40000 | 0x20000000  # FFmpeg's flags of the codec
-COLOURS = ("color_range", "colorspace", "color_primaries", "color_trc")
-PQ, HLG = 16, 18  # FFmpeg's numbers of the transfers of high dynamic range: SMPTE ST 2084, ARIB STD-B67
 UNCONVERTED = {  # colour spaces that FFmpeg's converter takes for BT.601 without an error
     8: "YCgCo", 11: "YDzDx", 12: "chromaticity-derived", 13: "chromaticity-derived", 14: "ICtCp", 15: "IPT-C2",
     16: "YCgCo-R", 17: "YCgCo-R",
@@ -125,15 +121,13 @@ def _hardware() -> list[str]:
 
 def _opens(name: str) -> bool:
     """Return whether an encoder encodes a small frame. Raise UserError if PyAV is missing."""
-    from fsframework.media.video_io import Video, require_pyav
-
     require_pyav("encoder")
     small = Video(Path(), 256, 256, 0, (0,), Fraction(1, 25), Fraction(25), 0, (0, 2, 2, 2))
     plan = _plan(small, VideoOptions(name), name)
     return plan is not None and _problem(small, plan, "mp4") is None
 
 
-def default_plan(video: "Video", options: VideoOptions = DEFAULT_VIDEO) -> EncoderPlan:
+def default_plan(video: Video, options: VideoOptions = DEFAULT_VIDEO) -> EncoderPlan:
     """Return how a result is encoded, without a trial. Raise UserError if the installed FFmpeg has no such encoder."""
     for name in _candidates(video, options):
         if (plan := _plan(video, options, name)) is not None:
@@ -141,7 +135,7 @@ def default_plan(video: "Video", options: VideoOptions = DEFAULT_VIDEO) -> Encod
     raise UserError(f"encoder: {options.encoder} is not in the installed FFmpeg; omit the option")
 
 
-def plan_encoder(video: "Video", options: VideoOptions, container: str) -> EncoderPlan:
+def plan_encoder(video: Video, options: VideoOptions, container: str) -> EncoderPlan:
     """Return how a result is encoded, after a trial with a frame of its size.
 
     Parameters
@@ -187,14 +181,14 @@ def plan_encoder(video: "Video", options: VideoOptions, container: str) -> Encod
     raise UserError(f"{video.path}: {name} cannot write {size}{reason}; choose another --encoder")
 
 
-def _candidates(video: "Video", options: VideoOptions) -> list[str]:
+def _candidates(video: Video, options: VideoOptions) -> list[str]:
     """Return the encoders that may write a result, the best first."""
     if options.encoder != AUTO:
         return [options.encoder]
     return [X265, X264] if video.depth > 8 and not video.field_order else [X264]
 
 
-def _plan(video: "Video", options: VideoOptions, name: str) -> EncoderPlan | None:
+def _plan(video: Video, options: VideoOptions, name: str) -> EncoderPlan | None:
     """Return how an encoder writes a video; None if FFmpeg lacks it or it has no suitable pixel format."""
     import av
 
@@ -215,7 +209,7 @@ def _plan(video: "Video", options: VideoOptions, name: str) -> EncoderPlan | Non
     )
 
 
-def _pixel_format(video: "Video", formats: set[str]) -> str | None:
+def _pixel_format(video: Video, formats: set[str]) -> str | None:
     """Return the planar format of the target's depth and chroma sampling, or the next one, that an encoder writes.
 
     Chroma samples of two pixels need even sides.
@@ -237,7 +231,7 @@ def _pixel_format(video: "Video", formats: set[str]) -> str | None:
     return None
 
 
-def _options(video: "Video", options: VideoOptions, name: str, field_order: str) -> dict[str, str]:
+def _options(video: Video, options: VideoOptions, name: str, field_order: str) -> dict[str, str]:
     """Return the options of FFmpeg's encoder."""
     quality = str(DEFAULT_QUALITY.get(name, DEFAULT_HARDWARE_QUALITY) if options.quality is None else options.quality)
     if name == X264:
@@ -255,7 +249,7 @@ def _options(video: "Video", options: VideoOptions, name: str, field_order: str)
     return {"global_quality": quality} if name.endswith("_qsv") else {"rc": "cqp", "qp_i": quality, "qp_p": quality}
 
 
-def _light(video: "Video", display: str, level: str, whole: bool) -> list[str]:
+def _light(video: Video, display: str, level: str, whole: bool) -> list[str]:
     """Return an encoder's parameters of the display and the light level for which a film was graded.
 
     `whole` writes multiples of 0.00002 (places) and 0.0001 cd/m2.
@@ -271,7 +265,7 @@ def _light(video: "Video", display: str, level: str, whole: bool) -> list[str]:
     return texts
 
 
-def _notes(video: "Video", plan: EncoderPlan) -> tuple[str, ...]:
+def _notes(video: Video, plan: EncoderPlan) -> tuple[str, ...]:
     """Return lines for users on what of the target's pictures a result does not keep."""
     notes = []
     if plan.depth < video.depth:
@@ -292,7 +286,7 @@ def _notes(video: "Video", plan: EncoderPlan) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _problem(video: "Video", plan: EncoderPlan, container: str) -> str | None:
+def _problem(video: Video, plan: EncoderPlan, container: str) -> str | None:
     """Return why a frame of a video's size cannot be encoded, or None."""
     import av
 
@@ -322,7 +316,7 @@ def last_packets(stream: Any, count: int) -> list[Any]:
     return packets
 
 
-def add_pictures(container: Any, video: "Video", plan: EncoderPlan) -> Any:
+def add_pictures(container: Any, video: Video, plan: EncoderPlan) -> Any:
     """Add a stream of pictures to a container for writing; return it."""
     os.environ.setdefault("SVT_LOG", "1")  # errors only; the encoder has no option for this
     stream: Any = container.add_stream(plan.codec, rate=video.rate)

@@ -10,7 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from fsframework.media.video_encoder import PQ
+from fsframework.media.video_info import PQ
 
 BICUBIC = 0x4 | 0x2000 | 0x4000 | 0x40000  # FFmpeg's flags: full chroma in and out, accurate rounding
 NEAREST = 0x10 | 0x2000 | 0x40000  # nearest chroma, at full width, accurate rounding
