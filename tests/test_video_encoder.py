@@ -11,7 +11,7 @@ import av
 import cv2
 import numpy as np
 import pytest
-from films import PICTURE, film
+from films import PICTURE, film, seen
 from swapping import FAST_MODEL
 from synthetic_video import make_video, scene
 
@@ -154,6 +154,32 @@ def test_the_stream_has_the_codec_and_the_depth(
     assert difference < (2 if pixel_format == "yuv420p" else 8)
 
 
+@pytest.mark.parametrize("encoder", CODECS)
+@pytest.mark.parametrize("cut", [3, 4])
+def test_a_short_last_segment_is_joined(tmp_path: Path, encoder: str, cut: int) -> None:
+    """Later segments begin with their own frames of the target, and x265 states wrong times after one or two frames."""
+    source = tmp_path / "in.mkv"
+    with av.open(str(source), "w") as output:
+        stream: Any = output.add_stream("ffv1", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 160, 120, "yuv420p10le"
+        for number in range(5):
+            frame = av.VideoFrame.from_ndarray(np.roll(PICTURE, 24 * number, axis=1), format="rgb24")
+            frame = frame.reformat(format="yuv420p10le")
+            frame.pts = number
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode())
+    video = probe(source)
+    plan = plan_encoder(video, VideoOptions(encoder, 4), "mp4")
+    frames = list(read(video))
+    segments = [tmp_path / "0.mp4", tmp_path / "1.mp4"]
+    assert write(segments[0], video, frames[:cut], 0, plan) == cut
+    assert write(segments[1], video, frames[cut:], cut, plan) == 5 - cut
+    join(segments, video, tmp_path / "out.mp4")
+    apart = np.abs(samples(tmp_path / "out.mp4") - samples(source)).mean(axis=(1, 2))
+    assert apart.shape == (5,) and apart.max() < 8
+    assert np.allclose(seen(tmp_path / "out.mp4"), [0, 0.04, 0.08, 0.12, 0.16])
+
+
 @pytest.mark.parametrize(("pixel_format", "expected"), [("yuv420p", "h264"), ("yuv420p10le", "hevc")])
 def test_auto_writes_what_players_show(tmp_path: Path, pixel_format: str, expected: str) -> None:
     source = film(tmp_path / "in.mkv", pixel_format, DEEP, "ffv1")
@@ -229,10 +255,9 @@ def test_only_what_is_painted_changes(
     monkeypatch.setitem(CODECS, "x264", "ffv1")  # lossless in every depth
     one = 1 << 16
     matrix = (0, -one, 0, one, 0, 0, 0, 0, 1 << 30) if turned else None  # a quarter turn
-    codec = "libx264" if "j" in pixel_format or pixel_format == "yuv444p" else "ffv1"
-    if turned and codec == "ffv1":
-        pytest.skip("QuickTime, which states rotations, holds no lossless codec of this format")
-    source = film(tmp_path / ("in.mov" if turned else "in.mkv"), pixel_format, colours, codec, matrix=matrix)
+    codec = "libx265" if pixel_format.endswith("le") else "libx264"
+    quiet = {"x265-params": "log-level=none"}
+    source = film(tmp_path / "in.mov", pixel_format, colours, codec, matrix=matrix, options=quiet)
     video = probe(source)
     assert video.turns == (1 if turned else 0)
     plan = video_encoder._plan(video, VideoOptions("x264"), "x264")
@@ -392,6 +417,56 @@ def test_interlacing_that_cannot_be_kept_is_said(tmp_path: Path, check_message: 
         swapped(source, tmp_path / "out.mp4", VideoOptions(encoder))
         assert not probe(tmp_path / "out.mp4").field_order
     assert plan_encoder(probe(source), VideoOptions("x264"), "mp4").notes == ()
+
+
+def captioned(file: Path, words: bytes, codec: str = "libx264") -> Path:
+    """Write a film whose frames hold two bytes each of closed captions (ATSC A/53), in front of their slices."""
+    plain = film(file.with_name("plain.mp4"), colours=DEEP, codec=codec)
+    with av.open(str(plain)) as source, av.open(str(file), "w") as output:
+        stream = output.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if not packet.size:
+                continue
+            number = round((packet.pts or 0) * packet.time_base * 25)
+            pair = words[2 * number : 2 * number + 2]
+            data = b"\xb5\x00\x31GA94\x03\x41\xff\xfc" + pair + b"\xff"
+            unit = b"\x06\x04" + bytes([len(data)]) + data + b"\x80"
+            copy = av.Packet(len(unit).to_bytes(4, "big") + unit + bytes(packet))
+            copy.pts, copy.dts, copy.time_base = packet.pts, packet.dts, packet.time_base
+            copy.is_keyframe, copy.stream = packet.is_keyframe, stream
+            output.mux(copy)
+    return file
+
+
+def side_data(frame: Any) -> list[Any]:
+    """Return the metadata of a frame, whose type PyAV states wrongly."""
+    return list(frame.side_data)
+
+
+def captions(file: Path) -> bytes:
+    """Return the closed captions of a film."""
+    with av.open(str(file)) as container:
+        found = [
+            bytes(data)
+            for frame in container.decode(video=0)
+            for data in side_data(frame)
+            if data.type.name == "A53_CC"
+        ]
+    return b"".join(triple[1:3] for triple in found)
+
+
+@pytest.mark.parametrize("encoder", CODECS)
+def test_closed_captions_are_kept_or_named(tmp_path: Path, encoder: str, check_message: Callable[..., None]) -> None:
+    words = bytes(value | 0x80 * (value.bit_count() % 2 == 0) for value in b"Hello Anna")  # odd parity
+    source = captioned(tmp_path / "in.mp4", words)
+    assert captions(source) == words
+    out = swapped(source, tmp_path / "out.mp4", VideoOptions(encoder, 0))
+    notes = plan_encoder(probe(source), VideoOptions(encoder), "mp4").notes
+    if encoder == "svt-av1":
+        check_message(*notes)
+        assert captions(out) == b""
+    else:
+        assert (captions(out), notes) == (words, ())
 
 
 @pytest.fixture(scope="module")

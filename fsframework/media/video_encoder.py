@@ -240,7 +240,7 @@ def _options(video: Video, options: VideoOptions, name: str, field_order: str) -
         return {"crf": quality, "preset": "medium", **({"x264-params": ":".join(params)} if params else {})}
     if name == X265:
         params = ["log-level=none", *_light(video, "master-display", "max-cll", whole=True)]
-        return {"crf": quality, "preset": "medium", "x265-params": ":".join(params)}
+        return {"crf": quality, "preset": "medium", "a53cc": "1", "x265-params": ":".join(params)}
     if name == SVT:
         params = _light(video, "mastering-display", "content-light", whole=False)
         return {"crf": quality, "preset": "8", **({"svtav1-params": ":".join(params)} if params else {})}
@@ -281,6 +281,9 @@ def _notes(video: Video, plan: EncoderPlan) -> tuple[str, ...]:
     if video.field_order and not plan.field_order:
         remedy = f"; --encoder {X264} keeps it" if plan.name != X264 else ""
         notes.append(f"is interlaced, and {plan.name} writes whole frames{remedy}")
+    is_same_frame = not video.turns and not video.mirrored and plan.pixel_format == video.pixel_format
+    if video.captions and not (plan.name in CODECS and plan.name != SVT and is_same_frame):
+        notes.append(f"closed captions are left out; --encoder {X264} keeps those of upright frames")
     if video.dynamic:
         notes.append(f"{' and '.join(video.dynamic)} metadata is left out; the pictures below it stay")
     return tuple(notes)

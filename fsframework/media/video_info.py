@@ -31,6 +31,7 @@ class Video:
     mirrored: bool = False  # whether left and right of a stored frame are exchanged
     pixel_aspect: Fraction = Fraction(1)  # width of a pixel of the upright frame by its height
     marks: tuple[int | None, ...] | None = None  # the decoder's times of frames, where these have no other time
+    pixel_format: str = "yuv420p"  # FFmpeg's name
     depth: int = 8  # bits per channel
     sampling: tuple[int, int] = (1, 1)  # base-2 logarithms of the width and height of an upright chroma sample
     is_rgb: bool = False
@@ -38,6 +39,7 @@ class Video:
     mastering: tuple[Fraction, ...] = ()  # x, y of red, green, blue and white; least and most cd/m2 of the display
     light_level: tuple[int, ...] = ()  # of the brightest pixel and, on average, of the brightest frame, in cd/m2
     dynamic: tuple[str, ...] = ()  # high dynamic range by frame, in words
+    captions: bool = False  # whether frames hold closed captions
 
     @property
     def is_hdr(self) -> bool:
@@ -46,11 +48,11 @@ class Video:
 
     @property
     def keeps_samples(self) -> bool:
-        """Return whether frames are changed in their own format, because 8 bits of RGB lose some of it."""
+        """Return whether decoded frames are changed, because frames made of 8 bits of RGB lose some of them."""
         if self.is_rgb:
             return self.depth > 8
         is_odd = self.width % 2 or self.height % 2
-        return bool(self.depth > 8 or self.sampling != (1, 1) or self.field_order or is_odd)
+        return bool(self.depth > 8 or self.sampling != (1, 1) or self.field_order or self.captions or is_odd)
 
     @property
     def seconds(self) -> float:

@@ -42,7 +42,11 @@ UNKNOWN = 2  # FFmpeg's number for an unspecified colour space
 MEND = "get the file again"
 ENCRYPTED = ("encv", "drmi")  # codec tags of protected films
 REORDERED = 64  # frames, more than a decoder holds back
-DYNAMIC = {"DOVI": "Dolby Vision", "DYNAMIC_HDR_PLUS": "HDR10+", "DYNAMIC_HDR_VIVID": "HDR Vivid"}  # FFmpeg's names of side data begin so
+DYNAMIC = {  # by the beginning of FFmpeg's names of side data
+    "DOVI": "Dolby Vision",
+    "DYNAMIC_HDR_PLUS": "HDR10+",
+    "DYNAMIC_HDR_VIVID": "HDR Vivid",
+}
 TINY = 8  # bytes; smaller packets of MPEG-4 in AVI only announce that a frame came earlier
 
 
@@ -121,7 +125,7 @@ def probe(path: Path) -> Video:
 
 
 def _pixel_facts(frame: Any, context: Any, turns: int) -> dict[str, Any]:
-    """Return the properties of `Video` from `depth` on, of a first frame and its decoder."""
+    """Return the properties of `Video` from `pixel_format` on, of a first frame and its decoder."""
     kind = frame.format
     is_rgb = kind.is_rgb or kind.name == "pal8"
     sampling = tuple(8 // size(8) for size in (kind.chroma_width, kind.chroma_height))  # 1, 2 or 4 pixels
@@ -134,6 +138,7 @@ def _pixel_facts(frame: Any, context: Any, turns: int) -> dict[str, Any]:
     data = {each.type.name: bytes(each) for each in frame.side_data}
     dynamic = [words for name, words in DYNAMIC.items() if any(key.startswith(name) for key in data)]
     return {
+        "pixel_format": kind.name,
         "depth": max((component.bits for component in kind.components), default=8),
         "sampling": (down, across) if turns % 2 else (across, down),
         "is_rgb": is_rgb,
@@ -141,6 +146,7 @@ def _pixel_facts(frame: Any, context: Any, turns: int) -> dict[str, Any]:
         "mastering": _mastering(data.get("MASTERING_DISPLAY_METADATA", b"")),
         "light_level": tuple(np.frombuffer(data.get("CONTENT_LIGHT_LEVEL", b"")[:8], np.uint32).tolist()),
         "dynamic": tuple(dynamic),
+        "captions": "A53_CC" in data,
     }
 
 
