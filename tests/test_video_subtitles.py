@@ -100,12 +100,12 @@ def texts(file: Path) -> list[tuple[float, float, str]]:
     [
         ("mov_text", ".mp4", ".mp4", "copy"),
         ("mov_text", ".mp4", ".mov", "copy"),
-        ("mov_text", ".mp4", ".mkv", "convert"),
+        ("mov_text", ".mp4", ".mkv", "encode"),
         ("srt", ".mkv", ".mkv", "copy"),
-        ("srt", ".mkv", ".mp4", "convert"),
-        ("srt", ".mkv", ".mov", "convert"),
+        ("srt", ".mkv", ".mp4", "encode"),
+        ("srt", ".mkv", ".mov", "encode"),
         ("ass", ".mkv", ".mkv", "copy"),
-        ("ass", ".mkv", ".mp4", "convert"),
+        ("ass", ".mkv", ".mp4", "encode"),
     ],
 )
 def test_text_is_kept_with_its_times_and_language(

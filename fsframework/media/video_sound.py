@@ -21,14 +21,18 @@ AAC_LAYOUTS = ("mono", "stereo", "3.0", "4.0", "5.0", "5.1", "7.1")
 
 
 @dataclass(frozen=True)
-class SoundTrack:
-    """A sound track of a video and what becomes of it."""
+class CarriedTrack:
+    """A track beside the pictures of a video and what becomes of it."""
 
     stream: int  # index in the container
-    number: int  # among the sound tracks, from 1
+    number: int  # among the tracks of its kind, from 1
     codec: str
     action: Literal["copy", "encode", "omit"]
     holder: str | None = None  # suffix of a container that holds the codec, if the result's does not
+
+
+class SoundTrack(CarriedTrack):
+    """A sound track of a video and what becomes of it."""
 
     def note(self, suffix: str) -> str | None:
         """Return a line for users if the track is not copied to a container with this suffix."""

@@ -6,26 +6,18 @@ format. Pictures of text, which only few containers hold, are left out.
 
 import io
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Literal
 
 from fsframework.media.video_io import Video, opened
-from fsframework.media.video_sound import FORMATS, timed_packets
+from fsframework.media.video_sound import FORMATS, CarriedTrack, timed_packets
 
 TRIED = 4  # packets of each track that are muxed to find out whether this is possible
 TEXT = {".mp4": "mov_text", ".mov": "mov_text", ".mkv": "srt"}  # FFmpeg's encoders of text by suffix
 
 
-@dataclass(frozen=True)
-class SubtitleTrack:
+class SubtitleTrack(CarriedTrack):
     """A subtitle track of a video and what becomes of it."""
-
-    stream: int  # index in the container
-    number: int  # among the subtitle tracks, from 1
-    codec: str
-    action: Literal["copy", "convert", "omit"]
-    holder: str | None = None  # suffix of a container that holds the codec, if the result's does not
 
     def note(self, suffix: str) -> str | None:
         """Return a line for users if the track is not copied to a container with this suffix."""
@@ -33,7 +25,7 @@ class SubtitleTrack:
             return None
         name = f"subtitle track {self.number} ({self.codec})"
         remedy = f"; {self.holder} keeps it as it is" if self.holder else ""
-        if self.action == "convert":
+        if self.action == "encode":
             return f"{name} is converted to {TEXT[suffix]}, because {suffix} cannot hold it{remedy}"
         return f"{name} is left out, because {suffix} cannot hold it{remedy}"
 
@@ -46,13 +38,13 @@ def plan_subtitles(video: Video, suffix: str) -> list[SubtitleTrack]:
             (stream.index, getattr(stream.codec_context, "name", None)) for stream in container.streams.subtitles
         ]
     for number, (index, codec) in enumerate(streams, 1):
-        action: Literal["copy", "convert", "omit"] = "omit"
+        action: Literal["copy", "encode", "omit"] = "omit"
         holder = None
         if codec is not None and _is_held(video, index, suffix):
             action = "copy"
         elif codec is not None:
             holder = next((other for other in FORMATS if other != suffix and _is_held(video, index, other)), None)
-            action = "convert" if _is_converted(video, index, suffix) else "omit"
+            action = "encode" if _is_converted(video, index, suffix) else "omit"
         tracks.append(SubtitleTrack(index, number, codec or "unknown codec", action, holder))
     return tracks
 
