@@ -93,6 +93,7 @@ if TYPE_CHECKING:  # for type checkers and editors; `attach` reads the names fro
     from fsframework.media.image_io import write_image as write_image
     from fsframework.media.tensor import to_images as to_images
     from fsframework.media.tensor import to_tensor as to_tensor
+    from fsframework.media.video_encoder import VideoOptions as VideoOptions
     from fsframework.models.run_status import run_status as run_status
     from fsframework.ops.conv import Conv2d as Conv2d
     from fsframework.ops.conv import ConvTranspose2d as ConvTranspose2d

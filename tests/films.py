@@ -6,10 +6,57 @@ from pathlib import Path
 from typing import Any
 
 import av
+import cv2
 import numpy as np
+import skimage.data
+
+from fsframework.media.video_info import COLOURS
 
 RATE = 25  # frames/s
 SOUND_RATE = 48000  # samples/s
+
+
+PICTURE: np.ndarray = cv2.GaussianBlur(
+    cv2.resize(skimage.data.astronaut(), (160, 120), interpolation=cv2.INTER_AREA), (0, 0), 2
+)
+LOSSLESS = {"crf": "0", "preset": "ultrafast"}
+
+
+def film(
+    file: Path,
+    pixel_format: str = "yuv420p",
+    colours: tuple[int, ...] = (0, 2, 2, 2),
+    codec: str = "libx264",
+    aspect: Fraction | None = None,
+    matrix: tuple[int, ...] | None = None,
+    options: dict[str, str] | None = None,
+    flags: int = 0,
+    pixels: np.ndarray = PICTURE,
+) -> Path:
+    """Write five frames of a picture; range, space, primaries and transfer are `colours`.
+
+    `pixels` are (H, W, 3) uint8 or uint16, `options` and `flags` of the encoder.
+    """
+    with av.open(str(file), "w") as output:
+        stream: Any = output.add_stream(codec, rate=25)
+        stream.height, stream.width = pixels.shape[:2]
+        stream.pix_fmt = pixel_format
+        stream.options = {**(LOSSLESS if codec == "libx264" else {}), **(options or {})}
+        stream.codec_context.flags |= flags
+        for key, value in zip(COLOURS, colours, strict=True):
+            setattr(stream.codec_context, key, value)
+        if aspect is not None:
+            stream.codec_context.sample_aspect_ratio = aspect
+        if matrix is not None:
+            stream.set_display_matrix(matrix)
+        space = {} if colours[1] in (0, 2) else {"dst_colorspace": colours[1]}
+        for number in range(5):
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24" if pixels.dtype == np.uint8 else "rgb48le")
+            frame = frame.reformat(format=pixel_format, dst_color_range=colours[0] or None, **space)
+            frame.pts = number
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode())
+    return file
 
 
 def pictures(count: int = 20, size: tuple[int, int] = (64, 48)) -> list[np.ndarray]:

@@ -19,6 +19,7 @@ from fsframework.core.registry import KINDS, SINGULAR, registry
 from fsframework.evaluation.results import Metrics
 from fsframework.faces.paste import DEFAULT_PASTE, PasteOptions
 from fsframework.inference.jobs import AssignmentFiles, SwapOptions
+from fsframework.media.video_encoder import VideoOptions
 from fsframework.models.store import DEFAULT
 from fsframework.provenance.options import ProvenanceOptions
 from fsframework.recipe.schema import shipped
@@ -361,7 +362,7 @@ def test_swap_passes_on_what_it_is_given(
     fsf: Command, monkeypatch: pytest.MonkeyPatch, check_message: Callable[..., None]
 ) -> None:
     given: list[object] = []
-    results = iter([0, 2, 0, 1, 0, 0])
+    results = iter([0, 2, 0, 1, 0, 0, 0])
 
     def counted(*values: object) -> int:
         given.append(values)
@@ -396,6 +397,13 @@ def test_swap_passes_on_what_it_is_given(
     assert fsf("swap", "a.png", "b.png", "c.png", "--no-provenance")[0] == 0
     wanted = [ProvenanceOptions(label=True, consent="Ann agreed"), ProvenanceOptions(provenance=False)]
     assert [values[1][-1].provenance for values in given] == wanted  # type: ignore[index]
+    given.clear()
+    assert fsf("swap", "a.png", "b.mp4", "c.mp4", "--encoder", "x265", "--quality", "20")[0] == 0
+    assert [values[1][-1].video for values in given] == [VideoOptions("x265", 20)]  # type: ignore[index]
+    for option, value in (("--quality", "52"), ("--encoder", "h266")):
+        status, _, line = fsf("swap", "a.png", "b.mp4", "c.mp4", option, value)
+        assert status == 1 and line.startswith(f"{option[2:]}: ") and line.count("\n") == 1
+    assert fsf("swap", "a.png", "b.mp4", "c.mp4", "--quality", "good")[0] == 2
     status, _, line = fsf("swap", "a.png", "b.png", "c.png", "--no-provenance", "--consent", "Ann agreed")
     assert status == 1 and line.startswith("consent: ") and line.count("\n") == 1
     check_message(line)

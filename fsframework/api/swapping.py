@@ -19,6 +19,7 @@ from fsframework.inference.jobs import AssignmentFiles, JobList, SwapOptions, ta
 from fsframework.inference.runner import run_jobs
 from fsframework.inference.soft_swap import soft_swap_note
 from fsframework.media.image_io import TargetImage, read_image, read_target, to_rgb, writable_format, write_image
+from fsframework.media.video_encoder import DEFAULT_VIDEO, VideoOptions
 from fsframework.media.video_io import is_video
 from fsframework.models.store import DEFAULT
 from fsframework.ops.precision import Precision
@@ -140,11 +141,12 @@ class SwapPipeline:
         out: str | Path,
         faces: str | int = "largest",
         provenance: Provenance = True,
+        video: VideoOptions = DEFAULT_VIDEO,
     ) -> Path:
         """Write the video `target` with swapped faces to `out`, and return that path.
 
         Faces are tracked and sound is kept. An interrupted call resumes when it is repeated. A line on standard error
-        reports faces that are much larger than the model's crops.
+        reports faces that are much larger than the model's crops. `video` chooses encoder and quality.
 
         Raises
         ------
@@ -154,7 +156,7 @@ class SwapPipeline:
         source, target, out = map(Path, (source, target, out))
         if not is_video(target):
             raise UserError(f"{target}: is not a video; use swap for images")
-        options = SwapOptions(_options(provenance))
+        options = SwapOptions(_options(provenance), video=video)
         self.swap_jobs(target_jobs(target, out, AssignmentFiles(str(faces), source), options))
         return out
 

@@ -101,6 +101,21 @@ WORKERS = click.option(
     help="Precision of the swapping networks. bf16 is faster on hardware with bfloat16 units, which auto detects. "
     "Swaps by the bundled models then differ by up to three grey levels.",
 )
+@click.option(
+    "--encoder",
+    default="auto",
+    show_default=True,
+    metavar="auto|x264|x265|svt-av1|NAME",
+    help="Encoder of videos: auto is x264 for 8 bits per channel and x265 for more; NAME is FFmpeg's of a hardware "
+    "encoder that works on this machine, such as h264_nvenc.",
+)
+@click.option(
+    "--quality",
+    type=int,
+    metavar="CRF",
+    help="Constant quality of videos, from 0 (best) to 51, for svt-av1 to 63. Default: nearly indistinguishable from "
+    "the target: 18 for x264, 20 for x265, 25 for svt-av1.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace OUT if it is an existing file.")
 @click.option("--label", is_flag=True, help="Write the word synthetic into a corner of each result.")
 @click.option(
@@ -129,6 +144,8 @@ def swap(
     blend: str,
     keep: str,
     precision: Literal["fp32", "bf16", "auto"],
+    encoder: str,
+    quality: int | None,
     overwrite: bool,
     label: bool,
     consent: str | None,
@@ -140,8 +157,9 @@ def swap(
     """Swap the face of a picture into another picture, a video or a folder.
 
     SOURCE is a picture of the new face. TARGET is a picture, a video or a folder of them. OUT is the output file or
-    folder. Videos keep their sound, frame times and size. To resume an interrupted command, run it again. An existing
-    file is replaced only with --overwrite; a folder of results is continued.
+    folder. Videos keep their sound, subtitles, frame times and size. They keep 10 bits per channel and high dynamic
+    range (PQ, HLG) where the encoder writes 10 bits. To resume an interrupted command, run it again. An existing file
+    is replaced only with --overwrite; a folder of results is continued.
 
     Several people: fsf swap --map anna.jpg=bob.jpg --map eve.jpg=carl.jpg TARGET OUT.
 
@@ -179,6 +197,7 @@ def swap(
             PasteOptions,
             ProvenanceOptions,
             SwapOptions,
+            VideoOptions,
             load_swapper,
             pairs_jobs,
             target_jobs,
@@ -186,7 +205,9 @@ def swap(
         from fsframework.inference.jobs import parse_mapping
 
         pasting = PasteOptions(mask, colour, blend, keep)
-        options = SwapOptions(ProvenanceOptions(not no_provenance, label, consent), preview, overwrite, summary=True)
+        video = VideoOptions(encoder, quality)
+        marking = ProvenanceOptions(not no_provenance, label, consent)
+        options = SwapOptions(marking, preview, overwrite, summary=True, video=video)
         files = tuple(parse_mapping(text) for text in mappings)
         # Jobs are checked before the networks are loaded, because loading takes seconds.
         if pairs is not None and folder is not None:

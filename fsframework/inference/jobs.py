@@ -14,6 +14,7 @@ from typing import Literal
 from fsframework.core.errors import UserError
 from fsframework.faces.select import check_face
 from fsframework.media.image_io import media_in, writable_format
+from fsframework.media.video_encoder import VideoOptions
 from fsframework.media.video_io import WRITTEN, is_video
 from fsframework.provenance.options import ProvenanceOptions
 from fsframework.utils.files import check_not_input, check_place
@@ -55,12 +56,15 @@ class SwapOptions:
         Whether the result of a single target may replace a file.
     summary:
         Whether the result of a single target is printed: faces, seconds and file.
+    video:
+        How videos are encoded.
     """
 
     provenance: ProvenanceOptions = field(default_factory=ProvenanceOptions)
     preview: int | None = None
     overwrite: bool = True
     summary: bool = False
+    video: VideoOptions = field(default_factory=VideoOptions)
 
 
 @dataclass(frozen=True)
@@ -118,8 +122,9 @@ def _check_suffix(out: Path, video: bool) -> None:
 
 
 def _check_inputs(assignment: AssignmentFiles, options: SwapOptions) -> None:
-    """Raise UserError if signing is not possible, or a file of the assignment is missing."""
+    """Raise UserError if signing or the encoder is not possible, or a file of the assignment is missing."""
     options.provenance.check()
+    options.video.check()
     for file in assignment.files:
         if file.is_dir():
             raise UserError(f"{file}: is a folder; give a picture")
@@ -141,12 +146,14 @@ def target_jobs(target: Path, out: Path, assignment: AssignmentFiles, options: S
     Raises
     ------
     UserError
-        A source is missing, signing is not possible, or `out` cannot be written, or exists and must not be
-        overwritten. The folder has no such files, or `out` is inside it.
+        A source is missing, signing or the encoder is not possible, or `out` cannot be written, or exists and must not
+        be overwritten. The folder has no such files, or `out` is inside it.
     """
     _check_inputs(assignment, options)
     if options.preview is not None and not is_video(target):
         raise UserError(f"{target}: --preview needs a video, and this is none; omit it")
+    if options.video != VideoOptions() and not target.is_dir() and (not is_video(target) or options.preview):
+        raise UserError(f"{out}: --encoder and --quality are for videos, and this is a picture; omit them")
     if not target.is_dir():
         job = SwapJob(target, out, assignment, options)
         job.check()

@@ -110,7 +110,7 @@ class JobWorker:
             faces = preview(swapper, assignment, job.target, job.out, options.preview, options.provenance)
         elif job.kind == "video":
             facts = self.facts(job.assignment, options)
-            video = swap_video(swapper, assignment, job.target, job.out, facts, options.provenance)
+            video = swap_video(swapper, assignment, job.target, job.out, facts, options.provenance, options.video)
             faces, notes = video.faces, video.notes
         else:
             swapped = swap_image(swapper, assignment, job.target, job.out, options.provenance)
@@ -140,6 +140,7 @@ class JobWorker:
         return {
             **self.swapper_facts,
             "marking": asdict(options.provenance),
+            "video": asdict(options.video),
             "sources": [] if files.source is None else [_content(files.source)],
             "face": files.face,
             "people": [[_content(file) for file in pair] for pair in files.mappings if files.source is None],

@@ -27,9 +27,11 @@ from fsframework.faces.steady_mask import MaskSmoother, lead_frames
 from fsframework.faces.track import CUT, Track, smooth, thumbnail, track
 from fsframework.inference.assignment import FaceAssignment
 from fsframework.inference.face_swapper import FaceSwapper, SourceIdentity
+from fsframework.media.video_encoder import DEFAULT_VIDEO, VideoOptions, plan_encoder
 from fsframework.media.video_io import Video, probe, read, write
 from fsframework.media.video_join import join
-from fsframework.media.video_sound import plan_sound
+from fsframework.media.video_sound import FORMATS, plan_sound
+from fsframework.media.video_subtitles import plan_subtitles
 from fsframework.provenance.options import ProvenanceOptions, attach_manifest, mark_frame, write_swap
 from fsframework.provenance.record import new_payload
 from fsframework.utils.files import replacing, write_text
@@ -47,7 +49,7 @@ class SwappedVideo:
     """Report of a swapped video."""
 
     faces: list[Face]  # the largest of each swapped track
-    notes: list[str]  # a line for each sound track that was not copied
+    notes: list[str]  # a line for each track that was not copied, and for what of the pictures is not kept
 
 
 def swap_video(
@@ -57,6 +59,7 @@ def swap_video(
     out: Path,
     job: dict[str, Any],
     marking: ProvenanceOptions,
+    encoding: VideoOptions = DEFAULT_VIDEO,
 ) -> SwappedVideo:
     """Write the video `target` with swapped faces to `out` atomically; return its report.
 
@@ -74,6 +77,8 @@ def swap_video(
         The settings that the result depends on besides the target; an interrupted job resumes only if they are equal.
     marking:
         The provenance of the result.
+    encoding:
+        Encoder and quality.
 
     Raises
     ------
@@ -82,13 +87,15 @@ def swap_video(
     """
     video = probe(target)
     suffix = out.suffix.lower()
-    sound = plan_sound(video, suffix)
+    encoder = plan_encoder(video, encoding, FORMATS[suffix])
+    sound, subtitles = plan_sound(video, suffix), plan_subtitles(video, suffix)
     folder = out.parent / f".{out.name}.parts"
     _open_folder(
         folder,
         {
             **job,
             "cache": CACHE,
+            "encoder": encoder.facts(),
             "target": str(target.resolve()),
             "seen": [target.stat().st_size, target.stat().st_mtime_ns],
         },
@@ -107,7 +114,7 @@ def swap_video(
                 continue
             frames = painted(face_swapper, video, tracks, sources, start, min(start + SEGMENT, count))
             finished = (mark_frame(frame, marking, origin.watermark) for frame in frames)
-            write(segment, video, _counted(ahead(finished, 8), ticker.advance), start)
+            write(segment, video, _counted(ahead(finished, 8), ticker.advance), start, encoder)
     size = (video.width, video.height)
     join(
         segments,
@@ -115,10 +122,12 @@ def swap_video(
         out,
         lambda path: attach_manifest(path, out, origin, marking, target, assignment.source_paths, size),
         sound,
+        subtitles,
     )
     shutil.rmtree(folder, ignore_errors=True)
-    notes = [note for each in sound if (note := each.note(suffix)) is not None]
-    return SwappedVideo([tracks[index].largest() for index in sources], notes)
+    notes = [*(each.note(suffix) for each in sound), *(each.note(suffix) for each in subtitles)]
+    lost = [*encoder.notes, *(note for note in notes if note is not None)]
+    return SwappedVideo([tracks[index].largest() for index in sources], lost)
 
 
 def _open_folder(folder: Path, job: dict[str, Any]) -> None:

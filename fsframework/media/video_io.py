@@ -6,9 +6,7 @@ hides, and packets before the first key frame, are no frames.
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from fractions import Fraction
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,67 +14,45 @@ import cv2
 import numpy as np
 
 from fsframework.core.errors import UserError
+from fsframework.media.video_encoder import (
+    CONVERT,
+    EncoderPlan,
+    add_pictures,
+    default_plan,
+    last_packets,
+)
+from fsframework.media.video_info import COLOURS, PQ, require_pyav
+from fsframework.media.video_info import Video as Video
+from fsframework.media.video_planes import (
+    BICUBIC,
+    FULL,
+    LIMITED,
+    NEAREST,
+    repaint,
+    rgb_to_yuv,
+    visible_light,
+    without_siting,
+)
 from fsframework.utils.files import replacing
 
 SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg", ".ts", ".wmv", ".flv")  # of videos
 WRITTEN = (".mp4", ".mov", ".mkv")  # containers of H.264 and any sound
-QUALITY = {"crf": "18", "preset": "medium"}  # of libx264: nearly indistinguishable from the original
-TO_RGB = 0x10 | 0x2000 | 0x40000  # FFmpeg's flags: nearest chroma, at full width, accurate rounding; see `_converted`
-FROM_RGB = 0x4 | 0x2000 | 0x4000 | 0x40000  # bicubic, full chroma in and out, accurate rounding
 RGB = 0  # FFmpeg's number for the colour space of RGB
-LIMITED, FULL = 1, 2  # FFmpeg's numbers of colour ranges
-WEIGHTS = {1: (0.2126, 0.0722), 4: (0.3, 0.11), 7: (0.212, 0.087), 9: (0.2627, 0.0593)}  # of red, blue by colour space
-BT601 = (0.299, 0.114)  # weights of the other colour spaces
-COLOURS = ("color_range", "colorspace", "color_primaries", "color_trc")
 UNKNOWN = 2  # FFmpeg's number for an unspecified colour space
 MEND = "get the file again"
-CONVERT = "convert it, such as by ffmpeg -i IN OUT.mp4"
 ENCRYPTED = ("encv", "drmi")  # codec tags of protected films
 REORDERED = 64  # frames, more than a decoder holds back
+DYNAMIC = {  # by the beginning of FFmpeg's names of side data
+    "DOVI": "Dolby Vision",
+    "DYNAMIC_HDR_PLUS": "HDR10+",
+    "DYNAMIC_HDR_VIVID": "HDR Vivid",
+}
 TINY = 8  # bytes; smaller packets of MPEG-4 in AVI only announce that a frame came earlier
 
 
 def is_video(path: Path) -> bool:
     """Return whether a file has a video's suffix."""
     return path.suffix.lower() in SUFFIXES
-
-
-@dataclass(frozen=True)
-class Video:
-    """Properties of a video that are known before it is read."""
-
-    path: Path
-    width: int  # of the upright frame, in pixels
-    height: int
-    turns: int  # quarter turns, counter-clockwise, that make a stored frame upright after `mirrored`
-    times: tuple[int, ...]  # of the frames, rising, in units of `base`
-    base: Fraction  # seconds
-    rate: Fraction  # frames a second, on average
-    sound: int  # streams
-    colours: tuple[int, ...]  # range, space, primaries and transfer, as FFmpeg numbers them
-    start: Fraction = Fraction(0)  # of the container, in seconds: where players begin
-    last: int = 0  # duration of the last frame, in units of `base`; 0: 1 / `rate`
-    stream: int = 0  # index of the stream of pictures
-    mirrored: bool = False  # whether left and right of a stored frame are exchanged
-    pixel_aspect: Fraction = Fraction(1)  # width of a pixel of the upright frame by its height
-    marks: tuple[int | None, ...] | None = None  # the decoder's times of frames, where these have no other time
-
-    @property
-    def seconds(self) -> float:
-        """Return the duration from the first frame to the end of the last, in seconds."""
-        return float((self.times[-1] - self.times[0]) * self.base + self.durations[-1] * self.base)
-
-    @property
-    def output_times(self) -> tuple[int, ...]:
-        """Return the times of the frames in a result, which begins at 0, in units of `base`."""
-        start = round(self.start / self.base)
-        return tuple(time - start for time in self.times)
-
-    @property
-    def durations(self) -> tuple[int, ...]:
-        """Return the durations of the frames, in units of `base`."""
-        last = self.last or max(1, round(1 / (self.rate * self.base)))
-        return (*(after - before for before, after in pairwise(self.times)), last)
 
 
 class _Packet(NamedTuple):
@@ -124,12 +100,62 @@ def probe(path: Path) -> Video:
         mirrored, turns = _orientation(frame)
         width, height = (frame.height, frame.width) if turns % 2 else (frame.width, frame.height)
         aspect = 1 / aspect if turns % 2 else aspect
-        if frame.format.is_rgb:  # it is written as limited range, with the usual matrix of its size
+        facts = _pixel_facts(frame, picture_stream(container, path).codec_context, turns)
+        if facts["is_rgb"]:  # it is written as limited range, with the usual matrix of its size
             colours = (LIMITED, 1 if min(width, height) >= 720 else 6, *colours[2:])
     start = min(times[0] * base, times[0] * base if begin is None else begin)
     return Video(
-        path, width, height, turns, times, base, rate, sound, colours, start, last, index, mirrored, aspect, marks
+        path,
+        width,
+        height,
+        turns,
+        times,
+        base,
+        rate,
+        sound,
+        colours,
+        start,
+        last,
+        index,
+        mirrored,
+        aspect,
+        marks,
+        **facts,
     )
+
+
+def _pixel_facts(frame: Any, context: Any, turns: int) -> dict[str, Any]:
+    """Return the properties of `Video` from `pixel_format` on, of a first frame and its decoder."""
+    kind = frame.format
+    is_rgb = kind.is_rgb or kind.name == "pal8"
+    sampling = tuple(8 // size(8) for size in (kind.chroma_width, kind.chroma_height))  # 1, 2 or 4 pixels
+    if len(kind.components) < 3 and not is_rgb:  # grey
+        sampling = (2, 2)  # pixels: as of most videos
+    across, down = (0, 0) if is_rgb else (size.bit_length() - 1 for size in sampling)
+    order: str = ""
+    if frame.interlaced_frame:
+        order = "bottom" if context.field_order in (3, 4) or context.name == "dvvideo" else "top"
+    data = {each.type.name: bytes(each) for each in frame.side_data}
+    dynamic = [words for name, words in DYNAMIC.items() if any(key.startswith(name) for key in data)]
+    return {
+        "pixel_format": kind.name,
+        "depth": max((component.bits for component in kind.components), default=8),
+        "sampling": (down, across) if turns % 2 else (across, down),
+        "is_rgb": is_rgb,
+        "field_order": order,
+        "mastering": _mastering(data.get("MASTERING_DISPLAY_METADATA", b"")),
+        "light_level": tuple(np.frombuffer(data.get("CONTENT_LIGHT_LEVEL", b"")[:8], np.uint32).tolist()),
+        "dynamic": tuple(dynamic),
+        "captions": "A53_CC" in data,
+    }
+
+
+def _mastering(data: bytes) -> tuple[Fraction, ...]:
+    """Return `Video.mastering` from FFmpeg's structure: ten fractions, and whether both parts are set."""
+    numbers = np.frombuffer(data, np.int32).tolist()
+    if len(numbers) < 22 or not all(numbers[20:22]) or not all(numbers[1:20:2]):
+        return ()
+    return tuple(Fraction(numbers[index], numbers[index + 1]) for index in range(0, 20, 2))
 
 
 def _frame_times(
@@ -259,83 +285,80 @@ def _orientation(frame: Any) -> tuple[bool, int]:
     return bool(mirrored), round(-np.degrees(np.arctan2(across[1], across[0])) / 90) % 4
 
 
-def _without_siting(frame: Any) -> Any:
-    """Return a frame of PyAV without the place of its chroma samples.
-
-    FFmpeg's converter heeds this place when it reads, and PyAV cannot state it when a frame is written: chroma would
-    move by a quarter of a pixel each time.
-    """
-    import av
-
-    if frame.format.chroma_width(4) == 4 and frame.format.chroma_height(4) == 4:
-        return frame
-    copy = av.VideoFrame(frame.width, frame.height, frame.format.name)
-    for into, plane in zip(copy.planes, frame.planes, strict=True):
-        rows = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
-        target = np.frombuffer(memoryview(into), np.uint8).reshape(-1, into.line_size)
-        width = min(plane.line_size, into.line_size)
-        target[: len(rows), :width] = rows[: len(target), :width]
-    copy.color_range, copy.colorspace = frame.color_range, frame.colorspace
-    return copy
-
-
 def upright(frame: Any, turns: int, mirrored: bool = False, rough: bool = False) -> np.ndarray:
     """Return the pixels of a frame of PyAV as (H, W, 3) uint8, mirrored, then rotated by quarter turns.
 
     `rough` as in `read`.
     """
     pixels: np.ndarray
-    if rough:
-        pixels = frame.to_ndarray(format="rgb24")
+    transfer = frame.color_trc
+    if not rough:
+        frame = without_siting(frame)
+    # Nearest samples lose nothing where chroma of the same height is written again.
+    flags = {} if rough else {"interpolation": NEAREST if frame.format.chroma_height(4) < 4 else BICUBIC}
+    if transfer == PQ:
+        pixels = visible_light()[frame.to_ndarray(format="rgb48le", **flags)]
     else:
-        is_halved = frame.format.chroma_height(4) < 4  # as it is written again, so that nearest samples lose nothing
-        flags = TO_RGB if is_halved else FROM_RGB
-        pixels = _without_siting(frame).to_ndarray(format="rgb24", interpolation=flags)
+        pixels = frame.to_ndarray(format="rgb24", **flags)
     if mirrored:
         pixels = pixels[:, ::-1]
     return np.ascontiguousarray(np.rot90(pixels, turns)) if turns or mirrored else pixels
 
 
-def write(path: Path, video: Video, frames: Iterable[np.ndarray], start: int = 0) -> int:
-    """Encode frames as H.264 in an MP4 file, atomically; return the number of frames.
+def write(
+    path: Path, video: Video, frames: Iterable[np.ndarray], start: int = 0, plan: EncoderPlan | None = None
+) -> int:
+    """Encode frames in an MP4 file, atomically; return the number of frames.
 
     Parameters
     ----------
     path:
         The file.
     video:
-        The video whose size, times and colours the frames have.
+        The video whose size, times and colours the frames have. If it `keeps_samples`, it is read again, and the
+        changes of its frames are written.
     frames:
         (H, W, 3) uint8, upright.
     start:
         The index of the first frame in that video.
+    plan:
+        Encoder and pixel format; None: those of `default_plan`.
     """
     import av
 
+    plan = default_plan(video) if plan is None else plan
     count = 0
     times = video.output_times
     lengths = dict(zip(times, video.durations, strict=True))
-    colours = dict(zip(COLOURS, video.colours, strict=True))
     options = mp4_options(video)
     with (
         replacing(path) as temporary,
         write_errors(path),
         av.open(str(temporary), "w", format="mp4", options=options) as container,
     ):
-        stream: Any = container.add_stream("libx264", rate=video.rate)
-        stream.width, stream.height, stream.pix_fmt = video.width, video.height, _pixel_format(video)
-        stream.time_base = stream.codec_context.time_base = video.base
-        stream.options = dict(QUALITY)
-        stream.codec_context.sample_aspect_ratio = video.pixel_aspect
-        for key, value in colours.items():
-            setattr(stream.codec_context, key, value)
-        for pixels in frames:
-            frame = _converted(pixels, stream.pix_fmt, colours["colorspace"], colours["color_range"])
+        stream = add_pictures(container, video, plan)
+        for frame in _encodable(video, frames, start, plan):
             frame.pts, frame.time_base = times[start + count], video.base
             container.mux(_lasting(stream.encode(frame), lengths))
             count += 1
-        container.mux(_lasting(stream.encode(), lengths))
+        container.mux(_lasting(last_packets(stream, count), lengths))
     return count
+
+
+def _encodable(video: Video, frames: Iterable[np.ndarray], start: int, plan: EncoderPlan) -> Iterator[Any]:
+    """Yield frames (H, W, 3) uint8 from index `start` on as frames of PyAV in the format of an encoder."""
+    colour_range, colour_space = video.colours[:2]
+    natives = (frame for index, frame in _numbered(video, start) if index >= start) if video.keeps_samples else None
+    for pixels in frames:
+        if natives is None:
+            frame = _converted(pixels, plan.pixel_format, colour_space, colour_range)
+        else:
+            native = next(natives)
+            before = upright(native, video.turns, video.mirrored)
+            frame = repaint(
+                native, plan.pixel_format, before, pixels, video.turns, video.mirrored, colour_space, colour_range
+            )
+        yield frame if plan.stored == plan.pixel_format else frame.reformat(format=plan.stored)
 
 
 def _converted(pixels: np.ndarray, pixel_format: str, colour_space: int, colour_range: int) -> Any:
@@ -352,16 +375,13 @@ def _converted(pixels: np.ndarray, pixel_format: str, colour_space: int, colour_
             format=pixel_format,
             dst_colorspace=space,
             dst_color_range=colour_range or None,
-            interpolation=FROM_RGB,
+            interpolation=BICUBIC,
         )
-    red, blue = WEIGHTS.get(colour_space, BT601)
-    luma = np.array([red, 1 - red - blue, blue])
-    rows = [luma, (np.eye(3)[2] - luma) / (2 - 2 * blue), (np.eye(3)[0] - luma) / (2 - 2 * red)]
-    matrix = np.column_stack([np.stack(rows), [0, 128, 128]])
+    matrix = np.column_stack([rgb_to_yuv(colour_space), [0, 128, 128]])
     planes: Any = np.ascontiguousarray(cv2.transform(pixels, matrix).transpose(2, 0, 1))
     frame = av.VideoFrame.from_ndarray(planes, format="yuv444p")
     frame.color_range = FULL
-    return frame.reformat(format=pixel_format, src_color_range=FULL, dst_color_range=FULL, interpolation=FROM_RGB)
+    return frame.reformat(format=pixel_format, src_color_range=FULL, dst_color_range=FULL, interpolation=BICUBIC)
 
 
 def mp4_options(video: Video) -> dict[str, str]:
@@ -380,24 +400,15 @@ def _lasting(packets: list[Any], lengths: dict[int, int]) -> list[Any]:
     return packets
 
 
-def _pixel_format(video: Video) -> str:
-    """Return FFmpeg's name of the pixel format.
-
-    Subsampled colours, which every player supports, need even sides.
-    """
-    return "yuv444p" if video.width % 2 or video.height % 2 else "yuv420p"
-
-
 @contextmanager
 def opened(path: Path) -> Iterator[Any]:
     """Open a container for reading; yield it.
 
     Raises UserError if PyAV is missing or the container is damaged.
     """
-    try:
-        import av
-    except ImportError:
-        raise UserError(f'{path}: videos need PyAV; try: pip install "fsframework[video]"') from None
+    require_pyav(str(path))
+    import av
+
     try:
         with av.open(str(path)) as container:
             yield container

@@ -1,4 +1,4 @@
-"""Join encoded segments of a video with the sound of the original (see `video_sound`)."""
+"""Join encoded segments of a video with the original's sound and subtitles (see `video_sound`, `video_subtitles`)."""
 
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -14,6 +14,7 @@ from fsframework.media.video_sound import (
     encoded_packets,
     plan_sound,
 )
+from fsframework.media.video_subtitles import SubtitleTrack, add_text, plan_subtitles, subtitle_packets
 from fsframework.utils.files import replacing
 
 DROPPED = re.compile(
@@ -33,8 +34,9 @@ def join(
     out: Path,
     finish: Callable[[Path], None] | None = None,
     sound: Sequence[SoundTrack] | None = None,
+    subtitles: Sequence[SubtitleTrack] | None = None,
 ) -> None:
-    """Concatenate encoded segments and add the original's sound.
+    """Concatenate encoded segments and add the original's sound and subtitles.
 
     Parameters
     ----------
@@ -48,6 +50,8 @@ def join(
         Function that may change the file before that.
     sound:
         What becomes of each sound track; by default `plan_sound` finds this out.
+    subtitles:
+        What becomes of each subtitle track; by default `plan_subtitles` finds this out.
 
     Raises
     ------
@@ -59,6 +63,7 @@ def join(
     suffix = out.suffix.lower()
     options = {} if suffix == ".mkv" else mp4_options(video)
     tracks = plan_sound(video, suffix) if sound is None else sound
+    texts = plan_subtitles(video, suffix) if subtitles is None else subtitles
     with replacing(out) as temporary:
         with (
             opened(video.path) as source,
@@ -66,8 +71,13 @@ def join(
             write_errors(out),
             av.open(str(temporary), "w", format=FORMATS[suffix], options=options) as container,
         ):
-            output = container.add_stream_from_template(first.streams.video[0])
+            encoded = first.streams.video[0]
+            # The decoder of AV1 has a name that no encoder has, by which PyAV would look for one.
+            is_av1 = encoded.codec_context.name == "libdav1d"
+            output = container.add_stream_from_template(encoded, opaque=is_av1)
             output.time_base = video.base
+            if suffix != ".mkv" and encoded.codec_context.name == "hevc":
+                output.codec_context.codec_tag = "hvc1"  # Apple's players show no other
             _copy_tags(source.streams[video.stream], output)
             container.metadata.update(_titles(source.metadata))
             container.set_chapters(_chapters(source, video))
@@ -82,6 +92,19 @@ def join(
                     encoded = add_aac(container, stream)
                     _copy_tags(stream, encoded)
                     flows.append(encoded_packets(video, track, encoded))
+            for text in texts:
+                if text.action == "omit":
+                    continue
+                stream = source.streams[text.stream]
+                if text.action == "copy":
+                    written = container.add_stream_from_template(stream)
+                else:
+                    written = add_text(container, stream, suffix)
+                _copy_tags(stream, written)
+                flows.append(subtitle_packets(video, text, written))
+            if suffix == ".mkv":  # fonts of subtitles, such as of ASS
+                for font in source.streams.attachments:
+                    container.add_attachment(font.name, font.mimetype, font.data)
             for packet in _interleave(flows):
                 container.mux(packet)
         if finish is not None:

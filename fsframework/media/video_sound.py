@@ -21,14 +21,18 @@ AAC_LAYOUTS = ("mono", "stereo", "3.0", "4.0", "5.0", "5.1", "7.1")
 
 
 @dataclass(frozen=True)
-class SoundTrack:
-    """A sound track of a video and what becomes of it."""
+class CarriedTrack:
+    """A track beside the pictures of a video and what becomes of it."""
 
     stream: int  # index in the container
-    number: int  # among the sound tracks, from 1
+    number: int  # among the tracks of its kind, from 1
     codec: str
     action: Literal["copy", "encode", "omit"]
     holder: str | None = None  # suffix of a container that holds the codec, if the result's does not
+
+
+class SoundTrack(CarriedTrack):
+    """A sound track of a video and what becomes of it."""
 
     def note(self, suffix: str) -> str | None:
         """Return a line for users if the track is not copied to a container with this suffix."""
@@ -99,7 +103,9 @@ def _is_held(video: Video, index: int, suffix: str) -> bool:
         try:
             with av.open(memory, "w", format=FORMATS[suffix]) as container:
                 output = container.add_stream_from_template(stream)
-                for packet in islice((packet for packet in _timed(source, stream) if not packet.is_discard), TRIED):
+                for packet in islice(
+                    (packet for packet in timed_packets(source, stream) if not packet.is_discard), TRIED
+                ):
                     packet.stream = output
                     container.mux(packet)
             memory.seek(0)
@@ -111,7 +117,7 @@ def _is_held(video: Video, index: int, suffix: str) -> bool:
             return False
 
 
-def _timed(container: Any, stream: Any) -> Iterator[Any]:
+def timed_packets(container: Any, stream: Any) -> Iterator[Any]:
     """Yield the packets of a stream with both times, except those that an edit list hides after the beginning."""
     begun = False
     for packet in container.demux(stream):
@@ -134,7 +140,7 @@ def copied_packets(video: Video, track: SoundTrack, output: Any, hides: bool) ->
     with opened(video.path) as container:
         stream = container.streams[track.stream]
         start = round(video.start / stream.time_base)
-        for packet in _timed(container, stream):
+        for packet in timed_packets(container, stream):
             if packet.is_discard and not hides and packet.pts + (packet.duration or 0) < start:
                 continue
             packet.pts -= start
@@ -147,7 +153,7 @@ def encoded_packets(video: Video, track: SoundTrack, output: Any) -> Iterator[An
     """Yield the packets of a track, encoded for a result's stream of AAC."""
     with opened(video.path) as container:
         stream = container.streams[track.stream]
-        first = next((packet.pts for packet in _timed(container, stream) if not packet.is_discard), 0)
+        first = next((packet.pts for packet in timed_packets(container, stream) if not packet.is_discard), 0)
         begin = first * stream.time_base - video.start  # in seconds
     with opened(video.path) as container:
         for frame in _continuous(container.decode(container.streams[track.stream]), begin, video.start):
