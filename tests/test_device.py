@@ -46,5 +46,5 @@ def test_threads_option_and_waiting(given: dict[str, str], waiting: str) -> None
         "import torch; print(torch.get_num_threads(), os.environ.get('GOMP_SPINCOUNT'))"
     )
     kept = {key: value for key, value in os.environ.items() if key not in VARIABLES}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env={**kept, **given})
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**kept, **given})
     assert done.stdout == f"1 {waiting}\n", done.stderr
