@@ -2,8 +2,8 @@
 
 import os
 import subprocess
+import sys
 
-import joblib
 import pytest
 import torch
 
@@ -14,7 +14,7 @@ VARIABLES = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
 
 def test_threads_follow_the_cpus_of_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
     before = torch.get_num_threads()
-    monkeypatch.setattr(joblib, "cpu_count", lambda: 3)  # affinity, and a container's quota
+    monkeypatch.setattr("joblib.cpu_count", lambda: 3)  # affinity, and a container's quota
     monkeypatch.setenv("OMP_NUM_THREADS", "5")
     try:
         torch.set_num_threads(5)

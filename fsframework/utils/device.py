@@ -2,7 +2,6 @@
 
 import os
 
-import joblib
 import torch
 
 from fsframework.core.errors import UserError
@@ -28,6 +27,8 @@ def limit_threads() -> None:
     torch counts the machine's CPUs, and not what affinity and a container's quota leave of them.
     """
     if "OMP_NUM_THREADS" not in os.environ:
+        import joblib  # type: ignore[import-untyped]  # slow to import
+
         torch.set_num_threads(min(torch.get_num_threads(), joblib.cpu_count()))
 
 
