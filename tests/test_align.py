@@ -221,10 +221,14 @@ def test_faces_that_overlap_are_pasted_into_one_copy_as_into_a_copy_each(seed: i
         matrix = about(float(rng.uniform(0.3, 3)), float(rng.uniform(0, 360)), centre, size)
         crop = rng.integers(0, 256, (size, size, 3), dtype=np.uint8)
         mask = soft_mask(size) if number % 2 else rng.random((size, size))
-        alone = paste(expected, crop, matrix, mask)
+        alone = paste(result, crop, matrix, mask)
         expected = pasted_onto_a_copy(expected, crop, matrix, mask)
         paste_into(result, crop, matrix, mask)
-        assert (alone == expected).all() and (result == expected).all()
+        assert (alone == result).all()
+        # OpenCV rounds coordinates to 1/32 pixel, which depends on the rectangle that is resampled.
+        difference = np.abs(result.astype(int) - expected)
+        assert difference.max() <= 8 and (difference > 0).mean() < 1e-3
+        expected = result.copy()
     assert (result != before).any() and (frame == before).all()
 
 

@@ -14,6 +14,7 @@ from fsframework.cli.options import (
     PAIRS,
     PROTOCOL,
     SETS,
+    THREADS,
     command_line,
     complete_models,
     console,
@@ -46,6 +47,7 @@ from fsframework.cli.options import (
 )
 @click.option("--details", metavar="CSV", type=FILE, help="Also write the metrics of every pair to a CSV file.")
 @DEVICE
+@THREADS
 def bench(
     names: tuple[str, ...],
     model: str | None,
@@ -107,6 +109,7 @@ def bench(
 @click.option("--out", metavar="DIR", type=FILE, default=Path("comparison"), show_default=True, help="Output folder.")
 @click.option("--save", metavar="FILE", type=FILE, help="Also write JSON to another file.")
 @DEVICE
+@THREADS
 def compare(
     methods: tuple[str, ...],
     pairs: str | None,

@@ -1,5 +1,6 @@
 """Options and helpers that several commands of `fsf` share."""
 
+import os
 import re
 import shlex
 import sys
@@ -54,6 +55,22 @@ SETS = click.option(
     help="Override a value of the recipe, such as stages.0.batch_size=8; may be repeated.",
 )
 DEVICE = click.option("--device", metavar="NAME", help="cpu, cuda or cuda:N. Default: the GPU if there is one.")
+
+
+def _set_threads(context: click.Context, parameter: click.Parameter, threads: int | None) -> None:
+    """Set OMP_NUM_THREADS, which torch reads when it is imported."""
+    if threads is not None:
+        os.environ["OMP_NUM_THREADS"] = str(threads)
+
+
+THREADS = click.option(
+    "--threads",
+    type=click.IntRange(1),
+    metavar="N",
+    expose_value=False,
+    callback=_set_threads,
+    help="Number of threads of the networks on a CPU, as OMP_NUM_THREADS. Default: one for each CPU of this process.",
+)
 RUNTIME = click.option(
     "--runtime",
     type=click.Choice(["auto", "torch", "openvino", "onnx"]),

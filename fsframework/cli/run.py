@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from fsframework.cli.options import DEVICE, FILE, SETS, complete_models, console, warn_of_broken_plugins
+from fsframework.cli.options import DEVICE, FILE, SETS, THREADS, complete_models, console, warn_of_broken_plugins
 from fsframework.core.errors import UserError
 
 
@@ -23,6 +23,7 @@ from fsframework.core.errors import UserError
 )
 @click.option("--tensorboard", is_flag=True, help="Also write curves for TensorBoard into the run's folder.")
 @DEVICE
+@THREADS
 def run(
     recipe: str,
     sets: tuple[str, ...],

@@ -13,6 +13,7 @@ from fsframework.cli.options import (
     PAIRS,
     RUNTIME,
     SETS,
+    THREADS,
     command_line,
     complete_models,
     console,
@@ -39,6 +40,7 @@ PORT = click.option("--port", type=click.IntRange(0, 65535), default=8000, show_
 )
 @RUNTIME
 @DEVICE
+@THREADS
 def serve_swaps(
     model: str | None,
     host: str,
@@ -91,6 +93,7 @@ def study() -> None:
 )
 @SETS
 @DEVICE
+@THREADS
 def new_study(
     methods: tuple[str, ...],
     folder: Path,

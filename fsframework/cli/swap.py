@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from fsframework.cli.options import DEVICE, FILE, MODEL_OPTION, RUNTIME, warn_of_broken_plugins
+from fsframework.cli.options import DEVICE, FILE, MODEL_OPTION, RUNTIME, THREADS, warn_of_broken_plugins
 from fsframework.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -125,6 +125,7 @@ WORKERS = click.option(
 @ENGINE
 @WORKERS
 @DEVICE
+@THREADS
 @click.pass_context
 def swap(
     context: click.Context,
@@ -167,7 +168,8 @@ def swap(
     three. The signing certificate is created at first use and stays on this machine. To sign with another one, set
     FSF_C2PA_CERT and FSF_C2PA_KEY to the files of certificate and key.
 
-    With --engine ray, --runtime auto is torch. OpenVINO's graphs are made once for each model and cached.
+    With --engine ray, and for one picture, --runtime auto is torch. OpenVINO's graphs are made once for each model and
+    cached.
 
     A mask with options is written as in a recipe, such as --mask "{use: face-segmenter, weights: FILE}".
 
@@ -216,9 +218,10 @@ def swap(
             *sources, target_path, out_path = paths
             assignment = AssignmentFiles(face, sources[0] if sources else None, files)
             jobs = target_jobs(target_path, out_path, assignment, options)
-        # Workers have other processors, and results of all must be equal.
-        common_runtime = None if engine == "ray" and runtime == "auto" else runtime
-        swapper = load_swapper(model, local_device, common_runtime, precision, pasting)
+        # Workers have other processors, and results of all must be equal. For one picture, loading OpenVINO takes
+        # longer than it saves.
+        is_torch = runtime == "auto" and (engine == "ray" or jobs.is_one_picture)
+        swapper = load_swapper(model, local_device, None if is_torch else runtime, precision, pasting)
     context.exit(1 if swapper.swap_jobs(jobs, job_shard, executor) else 0)
 
 
@@ -260,6 +263,7 @@ def swap(
 @ENGINE
 @WORKERS
 @DEVICE
+@THREADS
 @click.pass_context
 def extract_faces(
     context: click.Context,

@@ -38,6 +38,7 @@ ESTIMATORS = {  # behind the masks of these names
     LANDMARKS: {"use": "hull-mask", "landmarks": DLIB, "forehead": 0.3, "shrink": 0.03, "soft": 0.025},
 }
 COMPOSED = 0.1  # the generator's mask from which a composed crop is pasted undiluted
+REACH = 3  # pixels of the crop: how far resampling widens a mask, and half a pixel
 BORDER = 1 / 16  # of the crop's side: the band in which estimated masks fade to 0
 
 Matching = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
@@ -298,7 +299,7 @@ def paste(frame: np.ndarray, crop: np.ndarray, matrix: np.ndarray, mask: np.ndar
 
 
 def paste_into(frame: np.ndarray, crop: np.ndarray, matrix: np.ndarray, mask: np.ndarray) -> None:
-    """Paste a crop back into its frame, writing only its bounding rectangle.
+    """Paste a crop back into its frame, writing only the bounding rectangle of its mask.
 
     Parameters
     ----------
@@ -312,9 +313,13 @@ def paste_into(frame: np.ndarray, crop: np.ndarray, matrix: np.ndarray, mask: np
         (S, S) in 0..1, the weight of the crop. It should be 0 at the crop's border.
     """
     height, width = frame.shape[:2]
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not len(rows):
+        return
     size = len(crop)
+    (upper, lower), (west, east) = ((max(0, i[0] - REACH), min(size, i[-1] + 1 + REACH)) for i in (rows, columns))
     back = invert(matrix)
-    corners = transform(np.array([[0, 0], [size, 0], [0, size], [size, size]], dtype=np.float64), back)
+    corners = transform(np.array([[west, upper], [east, upper], [west, lower], [east, lower]], dtype=np.float64), back)
     left, top = np.maximum(np.floor(corners.min(axis=0)), 0).astype(int)
     right, bottom = np.minimum(np.ceil(corners.max(axis=0)) + 1, [width, height]).astype(int)
     if right <= left or bottom <= top:

@@ -112,6 +112,11 @@ class JobList:
     shared: AssignmentFiles | None = None
     table: Path | None = None
 
+    @property
+    def is_one_picture(self) -> bool:
+        """Return whether there is a single target, and the result is a picture."""
+        return self.out is None and all(isinstance(job, SwapJob) and job.kind != "video" for job in self.items.values())
+
 
 def _check_suffix(out: Path, video: bool) -> None:
     """Raise UserError unless the suffix is a supported format of videos, or else of images."""

@@ -2,7 +2,7 @@
 
 An entry is a folder: `embed` and `generate` as .xml and .bin, `entry.json`, and `compiled`, OpenVINO's own cache. Its
 key covers weights, networks, versions and source code. An entry may also hold the reason why a method cannot be
-converted, so that this is not tried again.
+converted, so that this is not tried again. The `KEPT` entries that were used last are kept.
 
 Networks are captured by torch.export and converted by OpenVINO's frontend for torch, without ONNX.
 """
@@ -33,6 +33,7 @@ from fsframework.utils.files import cache_folder, make_cache, making
 from fsframework.utils.weights import digest
 
 FORMAT = 1  # of an entry
+KEPT = 4  # entries, of up to 170 MB each
 ENTRY = "entry.json"
 GOAL = "converted to OpenVINO"
 
@@ -75,6 +76,7 @@ def load(recipe: Recipe, swapper: Swapper, bf16: bool) -> OpenVinoSwapper:
     except UserError:
         if not (folder / ENTRY).is_file():  # another process may have made it
             raise
+    _remove_old(folder.parent)
     try:
         return _open(folder, recipe, swapper, weights, bf16)
     except BrokenEntryError as error:
@@ -121,6 +123,8 @@ def _open(folder: Path, recipe: Recipe, swapper: Swapper, weights: str, bf16: bo
     try:
         entry = json.loads((folder / ENTRY).read_text(encoding="utf-8"))
         problem, files = entry["problem"], entry["files"]
+        with suppress(OSError):
+            (folder / ENTRY).touch()  # the date of its last use
         for name, size in files.items():
             if (folder / name).stat().st_size != size:
                 raise BrokenEntryError(f"{name} does not have {size} bytes")
@@ -142,6 +146,16 @@ def _remove(entry: Path) -> None:
             shutil.rmtree(entry)
         else:
             entry.unlink()
+
+
+def _remove_old(cache: Path) -> None:
+    """Remove all entries but the `KEPT` that were used last."""
+    dates: dict[Path, float] = {}
+    for entry in cache.iterdir():
+        with suppress(OSError):  # being made, or removed by another process
+            dates[entry] = (entry / ENTRY).stat().st_mtime
+    for entry in sorted(dates, key=lambda each: dates[each], reverse=True)[KEPT:]:
+        _remove(entry)
 
 
 def _load_graphs(
