@@ -361,16 +361,19 @@ def test_bench_keeps_figures_with_command_and_machine(
 def test_swap_passes_on_what_it_is_given(
     fsf: Command, monkeypatch: pytest.MonkeyPatch, check_message: Callable[..., None]
 ) -> None:
+    class Jobs(tuple[object, ...]):
+        is_one_picture = False
+
     given: list[object] = []
-    results = iter([0, 2, 0, 1, 0, 0, 0])
+    results = iter([0, 2, 0, 1, 0, 0, 0, 0, 0])
 
     def counted(*values: object) -> int:
         given.append(values)
         return next(results)
 
     monkeypatch.setattr("fsframework.api.swapping.FaceSwapper", lambda *values: ("swapper", *values))
-    monkeypatch.setattr("fsframework.inference.jobs.target_jobs", lambda *values: ("target", *values))
-    monkeypatch.setattr("fsframework.inference.jobs.pairs_jobs", lambda *values: ("pairs", *values))
+    monkeypatch.setattr("fsframework.inference.jobs.target_jobs", lambda *values: Jobs(("target", *values)))
+    monkeypatch.setattr("fsframework.inference.jobs.pairs_jobs", lambda *values: Jobs(("pairs", *values)))
     monkeypatch.setattr("fsframework.api.swapping.run_jobs", counted)
     a, b, c = map(Path, ("a.png", "b.png", "c.png"))
     assert fsf("swap", "a.png", "b.png", "c.png", "--model", "m", "--face", "all")[0] == 0
@@ -400,6 +403,11 @@ def test_swap_passes_on_what_it_is_given(
     given.clear()
     assert fsf("swap", "a.png", "b.mp4", "c.mp4", "--encoder", "x265", "--quality", "20")[0] == 0
     assert [values[1][-1].video for values in given] == [VideoOptions("x265", 20)]  # type: ignore[index]
+    given.clear()
+    monkeypatch.setattr(Jobs, "is_one_picture", True)  # for which loading OpenVINO takes longer than it saves
+    for runtime in ("auto", "openvino"):
+        assert fsf("swap", "a.png", "b.png", "c.png", "--runtime", runtime)[0] == 0
+    assert [values[0][-1] for values in given] == [None, "openvino"]  # type: ignore[index]
     for option, value in (("--quality", "52"), ("--encoder", "h266")):
         status, _, line = fsf("swap", "a.png", "b.mp4", "c.mp4", option, value)
         assert status == 1 and line.startswith(f"{option[2:]}: ") and line.count("\n") == 1

@@ -22,6 +22,7 @@ MAX_QUALITY = {SVT: 63}
 MAX_CRF = 51  # of the other encoders
 DEFAULT_QUALITY = {X264: 18, X265: 20, SVT: 25}  # nearly indistinguishable from the original
 DEFAULT_HARDWARE_QUALITY = 20
+X264_PRESET = "fast"  # takes 0.75 times as long as `medium` at 1920x1080, with equal PSNR in 1 to 6 % larger files
 SAMPLINGS = {"420": (1, 1), "422": (1, 0), "444": (0, 0)}  # base-2 logarithms of a chroma sample's width and height
 SEMI_PLANAR = {"yuv420p": "nv12", "yuv422p": "nv16", "yuv420p10le": "p010le", "yuv422p10le": "p210le"}
 CONVERT = "convert it, such as by ffmpeg -i IN OUT.mp4"
@@ -237,7 +238,7 @@ def _options(video: Video, options: VideoOptions, name: str, field_order: str) -
     if name == X264:
         fields = {"": [], "top": ["tff=1"], "bottom": ["bff=1"]}[field_order]
         params = [*fields, *_light(video, "mastering-display", "cll", whole=True)]
-        return {"crf": quality, "preset": "medium", **({"x264-params": ":".join(params)} if params else {})}
+        return {"crf": quality, "preset": X264_PRESET, **({"x264-params": ":".join(params)} if params else {})}
     if name == X265:
         params = ["log-level=none", *_light(video, "master-display", "max-cll", whole=True)]
         return {"crf": quality, "preset": "medium", "a53cc": "1", "x265-params": ":".join(params)}
