@@ -1,7 +1,7 @@
 """Swap the faces of a video: detect, track, swap, encode segments, and join them with the original's sound.
 
 An interrupted job resumes from a cache folder beside the result, which holds job.json (the job description), faces.npz
-(detections of every frame) and 0000.mp4, 0001.mp4, ... (finished segments).
+(detections of every frame) and 0000.mp4, 0001.mp4, ... (finished segments; .zip of moving pictures)
 """
 
 import json
@@ -27,7 +27,9 @@ from fsframework.faces.steady_mask import MaskSmoother, lead_frames
 from fsframework.faces.track import CUT, Track, smooth, thumbnail, track
 from fsframework.inference.assignment import FaceAssignment
 from fsframework.inference.face_swapper import FaceSwapper, SourceIdentity
-from fsframework.media.video_io import Video, probe, read, write
+from fsframework.media import animation_io
+from fsframework.media.animation_io import Animation, probe, read
+from fsframework.media.video_io import Video, write
 from fsframework.media.video_join import join
 from fsframework.media.video_sound import plan_sound
 from fsframework.provenance.options import ProvenanceOptions, attach_manifest, mark_frame, write_swap
@@ -58,7 +60,7 @@ def swap_video(
     job: dict[str, Any],
     marking: ProvenanceOptions,
 ) -> SwappedVideo:
-    """Write the video `target` with swapped faces to `out` atomically; return its report.
+    """Write the video or moving picture `target` with swapped faces to `out` atomically; return its report.
 
     Parameters
     ----------
@@ -67,9 +69,9 @@ def swap_video(
     assignment:
         The source of each face.
     target:
-        A video in any format of FFmpeg.
+        A video in any format of FFmpeg, or a moving picture.
     out:
-        A path that ends in .mp4 or .mov, or without a manifest in .mkv.
+        A path that ends in .mp4 or .mov, or without a manifest in .mkv. For a moving picture also .gif, .webp or .png.
     job:
         The settings that the result depends on besides the target; an interrupted job resumes only if they are equal.
     marking:
@@ -82,7 +84,10 @@ def swap_video(
     """
     video = probe(target)
     suffix = out.suffix.lower()
-    sound = plan_sound(video, suffix)
+    sound = [] if isinstance(video, Animation) else plan_sound(video, suffix)
+    keeps_animation = suffix in animation_io.WRITTEN
+    encode, combine = (animation_io.write, animation_io.join) if keeps_animation else (write, join)
+    ending = ".zip" if keeps_animation else ".mp4"
     folder = out.parent / f".{out.name}.parts"
     _open_folder(
         folder,
@@ -98,18 +103,18 @@ def swap_video(
     segments = []
     count = len(video.times)
     starts = range(0, count, SEGMENT)
-    done = [start for start in starts if (folder / f"{start // SEGMENT:04}.mp4").is_file()]
+    done = [start for start in starts if (folder / f"{start // SEGMENT:04}{ending}").is_file()]
     with progress("swapping", count, "frames", sum(min(SEGMENT, count - start) for start in done)) as ticker:
         for start in starts:
-            segment = folder / f"{start // SEGMENT:04}.mp4"
+            segment = folder / f"{start // SEGMENT:04}{ending}"
             segments.append(segment)
             if start in done:
                 continue
             frames = painted(face_swapper, video, tracks, sources, start, min(start + SEGMENT, count))
             finished = (mark_frame(frame, marking, origin.watermark) for frame in frames)
-            write(segment, video, _counted(ahead(finished, 8), ticker.advance), start)
+            encode(segment, video, _counted(ahead(finished, 8), ticker.advance), start)
     size = (video.width, video.height)
-    join(
+    combine(
         segments,
         video,
         out,
