@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, NamedTuple, Protocol
 import numpy as np
 from PIL import Image, PngImagePlugin
 
-from fsframework.media.image_io import XMP
+from fsframework.media.image_io import GIF_XMP, XMP
 
 QUALITY = 95  # of lossy WebP
 COLOURS = 256  # of a frame of GIF, of which the last one is transparent in animations with transparency
@@ -187,7 +187,7 @@ def write_gif(file: BinaryIO, frames: Iterable[AnimationFrame], info: AnimationI
     file.write(b"GIF89a" + struct.pack("<HHBBB", info.width, info.height, 0, 0, 0))
     if info.plays != 1:
         file.write(b"\x21\xff\x0bNETSCAPE2.0\x03\x01" + struct.pack("<HB", min(max(0, info.plays - 1), LONGEST), 0))
-    file.write(b"\x21\xff\x0bXMP DataXMP" + XMP.encode() + XMP_TRAILER)
+    file.write(GIF_XMP + XMP.encode() + XMP_TRAILER)
     for frame, changed, delay in _ticks(_with_boxes(frames), Fraction(1, 100)):
         box = (0, 0, info.width, info.height) if info.is_transparent else changed
         palette, indices = to_palette(_cut(frame.pixels, box), _cut(frame.before, box), COLOURS - info.is_transparent)

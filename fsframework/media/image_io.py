@@ -76,6 +76,8 @@ _STEPS = {  # the same transforms of arrays: transpose, then exchange top and bo
     Image.Transpose.TRANSVERSE: "thv",
     Image.Transpose.ROTATE_90: "tv",
 }
+GIF_XMP = b"\x21\xff\x0bXMP DataXMP"  # what precedes XMP in GIF (XMP Specification, part 3)
+GIF_XMP_BYTES = 1 << 16  # of XMP that are searched
 LARGE_CHANGE = 32  # levels
 RGB_MODES = ("RGB", "RGBA", "RGBX", "P", "PA")  # of images that an RGB profile describes
 _ORIENTATION = 0x0112  # the EXIF tag
@@ -542,6 +544,8 @@ def is_marked(path: str | Path) -> bool:
     try:
         with opened(path) as image:
             xmp = image.info.get("xmp", b"")
+            if image.format == "GIF":  # Pillow does not read it
+                xmp = Path(path).read_bytes().partition(GIF_XMP)[2][:GIF_XMP_BYTES]
     except Exception as error:  # as in read_image
         raise UserError(f"{path}: cannot be read: {_line(error)}; give a picture") from error
     return SOURCE_TYPE.encode() in (xmp.encode() if isinstance(xmp, str) else xmp)
