@@ -154,9 +154,8 @@ def draw_pairs(dataset: Dataset, count: int, seed: int) -> list[tuple[int, int]]
     if len(order) and persons[order[0]] == -1:
         groups = [*groups[1:], *groups[0][:, None]]
     if len(groups) < 2:
-        raise UserError(
-            f"evaluation.pairs: pairs need at least 2 people, the data set has {_whose(dataset, len(groups))}"
-        )
+        found = _found_people(dataset, len(groups))
+        raise UserError(f"evaluation.pairs: pairs need at least 2 people, the data set has {found}")
     rng = np.random.default_rng(seed)
     sources, targets = ([_shuffled_forever(group, rng) for group in groups] for _ in range(2))
     pairs: list[tuple[int, int]] = []
@@ -176,7 +175,7 @@ def draw_pairs(dataset: Dataset, count: int, seed: int) -> list[tuple[int, int]]
     return pairs[:count]
 
 
-def _whose(dataset: Dataset, found: int) -> str:
+def _found_people(dataset: Dataset, found: int) -> str:
     """Return what the end of an error says of a data set with too few people, and what to do."""
     share = getattr(dataset.options, "test_share", None)
     if dataset.split != "test" or share is None:

@@ -29,23 +29,8 @@ from fsframework.utils.files import replacing
 MAX_PIXELS = 100_000_000  # of one image; larger ones are rejected before decoding
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000", "AVIF")  # none runs an external program
 SUFFIXES = frozenset(  # of files to try, lower case
-    [
-        ".jpg",
-        ".jpeg",
-        ".png",
-        ".apng",
-        ".webp",
-        ".avif",
-        ".bmp",
-        ".gif",
-        ".tif",
-        ".tiff",
-        ".pgm",
-        ".ppm",
-        ".pnm",
-        ".jp2",
-    ]
-).union(*(each.suffixes for each in OPTIONAL))
+    [".jpg", ".jpeg", ".png", ".apng", ".webp", ".avif", ".bmp", ".gif", ".tif", ".tiff", ".jp2"]
+).union([".pgm", ".ppm", ".pnm"], *(each.suffixes for each in OPTIONAL))
 WRITABLE = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF"}
 DEEP = ("PNG", "TIFF")  # written formats that hold 16 bits per channel
 MOVING = ("GIF", "WEBP", "PNG", "AVIF", "JXL")  # formats of animations

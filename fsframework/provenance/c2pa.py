@@ -27,20 +27,8 @@ SWAP = "org.fsframework.swap"  # labels of this framework's assertions
 CONSENT = "org.fsframework.consent"
 WATERMARK = "org.fsframework.provenance.watermark.1"  # algorithm name in the soft binding
 TARGET, SOURCE = "target", "source"  # labels of ingredients
-# Suffixes of formats that hold a manifest.
-SIGNABLE = (
-    ".jpg",
-    ".jpeg",
-    ".png",
-    ".apng",
-    ".webp",
-    ".gif",
-    ".tif",
-    ".tiff",
-    ".mp4",
-    ".m4v",
-    ".mov",
-)  # hold a manifest
+_SIGNABLE_IMAGES = (".jpg", ".jpeg", ".png", ".apng", ".webp", ".gif", ".tif", ".tiff")
+SIGNABLE = (*_SIGNABLE_IMAGES, ".mp4", ".m4v", ".mov")  # formats that hold a manifest  # hold a manifest
 MAX_CONSENT = 10_000  # characters of the consent text
 XMP_BOX = bytes.fromhex(
     "be7acfcb97a942e89c71999491e3afac"
