@@ -288,6 +288,8 @@ def _path_inside(out: Path, name: str, target: Path) -> Path:
     is_moving_picture = is_animation(target)
     if not path.suffix:
         ending = ".mp4" if is_video(target) else ".png"
-        path = result_path(f"{name}{target.suffix}", Path(), True) if is_moving_picture else path.with_suffix(ending)
+        if is_moving_picture:
+            ending = target.suffix if target.suffix.lower() in animation_io.WRITTEN else animation_io.OTHER
+        path = path.with_suffix(ending)
     _check_suffix(path, is_film(target), is_moving_picture)
     return out / path

@@ -28,7 +28,7 @@ CONSENT = "org.fsframework.consent"
 WATERMARK = "org.fsframework.provenance.watermark.1"  # algorithm name in the soft binding
 TARGET, SOURCE = "target", "source"  # labels of ingredients
 _SIGNABLE_IMAGES = (".jpg", ".jpeg", ".png", ".apng", ".webp", ".gif", ".tif", ".tiff")
-SIGNABLE = (*_SIGNABLE_IMAGES, ".mp4", ".m4v", ".mov")  # formats that hold a manifest  # hold a manifest
+SIGNABLE = (*_SIGNABLE_IMAGES, ".mp4", ".m4v", ".mov")  # formats that hold a manifest
 MAX_CONSENT = 10_000  # characters of the consent text
 XMP_BOX = bytes.fromhex(
     "be7acfcb97a942e89c71999491e3afac"
