@@ -327,6 +327,9 @@ def write(path: Path, video: Video, frames: Iterable[np.ndarray], start: int = 0
         stream.time_base = stream.codec_context.time_base = video.base
         stream.options = dict(QUALITY)
         stream.codec_context.sample_aspect_ratio = video.pixel_aspect
+        if max(video.durations) > 2 * min(video.durations):
+            # MP4 derives durations from decoding times, which are wrong for uneven frames out of order.
+            stream.codec_context.max_b_frames = 0
         for key, value in colours.items():
             setattr(stream.codec_context, key, value)
         for pixels in frames:
