@@ -251,7 +251,7 @@ def execute(
     )
     if jobs.omitted:
         more = f" and {len(jobs.omitted) - NAMED} more" if len(jobs.omitted) > NAMED else ""
-        left_out = f"{_count(len(jobs.omitted), 'file')} of no format of pictures or videos left out"
+        left_out = f"{_count(len(jobs.omitted), 'file')} left out, by a suffix of neither pictures nor videos"
         click.echo(f"{left_out}: {', '.join(jobs.omitted[:NAMED])}{more}", err=True)
     return len(problems)
 
