@@ -177,8 +177,8 @@ def draw_pairs(dataset: Dataset, count: int, seed: int) -> list[tuple[int, int]]
 
 def _found_people(dataset: Dataset, found: int) -> str:
     """Return what the end of an error says of a data set with too few people, and what to do."""
-    share = getattr(dataset.options, "test_share", None)
-    if dataset.split != "test" or share is None:
+    share = getattr(getattr(dataset, "options", None), "test_share", None)
+    if share is None or dataset.split != "test":
         return f"{found}; add faces"
     whole = type(dataset)(dataset.options, dataset.size, dataset.detector, "all")
     whole.load()

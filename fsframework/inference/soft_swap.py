@@ -42,7 +42,7 @@ def small_faces_note(faces: Iterable[Face]) -> str | None:
     if not small:
         return None
     which = "a face has" if len(small) == 1 else f"{len(small)} faces have at least"
-    return f"{which} {min(small):.0f} px, too few to show a likeness; use a larger target, or choose by --face"
+    return f"{which} {int(min(small))} px, too few to show a likeness; use a larger target, or choose by --face"
 
 
 def size_note(faces: Collection[Face], size: int) -> str | None:
