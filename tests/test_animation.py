@@ -18,6 +18,7 @@ from synthetic_video import scene
 
 import fsframework as fsf
 from fsframework.core.errors import UserError
+from fsframework.data.extract_faces import _frames
 from fsframework.data.samples import somebody
 from fsframework.inference.face_swapper import FaceSwapper
 from fsframework.media import animation_io
@@ -30,7 +31,7 @@ from fsframework.provenance.verify import verify
 
 PLAIN = ProvenanceOptions(provenance=False)
 DELAYS = [100, 40, 70, 250]  # milliseconds
-LOSSLESS = {".gif": {}, ".webp": {"lossless": True}, ".png": {}}
+LOSSLESS: dict[str, dict[str, Any]] = {".gif": {}, ".webp": {"lossless": True}, ".png": {}}
 Check = Callable[..., Any]
 
 
@@ -146,8 +147,8 @@ def test_a_folder_a_list_and_a_preview(converter: FaceSwapper, place: Path, tmp_
         f"{place / 'source.png'},in/a.gif,three.mp4\n"
     )
     assert swap_pairs(converter, tmp_path / "list.csv", tmp_path / "pairs", provenance=PLAIN) == 0
-    written = {file.name for file in (tmp_path / "pairs").iterdir() if not file.name.startswith(".")}
-    assert written == {"one.gif", "two.webp", "three.mp4"}
+    names = {file.name for file in (tmp_path / "pairs").iterdir() if not file.name.startswith(".")}
+    assert names == {"one.gif", "two.webp", "three.mp4"}
     swap_target(converter, folder / "a.gif", tmp_path / "preview.png", place / "source.png", preview=2)
     assert read_image(tmp_path / "preview.png").shape == (480, 640, 3)
 
@@ -168,6 +169,12 @@ def test_the_python_interface(
     assert len(shown(out)) == 4
     with expect_error("target.webp: ", hide=hide):
         pipeline.swap(place / "source.png", place / "target.webp")
+
+
+def test_every_second_is_extracted(place: Path, tmp_path: Path) -> None:
+    source = save(tmp_path / "a.gif", [scene(3 * number) for number in range(3)], [600, 600, 600])
+    assert [index for index, _ in _frames(source, 1.0)] == [0, 2]
+    assert [index for index, _ in _frames(place / "target.webp", 0)] == [0, 1, 2, 3]
 
 
 def see_through(number: int) -> np.ndarray:
@@ -199,8 +206,7 @@ def test_transparency_is_kept(tmp_path: Path, suffix: str) -> None:
         tmp_path / f"in{suffix}",
         frames,
         disposal=2,
-        **LOSSLESS[suffix],
-        **({"exact": True} if suffix == ".webp" else {}),
+        **(LOSSLESS[suffix] | ({"exact": True} if suffix == ".webp" else {})),
     )
     animation = copied(source, tmp_path / f"out{suffix}")
     assert animation.is_transparent
@@ -220,7 +226,7 @@ def test_frames_that_are_alike_stay_frames(tmp_path: Path, suffix: str) -> None:
 
 @pytest.mark.parametrize(("plays", "loop"), [(0, 0), (1, None), (2, 1), (5, 4)])
 def test_plays_of_gif(tmp_path: Path, plays: int, loop: int | None) -> None:
-    settings = {} if loop is None else {"loop": loop}
+    settings: dict[str, Any] = {} if loop is None else {"loop": loop}
     source = save(tmp_path / "in.gif", bars(3), **settings)
     assert copied(source, tmp_path / "out.gif").plays == plays
     assert facts(tmp_path / "out.gif")[2] == loop

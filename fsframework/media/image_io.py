@@ -172,7 +172,7 @@ def read_target(
 
     def convert(image: Image.Image) -> TargetImage:
         if is_moving(image):
-            remedy = "swap it as a video, or give one picture"
+            remedy = "swap it by fsf swap or swap_video, or give one picture"
             if image.format == "JXL":
                 remedy = "make GIF, WebP or APNG of it"
             raise UserError(f"{shown}: is a moving picture (animated {image.format}); {remedy}")
