@@ -26,6 +26,7 @@ from pydantic import ValidationError
 from fsframework.core.components import ComponentOptions, Detector
 from fsframework.core.errors import EmptySplitError, UserError
 from fsframework.core.types import Face
+from fsframework.data.eval_pairs import draw_pairs
 from fsframework.faces.align import template
 from fsframework.media.image_io import write_image
 
@@ -350,6 +351,16 @@ def test_names_of_any_kind_come_back(tmp_path: Path) -> None:
 
 def test_empty_split_is_said(root: Path, expect_refusal: Callable[..., None]) -> None:
     expect_refusal("faces", root, "test", test_share=0.0, kind=EmptySplitError)
+
+
+def test_too_few_test_people_are_counted(root: Path, expect_error: Callable[..., Any]) -> None:
+    everybody = opened(root)
+    hashes = sorted(set(everybody.parts[0][0].who_hash.tolist()))
+    share = round((hashes[0] + hashes[1]) / 2**65, 3)  # between the first two of the five people
+    single = opened(root, "test", test_share=share)
+    assert len(set(single.people())) == 1
+    with expect_error("evaluation.pairs: "):
+        draw_pairs(single, 3, seed=0)
 
 
 def test_test_root(root: Path, tmp_path: Path) -> None:

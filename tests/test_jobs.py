@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -27,8 +28,8 @@ from fsframework.faces.paste import DEFAULT_PASTE, Compositor, PasteOptions
 from fsframework.faces.track import Track
 from fsframework.inference.assignment import FaceAssignment, IdentityMapping, chosen_tracks
 from fsframework.inference.face_swapper import FaceSwapper, SourceIdentity
-from fsframework.inference.jobs import AssignmentFiles, SwapOptions, parse_mapping, result_path, target_jobs
-from fsframework.inference.runner import DONE, NOTE
+from fsframework.inference.jobs import AssignmentFiles, SwapOptions, pairs_jobs, parse_mapping, result_path, target_jobs
+from fsframework.inference.runner import DONE, NOTE, execute
 from fsframework.inference.video import painted, plan
 from fsframework.media.image_io import is_marked, read_image, write_image
 from fsframework.media.video_io import probe, read
@@ -232,12 +233,13 @@ def test_broken_files_of_a_folder_are_named_and_the_rest_is_done(
     out = tmp_path / "out"
     assert swap_target(converter, pictures, out, tmp_path / "source.png", "largest", []) == 2
     shown = capsys.readouterr()
-    *lines, note = [line for line in shown.err.splitlines() if not line.startswith("swapping: ")]
+    *lines, note, left_out = [line for line in shown.err.splitlines() if not line.startswith("swapping: ")]
     for line, name in zip(lines, ["cat.png", "cut.jpg"], strict=True):
         assert line.startswith(f"{pictures}/{name}: ")
     assert note.startswith(f"{pictures}/0.jpg (and 3 more): a head of ")
     check_message(lines[0])
     check_message(lines[1], reason=True)
+    check_message(left_out)
     assert "4 of 6" in shown.out and str(out) in shown.out
     check_message(shown.out)
     names = ["0.jpg", "2.jpg", "more/1.jpg", "more/3.jpg"]
@@ -263,6 +265,32 @@ def test_broken_files_of_a_folder_are_named_and_the_rest_is_done(
 def empty(folder: Path) -> Path:
     (folder / "nothing").mkdir()
     return folder / "nothing"
+
+
+def test_a_list_says_what_it_did(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], check_message: Callable[..., None]
+) -> None:
+    """Each note is printed once for all files, with the number of others, and the faces of all are added."""
+    (tmp_path / "list.csv").write_text("source,target,name\ns.png,a.png,a\ns.png,b.png,b\ns.png,c.png,c\n")
+    jobs = pairs_jobs(tmp_path / "list.csv", tmp_path / "o", AssignmentFiles(), SwapOptions())
+    reports = {"2": "2\n\nsmall 1", "3": "3\nlarge\nsmall 2\nsound", "4": "0\n\n\nsound"}
+    assert execute(lambda: reports.__getitem__, replace(jobs, omitted=("a.txt", *"bcdefg")), {}) == 0
+    shown = capsys.readouterr()
+    check_message(shown.err)
+    check_message(shown.out)
+
+
+def test_a_folder_as_source_names_a_picture(place: Path, tmp_path: Path, expect_error: Callable[..., Any]) -> None:
+    (tmp_path / "faces").mkdir()
+    for pictured in (False, True):
+        if pictured:
+            shutil.copy(place / "source.png", tmp_path / "faces" / "b.png")
+        with expect_error("faces: "):
+            files = AssignmentFiles("all", tmp_path / "faces")
+            target_jobs(place / "one.mp4", tmp_path / "o.mp4", files, SwapOptions())
+    with expect_error("none.mp4: "):
+        source = tmp_path / "faces" / "b.png"
+        target_jobs(tmp_path / "none.mp4", tmp_path / "o.mp4", AssignmentFiles("all", source), SwapOptions())
 
 
 def test_names_of_results() -> None:

@@ -35,6 +35,8 @@ from fsframework.provenance.verify import verify
 from fsframework.provenance.watermark import embed, read
 from fsframework.web.serve.auth import token_for
 from fsframework.web.serve.queue import Limits
+from fsframework.web.serve.schemas import SwapRequest
+from fsframework.web.serve.swaps import Work
 from fsframework.web.server import HEADERS
 
 LIMITS = Limits()
@@ -129,6 +131,16 @@ def place(served: tuple[str, subprocess.Popen[str]]) -> str:
 @pytest.fixture(scope="module")
 def pair(source: np.ndarray, target: np.ndarray) -> dict[str, bytes]:
     return {"source": encoded(source), "target": encoded(target)}
+
+
+def test_a_moving_picture_is_refused(
+    converter: FaceSwapper, pair: dict[str, bytes], tmp_path: Path, expect_error: Callable[..., Any]
+) -> None:
+    frames = [Image.new("RGB", (64, 64), shade) for shade in ("black", "white")]
+    (tmp_path / "source").write_bytes(pair["source"])
+    frames[0].save(tmp_path / "target", "GIF", save_all=True, append_images=frames[1:])
+    with expect_error("target: "):
+        Work(converter, LIMITS).swap(tmp_path, SwapRequest())
 
 
 def test_page_and_headers(place: str) -> None:
@@ -552,6 +564,8 @@ SHORT = """
 from fsframework.inference.face_swapper import FaceSwapper
 from fsframework.web.serve.app import serve
 from fsframework.web.serve.queue import Limits
+from fsframework.web.serve.schemas import SwapRequest
+from fsframework.web.serve.swaps import Work
 import time
 class Slow(FaceSwapper):
     def find(self, frame, name):

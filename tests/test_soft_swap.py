@@ -16,7 +16,7 @@ from fsframework.core.types import Face
 from fsframework.data.samples import portrait, somebody
 from fsframework.faces.align import template
 from fsframework.inference.face_swapper import FaceSwapper
-from fsframework.inference.soft_swap import soft_swap_note
+from fsframework.inference.soft_swap import size_note, small_faces_note, soft_swap_note
 from fsframework.media.image_io import write_image
 from fsframework.models import store
 
@@ -45,6 +45,26 @@ def test_larger_faces_are_news(sides: list[float], size: int, check_message: Che
     note = soft_swap_note(map(face, sides), size)
     assert note is not None and "\n" not in note and f"{max(sides):.0f} px" in note
     check_message(note)
+
+
+def boxed(*sides: float) -> list[Face]:
+    """Faces with boxes of these sides, twice as high."""
+    return [Face(np.array([0, 0, side, 2 * side]), template(1) * side, 1.0) for side in sides]
+
+
+@pytest.mark.parametrize("sides", [[], [20.0], [19.5], [12.0, 300.0, 8.4]])
+def test_faces_under_twenty_pixels_are_news(sides: list[float], check_message: Check) -> None:
+    note = small_faces_note(boxed(*sides))
+    assert (note is None) == (min(sides, default=20) >= 20)
+    if note is not None:
+        assert "\n" not in note
+        check_message(note)
+
+
+def test_both_notes_are_one_line() -> None:
+    faces = [*boxed(12), face(300)]
+    assert size_note(faces, 64) == f"{soft_swap_note(faces, 64)}; {small_faces_note(faces)}"
+    assert size_note(boxed(30), 64) is None
 
 
 def test_only_face_swappers_with_larger_crops_are_recommended(

@@ -17,10 +17,10 @@ from fsframework.faces.select import check_face, choose
 from fsframework.inference.face_swapper import FaceSwapper, SourceIdentity
 from fsframework.inference.jobs import AssignmentFiles, JobList, SwapOptions, target_jobs
 from fsframework.inference.runner import run_jobs
-from fsframework.inference.soft_swap import soft_swap_note
+from fsframework.inference.soft_swap import size_note
+from fsframework.media.animation_io import is_film
 from fsframework.media.image_io import TargetImage, read_image, read_target, to_rgb, writable_format, write_image
 from fsframework.media.video_encoder import DEFAULT_VIDEO, VideoOptions
-from fsframework.media.video_io import is_video
 from fsframework.models.store import DEFAULT
 from fsframework.ops.precision import Precision
 from fsframework.provenance.options import ProvenanceOptions, mark_frame, write_swap
@@ -143,10 +143,10 @@ class SwapPipeline:
         provenance: Provenance = True,
         video: VideoOptions = DEFAULT_VIDEO,
     ) -> Path:
-        """Write the video `target` with swapped faces to `out`, and return that path.
+        """Write the video or moving picture `target` with swapped faces to `out`, and return that path.
 
         Faces are tracked and sound is kept. An interrupted call resumes when it is repeated. A line on standard error
-        reports faces that are much larger than the model's crops. `video` chooses encoder and quality.
+        reports faces that are much larger than the model's crops, or too small. `video` chooses encoder and quality.
 
         Raises
         ------
@@ -154,7 +154,7 @@ class SwapPipeline:
             A file cannot be read, the video has no such face, or the result cannot be written or signed.
         """
         source, target, out = map(Path, (source, target, out))
-        if not is_video(target):
+        if not is_film(target):
             raise UserError(f"{target}: is not a video; use swap for images")
         options = SwapOptions(_options(provenance), video=video)
         self.swap_jobs(target_jobs(target, out, AssignmentFiles(str(faces), source), options))
@@ -211,8 +211,8 @@ class SwappedImage:
 
     @cached_property
     def note(self) -> str | None:
-        """Return why a swap is softer than its surroundings and what to do, None if no face is that large."""
-        return soft_swap_note(self.faces, self._face_swapper.size)
+        """Return which faces are too large or too small for the model and what to do; None if there are none."""
+        return size_note(self.faces, self._face_swapper.size)
 
     @cached_property
     def masks(self) -> np.ndarray:

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from fsframework.cli.options import FILE, console, warn_of_broken_plugins
-from fsframework.core.errors import UserError
+from fsframework.core.errors import UserError, did_you_mean
 
 
 @click.command()
@@ -71,7 +71,8 @@ def list_components(kind: str | None, text: str | None) -> None:
         if text is None or any(text.lower() in cell.lower() for cell in row):
             table.add_row(*map(Text, row))
     if text is not None and not table.row_count:
-        raise UserError(f"--find {text}: no component matches; list all by fsf plugins list")
+        remedy = did_you_mean(text, [row[1] for row in fsf.list_components()], "list all by fsf plugins list")
+        raise UserError(f"--find {text}: no component matches; {remedy}")
     console().print(table)
 
 

@@ -162,6 +162,10 @@ def swap(
     range (PQ, HLG) where the encoder writes 10 bits. To resume an interrupted command, run it again. An existing file
     is replaced only with --overwrite; a folder of results is continued.
 
+    GIF, animated WebP and APNG are videos, too: OUT ends in .gif, .webp, .png or .mp4. Pictures are written as .jpg,
+    .png, .webp or .tif; PNG and TIFF keep 16 bits per channel. In folders, results of formats that are only read, such
+    as HEIC, get the suffix .png, of moving ones .webp, and of videos .mp4.
+
     Several people: fsf swap --map anna.jpg=bob.jpg --map eve.jpg=carl.jpg TARGET OUT.
 
     Results are marked as synthetic by XMP, a signed C2PA manifest and an invisible watermark. `fsf verify` shows all

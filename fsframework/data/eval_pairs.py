@@ -154,7 +154,8 @@ def draw_pairs(dataset: Dataset, count: int, seed: int) -> list[tuple[int, int]]
     if len(order) and persons[order[0]] == -1:
         groups = [*groups[1:], *groups[0][:, None]]
     if len(groups) < 2:
-        raise UserError(f"evaluation.pairs: pairs need at least 2 people, the data set has {len(groups)}; add faces")
+        found = _found_people(dataset, len(groups))
+        raise UserError(f"evaluation.pairs: pairs need at least 2 people, the data set has {found}")
     rng = np.random.default_rng(seed)
     sources, targets = ([_shuffled_forever(group, rng) for group in groups] for _ in range(2))
     pairs: list[tuple[int, int]] = []
@@ -172,6 +173,19 @@ def draw_pairs(dataset: Dataset, count: int, seed: int) -> list[tuple[int, int]]
             drawn.add(pair)
             pairs.append(pair)
     return pairs[:count]
+
+
+def _found_people(dataset: Dataset, found: int) -> str:
+    """Return what the end of an error says of a data set with too few people, and what to do."""
+    share = getattr(getattr(dataset, "options", None), "test_share", None)
+    if share is None or dataset.split != "test":
+        return f"{found}; add faces"
+    whole = type(dataset)(dataset.options, dataset.size, dataset.detector, "all")
+    whole.load()
+    people = len(np.unique(whole.persons()))
+    if people < 2 or people == found:
+        return f"{found}; add faces"
+    return f"{people} people, of whom {found} in the test split; set data.test_share higher than {share}"
 
 
 def same_identity_pairs(dataset: Dataset, targets: Sequence[int]) -> list[tuple[int, int]]:

@@ -19,9 +19,9 @@ from fsframework.core.errors import UserError
 from fsframework.core.types import AlignedFace, FaceBatch
 from fsframework.faces.align import align, transform
 from fsframework.faces.turned import find_at_any_angle
+from fsframework.media.animation_io import is_film, probe, read
 from fsframework.media.image_io import read_image, write_image
 from fsframework.media.tensor import to_tensor
-from fsframework.media.video_io import is_video, probe, read
 from fsframework.utils.files import making, replacing, sha256_of
 
 RECORD = "record.npz"
@@ -165,7 +165,7 @@ class FaceFinder:
 
 def _frames(file: Path, every: float) -> Iterator[tuple[int, np.ndarray]]:
     """Yield an image, or frames of a video `every` seconds apart, with their indices."""
-    if not is_video(file):
+    if not is_film(file):
         yield 0, read_image(file)
         return
     video = probe(file)

@@ -13,9 +13,11 @@ from typing import Literal
 
 from fsframework.core.errors import UserError
 from fsframework.faces.select import check_face
-from fsframework.media.image_io import media_in, writable_format
+from fsframework.media import animation_io, video_io
+from fsframework.media.animation_io import is_animation, is_film
+from fsframework.media.image_io import media_in, other_files_in, writable_format
 from fsframework.media.video_encoder import VideoOptions
-from fsframework.media.video_io import WRITTEN, is_video
+from fsframework.media.video_io import is_video
 from fsframework.provenance.options import ProvenanceOptions
 from fsframework.utils.files import check_not_input, check_place
 
@@ -81,11 +83,11 @@ class SwapJob:
         """Return the kind of the output."""
         if self.options.preview is not None:
             return "preview"
-        return "video" if is_video(self.target) else "image"
+        return "video" if is_film(self.target) else "image"
 
     def check(self) -> None:
         """Raise UserError if the output has an unsupported format, cannot be signed, or would replace an input."""
-        _check_suffix(self.out, self.kind == "video")
+        _check_suffix(self.out, self.kind == "video", is_moving_picture=is_animation(self.target))
         if self.kind == "video":
             self.options.provenance.check(self.out)
         check_not_input(self.out, self.target, *self.assignment.files)
@@ -105,12 +107,15 @@ class JobList:
         The assignment that all jobs need; None if each line of a list has its own.
     table:
         The CSV file; None otherwise. Without one, `out` must hold nothing but results of this job list.
+    omitted:
+        The names of a folder's files that are no images and no videos by their suffixes.
     """
 
     items: Mapping[str, SwapJob | UserError]
     out: Path | None = None
     shared: AssignmentFiles | None = None
     table: Path | None = None
+    omitted: tuple[str, ...] = ()
 
     @property
     def is_one_picture(self) -> bool:
@@ -118,12 +123,15 @@ class JobList:
         return self.out is None and all(isinstance(job, SwapJob) and job.kind != "video" for job in self.items.values())
 
 
-def _check_suffix(out: Path, video: bool) -> None:
-    """Raise UserError unless the suffix is a supported format of videos, or else of images."""
+def _check_suffix(out: Path, video: bool, is_moving_picture: bool = False) -> None:
+    """Raise UserError unless the suffix is a supported format of videos and moving pictures, or else of images."""
     if not video:
         writable_format(out)
-    elif out.suffix.lower() not in WRITTEN:
-        raise UserError(f"{out}: videos are written as {', '.join(WRITTEN)}; use one of these suffixes")
+        return
+    written = (*(animation_io.WRITTEN if is_moving_picture else ()), *video_io.WRITTEN)
+    if out.suffix.lower() not in written:
+        kind = "moving pictures" if is_moving_picture else "videos"
+        raise UserError(f"{out}: {kind} are written as {', '.join(written)}; use one of these suffixes")
 
 
 def _check_inputs(assignment: AssignmentFiles, options: SwapOptions) -> None:
@@ -132,7 +140,9 @@ def _check_inputs(assignment: AssignmentFiles, options: SwapOptions) -> None:
     options.video.check()
     for file in assignment.files:
         if file.is_dir():
-            raise UserError(f"{file}: is a folder; give a picture")
+            pictures = [each for each in media_in(file) if not is_film(each)]
+            remedy = f"give one picture, such as {pictures[0]}" if pictures else "give a picture"
+            raise UserError(f"{file}: is a folder; {remedy}, or many sources by --pairs")
         if not file.is_file():
             raise UserError(f"{file}: cannot be read: there is no such file; check the path")
 
@@ -155,7 +165,9 @@ def target_jobs(target: Path, out: Path, assignment: AssignmentFiles, options: S
         be overwritten. The folder has no such files, or `out` is inside it.
     """
     _check_inputs(assignment, options)
-    if options.preview is not None and not is_video(target):
+    if not target.exists():
+        raise UserError(f"{target}: cannot be read: there is no such file; check the path")
+    if options.preview is not None and not is_film(target):
         raise UserError(f"{target}: --preview needs a video, and this is none; omit it")
     if options.video != VideoOptions() and not target.is_dir() and (not is_video(target) or options.preview):
         raise UserError(f"{out}: --encoder and --quality are for videos, and this is a picture; omit them")
@@ -172,13 +184,23 @@ def target_jobs(target: Path, out: Path, assignment: AssignmentFiles, options: S
     if out.resolve().is_relative_to(target.resolve()):
         raise UserError(f"{out}: is inside the input folder {target}; choose another folder")
     jobs = {str(file.relative_to(target)): file for file in files}
-    items = {name: _checked(SwapJob(file, result_path(name, out), assignment, options)) for name, file in jobs.items()}
-    return JobList(items, out, assignment)
+    items = {
+        name: _checked(SwapJob(file, result_path(name, out, is_animation(file)), assignment, options))
+        for name, file in jobs.items()
+    }
+    omitted = tuple(str(file.relative_to(target)) for file in other_files_in(target))
+    return JobList(items, out, assignment, omitted=omitted)
 
 
-def result_path(name: str, out: Path) -> Path:
-    """Return the output path in `out` for a file of a folder, with a suffix appended if its own is not supported."""
+def result_path(name: str, out: Path, is_moving_picture: bool = False) -> Path:
+    """Return the output path in `out` for a file of a folder, with a suffix appended if its own is not supported.
+
+    That is .mp4 for videos, .webp for moving pictures and .png for other images.
+    """
     path = out / name
+    if is_moving_picture:
+        supported = path.suffix.lower() in animation_io.WRITTEN
+        return path if supported else path.with_name(f"{path.name}{animation_io.OTHER}")
     if is_video(path):
         return path if path.suffix.lower() == ".mp4" else path.with_name(f"{path.name}.mp4")
     try:
@@ -203,7 +225,7 @@ def pairs_jobs(table: Path, out: Path, assignment: AssignmentFiles, options: Swa
     ----------
     table:
         A CSV file with the columns `source`, `target` (paths relative to its folder) and `name`, the result's name
-        in `out`. A name without suffix gets .png, or .mp4 if the target is a video.
+        in `out`. A name without suffix gets .png, .mp4 if the target is a video, or that of a moving picture.
     out:
         The folder of results, which is created.
     assignment:
@@ -231,7 +253,7 @@ def pairs_jobs(table: Path, out: Path, assignment: AssignmentFiles, options: Swa
                 raise UserError(f"{', '.join(required[:-1])} or {required[-1]} is empty; fill it in")
             target = folder / row["target"]
             files = AssignmentFiles(assignment.face, folder / row["source"]) if row["source"] else assignment
-            path = _path_inside(out, row["name"], is_video(target))
+            path = _path_inside(out, row["name"], target)
             if reason := taken.get(os.path.realpath(path)):
                 raise UserError(f"{path}: {reason}; choose another name")
             job = SwapJob(target, path, files, options)
@@ -268,13 +290,18 @@ def _read_rows(table: Path, required: tuple[str, ...]) -> list[tuple[int, dict[s
     return rows
 
 
-def _path_inside(out: Path, name: str, video: bool) -> Path:
+def _path_inside(out: Path, name: str, target: Path) -> Path:
     """Return the path of a name in `out`. Raise UserError if it is outside of `out` or has an unsupported suffix."""
     path = Path(name)
     inside = path.name and not path.is_absolute() and ".." not in path.parts
     # Resolved, because the folder may contain symbolic links.
     if not inside or not Path(os.path.realpath(out / path)).is_relative_to(os.path.realpath(out)):
         raise UserError(f"{name!r}: is outside the output folder; write a name like c.png")
-    path = path if path.suffix else path.with_suffix(".mp4" if video else ".png")
-    _check_suffix(path, video)
+    is_moving_picture = is_animation(target)
+    if not path.suffix:
+        ending = ".mp4" if is_video(target) else ".png"
+        if is_moving_picture:
+            ending = target.suffix if target.suffix.lower() in animation_io.WRITTEN else animation_io.OTHER
+        path = path.with_suffix(ending)
+    _check_suffix(path, is_film(target), is_moving_picture)
     return out / path

@@ -24,7 +24,7 @@ from fsframework.inference.assignment import FaceAssignment, IdentityMapping
 from fsframework.inference.face_swapper import FaceSwapper
 from fsframework.inference.image import swap_image
 from fsframework.inference.jobs import AssignmentFiles, JobList, SwapJob, SwapOptions
-from fsframework.inference.soft_swap import soft_swap_note
+from fsframework.inference.soft_swap import small_faces_note, soft_swap_note
 from fsframework.inference.video import preview, swap_video
 from fsframework.media.image_io import read_image
 from fsframework.ops.precision import Precision
@@ -36,6 +36,7 @@ from fsframework.utils.shards import WHOLE, JobShard
 NOTE = ".fsf-swap.json"  # in the folder of results: the settings they depend on
 DONE = ".fsf-done"  # folder of markers, one for each result
 THERE = "there"  # return value of a worker for a result that already exists
+NAMED = 5  # files that are left out, of which the names are printed
 CACHED = 16  # assignments that a worker caches
 
 
@@ -60,7 +61,7 @@ class JobWorker:
             self.assignment(jobs.shared)
 
     def __call__(self, name: str) -> str:
-        """Run a job and return its notes, a line each, or "", or return `THERE` if its result exists.
+        """Run a job and return the number of swapped faces and its notes, a line each, or `THERE` if its result exists.
 
         Raises UserError if the job fails.
         """
@@ -90,7 +91,7 @@ class JobWorker:
         return self.facts(self.jobs.shared, job.options)
 
     def _swap(self, job: SwapJob) -> str:
-        """Run a job and return its notes, or "". Any exception of a library ends this job alone, as a UserError."""
+        """Run a job and return its report. Any exception of a library ends this job alone, as a UserError."""
         try:
             return self._swapped(job)
         except (UserError, OSError):
@@ -101,7 +102,10 @@ class JobWorker:
             raise UserError(f"{job.target}: {problem}; report it, with the file if you can") from error
 
     def _swapped(self, job: SwapJob) -> str:
-        """Run a job and return its notes: a line, maybe empty, on soft swaps, then a line for each sound track."""
+        """Run a job and return its report, a line each, which may be empty.
+
+        That is the number of swapped faces, a note on soft swaps, one on small faces, and one for each sound track.
+        """
         faces: Sequence[Face]
         notes: list[str] = []
         began = time.monotonic()
@@ -116,9 +120,10 @@ class JobWorker:
             swapped = swap_image(swapper, assignment, job.target, job.out, options.provenance)
             faces = [face for face, _ in swapped.swaps]
         if self.jobs.out is None and options.summary:
-            count = "1 face" if len(faces) == 1 else f"{len(faces)} faces"
-            click.echo(f"{job.out}: {count} swapped in {time.monotonic() - began:.1f} s")
-        return "\n".join([soft_swap_note(faces, swapper.size) or "", *notes]).rstrip("\n")
+            click.echo(f"{job.out}: {_count(len(faces), 'face')} swapped in {time.monotonic() - began:.1f} s")
+        return "\n".join(
+            [str(len(faces)), soft_swap_note(faces, swapper.size) or "", small_faces_note(faces) or "", *notes]
+        )
 
     def _assignment(self, files: AssignmentFiles) -> FaceAssignment:
         swapper = self.face_swapper
@@ -223,6 +228,7 @@ def execute(
     problems: dict[str, UserError] = {}
     notes: dict[str, str] = {}
     done = 0
+    began = time.monotonic()
     with progress("swapping", len(names), "files") as ticker:
         for name, result in executor.run(make, names):
             if isinstance(result, UserError):
@@ -239,8 +245,20 @@ def execute(
         click.echo(f"{place}{problems[name]}", err=True)
     _echo_note(jobs, notes)
     before = f", {done} of them from before" if done else ""
-    click.echo(f"{len(names) - len(problems)} of {len(names)} files are in {out}{before}")
+    swapped = _count(sum(int(text.partition("\n")[0]) for text in notes.values() if text != THERE), "face")
+    seconds = time.monotonic() - began
+    click.echo(
+        f"{len(names) - len(problems)} of {len(names)} files are in {out}{before}; {swapped} swapped in {seconds:.1f} s"
+    )
+    if jobs.omitted:
+        more = f" and {len(jobs.omitted) - NAMED} more" if len(jobs.omitted) > NAMED else ""
+        left_out = f"{_count(len(jobs.omitted), 'file')} left out, by a suffix of neither pictures nor videos"
+        click.echo(f"{left_out}: {', '.join(jobs.omitted[:NAMED])}{more}", err=True)
     return len(problems)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _echo_note(jobs: JobList, notes: Mapping[str, str]) -> None:
@@ -250,11 +268,10 @@ def _echo_note(jobs: JobList, notes: Mapping[str, str]) -> None:
         text = notes.get(name, THERE)
         if text == THERE:
             continue
-        soft, *others = text.split("\n")
-        if soft:
-            noted.setdefault("", []).append((name, soft))
-        for other in dict.fromkeys(others):
-            noted.setdefault(other, []).append((name, other))
+        _, soft, small, *others = text.split("\n")
+        for kind, note in (("soft", soft), ("small", small), *((other, other) for other in dict.fromkeys(others))):
+            if note:
+                noted.setdefault(kind, []).append((name, note))
     for of_kind in noted.values():
         name, text = of_kind[0]
         job = jobs.items[name]

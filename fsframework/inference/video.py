@@ -1,7 +1,7 @@
 """Swap the faces of a video: detect, track, swap, encode segments, and join them with the original's sound.
 
 An interrupted job resumes from a cache folder beside the result, which holds job.json (the job description), faces.npz
-(detections of every frame) and 0000.mp4, 0001.mp4, ... (finished segments).
+(detections of every frame) and 0000.mp4, 0001.mp4, ... (finished segments; .zip of moving pictures)
 """
 
 import json
@@ -27,8 +27,10 @@ from fsframework.faces.steady_mask import MaskSmoother, lead_frames
 from fsframework.faces.track import CUT, Track, smooth, thumbnail, track
 from fsframework.inference.assignment import FaceAssignment
 from fsframework.inference.face_swapper import FaceSwapper, SourceIdentity
+from fsframework.media import animation_io
+from fsframework.media.animation_io import Animation, probe, read
 from fsframework.media.video_encoder import DEFAULT_VIDEO, VideoOptions, plan_encoder
-from fsframework.media.video_io import Video, probe, read, write
+from fsframework.media.video_io import Video, write
 from fsframework.media.video_join import join
 from fsframework.media.video_sound import FORMATS, plan_sound
 from fsframework.media.video_subtitles import plan_subtitles
@@ -61,7 +63,7 @@ def swap_video(
     marking: ProvenanceOptions,
     encoding: VideoOptions = DEFAULT_VIDEO,
 ) -> SwappedVideo:
-    """Write the video `target` with swapped faces to `out` atomically; return its report.
+    """Write the video or moving picture `target` with swapped faces to `out` atomically; return its report.
 
     Parameters
     ----------
@@ -70,9 +72,9 @@ def swap_video(
     assignment:
         The source of each face.
     target:
-        A video in any format of FFmpeg.
+        A video in any format of FFmpeg, or a moving picture.
     out:
-        A path that ends in .mp4 or .mov, or without a manifest in .mkv.
+        A path that ends in .mp4 or .mov, or without a manifest in .mkv. For a moving picture also .gif, .webp or .png.
     job:
         The settings that the result depends on besides the target; an interrupted job resumes only if they are equal.
     marking:
@@ -87,15 +89,19 @@ def swap_video(
     """
     video = probe(target)
     suffix = out.suffix.lower()
-    encoder = plan_encoder(video, encoding, FORMATS[suffix])
-    sound, subtitles = plan_sound(video, suffix), plan_subtitles(video, suffix)
+    is_animated = suffix in animation_io.WRITTEN  # the result
+    encoder = None if is_animated else plan_encoder(video, encoding, FORMATS[suffix])
+    is_silent = isinstance(video, Animation)
+    sound = [] if is_silent else plan_sound(video, suffix)
+    subtitles = [] if is_silent else plan_subtitles(video, suffix)
+    ending = ".zip" if is_animated else ".mp4"
     folder = out.parent / f".{out.name}.parts"
     _open_folder(
         folder,
         {
             **job,
             "cache": CACHE,
-            "encoder": encoder.facts(),
+            "encoder": encoder and encoder.facts(),
             "target": str(target.resolve()),
             "seen": [target.stat().st_size, target.stat().st_mtime_ns],
         },
@@ -105,28 +111,32 @@ def swap_video(
     segments = []
     count = len(video.times)
     starts = range(0, count, SEGMENT)
-    done = [start for start in starts if (folder / f"{start // SEGMENT:04}.mp4").is_file()]
+    done = [start for start in starts if (folder / f"{start // SEGMENT:04}{ending}").is_file()]
     with progress("swapping", count, "frames", sum(min(SEGMENT, count - start) for start in done)) as ticker:
         for start in starts:
-            segment = folder / f"{start // SEGMENT:04}.mp4"
+            segment = folder / f"{start // SEGMENT:04}{ending}"
             segments.append(segment)
             if start in done:
                 continue
             frames = painted(face_swapper, video, tracks, sources, start, min(start + SEGMENT, count))
             finished = (mark_frame(frame, marking, origin.watermark) for frame in frames)
-            write(segment, video, _counted(ahead(finished, 8), ticker.advance), start, encoder)
+            counted = _counted(ahead(finished, 8), ticker.advance)
+            if encoder is None:
+                animation_io.write(segment, video, counted, start)
+            else:
+                write(segment, video, counted, start, encoder)
     size = (video.width, video.height)
-    join(
-        segments,
-        video,
-        out,
-        lambda path: attach_manifest(path, out, origin, marking, target, assignment.source_paths, size),
-        sound,
-        subtitles,
-    )
+
+    def finish(path: Path) -> None:
+        attach_manifest(path, out, origin, marking, target, assignment.source_paths, size)
+
+    if encoder is None:
+        animation_io.join(segments, video, out, finish)
+    else:
+        join(segments, video, out, finish, sound, subtitles)
     shutil.rmtree(folder, ignore_errors=True)
     notes = [*(each.note(suffix) for each in sound), *(each.note(suffix) for each in subtitles)]
-    lost = [*encoder.notes, *(note for note in notes if note is not None)]
+    lost = [*(encoder.notes if encoder else ()), *(note for note in notes if note is not None)]
     return SwappedVideo([tracks[index].largest() for index in sources], lost)
 
 

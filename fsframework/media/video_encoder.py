@@ -328,6 +328,9 @@ def add_pictures(container: Any, video: Video, plan: EncoderPlan) -> Any:
     stream.time_base = stream.codec_context.time_base = video.base
     stream.options = dict(plan.options)
     stream.codec_context.sample_aspect_ratio = video.pixel_aspect
+    if max(video.durations) > 2 * min(video.durations):
+        # MP4 derives durations from decoding times, which are wrong for uneven frames out of order.
+        stream.codec_context.max_b_frames = 0
     if plan.field_order:
         stream.codec_context.flags |= INTERLACED
     for key, value in zip(COLOURS, video.colours, strict=True):

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from fsframework.media.animation_io import Animation
 from fsframework.media.video_io import Video, mp4_options, opened, write_errors
 from fsframework.media.video_sound import (
     FORMATS,
@@ -66,7 +67,7 @@ def join(
     texts = plan_subtitles(video, suffix) if subtitles is None else subtitles
     with replacing(out) as temporary:
         with (
-            opened(video.path) as source,
+            opened(segments[0] if isinstance(video, Animation) else video.path) as source,
             opened(segments[0]) as first,
             write_errors(out),
             av.open(str(temporary), "w", format=FORMATS[suffix], options=options) as container,

@@ -27,14 +27,21 @@ SWAP = "org.fsframework.swap"  # labels of this framework's assertions
 CONSENT = "org.fsframework.consent"
 WATERMARK = "org.fsframework.provenance.watermark.1"  # algorithm name in the soft binding
 TARGET, SOURCE = "target", "source"  # labels of ingredients
-SIGNABLE = (".jpg", ".jpeg", ".png", ".webp", ".mp4", ".m4v", ".mov")  # formats that hold a manifest
+_SIGNABLE_IMAGES = (".jpg", ".jpeg", ".png", ".apng", ".webp", ".gif", ".tif", ".tiff")
+SIGNABLE = (*_SIGNABLE_IMAGES, ".mp4", ".m4v", ".mov")  # formats that hold a manifest
 MAX_CONSENT = 10_000  # characters of the consent text
 XMP_BOX = bytes.fromhex(
     "be7acfcb97a942e89c71999491e3afac"
 )  # UUID of the MP4 box that holds XMP (XMP Specification, part 3)
 OPT_OUT = "or leave the manifest out: --no-provenance"
 
-_STARTS = {b"\xff\xd8\xff": "image/jpeg", b"\x89PNG\r\n\x1a\n": "image/png"}
+_STARTS = {
+    b"\xff\xd8\xff": "image/jpeg",
+    b"\x89PNG\r\n\x1a\n": "image/png",
+    b"GIF8": "image/gif",
+    b"II*\0": "image/tiff",
+    b"MM\0*": "image/tiff",
+}
 
 
 def sign(
@@ -51,7 +58,7 @@ def sign(
     Parameters
     ----------
     file_in:
-        JPEG, PNG, WebP, MP4 or MOV.
+        JPEG, PNG, WebP, GIF, TIFF, MP4 or MOV.
     file_out:
         May be `file_in`.
     target, sources:

@@ -106,7 +106,8 @@ def attach_manifest(
     Parameters
     ----------
     path:
-        The file, JPEG, PNG, WebP, MP4 or MOV, which is replaced. Videos get XMP here; images already have it.
+        The file, JPEG, PNG, WebP, GIF, TIFF, MP4 or MOV, which is replaced. Videos get XMP here; images
+        already have it.
     out:
         Its final path.
     target, sources:

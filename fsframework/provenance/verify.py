@@ -11,6 +11,8 @@ import cv2
 import numpy as np
 
 from fsframework.core.errors import UserError
+from fsframework.media.animation_io import is_animation, probe
+from fsframework.media.animation_io import read as read_frames
 from fsframework.media.image_io import SOURCE_TYPE, is_marked, read_image
 from fsframework.provenance.c2pa import CONSENT, SWAP, XMP_BOX, context, library, media_type
 from fsframework.provenance.ledger import lookup
@@ -93,9 +95,8 @@ def verify(file: str | Path) -> Report:
         if kind.startswith("video/"):
             xmp, mark = _video_xmp(file), _video_watermark(file, notes)
         else:
-            image, xmp = read_image(file), is_marked(file)
-            reading = _read_scaled([image]) or read(image, search=True)
-            mark = None if reading is None else Watermark(f"{reading.payload:08x}", round(reading.strength, 3))
+            xmp = is_marked(file)
+            mark = _animation_watermark(file) if is_animation(file) else _image_watermark(file)
     except UserError as error:
         if manifest is None or manifest.label is None:
             raise  # no manifest either, so there is nothing to report
@@ -276,6 +277,19 @@ def _xmp_boxes(file: BinaryIO) -> Iterator[bytes]:
         file.seek(end)
 
 
+def _image_watermark(file: Path) -> Watermark | None:
+    image = read_image(file)
+    reading = _read_scaled([image]) or read(image, search=True)
+    return None if reading is None else Watermark(f"{reading.payload:08x}", round(reading.strength, 3))
+
+
+def _animation_watermark(file: Path) -> Watermark | None:
+    """Return the watermark common to up to FRAMES evenly spaced frames of a moving picture."""
+    animation = probe(file)
+    chosen = {index * len(animation.times) // FRAMES for index in range(FRAMES)}
+    return _common_watermark([frame for index, frame in enumerate(read_frames(animation)) if index in chosen])
+
+
 def _video_watermark(file: Path, notes: list[str]) -> Watermark | None:
     """Return the watermark common to up to FRAMES evenly spaced frames; None without one or without PyAV."""
     try:
@@ -288,6 +302,11 @@ def _video_watermark(file: Path, notes: list[str]) -> Watermark | None:
         raise UserError(
             f"{file}: cannot be read as a video: {reason}; it is damaged or in an unsupported format"
         ) from error
+    return _common_watermark(frames)
+
+
+def _common_watermark(frames: list[np.ndarray]) -> Watermark | None:
+    """Return the watermark that frames (H, W, 3) uint8 of one size have in common; None without one."""
     reading = _read_scaled(frames)
     if reading is None:
         return None

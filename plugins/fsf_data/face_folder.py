@@ -93,8 +93,9 @@ class FaceFolder(Dataset):
                 self.parts.append((faces, np.flatnonzero(self._in_split(faces))))
         self._ends = np.cumsum([len(indices) for _, indices in self.parts])
         if not len(self):
-            remedy = f"change test_share ({options.test_share}), or give test_root"
-            raise EmptySplitError(f"{options.root}: nobody is in the split {self.split}; {remedy}")
+            people = sum(len(faces.who) for faces, _ in self.parts)
+            found = f"{people} people, of whom 0 are in the {self.split} split"
+            raise EmptySplitError(f"{options.root}: {found}; set test_share (now {options.test_share}), or test_root")
 
     def _open(self, root: Path) -> ImageSource | ShardIndex:
         root = root.expanduser()

@@ -19,7 +19,7 @@ from fsframework.faces.select import choose, largest
 from fsframework.inference.assignment import FaceAssignment
 from fsframework.inference.face_swapper import FaceSwapper, SourceIdentity
 from fsframework.inference.image import SwappedImage, swap_image
-from fsframework.inference.soft_swap import soft_swap_note
+from fsframework.inference.soft_swap import size_note
 from fsframework.media.image_io import read_image, read_target, usual_suffix, write_image
 from fsframework.media.tensor import to_tensor
 from fsframework.provenance.options import ProvenanceOptions, mark_frame
@@ -139,7 +139,7 @@ class Work:
             width=width,
             height=height,
             seconds=round(result.seconds, 3),
-            note=soft_swap_note([face for face, _ in swapped.swaps], self.face_swapper.size),
+            note=size_note([face for face, _ in swapped.swaps], self.face_swapper.size),
             source=_png(folder, self._crops(result.source_frame, [source_face])[0]),
             faces=[
                 SwappedFace(
