@@ -134,7 +134,8 @@ class FaceSwapper:
             found = find_at_any_angle(self.detector, frame)
         if found.faces:
             if found.rejected:
-                what = "1 doubtful face is" if found.rejected == 1 else f"{found.rejected} doubtful faces are"
+                count = len(found.rejected)
+                what = "1 doubtful face is" if count == 1 else f"{count} doubtful faces are"
                 print(f"note: {name}: {what} left out, as turned copies show none there", file=sys.stderr)
             return found.faces
         if found.rejected:
