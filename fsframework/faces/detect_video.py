@@ -22,6 +22,7 @@ from fsframework.faces.align import _resample
 from fsframework.faces.turned import (
     GREY,
     MAX_ROLL,
+    SCORE_NEAR,
     Search,
     difference,
     elsewhere,
@@ -35,6 +36,7 @@ from fsframework.faces.turned import (
 EVERY = 16  # distance of two frames that are searched whole
 WINDOW = 160  # side of a resized window, in pixels
 AROUND = 2.0  # a window's side, in sides of the face's box
+ASIDE = 0.75  # of a face's side, by which it may be beside a straight path between two whole frames
 SAME = 0.4  # least intersection over union of two boxes of one face
 ANGLES = 30.0  # degrees; a face that turns further between two whole frames has a window at each angle
 TURNED_SIDE = 400  # longer side of turned copies of whole frames, in pixels
@@ -78,6 +80,7 @@ class _Place(NamedTuple):
     """Where a face is expected."""
 
     windows: list[_Window]  # one, or one for each of two angles; the face is missing if none shows it
+    path: tuple[np.ndarray, np.ndarray]  # its boxes (4,) in the first and the last frame, where they are known
     is_doubtful: bool = False  # whether only certain faces count, and nothing is missing
 
 
@@ -163,7 +166,7 @@ def _between(searching: _VideoSearch, group: list[np.ndarray], first: Scan, last
     crops = [_crop_window(frame, window) for frame in inner for place in places for window in place.windows]
     detections = iter(detector(crops) if crops else [])
     results: list[tuple[list[Face], bool]] = []
-    for _ in inner:
+    for offset in range(1, len(inner) + 1):
         faces: list[Face] = []
         is_missing = False
         for place in places:
@@ -173,10 +176,13 @@ def _between(searching: _VideoSearch, group: list[np.ndarray], first: Scan, last
                 for face in next(detections)
                 if _has_expected_size(face)
             ]
-            if place.is_doubtful:
-                placed = [face for face in placed if not is_doubtful(face, detector.certain_score)]
-            is_missing |= not placed and not place.is_doubtful
-            faces += placed
+            certain = [face for face in placed if not is_doubtful(face, detector.certain_score)]
+            if not place.is_doubtful:
+                certain += [
+                    face for face in elsewhere(placed, certain) if _is_expected(place, face, offset / (len(group) - 1))
+                ]
+                is_missing |= not certain
+            faces += certain
         results.append((_suppress_overlaps(faces), is_missing))
     whole = searching.missing([frame for frame, (_, missing) in zip(inner, results, strict=True) if missing])
     for offset, (faces, missing) in enumerate(results, 1):
@@ -187,7 +193,8 @@ def _between(searching: _VideoSearch, group: list[np.ndarray], first: Scan, last
         # A whole frame that is not turned does not show what turned windows show.
         turned = [face for face in faces if abs(roll(face)) > MAX_ROLL]
         searching.note(searching.state.frame + offset, elsewhere(result.rejected, turned))
-        yield turned + elsewhere(result.faces, turned)
+        known = [face for face in result.faces if face.score >= SCORE_NEAR or _is_known(face, first, last)]
+        yield turned + elsewhere(known, turned)
 
 
 def _places(first: Scan, last: Scan) -> list[_Place]:
@@ -214,7 +221,23 @@ def _place(faces: list[Face]) -> _Place:
     if abs(apart) <= ANGLES:
         middle = angles[0] + apart / 2
         angles = [middle if abs(middle) > MAX_ROLL else 0.0]
-    return _Place([_Window(square, angle) for angle in angles])
+    return _Place([_Window(square, angle) for angle in angles], (faces[0].box, faces[-1].box))
+
+
+def _is_expected(place: _Place, face: Face, time: float) -> bool:
+    """Return whether a face is about where a straight path leads at a time, from 0 in the first to 1 in the last frame.
+
+    Windows are larger than faces, and doubtful faces elsewhere in them are mostly none.
+    """
+    one, other = place.path
+    box = one + time * (other - one)
+    distance = np.hypot(*(box[:2] + box[2:] - face.box[:2] - face.box[2:])) / 2
+    return bool(distance < ASIDE * (box[2:] - box[:2]).max())
+
+
+def _is_known(face: Face, first: Scan, last: Scan) -> bool:
+    """Return whether a face may be one of two frames that were searched whole."""
+    return any(_near(face.box, other.box) for other in (*first.faces, *last.faces))
 
 
 def _near(one: np.ndarray, other: np.ndarray) -> bool:
