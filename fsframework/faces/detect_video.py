@@ -176,6 +176,8 @@ def _between(searching: _VideoSearch, group: list[np.ndarray], first: Scan, last
                 for face in next(detections)
                 if _has_expected_size(face)
             ]
+            if len(place.windows) > 1:  # at the wrong angle, a smaller face is often found inside the right one
+                placed = sorted(placed, key=lambda face: -face.score)[:1]
             certain = [face for face in placed if not is_doubtful(face, detector.certain_score)]
             if not place.is_doubtful:
                 certain += [
