@@ -65,7 +65,7 @@ class FoundFaces:
     @classmethod
     def read(cls, file: Path, key: str) -> Self | None:
         """Return the faces of a file, or None if its key differs. Raise one of `BROKEN` if it is broken."""
-        with np.load(file, allow_pickle=False) as arrays:
+        with file.open("rb") as opened, np.load(opened, allow_pickle=False) as arrays:
             if str(arrays["key"]) != key:
                 return None
             count, frame, wait, pause, doubtful = arrays["state"].tolist()
