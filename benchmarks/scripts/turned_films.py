@@ -52,7 +52,7 @@ def placed(picture: np.ndarray, angle: float, centre: tuple[float, float]) -> tu
     """Return a picture turned counter-clockwise around a centre, what it covers, and the matrix of the turn."""
     side = len(picture)
     matrix = cv2.getRotationMatrix2D(((side - 1) / 2, (side - 1) / 2), angle, 1.0)
-    matrix[:, 2] += np.array(centre) - (side - 1) / 2
+    matrix = np.column_stack([matrix[:, :2], matrix[:, 2] + np.array(centre) - (side - 1) / 2])
     covered = cv2.warpAffine(np.ones((side, side), np.float32), matrix, SIZE) > 0.5
     return cv2.warpAffine(picture, matrix, SIZE, flags=cv2.INTER_CUBIC), covered, matrix
 

@@ -25,6 +25,7 @@ from fsframework.faces.select import area
 from fsframework.faces.steady_mask import MaskSmoother, lead_frames
 from fsframework.faces.track import Track, smooth, track
 from fsframework.faces.turned import find_at_any_angle
+from fsframework.faces.visible import MIN_VISIBLE, cut_note, enough_visible, without_cut
 from fsframework.inference.assignment import FaceAssignment
 from fsframework.inference.face_swapper import FaceSwapper, SourceIdentity
 from fsframework.inference.video_faces import FILE, found_faces
@@ -180,7 +181,7 @@ def plan(
     people: list[int] | None = None
     if assignment.source is None or (assignment.face != "all" and threshold is not None):
         found, embeddings, people = _identified(face_swapper, video, found, threshold, assignment.source is None)
-    tracks = [smooth(raw, float(video.rate)) for raw in found]
+    tracks = [_with_shown(smooth(raw, float(video.rate)), video) for raw in found]
     sources = assignment.of_tracks(tracks, embeddings, people)
     if not sources and assignment.source is None:
         raise UserError(f"{video.path}: {assignment.missing(embeddings)}")
@@ -189,7 +190,30 @@ def plan(
         raise UserError(
             f"{video.path}: has no such face; up to {most} are visible at once; count them from the left from 1"
         )
-    return tracks, sources
+    return tracks, _without_cut(video, tracks, sources)
+
+
+def _with_shown(one: Track, video: Video) -> Track:
+    """Return a track that says in which frames enough of the face is visible."""
+    faces = [one.face(frame) for frame in range(one.start, one.stop)]
+    return replace(one, shown=enough_visible(faces, (video.width, video.height)))
+
+
+def _without_cut(video: Video, tracks: list[Track], sources: dict[int, SourceIdentity]) -> dict[int, SourceIdentity]:
+    """Return the sources of tracks that are visible at all; a line on standard error tells of the rest.
+
+    Raises UserError if none is.
+    """
+    cut = [frame for index in sources for frame in tracks[index].cut_frames()]
+    if not cut:
+        return sources
+    visible = {index: source for index, source in sources.items() if tracks[index].shown_frames()}
+    if not visible:
+        raise UserError(f"{video.path}: {cut_note(len(sources))}; use a video with whole faces")
+    least = f"less than {100 * MIN_VISIBLE:.0f} %"
+    what = f"faces are left alone where the frame shows {least} of them, from frame {min(cut) + 1} on"
+    print(f"note: {video.path}: {what}", file=sys.stderr)
+    return visible
 
 
 def _identified(
@@ -270,7 +294,7 @@ def painted(
 
 def _frame_tracks(tracks: Sequence[Track], sources: Iterable[int], frame: int) -> list[int]:
     """Return the tracks of `sources` in a frame, by index, smallest face first."""
-    present = [index for index in sources if tracks[index].start <= frame < tracks[index].stop]
+    present = [index for index in sources if tracks[index].is_shown(frame)]
     return sorted(present, key=lambda index: area(tracks[index].face(frame)))
 
 
@@ -299,7 +323,8 @@ def preview(
     for index in dict.fromkeys(indices.tolist()):
         (frame,) = read(video, index, index + 1)
         with torch.inference_mode():
-            faces = find_at_any_angle(face_swapper.detector, frame).faces
+            found = find_at_any_angle(face_swapper.detector, frame).faces
+        faces, _ = without_cut(found, (video.width, video.height))
         swaps = assignment.of_faces(face_swapper, frame, faces, f"{target}: frame {index + 1}") if faces else []
         swapped += [face for face, _ in swaps]
         rows.append(np.hstack([frame, face_swapper.swap_faces(frame, swaps)]))

@@ -72,7 +72,8 @@ class FoundFaces:
             detections, cuts = _faces(arrays["faces"], count), arrays["cuts"].tolist()
             pictures = iter(arrays["thumbnails"])
             thumbnails = [[next(pictures) for _ in faces] for faces in detections]
-            scan = Scan(*_faces(arrays["scan"], 2), wait, pause)
+            faces, rejected = _faces(arrays["scan"], 2)
+            scan = Scan(faces, rejected, wait, pause)
         if not 0 <= frame <= count <= len(cuts) or next(pictures, None) is not None:
             raise ValueError("the numbers of frames differ")
         return cls(detections, thumbnails, cuts, SearchState(frame, scan, None if doubtful < 0 else doubtful))
