@@ -18,10 +18,12 @@ from fsframework.data.extract_faces import ExtractOptions
 from fsframework.data.samples import portrait, portrait_face, somebody
 from fsframework.faces.align import TEMPLATE, align
 from fsframework.faces.paste import soft_mask
+from fsframework.faces.track import THUMBNAIL
 from fsframework.faces.visible import MIN_VISIBLE, enough_visible, visible_share, without_cut
 from fsframework.inference.assignment import FaceAssignment
 from fsframework.inference.face_swapper import FaceSwapper
 from fsframework.inference.video import painted, plan
+from fsframework.inference.video_faces import FoundFaces
 from fsframework.media.image_io import write_image
 from fsframework.media.video_io import probe, read
 
@@ -137,9 +139,15 @@ def leaving(count: int = 30) -> list[np.ndarray]:
 
 
 def test_a_face_that_leaves_a_film_is_left_alone_when_it_is_mostly_outside(
-    face_swapper: FaceSwapper, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    face_swapper: FaceSwapper, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     video = probe(make_video(tmp_path / "leaving.mp4", leaving()))
+    face = portrait_face()
+    shifts = [np.array([8 * number + 30, 0]) for number in range(30)]
+    faces = [[Face(face.box - np.tile(shift, 2), face.landmarks - shift, 1.0)] for shift in shifts]
+    small = [[np.zeros((THUMBNAIL, THUMBNAIL), np.uint8)] for _ in faces]
+    found = FoundFaces(faces, small, [False] * 30)
+    monkeypatch.setattr("fsframework.inference.video.found_faces", lambda *arguments: found)
     tracks, sources = plan(face_swapper, FaceAssignment("largest", face_swapper.source(somebody(), "")), video, None)
     ((index, _),) = sources.items()
     track = tracks[index]
