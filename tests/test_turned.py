@@ -1,6 +1,6 @@
 """Faces turned by any angle."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -198,7 +198,7 @@ def test_extract_writes_a_lying_head_upright(mtcnn: Detector, tmp_path: Path) ->
     assert np.abs(crops[0] - crops[1]).mean() < 12
 
 
-def lying_film(angles: list[float], beside: bool = False) -> tuple[list[np.ndarray], list[Face]]:
+def lying_film(angles: Sequence[float], beside: bool = False) -> tuple[list[np.ndarray], list[Face]]:
     """Return the frames of a film of the portrait at these angles, and its face in each; `beside` adds an upright."""
     detector = part("detectors", "mtcnn").build()
     detector.load()
@@ -286,3 +286,10 @@ def test_the_swap_of_a_lying_head_in_a_film_is_upright_in_its_frame(
     centre = faces[0].landmarks.mean(axis=0)
     assert np.hypot(columns.mean() - centre[0], rows.mean() - centre[1]) < 20
     assert abs(roll(tracks[0].face(2)) + 90 + rotation) % 360 < 6
+
+
+def test_a_head_that_turns_beside_an_upright_one_in_a_film_is_found(mtcnn: Detector) -> None:
+    frames, faces = lying_film([0] * 10 + [90] * 20, beside=True)
+    found = list(find_faces(mtcnn, iter(frames)))
+    assert [len(each) for each in found] == [2] * 30
+    assert max(min(shift(one, face) for one in each) for each, face in zip(found, faces, strict=True)) < 0.15

@@ -94,7 +94,7 @@ class _VideoSearch:
         """Return the faces of a frame, at any angle; `is_new` in the first frame of a shot that is searched whole."""
         wait, pause = (0, 0) if before is None or is_new else (before.wait, before.pause)
         (detected,) = self.detector([frame])
-        known = [] if before is None else [face for face in before.faces if abs(roll(face)) > MAX_ROLL]
+        known = [] if before is None else before.faces
         result = search(self.detector, frame, detected, known, wait == 0, TURNED_SIDE)
         if not result.is_turned:
             return Scan(result.faces, result.rejected, max(0, wait - 1), pause)

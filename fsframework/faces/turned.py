@@ -80,13 +80,14 @@ def search(
     detected:
         The faces that the detector finds in it, best first.
     known:
-        Turned faces of an earlier frame, which may be about the same place at about the same angle.
+        Faces of an earlier frame. Turned ones may be about the same place at about the same angle. Upright ones that
+        are not detected may have turned there.
     turn:
         Whether the whole frame may be turned.
     side:
         Longer side, in pixels, to which turned copies of the whole frame are shrunk; None: they keep its size.
     """
-    faces = _distinct([view for face in known if (view := _levelled(detector, frame, face)) is not None])
+    faces = _known(detector, frame, detected, known)
     detected = elsewhere(detected, faces)
     doubtful = [face for face in detected if is_doubtful(face, detector.certain_score)]
     certain = [face for face in detected if all(face is not other for other in doubtful)]
@@ -109,6 +110,16 @@ def search(
         faces = turned + elsewhere(faces, turned)
     faces += elsewhere(weak, faces)
     return Search(sorted(faces, key=lambda face: -face.score), elsewhere(unconfirmed, faces), turn)
+
+
+def _known(detector: Detector, frame: np.ndarray, detected: list[Face], known: Sequence[Face]) -> list[Face]:
+    """Return the turned faces of a frame that are where known faces are, which `search` describes."""
+    turned = [face for face in known if abs(roll(face)) > MAX_ROLL]
+    views = [_levelled(detector, frame, face) for face in turned]
+    faces = [view for view in views if view is not None]
+    lost = elsewhere([face for face in known if abs(roll(face)) <= MAX_ROLL], [*detected, *faces])
+    views = [_confirmed(detector, frame, face)[0] for face in lost]
+    return _distinct(faces + [view for view in views if view is not None and abs(roll(view)) > MAX_ROLL])
 
 
 def is_doubtful(face: Face, certain_score: float) -> bool:

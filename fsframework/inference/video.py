@@ -182,7 +182,7 @@ def plan(
     if assignment.source is None or (assignment.face != "all" and threshold is not None):
         found, embeddings, people = _identified(face_swapper, video, found, threshold, assignment.source is None)
     tracks = [_with_shown(smooth(raw, float(video.rate)), video) for raw in found]
-    sources = assignment.of_tracks(tracks, embeddings, people)
+    sources = assignment.of_tracks(tracks, embeddings, people, str(video.path))
     if not sources and assignment.source is None:
         raise UserError(f"{video.path}: {assignment.missing(embeddings)}")
     if not sources:
