@@ -1,10 +1,10 @@
 """Measure which share of a face is inside its frame, and leave out faces of which it is small.
 
 Networks see repeated pixels where the frame cuts a face, and detectors place landmarks outside of the frame by guess.
-Of 60 faces of LFW cut at a random side, mtcnn finds 90, 60, 47 and 10 % where 70, 60, 50 and 40 % of the face is
-visible. Its landmarks are off by 7, 8, 12 and 34 % of the distance of the eyes in the median, by 10, 11, 19 and 49 %
-at the 90th percentile. Swaps differ from those of whole faces by 6, 7, 9 and 12 grey levels, and by 1 where nothing is
-cut. `MIN_VISIBLE` is the share down to which landmarks are within 15 %. The command is
+Of 60 faces of LFW, each cut at one of four sides, mtcnn finds 90, 60, 47 and 10 % where 70, 60, 50 and 40 % of the
+face is visible. Its landmarks are off by 7, 8, 12 and 34 % of the distance of the eyes in the median, by 10, 11, 19
+and 49 % at the 90th percentile. Swaps differ from those of whole faces by 6, 7, 9 and 12 grey levels, and by 1 where
+nothing is cut. `MIN_VISIBLE` is the share down to which landmarks are within 15 %. The command is
 `python benchmarks/scripts/cut_faces.py data/lfw/val.zip --count 60 --save lfw`.
 """
 
