@@ -35,6 +35,7 @@ from fsframework.media.image_io import is_marked, read_image, write_image
 from fsframework.media.video_io import probe, read
 from fsframework.provenance.options import ProvenanceOptions
 from fsframework.provenance.verify import verify
+from fsframework.utils.lock import locked
 from fsframework.utils.shards import JobShard
 
 
@@ -358,6 +359,7 @@ def test_a_job_that_was_killed_goes_on(killed: Path) -> None:
     shutil.copy(parts / "0000.mp4", killed / "first.mp4")
     done = subprocess.run(command, cwd=killed, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+    assert "which ended, is taken over" in done.stderr and not (killed / ".out.mp4.lock").exists()
     assert not parts.exists() and len(probe(killed / "out.mp4").times) == 60
     command[-3] = "whole.mp4"
     whole = subprocess.run(command, cwd=killed, capture_output=True, text=True, check=False)
@@ -366,6 +368,17 @@ def test_a_job_that_was_killed_goes_on(killed: Path) -> None:
     assert np.array_equal(frames[: len(first)], first)  # what was finished is kept as it is
     apart = np.abs(frames - frames_of(killed / "whole.mp4")).mean(axis=(1, 2, 3))
     assert apart.max() < 0.2, apart  # matrix products may round differently in another process
+
+
+def test_a_second_process_for_one_film_is_refused(
+    converter: FaceSwapper, place: Path, tmp_path: Path, expect_error: Callable[..., Any]
+) -> None:
+    with locked(tmp_path / ".out.mp4.lock", "first"):
+        note = json.loads((tmp_path / ".out.mp4.lock").read_text(encoding="utf-8"))
+        hide = {f"process {os.getpid()}": "process 1", note["host"]: "HOST", note["since"]: "NOW"}
+        with expect_error("out.mp4: is in work", hide=hide):
+            swap_target(converter, place / "one.mp4", tmp_path / "out.mp4", place / "source.png", "largest", [])
+    assert not list(tmp_path.iterdir())
 
 
 def test_another_job_does_not_go_on_with_these_pieces(converter: FaceSwapper, place: Path, tmp_path: Path) -> None:

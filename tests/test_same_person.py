@@ -11,6 +11,7 @@ import pytest
 import torch
 from films import make_film
 
+from fsframework.core.components import ComponentOptions, Detector
 from fsframework.core.types import Face, FaceBatch
 from fsframework.faces.same_person import people_of, split
 from fsframework.faces.track import Track, thumbnail
@@ -38,11 +39,16 @@ def scene(*people: Place, side: int = 40) -> np.ndarray:
     return frame
 
 
-def detect(frames: list[np.ndarray]) -> list[list[Face]]:
-    """Return the discs of one colour in each frame; of two that overlap, only the whole one in front is found."""
-    return [
-        [face for colour in range(3) if (face := _found(frame.astype(int), colour)) is not None] for frame in frames
-    ]
+class DiscDetector(Detector):
+    """Find the discs of one colour in each frame; of two that overlap, only the whole one in front."""
+
+    def __init__(self) -> None:
+        super().__init__(ComponentOptions())
+
+    def forward(self, frames: list[np.ndarray]) -> list[list[Face]]:
+        return [
+            [face for colour in range(3) if (face := _found(frame.astype(int), colour)) is not None] for frame in frames
+        ]
 
 
 def _found(frame: np.ndarray, colour: int) -> Face | None:
@@ -64,7 +70,7 @@ class Discs:
 
     def __init__(self) -> None:
         self.swapper = SimpleNamespace(identity=SimpleNamespace(metric=True, match_threshold=THRESHOLD))
-        self.detector = detect
+        self.detector = DiscDetector()
         self.embedded = 0
 
     def embed(self, frame: np.ndarray, faces: Sequence[Face]) -> torch.Tensor:

@@ -1,6 +1,6 @@
 """Faces turned by any angle."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from skimage import data
 from swapping import FAST_MODEL
+from synthetic_video import make_video
 
 from fsframework.core.components import ComponentOptions, Detector
 from fsframework.core.part import part
@@ -16,10 +17,15 @@ from fsframework.core.types import Face
 from fsframework.data.extract import extract
 from fsframework.data.extract_faces import ExtractOptions
 from fsframework.faces.align import TEMPLATE, transform
+from fsframework.faces.detect_video import SearchState, find_faces
 from fsframework.faces.select import largest
+from fsframework.faces.track import track
 from fsframework.faces.turned import find_at_any_angle, is_doubtful, misfit, roll, shift
+from fsframework.inference.assignment import FaceAssignment
 from fsframework.inference.face_swapper import FaceSwapper
+from fsframework.inference.video import painted, plan
 from fsframework.media.image_io import read_image, write_image
+from fsframework.media.video_io import probe, read
 
 
 class Counting(Detector):
@@ -190,3 +196,100 @@ def test_extract_writes_a_lying_head_upright(mtcnn: Detector, tmp_path: Path) ->
         (file,) = (tmp_path / f"{name}-faces").rglob("*.png")
         crops.append(read_image(file).astype(int))
     assert np.abs(crops[0] - crops[1]).mean() < 12
+
+
+def lying_film(angles: Sequence[float], beside: bool = False) -> tuple[list[np.ndarray], list[Face]]:
+    """Return the frames of a film of the portrait at these angles, and its face in each; `beside` adds an upright."""
+    detector = part("detectors", "mtcnn").build()
+    detector.load()
+    (upright,) = detector([portrait()])[0]
+    frames, faces = [], []
+    for angle in angles:
+        frame, matrix = turned(portrait(), angle)
+        if beside:
+            other = np.full((len(frame), 256, 3), 90, np.uint8)
+            other[:256] = portrait()[:, ::-1]
+            frame = np.concatenate([frame, other], axis=1)
+        frames.append(frame)
+        faces.append(Face(upright.box, transform(upright.landmarks, matrix), 1.0))
+    return frames, faces
+
+
+@pytest.mark.parametrize("angle", [90, 140, 180, 270])
+def test_a_lying_head_in_a_film_is_found_in_each_frame(mtcnn: Detector, angle: int) -> None:
+    frames, faces = lying_film([angle + 3 * np.sin(number) for number in range(20)])
+    counting = Counting(mtcnn)
+    found = list(find_faces(counting, iter(frames)))
+    assert [len(each) for each in found] == [1] * 20
+    assert max(shift(one, face) for (one,), face in zip(found, faces, strict=True)) < 0.15
+    assert counting.frames < 20 + 35  # whole frames are turned once, then a window in each frame is enough
+
+
+def test_a_head_that_lies_down_in_a_film_keeps_its_track(mtcnn: Detector) -> None:
+    frames, faces = lying_film([90 * min(1, number / 30) for number in range(40)])
+    found = list(find_faces(mtcnn, iter(frames)))
+    tracks = track(found, [False] * 40, 25.0)
+    assert [(each.start, each.stop) for each in tracks] == [(0, 40)]
+    assert max(shift(tracks[0].face(number), faces[number]) for number in range(40)) < 0.2
+
+
+def test_an_upright_film_costs_no_further_search(mtcnn: Detector) -> None:
+    frames, _ = lying_film([0] * 40)
+    counting = Counting(mtcnn)
+    assert [len(each) for each in find_faces(counting, iter(frames))] == [1] * 40
+    assert counting.frames == 40  # four whole frames, and a window in each of the others
+
+
+def test_turned_copies_of_empty_frames_are_seldom_searched(mtcnn: Detector) -> None:
+    counting = Counting(mtcnn)
+    grey = [np.full((120, 160, 3), 90, np.uint8)] * 161
+    state = SearchState()
+    assert list(find_faces(counting, iter(grey), state)) == [[]] * 161
+    assert counting.frames == 11 + 4 * 7  # of eleven whole frames, the first, third, seventh and eleventh are turned
+    shots = [number in (40, 70) for number in range(161)]
+    again = Counting(mtcnn)
+    assert list(find_faces(again, iter(grey), SearchState(), shots)) == [[]] * 161
+    # A new shot is turned at once: 0, 32, 48 (after 40), 80 (after 70), 112.
+    assert again.frames == 11 + 5 * 7 and state.doubtful is None
+
+
+class Seldom(Mirage):
+    """Find a face in whole frames and in windows of a video, but in no turned copy."""
+
+    def forward(self, frames: list[np.ndarray]) -> list[list[Face]]:
+        window = Face(np.array([40.0, 40, 120, 120]), 20 + 120 * TEMPLATE, self.face.score)
+        return [
+            [self.face] if frame.shape[:2] == self.size else [window] if len(frame) == 160 else [] for frame in frames
+        ]
+
+
+def test_doubtful_faces_of_a_film_are_left_out_and_said(mtcnn: Detector) -> None:
+    state = SearchState()
+    frames = [np.full((100, 130, 3), 90, np.uint8)] * 30
+    assert list(find_faces(Seldom((100, 130), made(0, 0.9)), iter(frames), state)) == [[]] * 30
+    assert state.doubtful == 0
+    assert [len(faces) for faces in find_faces(Seldom((100, 130), made(0)), iter(frames))] == [1] * 30
+
+
+@pytest.mark.parametrize("rotation", [0, 90])
+def test_the_swap_of_a_lying_head_in_a_film_is_upright_in_its_frame(
+    face_swapper: FaceSwapper, tmp_path: Path, rotation: int
+) -> None:
+    frames, faces = lying_film([90.0 + rotation] * 5)
+    side = len(frames[0]) // 2 * 2
+    video = probe(make_video(tmp_path / "lying.mp4", [frame[:side, :side] for frame in frames], sound=False))
+    source = face_swapper.source(data.astronaut(), "source")
+    tracks, sources = plan(face_swapper, FaceAssignment("largest", source), video, None)
+    before = next(read(video)).astype(int)
+    changed = np.abs(next(painted(face_swapper, video, tracks, sources, 0, 5)).astype(int) - before).max(axis=2) > 8
+    rows, columns = np.nonzero(changed)
+    centre = faces[0].landmarks.mean(axis=0)
+    assert np.hypot(columns.mean() - centre[0], rows.mean() - centre[1]) < 20
+    assert abs(roll(tracks[0].face(2)) + 90 + rotation) % 360 < 6
+
+
+def test_a_head_that_turns_beside_an_upright_one_in_a_film_is_found(mtcnn: Detector) -> None:
+    frames, faces = lying_film([0] * 10 + [90] * 20, beside=True)
+    found = list(find_faces(mtcnn, iter(frames)))
+    assert [len(each) for each in found] == [2] * 30
+    assert max(min(shift(one, face) for one in each) for each, face in zip(found, faces, strict=True)) < 0.15

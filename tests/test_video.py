@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from synthetic_video import RATE, SIZE, make_video, scene
 
+from fsframework.core.components import ComponentOptions, Detector
 from fsframework.core.errors import UserError
 from fsframework.core.part import part
 from fsframework.core.types import Face
@@ -122,9 +123,11 @@ def test_faces_between_searched_frames_are_those_of_whole_frames() -> None:
 
 @pytest.mark.parametrize("count", [0, 1, 2, 12, 13, 14, 25])
 def test_every_frame_has_its_answer(count: int) -> None:
-    def detect(frames: list[np.ndarray]) -> list[list[Face]]:
-        return [[face_at(float(frame[0, 0, 0]))] if len(frame) == 50 else [] for frame in frames]
+    class Marked(Detector):
+        def forward(self, frames: list[np.ndarray]) -> list[list[Face]]:
+            return [[face_at(float(frame[0, 0, 0]))] if len(frame) == 50 else [] for frame in frames]
 
+    detect = Marked(ComponentOptions())
     frames = [np.full((50, 60, 3), number, np.uint8) for number in range(count)]
     found = list(find_faces(detect, iter(frames)))
     assert [faces[0].box[0] for faces in found] == list(range(count))  # windows show nothing, so all are searched

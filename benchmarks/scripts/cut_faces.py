@@ -6,7 +6,9 @@ A side of each picture, each side in turn, is cut off, up to a fraction of the w
 percentage of faces still detected. `landmarks` is the mean distance of the five landmarks from those in the whole
 picture, in percent of the distance of the eyes: median and 90th percentile over the faces found. `swap` is the mean
 difference between the swap of the cut picture and that of the whole one, in grey levels, where the picture shows the
-face: detected by `mtcnn`, and with the whole picture's landmarks, its missing part filled in two ways.
+face: detected by `mtcnn`, and with the whole picture's landmarks, its missing part filled in two ways. The rows
+`visible` cut each picture until a share of the face's oval is left, and give the same of faces detected by `mtcnn`,
+and the share that their landmarks give (`seen`).
 """
 
 from collections.abc import Iterator
@@ -26,10 +28,12 @@ from fsframework.core.part import part
 from fsframework.core.types import AlignedFace, Face
 from fsframework.faces import align
 from fsframework.faces.turned import shift
+from fsframework.faces.visible import visible_share
 from fsframework.inference.face_swapper import FaceSwapper, SourceIdentity
 from fsframework.utils.progress import tracked
 
 CUTS = (0.15, 0.25, 0.35, 0.45)
+SHARES = (0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6, 0.5, 0.4, 0.3, 0.2)
 APART = 1.0  # landmarks further off than the distance of the eyes are those of no face
 FILLS = {"repeated edge": cv2.BORDER_REPLICATE, "reflection": cv2.BORDER_REFLECT_101}
 
@@ -65,6 +69,42 @@ def cut_off(whole: Whole, side: int, fraction: float) -> Cut:
     else:
         cut[1 - axis] = slice(None, int(high[axis] - reach))
     return Cut(np.ascontiguousarray(whole.frame[tuple(cut)]), offset)
+
+
+def cut_to(whole: Whole, side: int, share: float) -> Cut:
+    """Return a picture cut at a side until a share of the face is left."""
+    low, high = 0.0, 1.0
+    for _ in range(10):
+        middle = (low + high) / 2
+        cut = cut_off(whole, side, middle)
+        face = replace(whole.face, landmarks=whole.face.landmarks - cut.offset)
+        if visible_share(face, cut.frame.shape[1::-1]) > share:
+            low = middle
+        else:
+            high = middle
+    return cut_off(whole, side, low)
+
+
+def visible(swapper: FaceSwapper, faces: list[Whole]) -> Iterator[dict[str, Any]]:
+    """Yield the rows of faces of which a share is visible, whole ones first."""
+    for share in (1.0, *SHARES):
+        cuts = [
+            Cut(whole.frame, np.zeros(2)) if share == 1 else cut_to(whole, n % 4, share)
+            for n, whole in enumerate(faces)
+        ]
+        distances, seen, errors = [], [], []
+        for whole, cut in zip(faces, cuts, strict=True):
+            distance, face = nearest(swapper.detector([cut.frame])[0], whole.face, cut.offset)
+            if face is not None:
+                distances.append(distance)
+                seen.append(visible_share(face, cut.frame.shape[1::-1]))
+                errors.append(difference(whole, cut, swapper.swap_faces(cut.frame, [(face, whole.source)])))
+        row: dict[str, Any] = {"what": "visible", "cut": share, "found": 100 * len(distances) / len(faces)}
+        if distances:
+            middle, high = (100 * float(np.quantile(distances, q)) for q in (0.5, 0.9))
+            row |= {"landmarks": middle, "landmarks_p90": high, "swap": float(np.mean(errors))}
+            row |= {"swap_p90": float(np.quantile(errors, 0.9)), "seen": 100 * float(np.mean(seen))}
+        yield row
 
 
 def nearest(faces: list[Face], face: Face, offset: np.ndarray) -> tuple[float, Face | None]:
@@ -150,7 +190,13 @@ def loaded(name: str, **options: Any) -> Detector:
 
 def shown(row: dict[str, Any]) -> dict[str, str]:
     """Return a row of the table."""
-    keys = {"found": "{:.0f} %", "landmarks": "{:.1f} %", "landmarks_p90": "{:.1f} %", "swap": "{:.2f}"}
+    keys = {
+        "found": "{:.0f} %",
+        "landmarks": "{:.1f} %",
+        "landmarks_p90": "{:.1f} %",
+        "swap": "{:.2f}",
+        "swap_p90": "{:.2f}",
+    } | {"seen": "{:.0f} %"}
     cells = {key: form.format(row[key]) if row.get(key) is not None else "" for key, form in keys.items()}
     return {"what": row["what"], "cut": f"{100 * row['cut']:.0f} %", **cells}
 
@@ -170,6 +216,8 @@ def main(place: Path, model: str, count: int, weights: str | None, save: str | N
             detectors["retinaface"] = loaded("retinaface", weights=weights)
         rows = [row for name, detector in detectors.items() for row in detection(name, detector, faces)]
         rows += swaps(swapper, faces)
+        swapper.detector = detectors["mtcnn"]
+        rows += visible(swapper, faces)
     except UserError as error:
         raise click.ClickException(str(error)) from error
     note = f"{count} pictures, swaps by {model}. `swap` by hull and colours as of `fsf swap`, detected faces alone."

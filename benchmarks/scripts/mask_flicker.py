@@ -3,13 +3,15 @@
     python benchmarks/scripts/mask_flicker.py --save synthetic
 
 The film is the moving portrait of synthetic_video.py with a microphone that moves with the face, glasses, or nothing in
-front of it; sensor noise; and H.264. In crop coordinates face and occluder stand still, so a perfect mask does, too.
+front of it; sensor noise; and H.264. It is also turned (`lying`), and with the face's detections missing in the middle
+for half a second, where a second track begins (`broken`). In crop coordinates face and occluder stand still, so a
+perfect mask does, too.
 `flicker` is the mean absolute change of the mask from frame to frame inside the oval mask, in percent of full opacity;
 `film` is that of the crops, in grey levels. `error` is the mean absolute difference of the target and the swapped film
 in the occluder's pixels, in grey levels.
 """
 
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import Any
 
 import click
@@ -20,6 +22,7 @@ from figures import report
 from synthetic_video import RATE, after_h264, scene
 
 from fsframework.data.samples import portrait, portrait_face, somebody
+from fsframework.faces.detect_video import find_faces
 from fsframework.faces.paste import KEEPS, OCCLUSIONS, Compositor, PasteOptions, soft_mask
 from fsframework.faces.steady_mask import MaskSmoother
 from fsframework.faces.track import smooth, track
@@ -27,6 +30,7 @@ from fsframework.inference.face_swapper import FaceSwapper
 from fsframework.models import store
 
 NOISE, CRF = 4.0, 23  # grey levels of sensor noise; quality of the film
+BREAK = 12  # frames without detections, more than a track bridges
 UNSMOOTHED = "occlusions, unsmoothed"
 
 
@@ -55,9 +59,9 @@ def film(picture: np.ndarray, count: int) -> list[np.ndarray]:
     return after_h264([np.clip(np.rint(frame), 0, 255).astype(np.uint8) for frame in noisy], CRF)
 
 
-def change(images: list[np.ndarray], inside: np.ndarray) -> float:
-    """Return the mean absolute change from image to image inside a mask."""
-    return float(np.mean([np.abs(b.astype(float) - a)[inside].mean() for a, b in pairwise(images)]))
+def changes(images: list[np.ndarray], inside: np.ndarray) -> list[float]:
+    """Return the mean absolute changes from image to image inside a mask."""
+    return [float(np.abs(b.astype(float) - a)[inside].mean()) for a, b in pairwise(images)]
 
 
 def measure(model: str, count: int) -> list[dict[str, Any]]:
@@ -66,32 +70,42 @@ def measure(model: str, count: int) -> list[dict[str, Any]]:
     source = swapper.source(somebody(), "source")
     inside = soft_mask(swapper.size) > 0.5
     rows = []
-    for occluder in ("nothing", "microphone", "glasses"):
+    for occluder, kind in product(("nothing", "microphone", "glasses"), ("upright", "lying", "broken")):
         picture, where = covered(occluder)
         frames = film(picture, count)
         white = (where[..., None] * np.full(3, 255)).astype(np.uint8)
         marks = [scene(number, picture=white) for number in range(count)]
+        if kind == "lying":
+            frames, marks = ([np.ascontiguousarray(np.rot90(each)) for each in film] for film in (frames, marks))
         with torch.inference_mode():
-            detections = [swapper.detector([frame])[0][:1] for frame in frames]
-        one = smooth(max(track(detections, [False] * count, RATE), key=lambda each: len(each.boxes)), RATE)
-        for keep in (*KEEPS, UNSMOOTHED):
+            detections = [faces[:1] for faces in find_faces(swapper.detector, iter(frames))]
+        if kind == "broken":
+            middle = count // 2
+            detections[middle - BREAK // 2 : middle + BREAK // 2] = [[]] * BREAK
+        tracks = [smooth(each, RATE) for each in track(detections, [False] * count, RATE)]
+        for keep in (*KEEPS, UNSMOOTHED) if kind == "upright" else (OCCLUSIONS, UNSMOOTHED):
             swapper.paster = Compositor(PasteOptions(keep=OCCLUSIONS if keep == UNSMOOTHED else keep), swapper.size)
-            smoothers = None if keep == UNSMOOTHED else [MaskSmoother(RATE)]
-            masks, crops, errors = [], [], []
-            for number in range(one.start, one.stop):
-                ((crop, image, mask),) = swapper.crops(frames[number], [(one.face(number), source)], smoothers)
-                masks.append(mask)
-                crops.append(crop.image)
-                hidden = cv2.warpAffine(marks[number][..., 0], crop.matrix, (swapper.size, swapper.size)) > 200
-                result = mask[..., None] * image + (1 - mask[..., None]) * crop.image
-                if hidden.any():
-                    errors.append(np.abs(result - crop.image).mean(axis=2)[hidden].mean())
+            flickers, films, errors = [], [], []
+            for one in tracks:
+                smoothers = None if keep == UNSMOOTHED else [MaskSmoother(RATE)]
+                masks, crops = [], []
+                for number in range(one.start, one.stop):
+                    ((crop, image, mask),) = swapper.crops(frames[number], [(one.face(number), source)], smoothers)
+                    masks.append(mask)
+                    crops.append(crop.image)
+                    hidden = cv2.warpAffine(marks[number][..., 0], crop.matrix, (swapper.size, swapper.size)) > 200
+                    result = mask[..., None] * image + (1 - mask[..., None]) * crop.image
+                    if hidden.any():
+                        errors.append(np.abs(result - crop.image).mean(axis=2)[hidden].mean())
+                flickers += changes(masks, inside)
+                films += changes(crops, inside)
             rows.append(
                 {
                     "occluder": occluder,
                     "keep": keep,
-                    "flicker": 100 * change(masks, inside),
-                    "film": change(crops, inside),
+                    "kind": kind,
+                    "flicker": 100 * float(np.mean(flickers)),
+                    "film": float(np.mean(films)),
                     "error": float(np.mean(errors)) if errors else None,
                 }
             )
@@ -103,6 +117,7 @@ def shown(row: dict[str, Any]) -> dict[str, str]:
     error = "-" if row["error"] is None else f"{row['error']:.1f}"
     return {
         "occluder": row["occluder"],
+        "head": row["kind"],
         "keep": row["keep"],
         "flicker": f"{row['flicker']:.2f} %",
         "film": f"{row['film']:.1f}",

@@ -31,6 +31,7 @@ class AlignedFace:
     image: np.ndarray  # (S, S, 3) uint8
     matrix: np.ndarray  # (2, 3) from frame pixels to crop pixels
     face: Face
+    inside: np.ndarray | None = None  # (S, S) bool, the pixels that the frame shows; None if it shows all
 
 
 @dataclass(frozen=True, eq=False)

@@ -23,6 +23,7 @@ from fsframework.core.errors import UserError
 from fsframework.core.part import Part
 from fsframework.data.extract_assembly import HashedFile, assemble
 from fsframework.data.extract_faces import ExtractOptions, FaceFinder, Record, folder_of
+from fsframework.faces.visible import cut_note
 from fsframework.media.image_io import media_in
 from fsframework.utils.device import pick_device
 from fsframework.utils.executors import SERIAL, Executor, RayExecutor, Worker
@@ -32,6 +33,9 @@ from fsframework.utils.shards import WHOLE, JobShard
 from fsframework.utils.weights import digest
 
 NOTE = ".fsf-extract.json"  # job description, in the result and in the cache
+
+
+FORMAT = 2  # of the cached records; a folder with others belongs to another job
 
 
 class Extracted(NamedTuple):
@@ -123,7 +127,7 @@ def _job(options: ExtractOptions, detector: Detector, encoder: IdentityEncoder) 
         kind: [network.name, network.options.model_dump(mode="json"), digest(network)]
         for kind, network in {"detector": detector, "encoder": encoder}.items()
     }
-    return {"wanted": asdict(options), **networks}
+    return {"wanted": asdict(options), "format": FORMAT, **networks}
 
 
 def _text(job: dict[str, Any]) -> str:
@@ -180,15 +184,21 @@ def _find_faces(
             results[name] = result
             ticker.advance()
     hashed: list[tuple[Path, str | None]] = []
-    failed = 0
+    failed = cut = 0
     for file in files:
         result = results[str(file)]
-        content = result if isinstance(result, str) else None
-        problem = result if isinstance(result, UserError) else Record.read(folder_of(parts, result)).problem_of(file)
+        content, problem = None, None
+        if isinstance(result, UserError):
+            problem = result
+        else:
+            record = Record.read(folder_of(parts, result))
+            content, problem, cut = result, record.problem_of(file), cut + int(record.cut)
         if problem is not None:
             click.echo(problem, err=True)
             failed += 1
         hashed.append((file, content))
+    if cut:
+        click.echo(f"note: {cut_note(cut)}", err=True)
     return hashed, failed
 
 

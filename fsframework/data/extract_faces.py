@@ -19,6 +19,7 @@ from fsframework.core.errors import UserError
 from fsframework.core.types import AlignedFace, FaceBatch
 from fsframework.faces.align import align, transform
 from fsframework.faces.turned import find_at_any_angle
+from fsframework.faces.visible import without_cut
 from fsframework.media.animation_io import is_film, probe, read
 from fsframework.media.image_io import read_image, write_image
 from fsframework.media.tensor import to_tensor
@@ -65,6 +66,7 @@ class Record:
     matrices: np.ndarray  # (n, 6)
     looks: np.ndarray  # (n, 256) uint8, thumbnails by `small`
     z_id: np.ndarray  # (n, D) float32, unit length
+    cut: np.ndarray  # number of faces that are left out because the frame cuts them
     problem: np.ndarray  # text: the error, if the file is unreadable, wholly or after some faces
     source: np.ndarray  # text: the file's path in `problem`
 
@@ -128,8 +130,10 @@ class FaceFinder:
         rows: list[dict[str, Any]] = []
         z_id: list[np.ndarray] = []
         problems: list[str] = []
+        cut = 0
         for index, frame in _readable(_frames(file, self.options.every), problems):
-            crops = self._faces(frame)
+            crops, left_out = self._faces(frame)
+            cut += left_out
             for crop in crops:
                 file_of_crop = folder / f"{len(rows)}{self.options.suffix}"
                 write_image(file_of_crop, crop.image, synthetic=False, lossless=True)
@@ -138,12 +142,14 @@ class FaceFinder:
                 z_id.append(self._embed(crops))
         columns = {name: np.array([row[name] for row in rows]) for name in MEASURED}
         embeddings = np.concatenate(z_id) if z_id else np.zeros((0, 0), np.float32)
-        return Record(**columns, z_id=embeddings, problem=np.array("".join(problems)), source=np.array(str(file)))
+        texts = {"problem": np.array("".join(problems)), "source": np.array(str(file))}
+        return Record(**columns, z_id=embeddings, cut=np.array(cut), **texts)
 
-    def _faces(self, frame: np.ndarray) -> list[AlignedFace]:
-        """Return the aligned faces of a frame that meet the options."""
+    def _faces(self, frame: np.ndarray) -> tuple[list[AlignedFace], int]:
+        """Return the aligned faces of a frame that meet the options, and how many others the frame cuts."""
         with torch.inference_mode():
-            faces = find_at_any_angle(self.detector, frame).faces
+            found = find_at_any_angle(self.detector, frame).faces
+        faces, cut = without_cut(found, (frame.shape[1], frame.shape[0]))
         crops = []
         for face in faces:
             side = float(min(face.box[2] - face.box[0], face.box[3] - face.box[1]))
@@ -152,7 +158,7 @@ class FaceFinder:
             crop = align(frame, face, self.options.size)
             if sharpness(crop.image) >= self.options.sharpness:
                 crops.append(crop)
-        return crops
+        return crops, len(cut)
 
     def _embed(self, crops: list[AlignedFace]) -> np.ndarray:
         """Return embeddings (n, D) of unit length."""

@@ -72,7 +72,19 @@ def align(frame: np.ndarray, face: Face, size: int) -> AlignedFace:
         Side of the crop in pixels.
     """
     matrix = fit_similarity(face.landmarks.astype(np.float64), template(size))
-    return AlignedFace(image=warp(frame, matrix, size), matrix=matrix, face=face)
+    return AlignedFace(image=warp(frame, matrix, size), matrix=matrix, face=face, inside=_inside(frame, matrix, size))
+
+
+def _inside(frame: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray | None:
+    """Return where a crop (size, size) shows a frame and no repeated pixels, or None if it does everywhere."""
+    height, width = frame.shape[:2]
+    back, last = invert(matrix), size - 1
+    corners = transform(np.array([[0.0, 0], [last, 0], [0, last], [last, last]]), back)
+    if (corners >= -0.5).all() and (corners <= [width - 0.5, height - 0.5]).all():
+        return None
+    points = transform(np.indices((size, size))[::-1].reshape(2, -1).T.astype(np.float64), back)
+    shown = np.all((points >= -0.5) & (points <= [width - 0.5, height - 0.5]), axis=1)
+    return np.reshape(shown, (size, size))
 
 
 def crop_side(face: Face) -> float:

@@ -197,6 +197,7 @@ class Compositor:
         generated_masks: np.ndarray | None = None,
         self_reconstruction: np.ndarray | None = None,
         visible_faces: np.ndarray | None = None,
+        inside: Sequence[np.ndarray | None] | None = None,
     ) -> list[tuple[np.ndarray, np.ndarray]]:
         """Return each swap with matched colours, and its mask.
 
@@ -212,6 +213,8 @@ class Compositor:
             (B, S, S, 3) uint8, the targets swapped with their own identities; required to keep reconstruction errors.
         visible_faces:
             What `visible_faces` returns for the targets; None: it is computed.
+        inside:
+            Where each target's crop shows its frame (see `AlignedFace`), to which colours are matched; None: it all.
 
         Returns
         -------
@@ -228,7 +231,8 @@ class Compositor:
             if generated_masks is not None:
                 mask = generated_masks[number] * mask
             if match is not None:
-                image = match(image, target, mask)
+                shown = None if inside is None else inside[number]
+                image = match(image, target, mask if shown is None else mask * shown)
             if self.pasting.blend == "poisson":
                 image = poisson_match(image, target, mask)
             if visible_faces is not None:

@@ -35,6 +35,7 @@ class Track:
     landmarks: np.ndarray  # (n, 5, 2) frame pixels
     scores: np.ndarray  # (n,), 0 where the face was not detected and is interpolated
     doubts: tuple[int, ...] = ()  # frames of the video from which the track may show another person
+    shown: np.ndarray | None = None  # (n,) bool, whether the frame shows enough of the face; None: it always does
 
     @property
     def stop(self) -> int:
@@ -45,6 +46,18 @@ class Track:
         """Return the face in a frame of the video."""
         index = frame - self.start
         return Face(self.boxes[index], self.landmarks[index], float(self.scores[index]))
+
+    def is_shown(self, frame: int) -> bool:
+        """Return whether the track is in a frame of the video, and enough of the face inside of it."""
+        return self.start <= frame < self.stop and (self.shown is None or bool(self.shown[frame - self.start]))
+
+    def shown_frames(self) -> list[int]:
+        """Return the frames of the video in which enough of the face is visible."""
+        return [frame for frame in range(self.start, self.stop) if self.is_shown(frame)]
+
+    def cut_frames(self) -> list[int]:
+        """Return the frames of the video in which the track is, but the frame cuts too much of the face."""
+        return [frame for frame in range(self.start, self.stop) if not self.is_shown(frame)]
 
     def largest(self) -> Face:
         """Return the face with the largest box."""

@@ -4,6 +4,9 @@ Frames are searched upright first. A face is doubtful if its score is below the 
 not level, or its landmarks are no face's. Detectors of upright faces often place a small one across a face that lies or
 is upside down, so a doubtful face is searched again in turned copies of its surroundings. Where that fails, or nothing
 was found, the whole frame is turned. In a copy in which its eyes are level, a face must be where it was found.
+
+`search` is the same of a frame whose upright faces are detected already, for videos: there turned faces of an earlier
+frame are searched first, and turning the whole frame is optional.
 """
 
 from collections.abc import Sequence
@@ -16,9 +19,9 @@ import numpy as np
 from fsframework.core.components import Detector
 from fsframework.core.types import Face
 from fsframework.faces.align import TEMPLATE, _resample, fit_similarity, invert, transform
-from fsframework.faces.detect_video import GREY
 from fsframework.faces.select import area
 
+GREY = 127  # of pixels outside of the frame; a replicated edge shifts the landmarks of faces that it cuts
 MAX_ROLL = 12.0  # degrees between the line of the eyes and the horizontal, above which a face is doubtful
 MAX_MISFIT = 0.25  # of landmarks from the template, in eye distances; one in a hundred upright faces has 0.2
 MAX_SHIFT = 0.15  # mean distance, in eye distances, of the landmarks in two copies that agree
@@ -39,7 +42,8 @@ class Search(NamedTuple):
     """The faces of a frame."""
 
     faces: list[Face]  # best first
-    rejected: int  # detections that turned copies do not confirm
+    rejected: list[Face]  # detections that turned copies do not confirm
+    is_turned: bool = False  # whether turned copies of the whole frame were searched
 
 
 class _Copy(NamedTuple):
@@ -54,11 +58,42 @@ def find_at_any_angle(detector: Detector, frame: np.ndarray) -> Search:
 
     Faces that are certain, or confirmed and nearly upright, are returned as the detector found them.
     """
-    detected: list[Face] = detector([frame])[0]
+    return search(detector, frame, detector([frame])[0])
+
+
+def search(
+    detector: Detector,
+    frame: np.ndarray,
+    detected: list[Face],
+    known: Sequence[Face] = (),
+    turn: bool = True,
+    side: int | None = None,
+) -> Search:
+    """Return the faces of a frame (H, W, 3) uint8, at any angle.
+
+    Parameters
+    ----------
+    detector:
+        The detector.
+    frame:
+        The frame.
+    detected:
+        The faces that the detector finds in it, best first.
+    known:
+        Faces of an earlier frame. Turned ones may be about the same place at about the same angle. Upright ones that
+        are not detected may have turned there.
+    turn:
+        Whether the whole frame may be turned.
+    side:
+        Longer side, in pixels, to which turned copies of the whole frame are shrunk; None: they keep its size.
+    """
+    faces = _known(detector, frame, detected, known)
+    detected = elsewhere(detected, faces)
     doubtful = [face for face in detected if is_doubtful(face, detector.certain_score)]
-    if detected and not doubtful:
-        return Search(detected, 0)
-    faces = [face for face in detected if all(face is not other for other in doubtful)]
+    certain = [face for face in detected if all(face is not other for other in doubtful)]
+    if (faces or certain) and not doubtful:
+        return Search(sorted(faces + certain, key=lambda face: -face.score) if faces else certain, [])
+    faces += certain
     weak, unconfirmed = [], []
     for face in doubtful:
         confirmed, score = _confirmed(detector, frame, face)
@@ -67,14 +102,24 @@ def find_at_any_angle(detector: Detector, frame: np.ndarray) -> Search:
         elif score < SCORE_NEAR:
             weak.append(face)
         else:
-            faces += _elsewhere([confirmed], faces)
+            faces += elsewhere([confirmed], faces)
     # Turned copies of the frame take several times as long as the frame, so they wait for the largest face.
-    if max(map(area, weak + unconfirmed), default=0) >= max(map(area, faces), default=0):
-        turned = _in_turned_frames(detector, frame)
-        faces = turned + _elsewhere(faces, turned)
-    faces += _elsewhere(weak, faces)
-    rejected = _elsewhere(unconfirmed, faces)
-    return Search(sorted(faces, key=lambda face: -face.score), len(rejected))
+    turn = turn and max(map(area, weak + unconfirmed), default=0) >= max(map(area, faces), default=0)
+    if turn:
+        turned = _in_turned_frames(detector, frame, side)
+        faces = turned + elsewhere(faces, turned)
+    faces += elsewhere(weak, faces)
+    return Search(sorted(faces, key=lambda face: -face.score), elsewhere(unconfirmed, faces), turn)
+
+
+def _known(detector: Detector, frame: np.ndarray, detected: list[Face], known: Sequence[Face]) -> list[Face]:
+    """Return the turned faces of a frame that are where known faces are, which `search` describes."""
+    turned = [face for face in known if abs(roll(face)) > MAX_ROLL]
+    views = [_levelled(detector, frame, face) for face in turned]
+    faces = [view for view in views if view is not None]
+    lost = elsewhere([face for face in known if abs(roll(face)) <= MAX_ROLL], [*detected, *faces])
+    views = [_confirmed(detector, frame, face)[0] for face in lost]
+    return _distinct(faces + [view for view in views if view is not None and abs(roll(view)) > MAX_ROLL])
 
 
 def is_doubtful(face: Face, certain_score: float) -> bool:
@@ -134,27 +179,35 @@ def _levelled(detector: Detector, frame: np.ndarray, face: Face) -> Face | None:
         view = _near(face, _detect(detector, [_window(frame, face, angle)])[0])
         if view is None:
             return None
-        agrees = shift(face, view) <= MAX_SHIFT and abs(_difference(roll(view), angle)) <= LEVEL
+        agrees = shift(face, view) <= MAX_SHIFT and abs(difference(roll(view), angle)) <= LEVEL
         if agrees and view.score >= TURNED_SCORE and misfit(view) <= 2 * MAX_MISFIT:
             return view
         face = view
     return None
 
 
-def _in_turned_frames(detector: Detector, frame: np.ndarray) -> list[Face]:
-    """Return the confirmed faces of turned copies of a whole frame."""
+def _in_turned_frames(detector: Detector, frame: np.ndarray, side: int | None = None) -> list[Face]:
+    """Return the confirmed faces of turned copies of a whole frame, shrunk to a longer side of `side` pixels."""
+    scale = 1.0 if side is None else min(1.0, side / max(frame.shape[:2]))
+    small = frame if scale == 1 else cv2.resize(frame, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
     for angles in TURNS:
-        views = [*chain.from_iterable(_detect(detector, [_turned(frame, angle) for angle in angles]))]
+        found = [*chain.from_iterable(_detect(detector, [_turned(small, angle) for angle in angles]))]
+        views = found if scale == 1 else [_enlarged(face, 1 / scale) for face in found]
         levelled = [_levelled(detector, frame, view) for view in _distinct(views)]
         if faces := _distinct([face for face in levelled if face is not None]):
             return faces
     return []
 
 
+def _enlarged(face: Face, scale: float) -> Face:
+    """Return a face of a shrunk frame in pixels of the frame."""
+    return Face((face.box + 0.5) * scale - 0.5, (face.landmarks + 0.5) * scale - 0.5, face.score)
+
+
 def _window(frame: np.ndarray, face: Face, angle: float) -> _Copy:
     """Return a copy of a face's surroundings, turned counter-clockwise by an angle in degrees."""
     centre = (face.box[:2] + face.box[2:]) / 2
-    linear = FACE / max(float((face.box[2:] - face.box[:2]).max()), 1.0) * _rotation(angle)
+    linear = FACE / max(float((face.box[2:] - face.box[:2]).max()), 1.0) * rotation(angle)
     size = round(FACE * AROUND)
     matrix = np.column_stack([linear, (size - 1) / 2 - linear @ centre])
     return _Copy(_resample(frame, matrix, (size, size), cv2.BORDER_CONSTANT, GREY), matrix)
@@ -163,7 +216,7 @@ def _window(frame: np.ndarray, face: Face, angle: float) -> _Copy:
 def _turned(frame: np.ndarray, angle: int) -> _Copy:
     """Return a copy of a whole frame, turned counter-clockwise by an angle in degrees; outside of it is grey."""
     height, width = frame.shape[:2]
-    linear = np.rint(_rotation(angle)) if angle % 90 == 0 else _rotation(angle)
+    linear = np.rint(rotation(angle)) if angle % 90 == 0 else rotation(angle)
     corners = np.array([[0, 0], [width - 1, 0], [0, height - 1], [width - 1, height - 1]]) @ linear.T
     low, high = corners.min(axis=0), corners.max(axis=0)
     matrix = np.column_stack([linear, -low])
@@ -173,7 +226,7 @@ def _turned(frame: np.ndarray, angle: int) -> _Copy:
     return _Copy(_resample(frame, matrix, (int(wide), int(tall)), cv2.BORDER_CONSTANT, GREY), matrix)
 
 
-def _rotation(angle: float) -> np.ndarray:
+def rotation(angle: float) -> np.ndarray:
     """Return the rotation (2, 2) of points counter-clockwise on the screen by an angle in degrees."""
     turn = np.radians(angle)
     return np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
@@ -182,10 +235,10 @@ def _rotation(angle: float) -> np.ndarray:
 def _detect(detector: Detector, copies: Sequence[_Copy]) -> list[list[Face]]:
     """Return the faces of each copy, best first, in pixels of the frame."""
     found = detector([copy.image for copy in copies])
-    return [[_to_frame(face, copy.matrix) for face in faces] for copy, faces in zip(copies, found, strict=True)]
+    return [[to_frame(face, copy.matrix) for face in faces] for copy, faces in zip(copies, found, strict=True)]
 
 
-def _to_frame(face: Face, matrix: np.ndarray) -> Face:
+def to_frame(face: Face, matrix: np.ndarray) -> Face:
     """Return a face of a copy in pixels of its frame, with an upright box of the same size around the same centre."""
     back = invert(matrix)
     scale = np.hypot(*back[:, 0])
@@ -210,7 +263,7 @@ def _same_place(one: Face, other: Face) -> bool:
     return bool((distance < reach).all())
 
 
-def _elsewhere(faces: list[Face], others: list[Face]) -> list[Face]:
+def elsewhere(faces: list[Face], others: list[Face]) -> list[Face]:
     """Return the faces that are at the place of none of the others."""
     return [face for face in faces if not any(_same_place(face, other) for other in others)]
 
@@ -224,6 +277,6 @@ def _distinct(faces: list[Face]) -> list[Face]:
     return distinct
 
 
-def _difference(one: float, other: float) -> float:
+def difference(one: float, other: float) -> float:
     """Return the difference of two angles in degrees, from -180 to 180."""
     return (one - other + 180) % 360 - 180

@@ -1,5 +1,6 @@
 """Assign a source identity to each target face: one source for all selected faces, or one per reference person."""
 
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -54,15 +55,19 @@ class FaceAssignment:
             return [(face, self.source) for face in choose(faces, self.face, name)]
         ordered = choose(faces, "all", name)
         cosines = self._cosines(face_swapper.embed(frame, ordered)).cpu().numpy()
-        assigned = self._likeliest(cosines, np.ones((len(ordered), len(ordered)), bool))
+        assigned = self._likeliest(cosines, np.ones((len(ordered), len(ordered)), bool), name)
         if not assigned:
             raise UserError(f"{name}: shows none of the people of --map: {self._nearest(cosines)}")
         return [(ordered[index], assigned[index]) for index in sorted(assigned)]
 
     def of_tracks(
-        self, tracks: list[Track], embeddings: dict[int, Tensor], people: Sequence[int] | None = None
+        self,
+        tracks: list[Track],
+        embeddings: dict[int, Tensor],
+        people: Sequence[int] | None = None,
+        name: str = "the video",
     ) -> dict[int, SourceIdentity]:
-        """Return the source of each swapped track, by the track's index.
+        """Return the source of each swapped track, by the track's index; `name` begins a line on standard error.
 
         `embeddings` are those of each track (n, D), by its index; needed only with reference people. `people` are the
         people that the tracks show, for rules (see `chosen_tracks`).
@@ -70,7 +75,8 @@ class FaceAssignment:
         if self.source is not None:
             return dict.fromkeys(chosen_tracks(tracks, self.face, people), self.source)
         indices = sorted(embeddings)
-        assigned = self._likeliest(self._track_cosines(embeddings), _conflicts([tracks[index] for index in indices]))
+        conflicts = _conflicts([tracks[index] for index in indices])
+        assigned = self._likeliest(self._track_cosines(embeddings), conflicts, name)
         return {indices[row]: source for row, source in assigned.items()}
 
     def missing(self, embeddings: dict[int, Tensor]) -> str:
@@ -86,10 +92,11 @@ class FaceAssignment:
         references = F.normalize(torch.cat([person.reference for person in self.people]).float(), dim=1)
         return F.normalize(z_id.float(), dim=1) @ references.T
 
-    def _likeliest(self, cosines: np.ndarray, conflicts: np.ndarray) -> dict[int, SourceIdentity]:
+    def _likeliest(self, cosines: np.ndarray, conflicts: np.ndarray, name: str) -> dict[int, SourceIdentity]:
         """Return the source of each row of cosines (rows, people) that matches a reference, most similar first.
 
-        Of rows that conflict (rows, rows), which are visible at the same time, at most one is the same person.
+        Of rows that conflict (rows, rows), which are visible at the same time, at most one is the same person. A line
+        on standard error, which begins with `name`, says for which references others match, too: twins, or a mirror.
         """
         assigned: dict[int, int] = {}
         for flat in np.argsort(-cosines, axis=None, kind="stable"):
@@ -98,6 +105,11 @@ class FaceAssignment:
                 continue
             if not any(conflicts[row, other] for other, taken in assigned.items() if taken == person):
                 assigned[row] = person
+        for person, mapping in enumerate(self.people):
+            others = np.flatnonzero(cosines[:, person] >= mapping.match_threshold)
+            if any(row not in assigned for row in others):
+                which = f"several faces at once match {mapping.name}"
+                print(f"note: {name}: {which}; only the most similar is swapped", file=sys.stderr)
         return {row: self.people[assigned[row]].source for row in sorted(assigned)}
 
     def _nearest(self, cosines: np.ndarray) -> str:

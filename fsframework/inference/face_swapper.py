@@ -20,6 +20,7 @@ from fsframework.faces.paste import DEFAULT_PASTE, ERRORS, Compositor, PasteOpti
 from fsframework.faces.select import choose
 from fsframework.faces.steady_mask import MaskSmoother
 from fsframework.faces.turned import find_at_any_angle
+from fsframework.faces.visible import cut_note, without_cut
 from fsframework.media.image_io import read_image
 from fsframework.media.tensor import keep_grey, to_images, to_tensor
 from fsframework.models import store
@@ -125,18 +126,30 @@ class FaceSwapper:
         self.paster = Compositor(pasting, size, device)
 
     def find(self, frame: np.ndarray, name: str) -> list[Face]:
-        """Return the faces of a frame (H, W, 3) uint8, at any angle, best first.
+        """Return the faces of a frame as `look` does, and print its notes on standard error. Raises what it raises."""
+        faces, notes = self.look(frame, name)
+        for note in notes:
+            print(f"note: {name}: {note}", file=sys.stderr)
+        return faces
 
-        A line on standard error counts the doubtful ones that are left out (see `fsframework.faces.turned`). Raise
-        UserError, with `name`, if there is no face, or only doubtful ones.
+    def look(self, frame: np.ndarray, name: str) -> tuple[list[Face], list[str]]:
+        """Return the faces of a frame (H, W, 3) uint8, at any angle, best first, and notes on those left out.
+
+        Those are doubtful ones (see `fsframework.faces.turned`), and those that the frame cuts (see
+        `fsframework.faces.visible`). Raise UserError, with `name`, if there are no others.
         """
         with torch.inference_mode():
             found = find_at_any_angle(self.detector, frame)
-        if found.faces:
+        faces, cut = without_cut(found.faces, (frame.shape[1], frame.shape[0]))
+        if faces:
+            notes = [cut_note(len(cut))] if cut else []
             if found.rejected:
-                what = "1 doubtful face is" if found.rejected == 1 else f"{found.rejected} doubtful faces are"
-                print(f"note: {name}: {what} left out, as turned copies show none there", file=sys.stderr)
-            return found.faces
+                count = len(found.rejected)
+                what = "1 doubtful face is" if count == 1 else f"{count} doubtful faces are"
+                notes.append(f"{what} left out, as turned copies show none there")
+            return faces, notes
+        if cut:
+            raise UserError(f"{name}: {cut_note(len(cut))}; use a picture with a whole face")
         if found.rejected:
             doubt = "the landmarks of its only face differ in turned copies, so the face may be turned or be none"
             raise UserError(f"{name}: {doubt}; use a picture with an upright face, or turn this one")
@@ -248,7 +261,13 @@ class FaceSwapper:
         target_images = np.stack([crop.image for crop in crops])
         visible = self._visible_faces(crops, targets, smoothers)
         composited = self.paster(
-            to_images(result.image), target_images, targets, generated_mask, reconstruction, visible
+            to_images(result.image),
+            target_images,
+            targets,
+            generated_mask,
+            reconstruction,
+            visible,
+            [crop.inside for crop in crops],
         )
         # After compositing, because matching colours to a nearly grey target tints a grey swap.
         images = keep_grey(np.stack([image for image, _ in composited]), target_images)

@@ -1,5 +1,6 @@
 """Swap the faces of one image: read, detect, select, swap, write with provenance."""
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ class SwappedImage:
     swaps: Sequence[tuple[Face, SourceIdentity]]  # the swapped faces with their sources
     image: np.ndarray  # (H, W, 3) uint8
     record: ProvenanceRecord
+    notes: Sequence[str] = ()  # on faces that are left out
 
 
 def swap_image(
@@ -61,11 +63,13 @@ def swap_image(
     name = name or str(target)
     decoded = read_target(target) if decoded is None else decoded
     frame = decoded.frame
-    faces = face_swapper.find(frame, name)
+    faces, notes = face_swapper.look(frame, name)
+    for note in notes:
+        print(f"note: {name}: {note}", file=sys.stderr)
     swaps = assignment.of_faces(face_swapper, frame, faces, name)
     if max_faces is not None and len(swaps) > max_faces:
         raise UserError(f"{name}: shows {len(swaps)} faces, more than {max_faces}; choose one of them")
     image = face_swapper.swap_faces(frame, swaps)
     record = face_swapper.origin(provenance)
     write_swap(out, image, record, provenance, target, assignment.source_paths, decoded)
-    return SwappedImage(frame, faces, swaps, image, record)
+    return SwappedImage(frame, faces, swaps, image, record, notes)

@@ -7,11 +7,14 @@ again.
 
 import hashlib
 import json
+import os
 import socket
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from functools import lru_cache, partial
+from math import gcd
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +33,12 @@ from fsframework.media.image_io import read_image
 from fsframework.ops.precision import Precision
 from fsframework.utils.executors import SERIAL, Executor, RayExecutor, Worker
 from fsframework.utils.files import sha256_of, write_text
+from fsframework.utils.lock import locked
 from fsframework.utils.progress import progress
 from fsframework.utils.shards import WHOLE, JobShard
 
 NOTE = ".fsf-swap.json"  # in the folder of results: the settings they depend on
+LOCK = ".fsf-lock-"  # beginning of the names of lock files there, one for each shard in work
 DONE = ".fsf-done"  # folder of markers, one for each result
 THERE = "there"  # return value of a worker for a result that already exists
 NAMED = 5  # files that are left out, of which the names are printed
@@ -223,6 +228,12 @@ def execute(
         return 0
     if jobs.table is None:
         _open_folder(out, facts)
+    with _claimed(out, jobs.table, shard):
+        return _executed(make, jobs, out, shard, executor)
+
+
+def _executed(make: Callable[[], Worker], jobs: JobList, out: Path, shard: JobShard, executor: Executor) -> int:
+    """Run the jobs of a list into a folder and print what became of them; return the number of failures."""
     names = shard.of(list(jobs.items))
     marked = {name for name in names if _is_marked(jobs.items[name], out)}
     problems: dict[str, UserError] = {}
@@ -280,6 +291,30 @@ def _echo_note(jobs: JobList, notes: Mapping[str, str]) -> None:
         click.echo(f"{place}{more}: {text}", err=True)
 
 
+@contextmanager
+def _claimed(out: Path, table: Path | None, shard: JobShard) -> Iterator[None]:
+    """Lock a shard of a list of jobs in their folder of results.
+
+    Raises UserError if another process works on this shard, or on one that shares jobs with it.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError:  # named by each job
+        yield
+        return
+    # Another list is other work, even if its results go to the same folder.
+    prefix = LOCK if table is None else f"{LOCK}{hashlib.sha256(os.fsencode(table.resolve())).hexdigest()[:8]}-"
+    with locked(out / f"{prefix}{shard.number}-of-{shard.count}", f"{out}"):
+        for file in sorted(out.glob(f"{prefix}*-of-*")):
+            number, count = (int(word) for word in file.name.removeprefix(prefix).split("-of-"))
+            # Every N-th and every M-th job share one if their first numbers differ by a multiple of gcd(N, M).
+            is_own = JobShard(number, count) == shard
+            if not is_own and (number - shard.number) % gcd(count, shard.count) == 0:
+                with locked(file, f"{out}"):
+                    pass
+        yield
+
+
 def marker_path(result: Path, out: Path) -> Path:
     """Return the marker file of a result in `out`."""
     path = out / DONE / result.relative_to(out)
@@ -295,8 +330,8 @@ def _is_marked(job: SwapJob | UserError, out: Path) -> bool:
 
 
 def _is_note(file: Path) -> bool:
-    """Return whether a file is the note, or its temporary file in another process."""
-    return file.name == NOTE or file.name.startswith(f".{NOTE}.")
+    """Return whether a file is the note, its temporary file in another process, or a lock."""
+    return file.name == NOTE or file.name.startswith((f".{NOTE}.", LOCK))
 
 
 def _open_folder(out: Path, facts: dict[str, Any]) -> None:

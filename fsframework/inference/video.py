@@ -1,32 +1,34 @@
 """Swap the faces of a video: detect, track, swap, encode segments, and join them with the original's sound.
 
 An interrupted job resumes from a cache folder beside the result, which holds job.json (the job description), faces.npz
-(detections of every frame) and 0000.mp4, 0001.mp4, ... (finished segments; .zip of moving pictures)
+(see `fsframework.inference.video_faces`) and 0000.mp4, 0001.mp4, ... (finished segments; .zip of moving pictures). A
+lock beside it keeps other processes from the same result.
 """
 
 import json
 import shutil
-from collections import deque
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
 from fsframework.core.errors import UserError
 from fsframework.core.types import Face
-from fsframework.faces.detect_video import find_faces
 from fsframework.faces.same_person import people_of, split
 from fsframework.faces.select import area
 from fsframework.faces.steady_mask import MaskSmoother, lead_frames
-from fsframework.faces.track import CUT, Track, smooth, thumbnail, track
+from fsframework.faces.track import Track, smooth, track
+from fsframework.faces.turned import find_at_any_angle
+from fsframework.faces.visible import MIN_VISIBLE, cut_note, enough_visible, without_cut
 from fsframework.inference.assignment import FaceAssignment
 from fsframework.inference.face_swapper import FaceSwapper, SourceIdentity
+from fsframework.inference.video_faces import FILE, found_faces
 from fsframework.media import animation_io
 from fsframework.media.animation_io import Animation, probe, read
 from fsframework.media.video_encoder import DEFAULT_VIDEO, VideoOptions, plan_encoder
@@ -36,11 +38,12 @@ from fsframework.media.video_sound import FORMATS, plan_sound
 from fsframework.media.video_subtitles import plan_subtitles
 from fsframework.provenance.options import ProvenanceOptions, attach_manifest, mark_frame, write_swap
 from fsframework.provenance.record import new_payload
-from fsframework.utils.files import replacing, write_text
+from fsframework.utils.files import sha256_of, write_text
+from fsframework.utils.lock import locked
 from fsframework.utils.prefetch import ahead
 from fsframework.utils.progress import progress
 
-CACHE = 2  # format of the cache folder; folders in another format are removed
+CACHE = 3  # format of the cache folder; segments in another format are removed
 SEGMENT = 240  # frames of a segment, encoded as one file
 BATCH_BYTES = 1 << 26  # of decoded frames in one batch
 EMBEDDED_FRAMES = 8  # of each track, to identify its person
@@ -88,7 +91,21 @@ def swap_video(
         The video cannot be read, shows no such face, or the result cannot be written.
     """
     video = probe(target)
-    suffix = out.suffix.lower()
+    with locked(out.parent / f".{out.name}.lock", str(out)):
+        return _swapped(face_swapper, assignment, video, out, job, marking, encoding)
+
+
+def _swapped(
+    face_swapper: FaceSwapper,
+    assignment: FaceAssignment,
+    video: Video,
+    out: Path,
+    job: dict[str, Any],
+    marking: ProvenanceOptions,
+    encoding: VideoOptions,
+) -> SwappedVideo:
+    """Write a video with swapped faces, as `swap_video` does, in a folder that no other process uses."""
+    target, suffix = video.path, out.suffix.lower()
     is_animated = suffix in animation_io.WRITTEN  # the result
     encoder = None if is_animated else plan_encoder(video, encoding, FORMATS[suffix])
     is_silent = isinstance(video, Animation)
@@ -96,17 +113,9 @@ def swap_video(
     subtitles = [] if is_silent else plan_subtitles(video, suffix)
     ending = ".zip" if is_animated else ".mp4"
     folder = out.parent / f".{out.name}.parts"
-    _open_folder(
-        folder,
-        {
-            **job,
-            "cache": CACHE,
-            "encoder": encoder and encoder.facts(),
-            "target": str(target.resolve()),
-            "seen": [target.stat().st_size, target.stat().st_mtime_ns],
-        },
-    )
-    tracks, sources = plan(face_swapper, assignment, video, folder)
+    content = sha256_of(target)
+    _open_folder(folder, {**job, "cache": CACHE, "encoder": encoder and encoder.facts(), "target": content})
+    tracks, sources = plan(face_swapper, assignment, video, folder, content)
     origin = replace(face_swapper.origin(marking), watermark=_payload(folder))
     segments = []
     count = len(video.times)
@@ -141,12 +150,16 @@ def swap_video(
 
 
 def _open_folder(folder: Path, job: dict[str, Any]) -> None:
-    """Create or reopen the cache folder of a job; the cache of another job is removed."""
+    """Create or reopen the cache folder of a job; that of another job is emptied, but for the faces of the target."""
     text = json.dumps(job, indent=2, sort_keys=True) + "\n"
     note = folder / "job.json"
     try:
         if folder.exists() and not (note.is_file() and note.read_text(encoding="utf-8") == text):
-            shutil.rmtree(folder)
+            for each in folder.iterdir():
+                if each.is_dir() and not each.is_symlink():
+                    shutil.rmtree(each)
+                elif each.name != FILE:
+                    each.unlink()
         folder.mkdir(exist_ok=True)
     except OSError as error:
         raise UserError(f"{folder}: cannot be used: {error.strerror or error}; remove it") from error
@@ -163,33 +176,63 @@ def _payload(folder: Path) -> int:
 
 
 def plan(
-    face_swapper: FaceSwapper, assignment: FaceAssignment, video: Video, folder: Path | None
+    face_swapper: FaceSwapper, assignment: FaceAssignment, video: Video, folder: Path | None, content: str = ""
 ) -> tuple[list[Track], dict[int, SourceIdentity]]:
     """Return the tracks of a video with smoothed landmarks, and the source of each swapped one, by its index.
 
-    Detections are cached in `folder`. Raises UserError if there is no such face.
+    Detections are cached in `folder`, with the SHA-256 of the video's file in their key. Raises UserError if there is
+    no such face.
     """
-    detections, cuts, thumbnails = _detections(face_swapper, video, None if folder is None else folder / "faces.npz")
-    found = track(detections, cuts, float(video.rate), thumbnails)
+    result = found_faces(face_swapper.detector, video, folder, content)
+    frames = len(result.detections)
+    found = track(result.detections, result.cuts, float(video.rate), result.thumbnails)
     if not found:
-        frames = len(detections)
+        if result.state.doubtful is not None:
+            doubt = "the landmarks of its only faces differ in turned copies, so they may be none"
+            raise UserError(f"{video.path}: {doubt}; use a video with whole faces that are not small")
         raise UserError(f"{video.path}: no face was detected in {frames} frames; use a video with whole faces")
+    if result.state.doubtful is not None:
+        what = f"doubtful faces are left out, from frame {result.state.doubtful + 1} on"
+        print(f"note: {video.path}: {what}, as turned copies show none there", file=sys.stderr)
     encoder = face_swapper.swapper.identity
     threshold = encoder.match_threshold if encoder.metric else None
     embeddings: dict[int, Tensor] = {}
     people: list[int] | None = None
     if assignment.source is None or (assignment.face != "all" and threshold is not None):
         found, embeddings, people = _identified(face_swapper, video, found, threshold, assignment.source is None)
-    tracks = [smooth(raw, float(video.rate)) for raw in found]
-    sources = assignment.of_tracks(tracks, embeddings, people)
+    tracks = [_with_shown(smooth(raw, float(video.rate)), video) for raw in found]
+    sources = assignment.of_tracks(tracks, embeddings, people, str(video.path))
     if not sources and assignment.source is None:
         raise UserError(f"{video.path}: {assignment.missing(embeddings)}")
     if not sources:
-        most = max(sum(one.start <= frame < one.stop for one in tracks) for frame in range(len(detections)))
+        most = max(sum(one.start <= frame < one.stop for one in tracks) for frame in range(frames))
         raise UserError(
             f"{video.path}: has no such face; up to {most} are visible at once; count them from the left from 1"
         )
-    return tracks, sources
+    return tracks, _without_cut(video, tracks, sources)
+
+
+def _with_shown(one: Track, video: Video) -> Track:
+    """Return a track that says in which frames enough of the face is visible."""
+    faces = [one.face(frame) for frame in range(one.start, one.stop)]
+    return replace(one, shown=enough_visible(faces, (video.width, video.height)))
+
+
+def _without_cut(video: Video, tracks: list[Track], sources: dict[int, SourceIdentity]) -> dict[int, SourceIdentity]:
+    """Return the sources of tracks that are visible at all; a line on standard error tells of the rest.
+
+    Raises UserError if none is.
+    """
+    cut = [frame for index in sources for frame in tracks[index].cut_frames()]
+    if not cut:
+        return sources
+    visible = {index: source for index, source in sources.items() if tracks[index].shown_frames()}
+    if not visible:
+        raise UserError(f"{video.path}: {cut_note(len(sources))}; use a video with whole faces")
+    least = f"less than {100 * MIN_VISIBLE:.0f} %"
+    what = f"faces are left alone where the frame shows {least} of them, from frame {min(cut) + 1} on"
+    print(f"note: {video.path}: {what}", file=sys.stderr)
+    return visible
 
 
 def _identified(
@@ -218,67 +261,6 @@ def _identified(
             tracks.append(one.between(parts[members[0]].start, parts[members[-1]].stop))
     people = people_of(tracks, [embeddings[i].float().cpu().numpy() for i in range(len(tracks))], threshold)
     return tracks, embeddings, people
-
-
-def _detections(
-    face_swapper: FaceSwapper, video: Video, cache: Path | None
-) -> tuple[list[list[Face]], list[bool], list[list[np.ndarray]]]:
-    """Return the faces of every frame, whether the frame begins a new shot, and the thumbnails of the faces."""
-    if cache is not None and cache.is_file():
-        return _read_faces(cache)
-    cuts: list[bool] = []
-    with progress("finding faces", len(video.times), "frames") as ticker, torch.inference_mode():
-        waiting: deque[np.ndarray] = deque()  # frames that are searched in a group
-        frames = _with_cuts(ahead(read(video, rough=True), 16), cuts, waiting)
-        detections = []
-        thumbnails = []
-        for faces in find_faces(face_swapper.detector, frames):
-            frame = waiting.popleft()
-            detections.append(faces)
-            thumbnails.append([thumbnail(frame, face) for face in faces])
-            ticker.advance()
-    if cache is not None:
-        _write_faces(cache, detections, cuts, thumbnails)
-    return detections, cuts, thumbnails
-
-
-def _with_cuts(frames: Iterable[np.ndarray], cuts: list[bool], waiting: deque[np.ndarray]) -> Iterator[np.ndarray]:
-    """Yield the same frames, and append them to `waiting`, and to `cuts` whether each begins a new shot."""
-    before = None
-    for frame in frames:
-        small = cv2.resize(frame, (32, 24), interpolation=cv2.INTER_AREA).astype(np.float32)
-        cuts.append(before is not None and float(np.abs(small - before).mean()) > CUT)
-        before = small
-        waiting.append(frame)
-        yield frame
-
-
-def _write_faces(
-    file: Path, detections: list[list[Face]], cuts: list[bool], thumbnails: list[list[np.ndarray]]
-) -> None:
-    rows = [
-        [frame, *face.box, *face.landmarks.reshape(-1), face.score]
-        for frame, faces in enumerate(detections)
-        for face in faces
-    ]
-    with replacing(file) as temporary:
-        np.savez(
-            temporary,
-            faces=np.array(rows, dtype=np.float64).reshape(-1, 16),
-            cuts=np.array(cuts),
-            thumbnails=np.array([each for of_frame in thumbnails for each in of_frame], dtype=np.uint8),
-        )
-
-
-def _read_faces(file: Path) -> tuple[list[list[Face]], list[bool], list[list[np.ndarray]]]:
-    with np.load(file, allow_pickle=False) as arrays:
-        cuts, rows, pictures = arrays["cuts"].tolist(), arrays["faces"], arrays["thumbnails"]
-    detections: list[list[Face]] = [[] for _ in cuts]
-    thumbnails: list[list[np.ndarray]] = [[] for _ in cuts]
-    for row, picture in zip(rows, pictures, strict=True):
-        detections[int(row[0])].append(Face(row[1:5], row[5:15].reshape(5, 2), float(row[15])))
-        thumbnails[int(row[0])].append(picture)
-    return detections, cuts, thumbnails
 
 
 def _embeddings(face_swapper: FaceSwapper, video: Video, tracks: list[Track]) -> dict[int, Tensor]:
@@ -331,7 +313,7 @@ def painted(
 
 def _frame_tracks(tracks: Sequence[Track], sources: Iterable[int], frame: int) -> list[int]:
     """Return the tracks of `sources` in a frame, by index, smallest face first."""
-    present = [index for index in sources if tracks[index].start <= frame < tracks[index].stop]
+    present = [index for index in sources if tracks[index].is_shown(frame)]
     return sorted(present, key=lambda index: area(tracks[index].face(frame)))
 
 
@@ -360,7 +342,8 @@ def preview(
     for index in dict.fromkeys(indices.tolist()):
         (frame,) = read(video, index, index + 1)
         with torch.inference_mode():
-            faces = face_swapper.detector([frame])[0]
+            found = find_at_any_angle(face_swapper.detector, frame).faces
+        faces, _ = without_cut(found, (video.width, video.height))
         swaps = assignment.of_faces(face_swapper, frame, faces, f"{target}: frame {index + 1}") if faces else []
         swapped += [face for face, _ in swaps]
         rows.append(np.hstack([frame, face_swapper.swap_faces(frame, swaps)]))

@@ -44,6 +44,7 @@ class FoundFaces(BaseModel):
     width: int = Field(description="Width of the upright image, in pixels.")
     height: int = Field(description="Height of the upright image, in pixels.")
     faces: list[FoundFace] = Field(description="Faces from left to right.")
+    notes: list[str] = Field(description="Which faces are left out: doubtful ones, and those that the frame cuts.")
 
 
 class SwapRequest(BaseModel):

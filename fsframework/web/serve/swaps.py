@@ -81,7 +81,7 @@ class Work:
     def faces(self, file: Path) -> FoundFaces:
         """Return the faces of an image. Raise UserError if it cannot be read or has none."""
         frame = self._read(file)
-        faces = self.face_swapper.find(frame, file.name)
+        faces, notes = self.face_swapper.look(frame, file.name)
         chosen = largest(faces)
         return FoundFaces(
             width=frame.shape[1],
@@ -96,6 +96,7 @@ class Work:
                 )
                 for number, face in enumerate(_from_left(faces), start=1)
             ],
+            notes=notes,
         )
 
     def swap(self, folder: Path, request: SwapRequest) -> WrittenSwap:
@@ -132,6 +133,7 @@ class Work:
         z_after, z_before = (self.face_swapper.embed(frame, faces) for frame in (swapped.image, swapped.frame))
         poses = self._pose_distances(before, after)
         pasted = self.face_swapper.crops(swapped.frame, swaps)
+        size = size_note([face for face, _ in swapped.swaps], self.face_swapper.size)
         return Details(
             result=_encoded(result.file),
             type=f"image/{request.format}",
@@ -139,7 +141,7 @@ class Work:
             width=width,
             height=height,
             seconds=round(result.seconds, 3),
-            note=size_note([face for face, _ in swapped.swaps], self.face_swapper.size),
+            note="; ".join(filter(None, [size, *swapped.notes])) or None,
             source=_png(folder, self._crops(result.source_frame, [source_face])[0]),
             faces=[
                 SwappedFace(
