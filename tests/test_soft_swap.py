@@ -16,7 +16,7 @@ from fsframework.core.types import Face
 from fsframework.data.samples import portrait, somebody
 from fsframework.faces.align import template
 from fsframework.inference.face_swapper import FaceSwapper
-from fsframework.inference.soft_swap import soft_swap_note
+from fsframework.inference.soft_swap import size_note, small_face_note, soft_swap_note
 from fsframework.media.image_io import write_image
 from fsframework.models import store
 
@@ -45,6 +45,16 @@ def test_larger_faces_are_news(sides: list[float], size: int, check_message: Che
     note = soft_swap_note(map(face, sides), size)
     assert note is not None and "\n" not in note and f"{max(sides):.0f} px" in note
     check_message(note)
+
+
+def test_faces_under_20_px_are_news(check_message: Check) -> None:
+    assert small_face_note(map(face, [])) is None and small_face_note(map(face, [40, 300])) is None
+    note = small_face_note(map(face, [300, 39.8]))
+    assert note is not None
+    check_message(note)
+    both = size_note([face(300), face(39.8)], 64)
+    assert both == f"{soft_swap_note([face(300)], 64)}; {note}"
+    assert size_note([face(60)], 64) is None and size_note([face(30)], 64) == note
 
 
 def test_only_face_swappers_with_larger_crops_are_recommended(
@@ -115,3 +125,19 @@ def test_results_in_python_have_the_note(converter: FaceSwapper, place: Path) ->
     large = swapper.swap(place / "source.png", place / "pictures" / "large.png")
     little = swapper.swap(place / "source.png", place / "pictures" / "little.png")
     assert large.note == soft_swap_note(large.faces, 64) is not None and little.note is None
+
+
+def test_a_small_face_is_said_once(
+    converter: FaceSwapper, place: Path, capsys: pytest.CaptureFixture[str], check_message: Check
+) -> None:
+    (place / "small").mkdir()
+    canvas = np.full((180, 240, 3), 128, np.uint8)
+    for side in (100, 104):
+        small = np.asarray(Image.fromarray(portrait()).resize((side, side), Image.Resampling.BOX))
+        canvas[20 : 20 + side, 40 : 40 + side] = small
+        write_image(place / "small" / f"{side}.png", canvas, synthetic=False)
+    assert swap_target(converter, place / "small", place / "out", place / "source.png") == 0
+    (line,) = capsys.readouterr().err.splitlines()
+    check_message(line)
+    swapper = fsf.SwapPipeline(converter)
+    assert swapper.swap(place / "source.png", place / "small" / "100.png").note == line.split(": ", 1)[1]

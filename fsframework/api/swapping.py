@@ -17,7 +17,7 @@ from fsframework.faces.select import check_face, choose
 from fsframework.inference.face_swapper import FaceSwapper, SourceIdentity
 from fsframework.inference.jobs import AssignmentFiles, JobList, SwapOptions, target_jobs
 from fsframework.inference.runner import run_jobs
-from fsframework.inference.soft_swap import soft_swap_note
+from fsframework.inference.soft_swap import size_note
 from fsframework.media.image_io import TargetImage, read_image, read_target, to_rgb, writable_format, write_image
 from fsframework.media.video_io import is_video
 from fsframework.models.store import DEFAULT
@@ -209,8 +209,8 @@ class SwappedImage:
 
     @cached_property
     def note(self) -> str | None:
-        """Return why a swap is softer than its surroundings and what to do, None if no face is that large."""
-        return soft_swap_note(self.faces, self._face_swapper.size)
+        """Return why a swap is softer than its surroundings, or small, and what to do; None if no face is that large."""
+        return size_note(self.faces, self._face_swapper.size)
 
     @cached_property
     def masks(self) -> np.ndarray:

@@ -124,18 +124,22 @@ class FaceSwapper:
         self.device = torch.device(device)
         self.paster = Compositor(pasting, size, device)
 
-    def find(self, frame: np.ndarray, name: str) -> list[Face]:
+    def find(self, frame: np.ndarray, name: str, notes: list[str] | None = None) -> list[Face]:
         """Return the faces of a frame (H, W, 3) uint8, at any angle, best first.
 
-        A line on standard error counts the doubtful ones that are left out (see `fsframework.faces.turned`). Raise
-        UserError, with `name`, if there is no face, or only doubtful ones.
+        A line counts the doubtful ones that are left out (see `fsframework.faces.turned`). It is appended to `notes`, or
+        printed on standard error without them. Raise UserError, with `name`, if there is no face, or only doubtful ones.
         """
         with torch.inference_mode():
             found = find_at_any_angle(self.detector, frame)
         if found.faces:
             if found.rejected:
                 what = "1 doubtful face is" if found.rejected == 1 else f"{found.rejected} doubtful faces are"
-                print(f"note: {name}: {what} left out, as turned copies show none there", file=sys.stderr)
+                line = f"{what} left out, as turned copies show none there"
+                if notes is None:
+                    print(f"note: {name}: {line}", file=sys.stderr)
+                else:
+                    notes.append(line)
             return found.faces
         if found.rejected:
             doubt = "the landmarks of its only face differ in turned copies, so the face may be turned or be none"

@@ -35,6 +35,7 @@ def swap_image(
     decoded: TargetImage | None = None,
     name: str | None = None,
     max_faces: int | None = None,
+    notes: list[str] | None = None,
 ) -> SwappedImage:
     """Write the image `target` with swapped faces to `out`, marked and atomically, and return the result.
 
@@ -52,6 +53,8 @@ def swap_image(
         The target's name in errors; by default its path.
     max_faces:
         The maximum number of swapped faces; None: no limit.
+    notes:
+        As of `FaceSwapper.find`.
 
     Raises
     ------
@@ -61,7 +64,7 @@ def swap_image(
     name = name or str(target)
     decoded = read_target(target) if decoded is None else decoded
     frame = decoded.frame
-    faces = face_swapper.find(frame, name)
+    faces = face_swapper.find(frame, name, notes)
     swaps = assignment.of_faces(face_swapper, frame, faces, name)
     if max_faces is not None and len(swaps) > max_faces:
         raise UserError(f"{name}: shows {len(swaps)} faces, more than {max_faces}; choose one of them")

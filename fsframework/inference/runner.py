@@ -24,7 +24,7 @@ from fsframework.inference.assignment import FaceAssignment, IdentityMapping
 from fsframework.inference.face_swapper import FaceSwapper
 from fsframework.inference.image import swap_image
 from fsframework.inference.jobs import AssignmentFiles, JobList, SwapJob, SwapOptions
-from fsframework.inference.soft_swap import soft_swap_note
+from fsframework.inference.soft_swap import small_face_note, soft_swap_note
 from fsframework.inference.video import preview, swap_video
 from fsframework.media.image_io import read_image
 from fsframework.ops.precision import Precision
@@ -101,7 +101,7 @@ class JobWorker:
             raise UserError(f"{job.target}: {problem}; report it, with the file if you can") from error
 
     def _swapped(self, job: SwapJob) -> str:
-        """Run a job and return its notes: a line, maybe empty, on soft swaps, then a line for each sound track."""
+        """Run a job and return its notes: a line, maybe empty, on soft swaps, then a line for each other one."""
         faces: Sequence[Face]
         notes: list[str] = []
         began = time.monotonic()
@@ -118,6 +118,8 @@ class JobWorker:
         if self.jobs.out is None and options.summary:
             count = "1 face" if len(faces) == 1 else f"{len(faces)} faces"
             click.echo(f"{job.out}: {count} swapped in {time.monotonic() - began:.1f} s")
+        small = small_face_note(faces)
+        notes = notes if small is None else [small, *notes]
         return "\n".join([soft_swap_note(faces, swapper.size) or "", *notes]).rstrip("\n")
 
     def _assignment(self, files: AssignmentFiles) -> FaceAssignment:

@@ -1,12 +1,14 @@
-"""Report faces that are much larger than the crops that a model generates, so that their swaps look soft."""
+"""Report faces whose swaps look soft, because they are much larger than a model's crops, and very small ones."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from fsframework.core.types import Face
 from fsframework.faces.align import crop_side
+from fsframework.faces.select import area
 from fsframework.models import store
 
 MAX_ENLARGEMENT = 2.0  # from the model's crop to the frame, above which softness is reported
+SMALL = 20  # side of a face's box in pixels, below which a swap shows little of the source
 LARGEST_RECIPE = ("faceshifter-256", 256)  # the bundled recipe with the largest crops, and their side in pixels
 
 
@@ -32,3 +34,16 @@ def soft_swap_note(faces: Iterable[Face], size: int) -> str | None:
     if recipe_size > size:
         remedy += f", or train a model with larger crops (fsf run {recipe})"
     return f"{problem}; {remedy}"
+
+
+def small_face_note(faces: Iterable[Face]) -> str | None:
+    """Return a line if one of the swapped faces is very small, and what to do; None if none is."""
+    if all(area(face) >= SMALL**2 for face in faces):
+        return None
+    return f"a face is smaller than {SMALL} px, so its swap shows little of the source; use a target with larger faces"
+
+
+def size_note(faces: Sequence[Face], size: int) -> str | None:
+    """Return the notes on very large and very small swapped faces as one line, or None."""
+    notes = [note for note in (soft_swap_note(faces, size), small_face_note(faces)) if note is not None]
+    return "; ".join(notes) or None

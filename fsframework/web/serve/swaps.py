@@ -19,7 +19,7 @@ from fsframework.faces.select import choose, largest
 from fsframework.inference.assignment import FaceAssignment
 from fsframework.inference.face_swapper import FaceSwapper, SourceIdentity
 from fsframework.inference.image import SwappedImage, swap_image
-from fsframework.inference.soft_swap import soft_swap_note
+from fsframework.inference.soft_swap import size_note
 from fsframework.media.image_io import read_image, read_target, usual_suffix, write_image
 from fsframework.media.tensor import to_tensor
 from fsframework.provenance.options import ProvenanceOptions, mark_frame
@@ -43,6 +43,7 @@ class WrittenSwap:
     source_frame: np.ndarray  # (H, W, 3) uint8
     numbered: Sequence[tuple[int, Swap]]  # swapped faces with their numbers from left to right
     seconds: float
+    notes: Sequence[str]  # on faces that are left out
 
 
 class Work:
@@ -81,7 +82,8 @@ class Work:
     def faces(self, file: Path) -> FoundFaces:
         """Return the faces of an image. Raise UserError if it cannot be read or has none."""
         frame = self._read(file)
-        faces = self.face_swapper.find(frame, file.name)
+        notes: list[str] = []
+        faces = self.face_swapper.find(frame, file.name, notes)
         chosen = largest(faces)
         return FoundFaces(
             width=frame.shape[1],
@@ -96,6 +98,7 @@ class Work:
                 )
                 for number, face in enumerate(_from_left(faces), start=1)
             ],
+            note="; ".join(notes) or None,
         )
 
     def swap(self, folder: Path, request: SwapRequest) -> WrittenSwap:
@@ -113,10 +116,13 @@ class Work:
         assignment = FaceAssignment(request.face, replace(source, path=source_file))
         out = folder / f"swap{SUFFIXES[request.format]}"
         max_faces = self.limits.faces
-        swapped = swap_image(self.face_swapper, assignment, target_file, out, marking, target, "target", max_faces)
+        notes: list[str] = []
+        swapped = swap_image(
+            self.face_swapper, assignment, target_file, out, marking, target, "target", max_faces, notes
+        )
         from_left = _from_left(swapped.faces)
         numbered = sorted(((from_left.index(swap[0]) + 1, swap) for swap in swapped.swaps), key=lambda pair: pair[0])
-        return WrittenSwap(out, swapped, marking, source_frame, numbered, time.monotonic() - began)
+        return WrittenSwap(out, swapped, marking, source_frame, numbered, time.monotonic() - began, notes)
 
     def details(self, folder: Path, request: SwapRequest) -> Details:
         """Swap as `swap` does and return the result with crops, masks and similarities for each face."""
@@ -126,12 +132,14 @@ class Work:
         displayed = result.numbered[:SHOWN]
         swaps = [swap for _, swap in displayed]
         faces = [face for face, _ in swaps]
-        source_face = choose(self.face_swapper.find(result.source_frame, "source"), request.source_face, "source")[0]
+        source_face = choose(self.face_swapper.find(result.source_frame, "source", []), request.source_face, "source")[0]
         before, after = self._crops(swapped.frame, faces), self._crops(swapped.image, faces)
         z_source = swaps[0][1].z_id
         z_after, z_before = (self.face_swapper.embed(frame, faces) for frame in (swapped.image, swapped.frame))
         poses = self._pose_distances(before, after)
         pasted = self.face_swapper.crops(swapped.frame, swaps)
+        size = size_note([face for face, _ in swapped.swaps], self.face_swapper.size)
+        notes = [*([] if size is None else [size]), *result.notes]
         return Details(
             result=_encoded(result.file),
             type=f"image/{request.format}",
@@ -139,7 +147,7 @@ class Work:
             width=width,
             height=height,
             seconds=round(result.seconds, 3),
-            note=soft_swap_note([face for face, _ in swapped.swaps], self.face_swapper.size),
+            note="; ".join(notes) or None,
             source=_png(folder, self._crops(result.source_frame, [source_face])[0]),
             faces=[
                 SwappedFace(
