@@ -154,7 +154,10 @@ def draw_pairs(dataset: Dataset, count: int, seed: int) -> list[tuple[int, int]]
     if len(order) and persons[order[0]] == -1:
         groups = [*groups[1:], *groups[0][:, None]]
     if len(groups) < 2:
-        raise UserError(f"evaluation.pairs: pairs need at least 2 people, the data set has {len(groups)}; add faces")
+        has_share = hasattr(dataset.options, "test_share") and dataset.split == "test"
+        remedy = "set data.test_share, the part that is held out for tests, or add faces" if has_share else "add faces"
+        people = f"the split {dataset.split} of the data set has {len(groups)}"
+        raise UserError(f"evaluation.pairs: pairs need at least 2 people, and {people}; {remedy}")
     rng = np.random.default_rng(seed)
     sources, targets = ([_shuffled_forever(group, rng) for group in groups] for _ in range(2))
     pairs: list[tuple[int, int]] = []
