@@ -37,7 +37,7 @@ SHORTER = {  # by the beginning of a command
     "fsf run faceswap": ("--set", "evaluation.pairs=4"),
     "fsf run nirkin": STAGE,
     "fsf bench --protocol": ("--pairs", "4"),
-    "fsf bench speed": ("--set", "rounds=1", "--set", "batch=1", "--set", "size=32", "--set", "width=0.25"),
+    "fsf bench speed": ("--set", "rounds=1", "--set", "batch=2", "--set", "size=32", "--set", "width=0.25"),
     "fsf compare": ("--pairs", "4"),
     "fsf study new": ("--trials", "2"),
     "fsf study serve": ("--port", "0"),
@@ -72,7 +72,9 @@ def check_installation(words: list[str]) -> None:
     """Check that what pip installs is there: this project with an extra that it has, or a folder with a project."""
     assert words[:3] == ["pip", "install", "-e"]
     path, extra = re.fullmatch(r"([^\[]+)(?:\[([\w,]+)\])?", words[3]).groups()  # type: ignore[union-attr]
-    project = tomllib.loads((ROOT / path / "pyproject.toml" if path == "." else Path(path, "pyproject.toml")).read_text())
+    project = tomllib.loads(
+        (ROOT / path / "pyproject.toml" if path == "." else Path(path, "pyproject.toml")).read_text()
+    )
     assert set((extra or "").split(",")) <= {"", *project["project"].get("optional-dependencies", {})}
 
 
@@ -187,11 +189,14 @@ def test_methods_and_a_study(folder: Path, running: Running) -> None:
     run(results)
 
 
-@pytest.mark.system
 def test_components(folder: Path) -> None:
-    listing, found, shown, speed = commands("fsf plugins list")
+    listing, found, shown, _ = commands("fsf plugins list")
     assert "spade" in run(listing) and "spade-generator" in run(found) and "hinge-gan" in run(shown)
-    assert "generator" in run(speed)
+
+
+@pytest.mark.slow
+def test_speed(folder: Path) -> None:
+    assert "step" in run(commands("fsf plugins list")[3])
 
 
 @pytest.mark.slow
@@ -210,7 +215,7 @@ def test_a_plugin(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
 def test_http(folder: Path, running: Running) -> None:
-    install, serve = commands("pip install -e \".[serve]\"")
+    install, serve = commands('pip install -e ".[serve]"')
     run(install)
     with running(*shlex.split(serve)[1:], *SHORTER["fsf serve"]) as (address, _):
         answers = []
@@ -235,5 +240,3 @@ def test_torchrun(folder: Path) -> None:
     program = [sys.executable, "-m", "torch.distributed.run", *shlex.split(here)[1:], *SHORTER["torchrun"]]
     subprocess.run(program, check=True)
     assert (folder / "runs" / "faceshifter-256" / "report.html").is_file()
-
-

@@ -3,9 +3,9 @@
     python benchmarks/scripts/real_files.py --lfw data/lfw/val.zip --save
 
 Inputs are made by scripts from the faces of installed packages: jump cuts, turned heads, trimmed films, odd sound
-tracks, colour profiles, animations, damaged files, wrong arguments and others (`file_kinds`). Each is given to `fsf
-swap` in this process, with the fast model; pictures also to `fsf serve` and the Python interface. `right` counts results
-whose faces, pixels away from them, frames, times, sounds and tags are as they should be, `refused` one-line refusals,
+tracks, colour profiles, animations, damaged files, wrong arguments and others (`file_kinds`). Each is given to `fsf swap`
+in this process, with the fast model; pictures also to `fsf serve` and the Python interface. `right` counts results whose
+faces, pixels away from them, frames, times, sounds and tags are as they should be, `refused` one-line refusals,
 `unneeded` those where a result was expected, `wrong` all others.
 """
 
@@ -28,7 +28,14 @@ from fsframework.utils.progress import progress
 
 FAST_MODEL = "faceshifter-lfw-64"
 PROFILES = Path("/usr/share/color/icc")
-KINDS: dict[str, list[Maker]] = {**who.KINDS, **heads.KINDS, **sound.KINDS, **streams.KINDS, **pictures.KINDS, **broken.KINDS}
+KINDS: dict[str, list[Maker]] = {
+    **who.KINDS,
+    **heads.KINDS,
+    **sound.KINDS,
+    **streams.KINDS,
+    **pictures.KINDS,
+    **broken.KINDS,
+}
 
 
 def judged(case: Case, interface: Interface) -> dict[str, Any]:
@@ -67,7 +74,9 @@ def shown(row: dict[str, Any]) -> dict[str, str]:
 @click.option("--only", metavar="TEXT", help="Try only kinds whose names contain this text.")
 @click.option("--lfw", type=click.Path(path_type=Path), help="A zip of person/picture.jpg, for strangers.")
 @click.option("--profiles", type=click.Path(path_type=Path), default=PROFILES, help="Folder of colour profiles (ICC).")
-@click.option("--keep", type=click.Path(path_type=Path), help="Folder for the inputs and results; else they are removed.")
+@click.option(
+    "--keep", type=click.Path(path_type=Path), help="Folder for the inputs and results; else they are removed."
+)
 @click.option("--save", is_flag=True, help="Write benchmarks/results/real_files.json.")
 def main(only: str | None, lfw: Path | None, profiles: Path, keep: Path | None, save: bool) -> None:
     """Swap inputs of all kinds and judge the results."""
@@ -90,11 +99,13 @@ def main(only: str | None, lfw: Path | None, profiles: Path, keep: Path | None, 
                             results[interface.name].append(judged(case, interface))
                             if results[interface.name][-1]["verdict"] in ("wrong", "unneeded"):
                                 last = results[interface.name][-1]
-                                click.echo(f"{name} | {interface.name} | {last['name']}: {last['verdict']}: {last['problems']}")
+                                click.echo(
+                                    f"{name} | {interface.name} | {last['name']}: {last['verdict']}: {last['problems']}"
+                                )
                 details[name] = results
                 rows += [counted(name, interface, each) for interface, each in results.items() if each]
                 ticker.advance(note=name)
-    report("real_files", [*rows, *totals(rows)], shown, save, {"kinds": details})
+    report("real_files", [*rows, *totals(rows)], shown, "" if save else None, {"kinds": details})
 
 
 def counted(kind: str, interface: str, results: list[dict[str, Any]]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ def _none(outcome: Outcome) -> list[str]:
 
 
 def damaged_pictures(bench: Bench) -> Iterator[Case]:
-    """Pictures that end early, are empty, are texts or have another suffix."""
+    """Yield cases: pictures that end early, are empty, are texts or have another suffix."""
     whole = portrait_of(bench.cast.portrait, 60)
     image = Image.fromarray(whole.frame)
     for suffix in (".jpg", ".png", ".webp", ".gif", ".tif", ".bmp"):
@@ -32,7 +32,12 @@ def damaged_pictures(bench: Bench) -> Iterator[Case]:
             target.write_bytes(data[: int(share * len(data))])
             title = f"{suffix} cut off at {share:.0%}"
             yield bench.swap(title, target, _none, ".png", expected="refusal", portable=True)
-    contents = {"empty": b"", "text": b"not a picture\n" * 20, "zeros": bytes(3000), "HTML": b"<html><body>404</body></html>"}
+    contents = {
+        "empty": b"",
+        "text": b"not a picture\n" * 20,
+        "zeros": bytes(3000),
+        "HTML": b"<html><body>404</body></html>",
+    }
     for name, content in contents.items():
         target = bench.place() / "picture.jpg"
         target.write_bytes(content)
@@ -40,7 +45,10 @@ def damaged_pictures(bench: Bench) -> Iterator[Case]:
     target = bench.place() / "picture.jpg"
     image.save(target, format="PNG")
     yield bench.swap("PNG named .jpg", target, picture_check(bench.cast, whole, [0]), portable=True)
-    for name, frame in (("one colour", np.full((200, 200, 3), 90, np.uint8)), ("one pixel", np.zeros((1, 1, 3), np.uint8))):
+    for name, frame in (
+        ("one colour", np.full((200, 200, 3), 90, np.uint8)),
+        ("one pixel", np.zeros((1, 1, 3), np.uint8)),
+    ):
         target = bench.place() / "picture.png"
         Image.fromarray(frame).save(target)
         yield bench.swap(f"no face, {name}", target, _none, expected="refusal", portable=True)
@@ -57,12 +65,14 @@ def damaged_pictures(bench: Bench) -> Iterator[Case]:
 
 
 def damaged_films(bench: Bench) -> Iterator[Case]:
-    """Films that end early, lack their index, are encrypted or hold no pictures."""
+    """Yield cases: films that end early, lack their index, are encrypted or hold no pictures."""
     scenes = walk(bench, 12)
     frames = [each.frame for each in scenes]
     for suffix in (".mp4", ".mov", ".mkv", ".avi", ".ts"):
         codec = "mpeg4" if suffix == ".avi" else "libx264"
-        whole = make_film(bench.place() / f"whole{suffix}", frames, codec, "mp2" if suffix == ".ts" else "aac", bframes=0)
+        whole = make_film(
+            bench.place() / f"whole{suffix}", frames, codec, "mp2" if suffix == ".ts" else "aac", bframes=0
+        )
         data = whole.read_bytes()
         for share in (0.3, 0.8):
             target = bench.place() / f"film{suffix}"
@@ -116,10 +126,18 @@ def damaged_films(bench: Bench) -> Iterator[Case]:
 
 
 def names(bench: Bench) -> Iterator[Case]:
-    """Names with spaces, quotes, percent signs and letters of every script; links; suffixes in capitals."""
+    """Yield cases: names with spaces, quotes, percent signs and letters of every script; links; suffixes in capitals."""
     whole = portrait_of(bench.cast.people[2])
     check = picture_check(bench.cast, whole, [0])
-    titles = ("two words.png", "percent %03d.png", "quote'\".png", "Ünïcödé 顔.png", "PICTURE.PNG", "a;b&c.png", "dot.dot.png")
+    titles = (
+        "two words.png",
+        "percent %03d.png",
+        "quote'\".png",
+        "Ünïcödé 顔.png",
+        "PICTURE.PNG",
+        "a;b&c.png",
+        "dot.dot.png",
+    )
     for name in titles:
         target = bench.place() / name
         Image.fromarray(whole.frame).save(target, format="PNG")
@@ -151,7 +169,7 @@ def names(bench: Bench) -> Iterator[Case]:
 
 
 def arguments(bench: Bench) -> Iterator[Case]:
-    """Wrong arguments are refused in a line that names the remedy, and nothing is written."""
+    """Yield cases: wrong arguments are refused in a line that names the remedy, and nothing is written."""
     whole = portrait_of(bench.cast.people[2])
     source = bench.cast.source_file
     place = bench.place()
@@ -202,7 +220,7 @@ def arguments(bench: Bench) -> Iterator[Case]:
 
 
 def untouched(bench: Bench) -> Iterator[Case]:
-    """An existing result is replaced only with --overwrite; a repeated folder continues."""
+    """Yield cases: an existing result is replaced only with --overwrite; a repeated folder continues."""
     whole = portrait_of(bench.cast.people[2])
     target = bench.place() / "target.png"
     Image.fromarray(whole.frame).save(target)

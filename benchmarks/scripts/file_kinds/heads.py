@@ -35,7 +35,7 @@ def written(bench: Bench, frame: np.ndarray, name: str = "target.png") -> Path:
 
 
 def turned_pictures(bench: Bench) -> Iterator[Case]:
-    """Heads at any angle: swapped in their own frame."""
+    """Yield cases: heads at any angle: swapped in their own frame."""
     cast = bench.cast
     subjects = [("portrait", cast.portrait), ("ORL", cast.people[3]), ("rendered", cast.heads[0])]
     for name, person in subjects:
@@ -48,10 +48,15 @@ def turned_pictures(bench: Bench) -> Iterator[Case]:
 
 
 def orientations(bench: Bench) -> Iterator[Case]:
-    """The eight orientations of EXIF: displayed upright, before and after."""
+    """Yield cases: the eight orientations of EXIF: displayed upright, before and after."""
     whole = portrait_of(bench.cast.people[1])
     undo = [None, Image.Transpose.FLIP_LEFT_RIGHT, Image.Transpose.ROTATE_180, Image.Transpose.FLIP_TOP_BOTTOM]
-    undo += [Image.Transpose.TRANSPOSE, Image.Transpose.ROTATE_90, Image.Transpose.TRANSVERSE, Image.Transpose.ROTATE_270]
+    undo += [
+        Image.Transpose.TRANSPOSE,
+        Image.Transpose.ROTATE_90,
+        Image.Transpose.TRANSVERSE,
+        Image.Transpose.ROTATE_270,
+    ]
     for orientation, turn in enumerate(undo, 1):
         image = Image.fromarray(whole.frame)
         exif = Image.Exif()
@@ -63,7 +68,7 @@ def orientations(bench: Bench) -> Iterator[Case]:
 
 
 def turned_films(bench: Bench) -> Iterator[Case]:
-    """Films of lying heads, with and without a tag that turns them upright."""
+    """Yield cases: films of lying heads, with and without a tag that turns them upright."""
     cast = bench.cast
     for angle in (90, 180, 270):
         whole = turned(cast.people[angle // 90], angle, 320)
@@ -75,9 +80,7 @@ def turned_films(bench: Bench) -> Iterator[Case]:
         stored = np.ascontiguousarray(np.rot90(whole.frame, -turns))
         plain = make_film(bench.place() / "plain.mp4", [stored] * 8)
         target = tagged(plain, turns)
-        yield bench.swap(
-            f"tag of {90 * turns} degrees", target, film_check(cast, [whole] * 8, lambda n: [0], target)
-        )
+        yield bench.swap(f"tag of {90 * turns} degrees", target, film_check(cast, [whole] * 8, lambda n: [0], target))
 
 
 def tagged(plain: Path, turns: int, mirrored: bool = False) -> Path:
@@ -97,7 +100,7 @@ def tagged(plain: Path, turns: int, mirrored: bool = False) -> Path:
 
 
 def extracted(bench: Bench) -> Iterator[Case]:
-    """`fsf extract` writes lying heads upright."""
+    """Yield cases: `fsf extract` writes lying heads upright."""
     for angle in (0, 90, 180, 270):
         person = bench.cast.people[4]
         target = written(bench, turned(person, angle).frame)
@@ -145,13 +148,17 @@ def cut_check(bench: Bench, whole: Scene, frame: np.ndarray, face: Face, read: C
         height, width = frame.shape[:2]
         expected = reference[offset[1] : offset[1] + height, offset[0] : offset[0] + width]
         levels = change(expected, after, face)
-        return found if levels <= SMEAR else [*found, f"the swap differs by {levels:.0f} levels from that of the whole face"]
+        return (
+            found
+            if levels <= SMEAR
+            else [*found, f"the swap differs by {levels:.0f} levels from that of the whole face"]
+        )
 
     return check
 
 
 def cut_pictures(bench: Bench) -> Iterator[Case]:
-    """Faces of which the frame cuts off a part."""
+    """Yield cases: faces of which the frame cuts off a part."""
     for name, person in (("portrait", bench.cast.portrait), ("ORL", bench.cast.people[5])):
         whole = portrait_of(person, 40)
         for side, word in PLACES.items():
@@ -164,7 +171,7 @@ def cut_pictures(bench: Bench) -> Iterator[Case]:
 
 
 def cut_films(bench: Bench) -> Iterator[Case]:
-    """The same in films."""
+    """Yield cases: the same in films."""
     whole = portrait_of(bench.cast.people[0], 40)
     for side, word in PLACES.items():
         for share in (0.25, 0.45):
@@ -175,7 +182,7 @@ def cut_films(bench: Bench) -> Iterator[Case]:
 
 
 def sizes(bench: Bench) -> Iterator[Case]:
-    """Very large and very small faces: a word is said once."""
+    """Yield cases: very large and very small faces: a word is said once."""
     cast = bench.cast
     person = cast.portrait
     for scale in (2.5, 5.0):

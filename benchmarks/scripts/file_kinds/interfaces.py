@@ -14,9 +14,8 @@ from functools import lru_cache
 from pathlib import Path
 from unittest import mock
 
-from file_kinds.case import Case, Outcome
-
 import fsframework
+from file_kinds.case import Case, Outcome
 from fsframework.api.swapping import SwapPipeline, load_swapper
 from fsframework.cli.main import main
 from fsframework.core.errors import UserError
@@ -151,5 +150,3 @@ def every_interface(swapper: SwapPipeline) -> Iterator[list[Interface]]:
     ready.wait(60)
     with mock.patch.object(fsframework, "load_swapper", lru_cache(load_swapper), create=True):
         yield [Interface(), Serve(addresses[0]), Python(swapper)]
-
-

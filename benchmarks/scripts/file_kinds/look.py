@@ -48,7 +48,9 @@ def film(file: Path) -> Film:
     with av.open(str(file)) as container:
         for frame in container.decode(video=0):
             turns = round(getattr(frame, "rotation", 0) / 90) % 4
-            frames.append(np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24", interpolation=ACCURATE), turns)))
+            frames.append(
+                np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24", interpolation=ACCURATE), turns))
+            )
             times.append(0.0 if frame.pts is None else float(frame.pts * (frame.time_base or 0)))
     begin = times[0] if times else 0.0
     return Film(frames, [time - begin for time in times], begin)
@@ -164,7 +166,9 @@ def film_check(
         for index in indices:
             faces, chosen = scenes[index].faces, set(swapped(index))
             frames = before.frames[index], after.frames[index]
-            inside, outside = ([face for n, face in enumerate(faces) if (n in chosen) == is_in] for is_in in (True, False))
+            inside, outside = (
+                [face for n, face in enumerate(faces) if (n in chosen) == is_in] for is_in in (True, False)
+            )
             found += [f"frame {index + 1}: {each}" for each in cast.problems(*frames, inside, outside)]
             found += [f"frame {index + 1}: {each}" for each in film_away(*frames, faces, exact)]
         return found[:4]
@@ -199,7 +203,9 @@ def picture_check(cast: Cast, shown: Scene, swapped: Sequence[int], exact: bool 
     exact:
         Whether pixels away from the faces stay to the bit, where there is no watermark.
     """
-    inside, outside = ([face for n, face in enumerate(shown.faces) if (n in swapped) == is_in] for is_in in (True, False))
+    inside, outside = (
+        [face for n, face in enumerate(shown.faces) if (n in swapped) == is_in] for is_in in (True, False)
+    )
 
     def check(outcome: Outcome) -> list[str]:
         after = picture(outcome.out)

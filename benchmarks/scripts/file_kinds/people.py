@@ -223,6 +223,3 @@ def _pictures_of(swapper: SwapPipeline, archive: Path, count: int = 24) -> list[
         if len(found) == count:
             break
     return found
-
-
-

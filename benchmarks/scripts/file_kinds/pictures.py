@@ -31,14 +31,12 @@ def seen(file: Path) -> np.ndarray:
         if profile is None:
             return np.array(image.convert("RGB"))
         mode = image.mode if image.mode in ("CMYK", "L") else "RGB"
-        shown = ImageCms.profileToProfile(
-            image.convert(mode), io.BytesIO(profile), SRGB, INTENT, "RGB", flags=FLAGS
-        )
+        shown = ImageCms.profileToProfile(image.convert(mode), io.BytesIO(profile), SRGB, INTENT, "RGB", flags=FLAGS)
         return np.array(shown)
 
 
 def profiles(bench: Bench) -> Iterator[Case]:
-    """Colour profiles: networks see sRGB, the result keeps the profile and the colours away from the face."""
+    """Yield cases: colour profiles: networks see sRGB, the result keeps the profile and the colours away from the face."""
     whole = portrait_of(bench.cast.portrait, 60)
     image = Image.fromarray(whole.frame)
     for name in NAMES:
@@ -65,7 +63,10 @@ def profiles(bench: Bench) -> Iterator[Case]:
         target = bench.place() / "grey.png"
         image.convert("L").save(target, icc_profile=bench.profiles[GREY].read_bytes())
         yield bench.swap("grey profile", target, _coloured(bench, whole, target, None), options=PLAIN, portable=True)
-    for name, profile in (("sRGB profile", ImageCms.ImageCmsProfile(SRGB).tobytes()), ("damaged profile", b"damaged" * 40)):
+    for name, profile in (
+        ("sRGB profile", ImageCms.ImageCmsProfile(SRGB).tobytes()),
+        ("damaged profile", b"damaged" * 40),
+    ):
         target = bench.place() / "picture.png"
         image.save(target, icc_profile=profile)
         yield bench.swap(name, target, picture_check(bench.cast, whole, [0], True), options=PLAIN, portable=True)
@@ -91,7 +92,7 @@ def _coloured(bench: Bench, whole: Scene, target: Path, profile: bytes | None) -
 
 
 def blending(bench: Bench) -> Iterator[Case]:
-    """Every way of compositing leaves pixels away from the face to the bit."""
+    """Yield cases: every way of compositing leaves pixels away from the face to the bit."""
     whole = portrait_of(bench.cast.portrait, 60)
     ways: Sequence[Sequence[str]] = (
         ("--blend", "poisson"),
@@ -113,7 +114,7 @@ def blending(bench: Bench) -> Iterator[Case]:
 
 
 def transparent(bench: Bench) -> Iterator[Case]:
-    """Transparency is kept in PNG and WebP, palettes too, and in films."""
+    """Yield cases: transparency is kept in PNG and WebP, palettes too, and in films."""
     whole = portrait_of(bench.cast.portrait, 60)
     height, width = whole.frame.shape[:2]
     mask = Image.new("L", (width, height), 0)
@@ -135,7 +136,11 @@ def transparent(bench: Bench) -> Iterator[Case]:
     holes.putpalette([*(palette.getpalette() or [])[: 3 * 254], *[0] * 6])
     holes.save(target, transparency=255)
     yield bench.swap("palette with a hole", target, _has_hole, options=PLAIN, portable=True)
-    for codec, pixel_format, suffix in (("prores_ks", "yuva444p10le", ".mov"), ("qtrle", "argb", ".mov"), ("png", "rgba", ".mov")):
+    for codec, pixel_format, suffix in (
+        ("prores_ks", "yuva444p10le", ".mov"),
+        ("qtrle", "argb", ".mov"),
+        ("png", "rgba", ".mov"),
+    ):
         frames = [np.dstack([each.frame, np.full(each.frame.shape[:2], 255, np.uint8)]) for each in walk(bench, 4)]
         for frame in frames:
             frame[:, :20, 3] = 0
@@ -179,12 +184,16 @@ def _layered_film(outcome: Outcome) -> list[str]:
 
 
 def wide(bench: Bench) -> Iterator[Case]:
-    """Pictures with 16 bits a channel keep them away from the face, where the format can, or it is said."""
+    """Yield cases: pictures with 16 bits a channel keep them away from the face, where the format can, or it is said."""
     whole = portrait_of(bench.cast.portrait, 60)
     low = np.random.default_rng(0).integers(-100, 100, whole.frame.shape)
     deep = (whole.frame.astype(np.int64) * 257 + low).clip(0, 65535).astype(np.uint16)
     grey = deep.mean(axis=2).astype(np.uint16)
-    for name, pixels in (("RGB", deep), ("grey", grey), ("RGBA", np.dstack([deep, np.full(grey.shape, 65535, np.uint16)]))):
+    for name, pixels in (
+        ("RGB", deep),
+        ("grey", grey),
+        ("RGBA", np.dstack([deep, np.full(grey.shape, 65535, np.uint16)])),
+    ):
         for suffix in (".png", ".tif"):
             target = bench.place() / f"deep{suffix}"
             order = pixels if pixels.ndim == 2 else pixels[..., [2, 1, 0, 3][: pixels.shape[2]]]
@@ -199,14 +208,16 @@ def wide(bench: Bench) -> Iterator[Case]:
                 wanted = pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, 2)
                 got = after[..., 2::-1] if after.ndim == 3 else np.repeat(after[..., None], 3, 2)
                 levels = np.abs(wanted[..., :3][mask].astype(float) - got[mask]).mean()
-                return found if levels <= 2 + 257 * outcome.levels else [*found, f"16-bit pixels differ by {levels:.0f}"]
+                return (
+                    found if levels <= 2 + 257 * outcome.levels else [*found, f"16-bit pixels differ by {levels:.0f}"]
+                )
 
             title = f"16 bit, {name}, {suffix}"
             yield bench.swap(title, target, check, ".png", PLAIN, expected="either", portable=True)
 
 
 def moving(bench: Bench) -> Iterator[Case]:
-    """Pictures that move are films: every picture, its duration and the loop; or they are refused."""
+    """Yield cases: pictures that move are films: every picture, its duration and the loop; or they are refused."""
     scenes = walk(bench, 5)
     images = [Image.fromarray(each.frame) for each in scenes]
     lengths = [100, 200, 100, 300, 100]
@@ -280,7 +291,7 @@ def _moved(bench: Bench, scenes: Sequence[Scene], target: Path, outcome: Outcome
 
 
 def formats(bench: Bench) -> Iterator[Case]:
-    """Every format that Pillow and OpenCV write; pictures of phones."""
+    """Yield cases: every format that Pillow and OpenCV write; pictures of phones."""
     whole = portrait_of(bench.cast.portrait, 60)
     image = Image.fromarray(whole.frame)
     for suffix, options in (

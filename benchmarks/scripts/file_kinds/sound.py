@@ -78,7 +78,7 @@ def sound_codec(file: Path) -> str:
 
 
 def offsets(bench: Bench) -> Iterator[Case]:
-    """Sound and pictures begin at different times, in every container."""
+    """Yield cases: sound and pictures begin at different times, in every container."""
     scenes = walk(bench)
     for name, video, audio, late, shift, container in OFFSETS:
         target = made(bench, name, scenes, video, audio, picture_at=late, shift=shift, container=container)
@@ -90,7 +90,7 @@ def offsets(bench: Bench) -> Iterator[Case]:
 
 
 def trims(bench: Bench) -> Iterator[Case]:
-    """Films that were cut without encoding them again."""
+    """Yield cases: films that were cut without encoding them again."""
     scenes = walk(bench, 24)
     for shift in (-0.2, -0.41, -0.6):
         whole = made(bench, "whole.mp4", scenes, "libx264", "aac")
@@ -112,9 +112,12 @@ def trims(bench: Bench) -> Iterator[Case]:
 
 
 def rates(bench: Bench) -> Iterator[Case]:
-    """Frames at uneven times, and a last frame that lasts."""
+    """Yield cases: frames at uneven times, and a last frame that lasts."""
     scenes = walk(bench, 10)
-    for name, times in (("uneven", [0, 40, 90, 120, 200, 210, 300, 340, 500, 520]), ("slides", [*range(0, 20000, 2000)])):
+    for name, times in (
+        ("uneven", [0, 40, 90, 120, 200, 210, 300, 340, 500, 520]),
+        ("slides", [*range(0, 20000, 2000)]),
+    ):
         target = bench.place() / "film.mp4"
         with av.open(str(target), "w") as output:
             stream: Any = output.add_stream("libx264", rate=RATE, options={"crf": "12"})
@@ -130,7 +133,7 @@ def rates(bench: Bench) -> Iterator[Case]:
 
 
 def refused_codecs(bench: Bench) -> Iterator[Case]:
-    """Sound that MP4 cannot hold is encoded and named, alone and in a folder."""
+    """Yield cases: sound that MP4 cannot hold is encoded and named, alone and in a folder."""
     scenes = walk(bench, 8)
     for suffix, video, audio in REFUSED:
         container = "asf" if suffix == "wmv" else None
@@ -157,7 +160,7 @@ def refused_codecs(bench: Bench) -> Iterator[Case]:
 
 
 def unknown_tracks(bench: Bench) -> Iterator[Case]:
-    """A second sound track without a decoder, as phones write; also broken, empty and several tracks."""
+    """Yield cases: a second sound track without a decoder, as phones write; also broken, empty and several tracks."""
     scenes = walk(bench, 8)
     one = made(bench, "one.mp4", scenes, "libx264", "aac")
     doubled = one.with_name("two.mov")
@@ -256,7 +259,7 @@ def _has_subtitles(target: Path) -> Any:
 
 
 def own_sound(bench: Bench) -> Iterator[Case]:
-    """Sound of several rates and numbers of channels."""
+    """Yield cases: sound of several rates and numbers of channels."""
     scenes = walk(bench, 8)
     plain = made(bench, "plain.mp4", scenes, "libx264", "")
     for rate, channels in ((8000, 1), (22050, 2), (44100, 6), (96000, 2)):

@@ -44,7 +44,12 @@ FORMATS = (
     ("huffyuv", "yuv422p", ".avi"),
     ("mjpeg", "yuvj422p", ".mov"),
 )
-DEEP = (("libx264", "yuv420p10le"), ("libx265", "yuv420p10le"), ("libx265", "yuv422p10le"), ("prores_ks", "yuv422p10le"))
+DEEP = (
+    ("libx264", "yuv420p10le"),
+    ("libx265", "yuv420p10le"),
+    ("libx265", "yuv422p10le"),
+    ("prores_ks", "yuv422p10le"),
+)
 
 
 def coloured(bench: Bench, scenes: Sequence[Scene], codec: str, pixel_format: str, suffix: str, **tags: Any) -> Path:
@@ -75,7 +80,7 @@ def kept(bench: Bench, scenes: Sequence[Scene], target: Path, tags: Sequence[str
 
 
 def colours(bench: Bench) -> Iterator[Case]:
-    """Colour tags of films, aspect ratios of pixels, a mirroring matrix, interlacing."""
+    """Yield cases: colour tags of films, aspect ratios of pixels, a mirroring matrix, interlacing."""
     scenes = walk(bench, 6)
     for name, (extent, matrix, primaries, transfer) in COLOURS:
         tags = {"color_range": extent, "colorspace": matrix, "color_primaries": primaries, "color_trc": transfer}
@@ -121,9 +126,11 @@ def _fields(target: Path) -> Check:
 
 
 def pixel_formats(bench: Bench) -> Iterator[Case]:
-    """Every pixel format: away from the face the colours stay, after three passes, too."""
+    """Yield cases: every pixel format: away from the face the colours stay, after three passes, too."""
     scenes = walk(bench, 6)
-    grey = [Scene(np.repeat(each.frame.mean(axis=2, keepdims=True), 3, 2).astype(np.uint8), each.faces) for each in scenes]
+    grey = [
+        Scene(np.repeat(each.frame.mean(axis=2, keepdims=True), 3, 2).astype(np.uint8), each.faces) for each in scenes
+    ]
     for codec, pixel_format, suffix in FORMATS:
         shown = grey if pixel_format == "gray" else scenes
         target = coloured(bench, shown, codec, pixel_format, suffix)
@@ -157,7 +164,7 @@ def _quietly(bench: Bench, target: Path, out: Path) -> bool:
 
 
 def deep(bench: Bench) -> Iterator[Case]:
-    """Ten bits and high dynamic range are kept, or refused with words."""
+    """Yield cases: ten bits and high dynamic range are kept, or refused with words."""
     scenes = walk(bench, 6)
     for codec, pixel_format in DEEP:
         suffix = ".mov" if codec == "prores_ks" else ".mp4"
@@ -181,7 +188,7 @@ def _depth(look: Check) -> Check:
 
 
 def encoders(bench: Bench) -> Iterator[Case]:
-    """The quality and the encoder are the user's."""
+    """Yield cases: the quality and the encoder are the user's."""
     scenes = walk(bench, 8)
     for encoder, codec in (("x264", "h264"), ("x265", "hevc"), ("svt-av1", "av1")):
         target = coloured(bench, scenes, "libx264", "yuv420p", ".mp4")
@@ -207,7 +214,7 @@ def encoders(bench: Bench) -> Iterator[Case]:
 
 
 def languages(bench: Bench) -> Iterator[Case]:
-    """Languages, the default track, titles, dates and chapters; the place is left out."""
+    """Yield cases: languages, the default track, titles, dates and chapters; the place is left out."""
     scenes = walk(bench, 8)
     plain = make_film(bench.place() / "plain.mp4", [each.frame for each in scenes])
     for suffix in (".mp4", ".mov", ".mkv"):
@@ -255,7 +262,7 @@ def _tracks_kept(outcome: Outcome) -> list[str]:
 
 
 def photograph_tags(bench: Bench) -> Iterator[Case]:
-    """EXIF and resolution of pictures are kept, their place and serial numbers are not."""
+    """Yield cases: EXIF and resolution of pictures are kept, their place and serial numbers are not."""
     whole = portrait_of(bench.cast.people[2])
     for suffix in (".jpg", ".png", ".webp"):
         exif = Image.Exif()

@@ -51,7 +51,7 @@ def film_case(
 
 
 def jump_cuts(bench: Bench) -> Iterator[Case]:
-    """Two people in one room exchange their seats from one frame to the next."""
+    """Yield cases: two people in one room exchange their seats from one frame to the next."""
     people = bench.cast.people
     for one, other, cut in ((0, 1, 16), (2, 3, 10), (4, 5, 4), (1, 4, 13)):
         before, after = two(people[one], people[other]), two(people[other], people[one])
@@ -79,7 +79,7 @@ def jump_cuts(bench: Bench) -> Iterator[Case]:
 
 
 def crossings(bench: Bench) -> Iterator[Case]:
-    """Two people walk past each other."""
+    """Yield cases: two people walk past each other."""
     people = bench.cast.people
     for one, other in ((0, 2), (3, 5)):
         scenes = []
@@ -93,7 +93,7 @@ def crossings(bench: Bench) -> Iterator[Case]:
 
 
 def comings(bench: Bench) -> Iterator[Case]:
-    """Somebody leaves the frame and comes back, or another shot shows somebody else."""
+    """Yield cases: somebody leaves the frame and comes back, or another shot shows somebody else."""
     people = bench.cast.people
     here, alone = two(people[0], people[3]), scene([(people[3], RIGHT)])
     for gap in (8, 24):
@@ -115,7 +115,7 @@ def comings(bench: Bench) -> Iterator[Case]:
 
 
 def both(bench: Bench) -> Iterator[Case]:
-    """Each of two people of `--map` is swapped, a third one is not."""
+    """Yield cases: each of two people of `--map` is swapped, a third one is not."""
     cast = bench.cast
     scenes = [two(cast.people[2], cast.people[4])] * 8 + [two(cast.people[4], cast.people[2])] * 8
     target = written(bench, "film.mp4", scenes)
@@ -129,7 +129,7 @@ def both(bench: Bench) -> Iterator[Case]:
 
 
 def strangers_in_films(bench: Bench) -> Iterator[Case]:
-    """A film shows none of the people of `--map`."""
+    """Yield cases: a film shows none of the people of `--map`."""
     people = bench.cast.people
     for one, other, who in ((0, 1, 2), (3, 4, 5)):
         scenes = [two(people[one], people[other])] * 6
@@ -140,7 +140,7 @@ def strangers_in_films(bench: Bench) -> Iterator[Case]:
 
 
 def groups(bench: Bench) -> Iterator[Case]:
-    """A picture of several people: one of them by `--map`, by number, the largest, or all."""
+    """Yield cases: a picture of several people: one of them by `--map`, by number, the largest, or all."""
     cast = bench.cast
     rng = np.random.default_rng(0)
     for count in (2, 3, 3, 4, 4):
@@ -162,7 +162,7 @@ def groups(bench: Bench) -> Iterator[Case]:
 
 
 def strangers(bench: Bench) -> Iterator[Case]:
-    """A picture shows two people, neither of whom is that of `--map`."""
+    """Yield cases: a picture shows two people, neither of whom is that of `--map`."""
     cast = bench.cast
     others = cast.strangers[: len(cast.strangers) // 2 * 2]
     for number, (one, other) in enumerate(zip(others[::2], others[1::2], strict=True)):

@@ -132,7 +132,9 @@ class Work:
         displayed = result.numbered[:SHOWN]
         swaps = [swap for _, swap in displayed]
         faces = [face for face, _ in swaps]
-        source_face = choose(self.face_swapper.find(result.source_frame, "source", []), request.source_face, "source")[0]
+        source_face = choose(self.face_swapper.find(result.source_frame, "source", []), request.source_face, "source")[
+            0
+        ]
         before, after = self._crops(swapped.frame, faces), self._crops(swapped.image, faces)
         z_source = swaps[0][1].z_id
         z_after, z_before = (self.face_swapper.embed(frame, faces) for frame in (swapped.image, swapped.frame))
