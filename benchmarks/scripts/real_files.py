@@ -3,10 +3,10 @@
     python benchmarks/scripts/real_files.py --lfw data/lfw/val.zip --save
 
 Inputs are made by scripts from the faces of installed packages: jump cuts, turned heads, trimmed films, odd sound
-tracks, colour profiles, animations, damaged files, wrong arguments and others (`file_kinds`). Each is given to `fsf swap`
-in this process, with the fast model; pictures also to `fsf serve` and the Python interface. `right` counts results whose
-faces, pixels away from them, frames, times, sounds and tags are as they should be, `refused` one-line refusals,
-`unneeded` those where a result was expected, `wrong` all others.
+tracks, colour profiles, animations, damaged files, wrong arguments and others (`file_kinds`). Each is given to
+`fsf swap` in this process, with the fast model; pictures also to `fsf serve` and the Python interface. `right` counts
+results whose faces, pixels away from them, frames, times, sounds and tags are as they should be, `refused with words`
+refusals in a line, `unneeded` those where a result was expected, `wrong` all others.
 """
 
 import re
@@ -92,7 +92,7 @@ def main(only: str | None, lfw: Path | None, profiles: Path, keep: Path | None, 
         rows, details = [], {}
         with every_interface(swapper) as interfaces, progress("trying", len(kinds), "kinds") as ticker:
             for name, makers in kinds.items():
-                results = {interface.name: [] for interface in interfaces}
+                results: dict[str, list[dict[str, Any]]] = {interface.name: [] for interface in interfaces}
                 for case in cases_of(bench, makers):
                     for interface in interfaces:
                         if interface.takes(case):

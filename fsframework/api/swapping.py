@@ -209,7 +209,7 @@ class SwappedImage:
 
     @cached_property
     def note(self) -> str | None:
-        """Return why a swap is softer than its surroundings, or small, and what to do; None if no face is that large."""
+        """Return why a swap is softer than its surroundings or small, and what to do; None if it is neither."""
         return size_note(self.faces, self._face_swapper.size)
 
     @cached_property

@@ -127,8 +127,9 @@ class FaceSwapper:
     def find(self, frame: np.ndarray, name: str, notes: list[str] | None = None) -> list[Face]:
         """Return the faces of a frame (H, W, 3) uint8, at any angle, best first.
 
-        A line counts the doubtful ones that are left out (see `fsframework.faces.turned`). It is appended to `notes`, or
-        printed on standard error without them. Raise UserError, with `name`, if there is no face, or only doubtful ones.
+        A line counts the doubtful ones that are left out (see `fsframework.faces.turned`). It is appended to `notes`,
+        or printed on standard error without them. Raise UserError, with `name`, if there is no face, or only doubtful
+        ones.
         """
         with torch.inference_mode():
             found = find_at_any_angle(self.detector, frame)

