@@ -2,13 +2,14 @@
 
 from collections.abc import Iterable, Sequence
 
+import numpy as np
+
 from fsframework.core.types import Face
 from fsframework.faces.align import crop_side
-from fsframework.faces.select import area
 from fsframework.models import store
 
 MAX_ENLARGEMENT = 2.0  # from the model's crop to the frame, above which softness is reported
-SMALL = 20  # side of a face's box in pixels, below which a swap shows little of the source
+SMALL = 20  # shorter side of a face's box in pixels, below which a swap shows little of the source
 LARGEST_RECIPE = ("faceshifter-256", 256)  # the bundled recipe with the largest crops, and their side in pixels
 
 
@@ -38,7 +39,7 @@ def soft_swap_note(faces: Iterable[Face], size: int) -> str | None:
 
 def small_face_note(faces: Iterable[Face]) -> str | None:
     """Return a line if one of the swapped faces is very small, and what to do; None if none is."""
-    if all(area(face) >= SMALL**2 for face in faces):
+    if all(np.min(face.box[2:] - face.box[:2]) >= SMALL for face in faces):
         return None
     return f"a face is smaller than {SMALL} px, so its swap shows little of the source; use a target with larger faces"
 

@@ -28,7 +28,7 @@ TOUCHED = 3.0  # grey levels by which the face of a swap differs at least
 UNTOUCHED = 2.5  # grey levels by which codec and watermark change a face at most
 AWAY = 0.75  # radius, in sides of the crop, from which on pixels are away from a face
 NEARER = 0.2  # cosine by which a swapped face is nearer to the source than before
-ALIKE = 0.5  # least cosine of a swapped face to the source
+ALIKE = 0.45  # least cosine of a swapped face to the source
 
 
 class Person(NamedTuple):
