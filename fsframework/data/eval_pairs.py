@@ -154,10 +154,9 @@ def draw_pairs(dataset: Dataset, count: int, seed: int) -> list[tuple[int, int]]
     if len(order) and persons[order[0]] == -1:
         groups = [*groups[1:], *groups[0][:, None]]
     if len(groups) < 2:
-        has_share = hasattr(dataset.options, "test_share") and dataset.split == "test"
-        remedy = "set data.test_share, the part that is held out for tests, or add faces" if has_share else "add faces"
-        people = f"the split {dataset.split} of the data set has {len(groups)}"
-        raise UserError(f"evaluation.pairs: pairs need at least 2 people, and {people}; {remedy}")
+        problem = f"pairs need at least 2 people, the split has {len(groups)}"
+        remedy = "hold out more for tests, such as by data.test_share=0.5, or add faces"
+        raise UserError(f"evaluation.pairs: {problem}; {remedy}")
     rng = np.random.default_rng(seed)
     sources, targets = ([_shuffled_forever(group, rng) for group in groups] for _ in range(2))
     pairs: list[tuple[int, int]] = []
