@@ -568,11 +568,11 @@ from fsframework.web.serve.schemas import SwapRequest
 from fsframework.web.serve.swaps import Work
 import time
 class Slow(FaceSwapper):
-    def find(self, frame, name):
+    def look(self, frame, name):
         time.sleep(3 if frame.shape[0] == 200 else 0)
         if frame.shape[0] == 100:
             raise RuntimeError("this is a defect")
-        return super().find(frame, name)
+        return super().look(frame, name)
 def say(line):
     print(line, flush=True)
 serve(lambda: Slow("faceshifter-lfw-64", "cpu"), "127.0.0.1", 0, None, say, Limits(seconds=2, waiting=1))

@@ -135,3 +135,19 @@ def test_results_in_python_have_the_note(converter: FaceSwapper, place: Path) ->
     large = swapper.swap(place / "source.png", place / "pictures" / "large.png")
     little = swapper.swap(place / "source.png", place / "pictures" / "little.png")
     assert large.note == soft_swap_note(large.faces, 64) is not None and little.note is None
+
+
+def test_a_small_face_is_said_once(
+    converter: FaceSwapper, place: Path, capsys: pytest.CaptureFixture[str], check_message: Check
+) -> None:
+    (place / "small").mkdir()
+    canvas = np.full((180, 240, 3), 128, np.uint8)
+    for side in (100, 104):
+        small = np.asarray(Image.fromarray(portrait()).resize((side, side), Image.Resampling.BOX))
+        canvas[20 : 20 + side, 40 : 40 + side] = small
+        write_image(place / "small" / f"{side}.png", canvas, synthetic=False)
+    assert swap_target(converter, place / "small", place / "out", place / "source.png") == 0
+    (line,) = capsys.readouterr().err.splitlines()
+    check_message(line)
+    swapper = fsf.SwapPipeline(converter)
+    assert swapper.swap(place / "source.png", place / "small" / "100.png").note == line.split(": ", 1)[1]

@@ -169,6 +169,30 @@ def test_doubtful_faces_beside_a_certain_one_are_counted(
     monkeypatch.setattr(face_swapper, "detector", Beside((240, 250), made(0, 0.9)))
     assert [face.score for face in face_swapper.find(frame, "group.png")] == [1.0]
     check_message(capsys.readouterr().err)
+    faces, (note,) = face_swapper.look(frame, "group.png")
+    assert len(faces) == 1 and not capsys.readouterr().err
+    check_message(note)
+
+
+def test_the_server_counts_doubtful_faces(
+    face_swapper: FaceSwapper, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    pytest.importorskip("fastapi")
+    from fsframework.web.serve.queue import Limits
+    from fsframework.web.serve.schemas import SwapRequest
+    from fsframework.web.serve.swaps import Work
+
+    work = Work(face_swapper, Limits())
+    write_image(tmp_path / "source.png", portrait(), synthetic=False)
+    (tmp_path / "source.png").rename(tmp_path / "source")
+    assert work.faces(tmp_path / "source").notes == []
+    source = face_swapper.source(portrait(), "source")
+    monkeypatch.setattr(face_swapper, "source", lambda *_: source)
+    monkeypatch.setattr(face_swapper, "detector", Beside((240, 250), made(0, 0.9)))
+    write_image(tmp_path / "target.png", np.full((240, 250, 3), 90, np.uint8), synthetic=False)
+    (tmp_path / "target.png").rename(tmp_path / "target")
+    notes = [*work.faces(tmp_path / "target").notes, *work.swap(tmp_path, SwapRequest()).swapped.notes]
+    assert notes == ["1 doubtful face is left out, as turned copies show none there"] * 2
 
 
 @pytest.mark.parametrize("quarters", [1, 2, 3])

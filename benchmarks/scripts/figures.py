@@ -22,7 +22,7 @@ def report(
     figures: dict[str, Any],
     **facts: str,
 ) -> None:
-    """Print rows as a table, and write them to benchmarks/results/BENCHMARK_SAVE.json.
+    """Print rows as a table, and write them to benchmarks/results/BENCHMARK_SAVE.json, or BENCHMARK.json.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ def report(
     shown:
         Returns a row of the table by heading.
     save:
-        Name of the data; None: nothing is written.
+        Name of the data, or "" for a benchmark of one; None: nothing is written.
     figures:
         The numbers to store.
     facts:
@@ -53,4 +53,5 @@ def report(
             "rows": lines,
             **of_script(f"{benchmark}.py"),
         }
-        write_text(RESULTS / f"{benchmark}_{save}.json", json.dumps(result, indent=2) + "\n")
+        name = f"{benchmark}_{save}" if save else benchmark
+        write_text(RESULTS / f"{name}.json", json.dumps(result, indent=2) + "\n")

@@ -151,7 +151,8 @@ def parse_mapping(text: str) -> tuple[Path, Path]:
     """Return the two files of `--map REFERENCE=SOURCE`. Raise UserError if the text has another form."""
     reference, equals, source = text.partition("=")
     if not (reference and equals and source):
-        raise UserError(f"--map {text}: write REFERENCE=SOURCE, pictures of the person to replace and of the new face")
+        advice = "write REFERENCE=SOURCE, pictures of the person to replace and of the new face"
+        raise UserError(f"--map {text}: is no pair of files; {advice}")
     return Path(reference), Path(source)
 
 

@@ -18,7 +18,8 @@ def pick_device(name: str | None) -> torch.device:
     try:
         return torch.empty(0, device=name).device
     except (RuntimeError, AssertionError) as error:
-        raise UserError(f"--device {name}: cannot be used: {str(error).splitlines()[0]}") from error
+        reason = str(error).splitlines()[0]
+        raise UserError(f"--device {name}: cannot be used: {reason}; use cpu, cuda or cuda:N") from error
 
 
 def limit_threads() -> None:

@@ -36,6 +36,11 @@ function setMessage(name, text, wrong = false) {
   line.classList.toggle("wrong", wrong);
 }
 
+/** Return a note of the server as a sentence. */
+function sentence(note) {
+  return `${note[0].toUpperCase()}${note.slice(1)}.`;
+}
+
 /** Return the reason to reject a file before upload, or an empty string. */
 function refusal(file) {
   const most = info ? info.file_bytes : Infinity;
@@ -62,6 +67,7 @@ async function take(name, file) {
     const result = await request("/api/faces", file);
     if (slots[name] !== slot) return;
     slot.faces = result.faces;
+    slot.notes = result.notes;
     slot.face = result.faces.find((face) => face.largest).number;
     show(name, result);
   } catch (error) {
@@ -113,7 +119,8 @@ function choose(name, number) {
   });
   const count = slot.faces.length;
   const which = all ? "all are swapped" : `number ${number} is ${name === "source" ? "taken" : "swapped"}`;
-  setMessage(name, count === 1 ? "One face was found." : `${count} faces were found; ${which}. Click another to change that.`);
+  const found = count === 1 ? "One face was found." : `${count} faces were found; ${which}. Click another to change that.`;
+  setMessage(name, [found, ...slot.notes.map(sentence)].join(" "));
 }
 
 function ready() {
@@ -168,7 +175,7 @@ function showResult(result, target) {
   const seconds = result.seconds.toFixed(1);
   at("marked").textContent = `${result.width} × ${result.height} pixels, ${size} kB, made in ${seconds} s. `
     + "Marked as synthetic by a signed C2PA manifest, XMP and an invisible watermark; fsf verify reads them.";
-  at("soft").textContent = result.note === null ? "" : `${result.note[0].toUpperCase()}${result.note.slice(1)}.`;
+  at("soft").textContent = result.note === null ? "" : sentence(result.note);
   at("soft").hidden = result.note === null;
   at("faces").replaceChildren(...result.faces.map((face) => measures(face, result)));
   drawMasks(result);

@@ -97,8 +97,8 @@ class Details(BaseModel):
     height: int = Field(description="Height of the result, in pixels.")
     seconds: float = Field(description="Duration of the swap, without waiting time.")
     note: str | None = Field(
-        description="Why a swap is softer than its surroundings (its face is much larger than the model's crops), and "
-        "what to do; null if none is."
+        description="Why a swap is softer than its surroundings (its face is much larger than the model's crops) or "
+        "small, and what to do, and which faces are left out; null if there is nothing to say."
     )
     source: str = Field(description="Aligned crop of the source, a PNG in base64.")
     faces: list[SwappedFace] = Field(description="Swapped faces from left to right; the first eight.")

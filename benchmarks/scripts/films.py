@@ -1,6 +1,6 @@
-"""Small films for tests, written by PyAV in any container: pictures that differ, a tone, times that are moved."""
+"""Small films, written by PyAV in any container: pictures that differ, a tone, times that are moved."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -79,11 +79,13 @@ def make_film(
     container: str | None = None,
     group: int = 8,
     bframes: int = 2,
+    prepare: Callable[[Any], None] | None = None,
 ) -> Path:
     """Write frames with a tone as long as the film; return the path.
 
     `picture_at` are seconds by which the picture begins after the sound, `shift` seconds added to all times, `group`
-    the frames from key frame to key frame, `bframes` those in a row that depend on later ones.
+    the frames from key frame to key frame, `bframes` those in a row that depend on later ones. `prepare` changes the
+    stream before it is opened, such as its colours. Frames with four channels are transparent.
     """
     with av.open(str(file), "w", format=container) as output:
         stream: Any = output.add_stream(video, rate=RATE)
@@ -92,9 +94,11 @@ def make_film(
         stream.codec_context.max_b_frames = bframes
         stream.options = {"crf": "12"} if video == "libx264" else {}
         stream.bit_rate = 0 if video == "libx264" else 2_000_000
+        if prepare is not None:
+            prepare(stream)
         packets = []
         for number, pixels in enumerate(frames):
-            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24" if pixels.shape[2] == 3 else "rgba")
             frame.pts, frame.time_base = number, Fraction(1, RATE)
             packets += stream.encode(frame)
         if audio is not None:
