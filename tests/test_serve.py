@@ -133,6 +133,20 @@ def pair(source: np.ndarray, target: np.ndarray) -> dict[str, bytes]:
     return {"source": encoded(source), "target": encoded(target)}
 
 
+def test_results_keep_exif_without_the_place(place: str, source: np.ndarray, target: np.ndarray) -> None:
+    tags = Image.Exif()
+    tags[0x010F] = "Maker"
+    tags.get_ifd(0x8769)[0xA431] = "SERIAL"
+    tags.get_ifd(0x8825)[1] = "N"
+    file = io.BytesIO()
+    Image.fromarray(target).save(file, "JPEG", exif=tags, dpi=(300, 300))
+    files = {"source": encoded(source), "target": file.getvalue()}
+    reply = ask(place, "POST", "/api/swap", *form(files, {"format": "jpeg"}))
+    with Image.open(io.BytesIO(reply.body)) as image:
+        assert image.getexif()[0x010F] == "Maker" and image.info["dpi"] == (300, 300)
+        assert not image.getexif().get_ifd(0x8825) and 0xA431 not in image.getexif().get_ifd(0x8769)
+
+
 def test_a_moving_picture_is_refused(
     converter: FaceSwapper, pair: dict[str, bytes], tmp_path: Path, expect_error: Callable[..., Any]
 ) -> None:

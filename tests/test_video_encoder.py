@@ -11,7 +11,7 @@ import av
 import cv2
 import numpy as np
 import pytest
-from films import PICTURE, film, seen
+from films import PICTURE, film, make_film, seen
 from swapping import FAST_MODEL
 from synthetic_video import make_video, scene
 
@@ -395,6 +395,24 @@ def test_metadata_of_frames_that_is_lost_is_said(tmp_path: Path, check_message: 
     video = replace(probe(film(tmp_path / "in.mp4")), dynamic=("Dolby Vision", "HDR10+"))
     (note,) = plan_encoder(video, VideoOptions(), "mp4").notes
     check_message(note)
+
+
+@pytest.mark.parametrize(
+    ("codec", "pixel_format"), [("prores_ks", "yuva444p10le"), ("qtrle", "argb"), ("png", "rgba"), ("png", "rgb24")]
+)
+def test_transparency_that_is_lost_is_said(
+    tmp_path: Path, codec: str, pixel_format: str, check_message: Callable[..., None]
+) -> None:
+    layers = np.dstack([PICTURE, np.full(PICTURE.shape[:2], 200, np.uint8)])
+
+    def prepare(stream: Any) -> None:
+        stream.pix_fmt = pixel_format
+
+    source = make_film(tmp_path / "in.mov", [layers] * 2, codec, None, bframes=0, prepare=prepare)
+    notes = [note for note in plan_encoder(probe(source), VideoOptions(), "mp4").notes if "alpha" in note]
+    assert len(notes) == ("a" in pixel_format)
+    for note in notes:
+        check_message(note)
 
 
 @pytest.mark.parametrize("order", ["top", "bottom"])

@@ -106,6 +106,7 @@ class SwapPipeline:
         target: Picture,
         faces: str | int = "largest",
         provenance: Provenance = True,
+        private_metadata: bool = False,
     ) -> "SwappedImage":
         """Return the target with the source's identity in the selected faces.
 
@@ -120,6 +121,8 @@ class SwapPipeline:
         provenance:
             True: watermark and manifest. False: neither, which the ledger records when the result is saved.
             `ProvenanceOptions` adds a visible label or a consent.
+        private_metadata:
+            Keep the place, serial numbers, the owner's name and maker notes of a target's file, too.
 
         Raises
         ------
@@ -129,7 +132,11 @@ class SwapPipeline:
         check_face(str(faces))
         identity = source if isinstance(source, SourceIdentity) else self.read_source(source)
         path = Path(target) if isinstance(target, str | Path) else None
-        decoded = TargetImage(_read(target, "target")[0]) if path is None else read_target(path)
+        decoded = (
+            TargetImage(_read(target, "target")[0])
+            if path is None
+            else read_target(path, private_metadata=private_metadata)
+        )
         name = _name(path, "target")
         chosen = choose(self.face_swapper.find(decoded.frame, name), str(faces), name)
         return SwappedImage(self.face_swapper, identity, decoded, path, chosen, _options(provenance))
@@ -142,11 +149,13 @@ class SwapPipeline:
         faces: str | int = "largest",
         provenance: Provenance = True,
         video: VideoOptions = DEFAULT_VIDEO,
+        private_metadata: bool = False,
     ) -> Path:
         """Write the video or moving picture `target` with swapped faces to `out`, and return that path.
 
         Faces are tracked and sound is kept. An interrupted call resumes when it is repeated. A line on standard error
         reports faces that are much larger than the model's crops, or too small. `video` chooses encoder and quality.
+        The place of the metadata is kept only with `private_metadata`.
 
         Raises
         ------
@@ -156,7 +165,7 @@ class SwapPipeline:
         source, target, out = map(Path, (source, target, out))
         if not is_film(target):
             raise UserError(f"{target}: is not a video; use swap for images")
-        options = SwapOptions(_options(provenance), video=video)
+        options = SwapOptions(_options(provenance), video=video, private_metadata=private_metadata)
         self.swap_jobs(target_jobs(target, out, AssignmentFiles(str(faces), source), options))
         return out
 
@@ -228,8 +237,8 @@ class SwappedImage:
     def save(self, out: str | Path) -> Path:
         """Write the image with XMP, watermark and signed manifest, atomically, and return the path.
 
-        The suffix selects the format: .jpg, .png or .webp. Colour profile and transparency of a target's file are kept,
-        transparency not in JPEG. With `provenance=False` only XMP is written.
+        The suffix selects the format: .jpg, .png, .webp or .tif. Colour profile, EXIF and transparency of a target's
+        file are kept, transparency not in JPEG. With `provenance=False` only XMP is written.
 
         Raises
         ------

@@ -117,6 +117,11 @@ WORKERS = click.option(
     "the target: 18 for x264, 20 for x265, 25 for svt-av1.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace OUT if it is an existing file.")
+@click.option(
+    "--private-metadata",
+    is_flag=True,
+    help="Keep the place, serial numbers, the owner's name and maker notes of the target's metadata, too.",
+)
 @click.option("--label", is_flag=True, help="Write the word synthetic into a corner of each result.")
 @click.option(
     "--consent", metavar="TEXT", help="Statement of consent (who agreed to what) for the manifest of the results."
@@ -148,6 +153,7 @@ def swap(
     encoder: str,
     quality: int | None,
     overwrite: bool,
+    private_metadata: bool,
     label: bool,
     consent: str | None,
     no_provenance: bool,
@@ -163,8 +169,9 @@ def swap(
     is replaced only with --overwrite; a folder of results is continued.
 
     GIF, animated WebP and APNG are videos, too: OUT ends in .gif, .webp, .png or .mp4. Pictures are written as .jpg,
-    .png, .webp or .tif; PNG and TIFF keep 16 bits per channel. In folders, results of formats that are only read, such
-    as HEIC, get the suffix .png, of moving ones .webp, and of videos .mp4.
+    .png, .webp or .tif; PNG and TIFF keep 16 bits per channel. EXIF and resolution are kept, except thumbnails and
+    what --private-metadata adds. In folders, results of formats that are only read, such as HEIC, get the suffix .png,
+    of moving ones .webp, and of videos .mp4.
 
     Several people: fsf swap --map anna.jpg=bob.jpg --map eve.jpg=carl.jpg TARGET OUT.
 
@@ -213,7 +220,7 @@ def swap(
         pasting = PasteOptions(mask, colour, blend, keep)
         video = VideoOptions(encoder, quality)
         marking = ProvenanceOptions(not no_provenance, label, consent)
-        options = SwapOptions(marking, preview, overwrite, summary=True, video=video)
+        options = SwapOptions(marking, preview, overwrite, True, video, private_metadata)
         files = tuple(parse_mapping(text) for text in mappings)
         # Jobs are checked before the networks are loaded, because loading takes seconds.
         if pairs is not None and folder is not None:

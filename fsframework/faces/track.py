@@ -36,6 +36,7 @@ class Track:
     scores: np.ndarray  # (n,), 0 where the face was not detected and is interpolated
     doubts: tuple[int, ...] = ()  # frames of the video from which the track may show another person
     shown: np.ndarray | None = None  # (n,) bool, whether the frame shows enough of the face; None: it always does
+    unseen: frozenset[int] = frozenset()  # interpolated frames of the video in which the face is not seen
 
     @property
     def stop(self) -> int:
@@ -48,8 +49,10 @@ class Track:
         return Face(self.boxes[index], self.landmarks[index], float(self.scores[index]))
 
     def is_shown(self, frame: int) -> bool:
-        """Return whether the track is in a frame of the video, and enough of the face inside of it."""
-        return self.start <= frame < self.stop and (self.shown is None or bool(self.shown[frame - self.start]))
+        """Return whether a frame of the video shows the track's face, and enough of it."""
+        if not self.start <= frame < self.stop or frame in self.unseen:
+            return False
+        return self.shown is None or bool(self.shown[frame - self.start])
 
     def shown_frames(self) -> list[int]:
         """Return the frames of the video in which enough of the face is visible."""
@@ -57,7 +60,7 @@ class Track:
 
     def cut_frames(self) -> list[int]:
         """Return the frames of the video in which the track is, but the frame cuts too much of the face."""
-        return [frame for frame in range(self.start, self.stop) if not self.is_shown(frame)]
+        return [] if self.shown is None else [self.start + int(index) for index in np.flatnonzero(~self.shown)]
 
     def largest(self) -> Face:
         """Return the face with the largest box."""

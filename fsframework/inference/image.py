@@ -37,6 +37,7 @@ def swap_image(
     decoded: TargetImage | None = None,
     name: str | None = None,
     max_faces: int | None = None,
+    private_metadata: bool = False,
 ) -> SwappedImage:
     """Write the image `target` with swapped faces to `out`, marked and atomically, and return the result.
 
@@ -54,6 +55,8 @@ def swap_image(
         The target's name in errors; by default its path.
     max_faces:
         The maximum number of swapped faces; None: no limit.
+    private_metadata:
+        As of `read_target`, if `decoded` is None.
 
     Raises
     ------
@@ -61,7 +64,7 @@ def swap_image(
         The image cannot be read or shows no such face, or the result cannot be written or signed.
     """
     name = name or str(target)
-    decoded = read_target(target) if decoded is None else decoded
+    decoded = read_target(target, private_metadata=private_metadata) if decoded is None else decoded
     frame = decoded.frame
     faces, notes = face_swapper.look(frame, name)
     for note in notes:

@@ -60,6 +60,8 @@ class SwapOptions:
         Whether the result of a single target is printed: faces, seconds and file.
     video:
         How videos are encoded.
+    private_metadata:
+        Keep the place, serial numbers, the owner's name and maker notes of the target's metadata.
     """
 
     provenance: ProvenanceOptions = field(default_factory=ProvenanceOptions)
@@ -67,6 +69,7 @@ class SwapOptions:
     overwrite: bool = True
     summary: bool = False
     video: VideoOptions = field(default_factory=VideoOptions)
+    private_metadata: bool = False
 
 
 @dataclass(frozen=True)

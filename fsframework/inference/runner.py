@@ -119,10 +119,20 @@ class JobWorker:
             faces = preview(swapper, assignment, job.target, job.out, options.preview, options.provenance)
         elif job.kind == "video":
             facts = self.facts(job.assignment, options)
-            video = swap_video(swapper, assignment, job.target, job.out, facts, options.provenance, options.video)
+            video = swap_video(
+                swapper,
+                assignment,
+                job.target,
+                job.out,
+                facts,
+                options.provenance,
+                options.video,
+                options.private_metadata,
+            )
             faces, notes = video.faces, video.notes
         else:
-            swapped = swap_image(swapper, assignment, job.target, job.out, options.provenance)
+            private = options.private_metadata
+            swapped = swap_image(swapper, assignment, job.target, job.out, options.provenance, private_metadata=private)
             faces = [face for face, _ in swapped.swaps]
         if self.jobs.out is None and options.summary:
             click.echo(f"{job.out}: {_count(len(faces), 'face')} swapped in {time.monotonic() - began:.1f} s")
@@ -151,6 +161,7 @@ class JobWorker:
             **self.swapper_facts,
             "marking": asdict(options.provenance),
             "video": asdict(options.video),
+            "private_metadata": options.private_metadata,
             "sources": [] if files.source is None else [_content(files.source)],
             "face": files.face,
             "people": [[_content(file) for file in pair] for pair in files.mappings if files.source is None],

@@ -10,7 +10,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from torch import Tensor
 
 from fsframework.core.errors import UserError
 from fsframework.core.types import Face
+from fsframework.faces.gaps import frames_of_gaps, without_unseen
 from fsframework.faces.same_person import people_of, split
 from fsframework.faces.select import area
 from fsframework.faces.steady_mask import MaskSmoother, lead_frames
@@ -46,6 +47,7 @@ from fsframework.utils.progress import progress
 CACHE = 3  # format of the cache folder; segments in another format are removed
 SEGMENT = 240  # frames of a segment, encoded as one file
 BATCH_BYTES = 1 << 26  # of decoded frames in one batch
+SEEK = 48  # frames that are read rather than skipped
 EMBEDDED_FRAMES = 8  # of each track, to identify its person
 
 
@@ -65,6 +67,7 @@ def swap_video(
     job: dict[str, Any],
     marking: ProvenanceOptions,
     encoding: VideoOptions = DEFAULT_VIDEO,
+    private_metadata: bool = False,
 ) -> SwappedVideo:
     """Write the video or moving picture `target` with swapped faces to `out` atomically; return its report.
 
@@ -84,6 +87,8 @@ def swap_video(
         The provenance of the result.
     encoding:
         Encoder and quality.
+    private_metadata:
+        Keep the place and serial numbers of the target's metadata.
 
     Raises
     ------
@@ -92,7 +97,7 @@ def swap_video(
     """
     video = probe(target)
     with locked(out.parent / f".{out.name}.lock", str(out)):
-        return _swapped(face_swapper, assignment, video, out, job, marking, encoding)
+        return _swapped(face_swapper, assignment, video, out, job, marking, encoding, private_metadata)
 
 
 def _swapped(
@@ -103,6 +108,7 @@ def _swapped(
     job: dict[str, Any],
     marking: ProvenanceOptions,
     encoding: VideoOptions,
+    private_metadata: bool,
 ) -> SwappedVideo:
     """Write a video with swapped faces, as `swap_video` does, in a folder that no other process uses."""
     target, suffix = video.path, out.suffix.lower()
@@ -142,7 +148,7 @@ def _swapped(
     if encoder is None:
         animation_io.join(segments, video, out, finish)
     else:
-        join(segments, video, out, finish, sound, subtitles)
+        join(segments, video, out, finish, sound, subtitles, private_metadata)
     shutil.rmtree(folder, ignore_errors=True)
     notes = [*(each.note(suffix) for each in sound), *(each.note(suffix) for each in subtitles)]
     lost = [*(encoder.notes if encoder else ()), *(note for note in notes if note is not None)]
@@ -209,7 +215,19 @@ def plan(
         raise UserError(
             f"{video.path}: has no such face; up to {most} are visible at once; count them from the left from 1"
         )
-    return tracks, _without_cut(video, tracks, sources)
+    sources = _without_cut(video, tracks, sources)
+    seen = without_unseen({index: tracks[index] for index in sources}, _frames_of_gaps(video, tracks, sources))
+    return [seen.get(index, one) for index, one in enumerate(tracks)], sources
+
+
+def _frames_of_gaps(video: Video, tracks: Sequence[Track], sources: Iterable[int]) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield the frames that `without_unseen` needs, with their numbers."""
+    wanted = frames_of_gaps([tracks[index] for index in sources])
+    if not wanted:
+        return
+    breaks = [0, *(i for i in range(1, len(wanted)) if wanted[i] - wanted[i - 1] > SEEK), len(wanted)]
+    for low, high in pairwise(breaks):
+        yield from enumerate(read(video, wanted[low], wanted[high - 1] + 1, rough=True), wanted[low])
 
 
 def _with_shown(one: Track, video: Video) -> Track:

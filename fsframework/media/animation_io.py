@@ -102,6 +102,7 @@ def probe(path: Path) -> Video:
         last=times[-1] - times[-2],
         pixel_format="rgb24",
         is_rgb=True,
+        has_alpha=is_transparent,
         delays=tuple(delays),
         plays=plays,
         is_transparent=is_transparent,

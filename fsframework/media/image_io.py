@@ -5,6 +5,7 @@ marked as synthetic: their XMP carries the IPTC property Digital Source Type (IP
 section "Digital Source Type").
 """
 
+import struct
 import warnings
 import zlib
 from collections.abc import Callable, Iterator
@@ -23,6 +24,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 from fsframework.core.errors import UserError
 from fsframework.media.colour_profile import from_srgb, profile_mode, to_srgb
 from fsframework.media.optional_formats import OPTIONAL, missing_format, registered
+from fsframework.media.photo_metadata import PhotoMetadata, photo_metadata
 from fsframework.media.video_io import is_video
 from fsframework.utils.files import replacing
 
@@ -64,6 +66,7 @@ _STEPS = {  # the same transforms of arrays: transpose, then exchange top and bo
 GIF_XMP = b"\x21\xff\x0bXMP DataXMP"  # what precedes XMP in GIF (XMP Specification, part 3)
 GIF_XMP_BYTES = 1 << 16  # of XMP that are searched
 LARGE_CHANGE = 32  # levels
+INCH = 0.0254  # metres
 RGB_MODES = ("RGB", "RGBA", "RGBX", "P", "PA")  # of images that an RGB profile describes
 _ORIENTATION = 0x0112  # the EXIF tag
 
@@ -116,12 +119,13 @@ def read_image(
 
 @dataclass(frozen=True, eq=False)
 class TargetImage:
-    """An image and what a result keeps of it: the colour profile, the transparency and 16 bits per channel."""
+    """An image and what a result keeps of it: colour profile, transparency, 16 bits per channel and EXIF."""
 
     frame: np.ndarray  # (H, W, 3) uint8 as of `read_image`
     pixels: np.ndarray | None = None  # (H, W, 3) uint8 or uint16 in the profile's colours; None: equal to `frame`
     alpha: np.ndarray | None = None  # (H, W) uint8 or uint16; None: opaque
     profile: bytes | None = None  # ICC, for RGB
+    photo: PhotoMetadata | None = None
 
     def in_own_colours(self, image: np.ndarray, transparent: bool, deep: bool = False) -> np.ndarray:
         """Return a changed copy of `frame` in the image's own colours: where it is unchanged, the image's own pixels.
@@ -162,11 +166,15 @@ class TargetImage:
 
 
 def read_target(
-    path_or_file: str | Path | IO[bytes], name: str | None = None, max_pixels: int | None = None
+    path_or_file: str | Path | IO[bytes],
+    name: str | None = None,
+    max_pixels: int | None = None,
+    private_metadata: bool = False,
 ) -> TargetImage:
     """Return an image with what a result keeps of it.
 
     Parameters and errors as of `read_image`. An animation is refused, too, because its other frames would be lost.
+    Of EXIF the place, serial numbers, the owner's name and maker notes are left out, unless `private_metadata` is set.
     """
     shown = name or path_or_file
 
@@ -177,7 +185,9 @@ def read_target(
                 remedy = "make GIF, WebP or APNG of it"
             raise UserError(f"{shown}: is a moving picture (animated {image.format}); {remedy}")
         deep = _sixteen_bits(path_or_file, image)
-        return target_of(image) if deep is None else _deep_target(image, deep)
+        target = target_of(image) if deep is None else _deep_target(image, deep)
+        is_transposed = "t" in _steps(image)
+        return replace(target, photo=photo_metadata(image, is_transposed, private_metadata))
 
     return _decoded(path_or_file, name, max_pixels, convert)
 
@@ -225,8 +235,7 @@ def _content(path_or_file: str | Path | IO[bytes], count: int = -1) -> bytes:
 
 def _turned(pixels: np.ndarray, image: Image.Image) -> np.ndarray:
     """Return the pixels of an image, upright by its EXIF orientation."""
-    turn = _turn(image)
-    for each in () if turn is None else _STEPS[turn]:
+    for each in _steps(image):
         pixels = pixels.swapaxes(0, 1) if each == "t" else pixels[::-1] if each == "v" else pixels[:, ::-1]
     return pixels
 
@@ -352,6 +361,12 @@ def _turn(image: Image.Image) -> Image.Transpose | None:
         return None
 
 
+def _steps(image: Image.Image) -> str:
+    """Return the transforms of `_STEPS` that turn an open image upright."""
+    turn = _turn(image)
+    return "" if turn is None else _STEPS[turn]
+
+
 def _upright(image: Image.Image) -> Image.Image:
     """Return the image with its EXIF orientation applied."""
     turn = _turn(image)
@@ -430,7 +445,8 @@ def write_image(
         Called with the path of the temporary file before it is renamed; it may change the file.
     target:
         The image of which `array` is a changed copy. Its colour profile is kept, its 16 bits per channel in PNG and
-        TIFF, and its transparency unless the format is JPEG, in which transparent pixels are white.
+        TIFF, and its transparency unless the format is JPEG, in which transparent pixels are white. So are its EXIF
+        and resolution.
 
     Raises
     ------
@@ -447,6 +463,7 @@ def write_image(
     if kind == "JPEG":
         settings["subsampling"] = 0
     profile = None if target is None else target.profile
+    photo = PhotoMetadata() if target is None or target.photo is None else target.photo
     if target is not None:
         array = target.in_own_colours(array, kind != "JPEG", kind in DEEP)
     if array.shape[2] == 4 and kind == "WEBP":
@@ -454,12 +471,15 @@ def write_image(
     with replacing(path) as temporary:
         try:
             if kind == "TIFF":
-                _write_tiff(temporary, array, XMP if synthetic else None, profile)
+                _write_tiff(temporary, array, XMP if synthetic else None, profile, photo)
             elif array.dtype == np.uint16:
-                temporary.write_bytes(_deep_png(array, XMP if synthetic else None, profile))
+                temporary.write_bytes(_deep_png(array, XMP if synthetic else None, profile, photo))
             else:
                 settings |= _mark(kind) if synthetic else {}
                 settings |= {} if profile is None else {"icc_profile": profile}
+                settings |= {} if photo.dpi is None else {"dpi": photo.dpi}
+                if photo.has_exif or (photo.dpi is not None and kind == "WEBP"):  # WebP has no other resolution
+                    settings["exif"] = photo.exif(array.shape[1], array.shape[0])
                 Image.fromarray(array).save(temporary, format=kind, **settings)
         except ValueError as error:
             raise UserError(f"{path}: cannot be written as {kind}: {_line(error)}; try .png") from error
@@ -467,9 +487,11 @@ def write_image(
             finish(temporary)
 
 
-def _write_tiff(path: Path, array: np.ndarray, xmp: str | None, profile: bytes | None) -> None:
+def _write_tiff(path: Path, array: np.ndarray, xmp: str | None, profile: bytes | None, photo: PhotoMetadata) -> None:
     """Write pixels (H, W, 3 or 4) uint8 or uint16 as TIFF."""
-    tags = [] if xmp is None else [(700, "B", len(xmp.encode()), xmp.encode(), True)]
+    settings = photo.tiff_arguments()
+    if xmp is not None:
+        settings["extratags"].append((700, "B", len(xmp.encode()), xmp.encode(), True))
     tifffile.imwrite(
         path,
         array,
@@ -477,13 +499,14 @@ def _write_tiff(path: Path, array: np.ndarray, xmp: str | None, profile: bytes |
         extrasamples=["unassalpha"] if array.shape[2] == 4 else None,
         compression="adobe_deflate",
         iccprofile=profile,
-        extratags=tags,
         metadata=None,
         software="",
+        **settings,
     )
+    photo.add_to_tiff(path, array.shape[1], array.shape[0])
 
 
-def _deep_png(array: np.ndarray, xmp: str | None, profile: bytes | None) -> bytes:
+def _deep_png(array: np.ndarray, xmp: str | None, profile: bytes | None, photo: PhotoMetadata) -> bytes:
     """Return pixels (H, W, 3 or 4) uint16 as PNG, which Pillow cannot write."""
     code = cv2.COLOR_RGB2BGR if array.shape[2] == 3 else cv2.COLOR_RGBA2BGRA
     content = cv2.imencode(".png", cv2.cvtColor(array, code))[1].tobytes()
@@ -492,6 +515,12 @@ def _deep_png(array: np.ndarray, xmp: str | None, profile: bytes | None) -> byte
         PngImagePlugin.putchunk(chunks, b"iCCP", b"ICC Profile\0\0", zlib.compress(profile))
     if xmp is not None:
         PngImagePlugin.putchunk(chunks, b"iTXt", b"XML:com.adobe.xmp" + bytes(5), xmp.encode())
+    if photo.dpi is not None:
+        per_metre = (round(each / INCH) for each in photo.dpi)
+        PngImagePlugin.putchunk(chunks, b"pHYs", struct.pack(">IIB", *per_metre, 1))
+    if photo.has_exif:
+        exif = photo.exif(array.shape[1], array.shape[0]).tobytes()
+        PngImagePlugin.putchunk(chunks, b"eXIf", exif.removeprefix(b"Exif\0\0"))
     after_head = 33  # bytes: signature and IHDR
     return content[:after_head] + chunks.getvalue() + content[after_head:]
 

@@ -285,6 +285,8 @@ def _notes(video: Video, plan: EncoderPlan) -> tuple[str, ...]:
     is_same_frame = not video.turns and not video.mirrored and plan.pixel_format == video.pixel_format
     if video.captions and not (plan.name in CODECS and plan.name != SVT and is_same_frame):
         notes.append(f"closed captions are left out; --encoder {X264} keeps those of upright frames")
+    if video.has_alpha:
+        notes.append(f"its transparency (alpha channel) is left out: {plan.name} writes none")
     if video.dynamic:
         notes.append(f"{' and '.join(video.dynamic)} metadata is left out; the pictures below it stay")
     return tuple(notes)

@@ -40,6 +40,7 @@ class Video:
     light_level: tuple[int, ...] = ()  # of the brightest pixel and, on average, of the brightest frame, in cd/m2
     dynamic: tuple[str, ...] = ()  # high dynamic range by frame, in words
     captions: bool = False  # whether frames hold closed captions
+    has_alpha: bool = False  # whether frames have a channel of transparency
 
     @property
     def is_hdr(self) -> bool:

@@ -100,7 +100,9 @@ def probe(path: Path) -> Video:
         mirrored, turns = _orientation(frame)
         width, height = (frame.height, frame.width) if turns % 2 else (frame.width, frame.height)
         aspect = 1 / aspect if turns % 2 else aspect
-        facts = _pixel_facts(frame, picture_stream(container, path).codec_context, turns)
+        stream = picture_stream(container, path)
+        facts = _pixel_facts(frame, stream.codec_context, turns)
+        facts["has_alpha"] |= dict(stream.metadata).get("alpha_mode") == "1"  # of WebM, which FFmpeg's decoder omits
         if facts["is_rgb"]:  # it is written as limited range, with the usual matrix of its size
             colours = (LIMITED, 1 if min(width, height) >= 720 else 6, *colours[2:])
     start = min(times[0] * base, times[0] * base if begin is None else begin)
@@ -147,6 +149,7 @@ def _pixel_facts(frame: Any, context: Any, turns: int) -> dict[str, Any]:
         "light_level": tuple(np.frombuffer(data.get("CONTENT_LIGHT_LEVEL", b"")[:8], np.uint32).tolist()),
         "dynamic": tuple(dynamic),
         "captions": "A53_CC" in data,
+        "has_alpha": any(component.is_alpha for component in kind.components),
     }
 
 

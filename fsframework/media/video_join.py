@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,9 @@ from fsframework.media.video_sound import (
 from fsframework.media.video_subtitles import SubtitleTrack, add_text, plan_subtitles, subtitle_packets
 from fsframework.utils.files import replacing
 
-DROPPED = re.compile(
-    r"brand|minor_version|^encoder|vendor_id|^duration|^number_of|^bps|_statistics|^location|location\.|gps", re.I
-)
+DROPPED = re.compile(r"brand|minor_version|^encoder|vendor_id|^duration|^number_of|^bps|_statistics", re.I)
+PLACE = "com.apple.quicktime.location.ISO6709"  # of cameras by Apple; MP4 and MOV have it as `location`
+PRIVATE = re.compile(r"^location|location\.|gps|serial|owner|(camera|content)\.identifier", re.I)
 # QuickTime numbers languages, and FFmpeg finds the number by these codes only; other languages would be lost.
 QUICKTIME_LANGUAGES = {
     "deu": "ger", "nld": "dut", "swe": "sve", "ell": "gre", "isl": "ice", "zho": "chi", "sqi": "alb", "hye": "arm",
@@ -36,6 +37,7 @@ def join(
     finish: Callable[[Path], None] | None = None,
     sound: Sequence[SoundTrack] | None = None,
     subtitles: Sequence[SubtitleTrack] | None = None,
+    private_metadata: bool = False,
 ) -> None:
     """Concatenate encoded segments and add the original's sound and subtitles.
 
@@ -53,6 +55,8 @@ def join(
         What becomes of each sound track; by default `plan_sound` finds this out.
     subtitles:
         What becomes of each subtitle track; by default `plan_subtitles` finds this out.
+    private_metadata:
+        Keep the place and serial numbers of the original's metadata.
 
     Raises
     ------
@@ -79,19 +83,20 @@ def join(
             output.time_base = video.base
             if suffix != ".mkv" and encoded.codec_context.name == "hevc":
                 output.codec_context.codec_tag = "hvc1"  # Apple's players show no other
-            _copy_tags(source.streams[video.stream], output)
-            container.metadata.update(_titles(source.metadata))
+            copy_tags = partial(_copy_tags, private=private_metadata)
+            copy_tags(source.streams[video.stream], output)
+            container.metadata.update(_titles(source.metadata, private_metadata))
             container.set_chapters(_chapters(source, video))
             flows = [_video_packets(segments, video, output)]
             for track in tracks:
                 stream = source.streams[track.stream]
                 if track.action == "copy":
                     copy = container.add_stream_from_template(stream)
-                    _copy_tags(stream, copy)
+                    copy_tags(stream, copy)
                     flows.append(copied_packets(video, track, copy, hides=suffix != ".mkv"))
                 elif track.action == "encode":
                     encoded = add_aac(container, stream)
-                    _copy_tags(stream, encoded)
+                    copy_tags(stream, encoded)
                     flows.append(encoded_packets(video, track, encoded))
             for text in texts:
                 if text.action == "omit":
@@ -101,7 +106,7 @@ def join(
                     written = container.add_stream_from_template(stream)
                 else:
                     written = add_text(container, stream, suffix)
-                _copy_tags(stream, written)
+                copy_tags(stream, written)
                 flows.append(subtitle_packets(video, text, written))
             if suffix == ".mkv":  # fonts of subtitles, such as of ASS
                 for font in source.streams.attachments:
@@ -112,14 +117,17 @@ def join(
             finish(temporary)
 
 
-def _titles(metadata: dict[str, str]) -> dict[str, str]:
-    """Return metadata without what describes the file itself, or a place."""
-    return {key: value for key, value in metadata.items() if not DROPPED.search(key)}
+def _titles(metadata: dict[str, str], private: bool) -> dict[str, str]:
+    """Return metadata without what describes the file itself and, unless it is wanted, what is private."""
+    tags = {key: value for key, value in metadata.items() if not DROPPED.search(key)}
+    if not private:
+        return {key: value for key, value in tags.items() if not PRIVATE.search(key)}
+    return {"location": tags[PLACE], **tags} if PLACE in tags else tags
 
 
-def _copy_tags(stream: Any, output: Any) -> None:
+def _copy_tags(stream: Any, output: Any, private: bool) -> None:
     """Give a stream of the result the language, title, date and flags of the original's."""
-    tags = _titles(stream.metadata)
+    tags = _titles(stream.metadata, private)
     if output.container.format.name == "mov" and "language" in tags:
         tags["language"] = QUICKTIME_LANGUAGES.get(tags["language"], tags["language"])
     output.metadata.update(tags)

@@ -15,7 +15,7 @@ from fsframework.faces.align import crop_side
 
 ORIENTATION = 0x0112
 PLACES = {0: "left", 1: "top", 2: "right", 3: "bottom"}
-SMEAR = 18.0  # grey levels by which the swap of a cut face differs at most from that of the whole one, where it shows
+SMEAR = 12.0  # grey levels by which the swap of a cut face differs at most from that of the whole one, where it shows
 TINY = 20  # pixels of a face's box, below which a word is due
 
 

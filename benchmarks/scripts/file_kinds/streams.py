@@ -264,7 +264,7 @@ def _tracks_kept(outcome: Outcome) -> list[str]:
 def photograph_tags(bench: Bench) -> Iterator[Case]:
     """Yield cases: EXIF and resolution of pictures are kept, their place and serial numbers are not."""
     whole = portrait_of(bench.cast.people[2])
-    for suffix in (".jpg", ".png", ".webp"):
+    for suffix, out in ((".jpg", ".jpg"), (".png", ".png"), (".webp", ".webp"), (".jpg", ".png"), (".png", ".jpg")):
         exif = Image.Exif()
         exif[0x010F], exif[0x0110], exif[0x0132] = "Maker", "Model 1", "2024:01:02 03:04:05"
         exif.get_ifd(0x8769)[0x9003] = "2024:01:02 03:04:05"
@@ -288,7 +288,23 @@ def photograph_tags(bench: Bench) -> Iterator[Case]:
                     found.append(f"the resolution is {dpi}")
             return found
 
-        yield bench.swap(f"EXIF and dpi, {suffix}", target, check, portable=True)
+        yield bench.swap(f"EXIF and dpi, {suffix} to {out}", target, check, out, portable=True)
+    whole = portrait_of(bench.cast.people[3])
+    for suffix in (".tif", ".png"):
+        target = bench.place() / "photo.jpg"
+        exif = Image.Exif()
+        exif[0x0112], exif[0x0110] = 1, "Model 1"
+        exif.get_ifd(0x8769)[0xA431] = "SERIAL1234"
+        exif.get_ifd(0x8825)[1] = "N"
+        Image.fromarray(whole.frame).save(target, exif=exif, quality=95)
+
+        def with_place(outcome: Outcome) -> list[str]:
+            with Image.open(outcome.out) as image:
+                tags = image.getexif()
+                kept = tags.get(0x0110), tags.get_ifd(0x8769).get(0xA431), tags.get_ifd(0x8825).get(1)
+            return [] if kept == ("Model 1", "SERIAL1234", "N") else [f"model, serial number and place are {kept}"]
+
+        yield bench.swap(f"--private-metadata, .jpg to {suffix}", target, with_place, suffix, ["--private-metadata"])
 
 
 KINDS: dict[str, list[Maker]] = {

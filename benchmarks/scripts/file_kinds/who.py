@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import cv2
 import numpy as np
 from films import make_film
 from PIL import Image
@@ -89,7 +90,7 @@ def crossings(bench: Bench) -> Iterator[Case]:
 
 
 def comings(bench: Bench) -> Iterator[Case]:
-    """Yield cases: somebody leaves the frame and comes back, or another shot shows somebody else."""
+    """Yield cases: somebody leaves and comes back, or is blurred for some frames; other shots show somebody else."""
     people = bench.cast.people
     here, alone = two(people[0], people[3]), scene([(people[3], RIGHT)])
     for gap in (8, 24):
@@ -100,6 +101,12 @@ def comings(bench: Bench) -> Iterator[Case]:
 
         looked = (0, 9, 10 + gap // 2, 10 + gap, 19 + gap)
         yield film_case(bench, f"leaves for {gap} frames, --map", scenes, 0, first, looked)
+    width = people[0].picture.shape[1]
+    for share in (0.15, 0.3):
+        blurred = Person(cv2.blur(people[0].picture, (round(share * width), 1)), people[0].face)
+        scenes = [here] * 10 + [two(blurred, people[3])] * 6 + [here] * 10
+        looked = (0, 9, 12, 16, 25)
+        yield film_case(bench, f"blurred by {share:.0%} for 6 frames, --map", scenes, 0, lambda n: [0], looked)
     large, small = at(120, 10, 1.05), at(150, 60, 0.7)
     scenes = [scene([(people[1], large)])] * 12 + [scene([(people[4], small)], elsewhere=True)] * 10
     yield film_case(bench, "two shots, largest", scenes, "largest", lambda n: [0] if n < 12 else [], (0, 11, 12, 21))
