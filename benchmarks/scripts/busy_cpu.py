@@ -3,8 +3,8 @@
     python benchmarks/scripts/busy_cpu.py --save
 
 Each row is a process of its own, with one thread for each CPU, beside `busy` others that only count. `spin` is what
-GOMP_SPINCOUNT has: GNU's default, or what `fsf` sets. Figures are medians in milliseconds of up to seven rounds in half a
-minute; settings take turns.
+GOMP_SPINCOUNT has: GNU's default, or what `fsf` sets. Figures are medians in milliseconds of up to seven rounds in half
+a minute; settings take turns.
 """
 
 import json
