@@ -3,8 +3,8 @@
     python benchmarks/scripts/busy_cpu.py --save
 
 Each row is a process of its own, with one thread for each CPU, beside `busy` others that only count. `spin` is what
-GOMP_SPINCOUNT has: GNU's default, or what `fsf` sets. Figures are medians in milliseconds of up to seven rounds in half
-a minute; settings take turns.
+GOMP_SPINCOUNT has: GNU's default, or what `fsf` sets. Figures are medians in milliseconds of up to seven rounds in ten
+seconds; settings take turns.
 """
 
 import json
@@ -31,7 +31,7 @@ from fsframework.utils.files import write_text
 
 RESULT = Path(__file__).parents[1] / "results" / "busy_cpu.json"
 COUNTING = "while True: pass"
-ROUNDS, SECONDS = 7, 30  # most rounds of a process, and the time after which no other begins
+ROUNDS, SECONDS = 7, 10  # most rounds of a process, and the time after which no other begins
 
 
 @click.command(help=__doc__)
