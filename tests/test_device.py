@@ -33,7 +33,7 @@ def test_threads_follow_the_cpus_of_the_process(monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.system
 @pytest.mark.parametrize(
     ("given", "waiting"),
-    [({}, "1000"), ({"OMP_WAIT_POLICY": "active"}, "None"), ({"GOMP_SPINCOUNT": "7"}, "7")],
+    [({}, "3000"), ({"OMP_WAIT_POLICY": "active"}, "None"), ({"GOMP_SPINCOUNT": "7"}, "7")],
     ids=["default", "policy", "count"],
 )
 def test_threads_option_and_waiting(given: dict[str, str], waiting: str) -> None:
