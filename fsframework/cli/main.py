@@ -16,8 +16,8 @@ from fsframework.cli import bench, plugins, run, serve, swap
 from fsframework.core.errors import UserError
 
 # Iterations for which a thread of GNU's OpenMP, which torch's wheels have, waits before it sleeps. By default threads
-# that wait for each other keep CPUs busy: beside busy processes, steps and swaps took up to 50 times as long. With 3000, a
-# swap alone on two cores takes 4 % longer.
+# that wait for each other keep CPUs busy: beside busy processes, steps and swaps took up to 50 times as long. With
+# 3000, a swap on two idle cores takes 4 % longer.
 SPIN = "3000"
 
 
