@@ -295,6 +295,27 @@ def test_doubtful_faces_of_a_film_are_left_out_and_said(mtcnn: Detector) -> None
     assert [len(faces) for faces in find_faces(Seldom((100, 130), made(0)), iter(frames))] == [1] * 30
 
 
+def dark(frame: np.ndarray, seed: int) -> np.ndarray:
+    """Return a frame with 9 % of its light, and noise."""
+    noise = np.random.default_rng(seed).normal(0, 4, frame.shape)
+    return np.clip(np.rint(0.09 * frame.astype(float) + noise), 0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize("angle", [0, 180])
+def test_a_doubtful_face_in_the_dark_is_found_at_any_angle(mtcnn: Detector, angle: float) -> None:
+    frames, faces = lying_film([angle] * 17)
+    frames = [dark(frame, number) for number, frame in enumerate(frames)]
+    state = SearchState()
+    found = list(find_faces(mtcnn, iter(frames), state))
+    detected = mtcnn(frames)  # upright
+    assert sum(map(len, detected)) > 12 if angle == 0 else not any(detected)
+    assert all(is_doubtful(face, mtcnn.certain_score) for each in detected for face in each)
+    least = [1] * 17 if angle else [len(each) for each in detected]
+    assert all(len(each) >= count for each, count in zip(found, least, strict=True))
+    assert max(shift(one, face) for each, face in zip(found, faces, strict=True) for one in each) < 0.2
+    assert state.doubtful is None
+
+
 @pytest.mark.parametrize("rotation", [0, 90])
 def test_the_swap_of_a_lying_head_in_a_film_is_upright_in_its_frame(
     face_swapper: FaceSwapper, tmp_path: Path, rotation: int

@@ -31,7 +31,7 @@ from fsframework.core.types import Face
 from fsframework.faces.align import transform
 from fsframework.faces.detect_video import find_faces
 from fsframework.faces.track import Track, smooth, track
-from fsframework.faces.turned import shift
+from fsframework.faces.turned import GREY, shift
 from fsframework.utils.progress import tracked
 
 SIZE, COUNT, RATE = (640, 480), 48, 25.0  # width and height in pixels, frames, frames/s
@@ -101,12 +101,20 @@ def verdict(truth: Film, tracks: list[Track]) -> str:
     return "right" if right >= 0.9 * COUNT and not elsewhere else "partly"
 
 
+def all_faces(detector: Detector, picture: np.ndarray) -> list[Face]:
+    """Return the faces of a picture, also those that its edges cut."""
+    border = len(picture) // 2
+    around = cv2.copyMakeBorder(picture, *[border] * 4, cv2.BORDER_CONSTANT, value=(GREY,) * 3)
+    (faces,) = detector([around])
+    return [Face(face.box - border, face.landmarks - border, face.score) for face in faces]
+
+
 def rows(detector: Detector, place: Path, count: int) -> Iterator[dict[str, Any]]:
     """Yield the rows: for each kind and angle, verdicts of so many films in percent, and the time of a frame."""
     source = open_source(place)
     order = np.random.default_rng(5).permutation(len(source.pictures))[: 8 * count + 8]
     pictures = [source.read(source.pictures[number]) for number in order]
-    found = [(picture, faces[0]) for picture in pictures if len(faces := detector([picture])[0]) == 1]
+    found = [(picture, faces[0]) for picture in pictures if len(faces := all_faces(detector, picture)) == 1]
     kinds = [("upright", 0), *product(KINDS, ANGLES)]
     films = [(kind, angle, number) for kind, angle in kinds for number in range(4 * count if angle == 0 else count)]
     verdicts: dict[tuple[str, int], list[str]] = {}
