@@ -214,7 +214,10 @@ def _enlarged(face: Face, scale: float) -> Face:
 
 
 def _window(frame: np.ndarray, face: Face, angle: float) -> _Copy:
-    """Return a copy of a face's surroundings, turned counter-clockwise by an angle in degrees; low contrast is raised."""
+    """Return a copy of a face's surroundings, turned counter-clockwise by an angle in degrees.
+
+    Low contrast of the face is raised.
+    """
     centre = (face.box[:2] + face.box[2:]) / 2
     linear = FACE / max(float((face.box[2:] - face.box[:2]).max()), 1.0) * rotation(angle)
     size = round(FACE * AROUND)
