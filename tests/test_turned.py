@@ -17,7 +17,7 @@ from fsframework.core.types import Face
 from fsframework.data.extract import extract
 from fsframework.data.extract_faces import ExtractOptions
 from fsframework.faces.align import TEMPLATE, transform
-from fsframework.faces.detect_video import SearchState, find_faces
+from fsframework.faces.detect_video import Scan, SearchState, _is_expected, _places, find_faces
 from fsframework.faces.select import largest
 from fsframework.faces.track import track
 from fsframework.faces.turned import find_at_any_angle, is_doubtful, misfit, roll, shift
@@ -314,6 +314,16 @@ def test_a_doubtful_face_in_the_dark_is_found_at_any_angle(mtcnn: Detector, angl
     assert all(len(each) >= count for each, count in zip(found, least, strict=True))
     assert max(shift(one, face) for each, face in zip(found, faces, strict=True) for one in each) < 0.2
     assert state.doubtful is None
+
+
+def test_a_doubtful_turned_face_is_not_expected_before_it_appears() -> None:
+    empty, first, last = Scan([], []), Scan([made(88)], []), Scan([made(90)], [])
+    (appears,), (stays,), (leaves,) = (_places(*pair) for pair in ((empty, last), (first, last), (first, empty)))
+    doubtful, nearly = made(89, 0.93), made(89, 0.99)
+    assert [_is_expected(place, doubtful, 0.5) for place in (appears, stays, leaves)] == [False, True, False]
+    assert all(_is_expected(place, nearly, 0.5) for place in (appears, stays, leaves))
+    upright = _places(empty, Scan([made(0)], []))
+    assert [_is_expected(place, made(0, 0.8), 0.5) for place in upright] == [True]
 
 
 @pytest.mark.parametrize("rotation", [0, 90])
