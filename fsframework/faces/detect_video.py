@@ -231,8 +231,8 @@ def _place(faces: list[Face]) -> _Place:
 def _is_expected(place: _Place, face: Face, time: float) -> bool:
     """Return whether a face is about where a straight path leads at a time, from 0 in the first to 1 in the last frame.
 
-    Windows are larger than faces, and doubtful faces elsewhere in them are mostly none. So are turned ones of low scores
-    before a face appears, or after it disappears.
+    Windows are larger than faces, and doubtful faces elsewhere in them are mostly none. So are turned ones of low
+    scores before a face appears, or after it disappears.
     """
     if place.is_new and abs(roll(face)) > MAX_ROLL and face.score < SCORE_NEAR:
         return False
