@@ -19,10 +19,9 @@ import skimage.data
 import torch
 from figures import report
 from fsf_data.sources import open_source
+from turned_films import by_mtcnn
 
 from fsframework.core.components import Detector
-from fsframework.core.errors import UserError
-from fsframework.core.part import part
 from fsframework.core.types import Face
 from fsframework.faces.align import transform
 from fsframework.faces.detect_video import find_faces
@@ -80,7 +79,8 @@ def film(kind: str, number: int, picture: np.ndarray, face: Face) -> tuple[list[
     if kind == NO_FACE:
         return [dark(background, rng) for _ in range(COUNT)], [None] * COUNT
     scale, change = KINDS[kind]
-    frames, faces = [], []
+    frames: list[np.ndarray] = []
+    faces: list[Face | None] = []
     for t in np.arange(COUNT) / RATE:
         matrix = np.array([[scale, 0, 160 + 20 * np.sin(2.5 * t)], [0, scale, 120 + 8 * np.cos(2 * t)]])
         matrix[:, 2] -= scale * (len(picture) - 1) / 2
@@ -132,13 +132,7 @@ def shown(row: dict[str, Any]) -> dict[str, str]:
 @click.option("--count", default=6, show_default=True, type=click.IntRange(1), help="Films of each kind.")
 @click.option("--save", metavar="NAME", help="Write the figures to benchmarks/results/hard_films_NAME.json.")
 def main(place: Path, count: int, save: str | None) -> None:
-    torch.set_num_threads(1)
-    try:
-        detector: Detector = part("detectors", "mtcnn").build()
-        detector.load()
-        table = list(rows(detector, place, count))
-    except UserError as error:
-        raise click.ClickException(str(error)) from error
+    table = by_mtcnn(rows, place, count)
     report("hard_films", table, shown, save, figures={"rows": table}, note=f"{COUNT} frames each; mtcnn, one thread.")
 
 
