@@ -60,7 +60,7 @@ def backlit(frame: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 Change = Callable[[np.ndarray, np.random.Generator], np.ndarray]
-KINDS: dict[str, tuple[float, Change]] = {  # scale of the picture, whose face is about 80 pixels wide, and the change
+KINDS: dict[str, tuple[float, Change]] = {  # scale of the picture, whose face is about 95 pixels wide, and the change
     "plain": (1.0, lambda frame, rng: noisy(frame, 2, rng)),
     "dark": (1.0, dark),
     "noise": (1.0, lambda frame, rng: noisy(frame, 40, rng)),
