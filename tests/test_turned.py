@@ -17,7 +17,7 @@ from fsframework.core.types import Face
 from fsframework.data.extract import extract
 from fsframework.data.extract_faces import ExtractOptions
 from fsframework.faces.align import TEMPLATE, transform
-from fsframework.faces.detect_video import SearchState, find_faces
+from fsframework.faces.detect_video import Scan, SearchState, _is_expected, _places, find_faces
 from fsframework.faces.select import largest
 from fsframework.faces.track import track
 from fsframework.faces.turned import find_at_any_angle, is_doubtful, misfit, roll, shift
@@ -293,6 +293,37 @@ def test_doubtful_faces_of_a_film_are_left_out_and_said(mtcnn: Detector) -> None
     assert list(find_faces(Seldom((100, 130), made(0, 0.9)), iter(frames), state)) == [[]] * 30
     assert state.doubtful == 0
     assert [len(faces) for faces in find_faces(Seldom((100, 130), made(0)), iter(frames))] == [1] * 30
+
+
+def dark(frame: np.ndarray, seed: int) -> np.ndarray:
+    """Return a frame with 9 % of its light, and noise."""
+    noise = np.random.default_rng(seed).normal(0, 4, frame.shape)
+    return np.clip(np.rint(0.09 * frame.astype(float) + noise), 0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize("angle", [0, 180])
+def test_a_doubtful_face_in_the_dark_is_found_at_any_angle(mtcnn: Detector, angle: float) -> None:
+    frames, faces = lying_film([angle] * 17)
+    frames = [dark(frame, number) for number, frame in enumerate(frames)]
+    state = SearchState()
+    found = list(find_faces(mtcnn, iter(frames), state))
+    detected = mtcnn(frames)  # upright
+    assert sum(map(len, detected)) > 12 if angle == 0 else not any(detected)
+    assert all(is_doubtful(face, mtcnn.certain_score) for each in detected for face in each)
+    least = [1] * 17 if angle else [len(each) for each in detected]
+    assert all(len(each) >= count for each, count in zip(found, least, strict=True))
+    assert max(shift(one, face) for each, face in zip(found, faces, strict=True) for one in each) < 0.2
+    assert state.doubtful is None
+
+
+def test_a_doubtful_turned_face_is_not_expected_before_it_appears() -> None:
+    empty, first, last = Scan([], []), Scan([made(88)], []), Scan([made(90)], [])
+    (appears,), (stays,), (leaves,) = (_places(*pair) for pair in ((empty, last), (first, last), (first, empty)))
+    doubtful, nearly = made(89, 0.93), made(89, 0.99)
+    assert [_is_expected(place, doubtful, 0.5) for place in (appears, stays, leaves)] == [False, True, False]
+    assert all(_is_expected(place, nearly, 0.5) for place in (appears, stays, leaves))
+    upright = _places(empty, Scan([made(0)], []))
+    assert [_is_expected(place, made(0, 0.8), 0.5) for place in upright] == [True]
 
 
 @pytest.mark.parametrize("rotation", [0, 90])

@@ -18,8 +18,8 @@ from fsframework.data.extract_faces import ExtractOptions
 from fsframework.data.samples import portrait, portrait_face, somebody
 from fsframework.faces.align import TEMPLATE, align
 from fsframework.faces.paste import soft_mask
-from fsframework.faces.track import THUMBNAIL
-from fsframework.faces.visible import MIN_VISIBLE, enough_visible, visible_share, without_cut
+from fsframework.faces.track import THUMBNAIL, Track
+from fsframework.faces.visible import MIN_VISIBLE, enough_visible, visible_share, without_cut, without_hidden
 from fsframework.inference.assignment import FaceAssignment
 from fsframework.inference.face_swapper import FaceSwapper
 from fsframework.inference.video import painted, plan
@@ -158,6 +158,53 @@ def test_a_face_that_leaves_a_film_is_left_alone_when_it_is_mostly_outside(
     first = track.cut_frames()[0] + 1
     said = f"faces are left alone where the frame shows less than 60 % of them, from frame {first} on"
     assert said in capsys.readouterr().err
+
+
+def crossing(scores: list[float], count: int = 40) -> tuple[list[np.ndarray], list[list[Face]]]:
+    """Return frames of two portraits that cross, and their faces; `scores` of the one behind in the middle frames."""
+    face = portrait_face()
+    frame = np.zeros((480, 640, 3), np.uint8)
+    faces = []
+    for number in range(count):
+        shift = np.array([8.0 * (number - count // 2), 0])
+        front = Face(face.box + np.tile(shift, 2), face.landmarks + shift, 1.0)
+        middle = number - (count - len(scores)) // 2
+        score = scores[middle] if 0 <= middle < len(scores) else 1.0
+        behind = Face(face.box - np.tile(shift, 2), face.landmarks - shift, score)
+        faces.append([front, behind] if score else [front])
+    return [frame] * count, faces
+
+
+@pytest.mark.parametrize(("score", "count"), [(0.9, 8), (0.0, 2)])  # doubtful, or missing and interpolated
+def test_a_face_behind_another_is_left_alone(
+    face_swapper: FaceSwapper,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    score: float,
+    count: int,
+) -> None:
+    frames, faces = crossing([score] * count)
+    video = probe(make_video(tmp_path / "crossing.mp4", frames))
+    small = [[np.zeros((THUMBNAIL, THUMBNAIL), np.uint8)] * len(each) for each in faces]
+    found = FoundFaces(faces, small, [False] * len(faces))
+    monkeypatch.setattr("fsframework.inference.video.found_faces", lambda *arguments: found)
+    tracks, sources = plan(face_swapper, FaceAssignment("all", face_swapper.source(somebody(), "")), video, None)
+    assert sorted(sources) == [0, 1]
+    hidden = [sorted(set(range(40)) - set(track.shown_frames())) for track in tracks]
+    first = 20 - count // 2
+    assert sorted(hidden) == [[], list(range(first, first + count))]
+    assert f"faces are left alone where others hide them, from frame {first + 1} on" in capsys.readouterr().err
+
+
+def test_faces_beside_each_other_are_not_hidden() -> None:
+    box, points = np.array([[0.0, 0, 80, 100]]), np.ones((1, 5, 2))
+    front = Track(3, box, points, np.array([1.0]))
+    for left, score, is_shown in ((70, 0.9, False), (70, 0.999, True), (85, 0.9, True), (-70, 0.9, False)):
+        one = Track(3, box + np.array([left, 0, left, 0]), points, np.array([score]))
+        assert [each.is_shown(3) for each in without_hidden([front, one], 0.9985)] == [True, is_shown]
+    later = Track(4, box, points, np.array([0.9]))
+    assert [each.shown_frames() for each in without_hidden([front, later], 0.9985)] == [[3], [4]]
 
 
 def test_extract_counts_faces_that_the_frame_cuts(tmp_path: Path, errors: Callable[[], list[str]]) -> None:

@@ -11,7 +11,7 @@ It is `wrong` if more than 5 % of the frames have a face elsewhere, and `refused
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,7 +31,7 @@ from fsframework.core.types import Face
 from fsframework.faces.align import transform
 from fsframework.faces.detect_video import find_faces
 from fsframework.faces.track import Track, smooth, track
-from fsframework.faces.turned import shift
+from fsframework.faces.turned import GREY, shift
 from fsframework.utils.progress import tracked
 
 SIZE, COUNT, RATE = (640, 480), 48, 25.0  # width and height in pixels, frames, frames/s
@@ -101,12 +101,20 @@ def verdict(truth: Film, tracks: list[Track]) -> str:
     return "right" if right >= 0.9 * COUNT and not elsewhere else "partly"
 
 
+def all_faces(detector: Detector, picture: np.ndarray) -> list[Face]:
+    """Return the faces of a picture, also those that its edges cut."""
+    border = len(picture) // 2
+    around = np.pad(picture, ((border, border), (border, border), (0, 0)), constant_values=GREY)
+    (faces,) = detector([around])
+    return [Face(face.box - border, face.landmarks - border, face.score) for face in faces]
+
+
 def rows(detector: Detector, place: Path, count: int) -> Iterator[dict[str, Any]]:
     """Yield the rows: for each kind and angle, verdicts of so many films in percent, and the time of a frame."""
     source = open_source(place)
     order = np.random.default_rng(5).permutation(len(source.pictures))[: 8 * count + 8]
     pictures = [source.read(source.pictures[number]) for number in order]
-    found = [(picture, faces[0]) for picture in pictures if len(faces := detector([picture])[0]) == 1]
+    found = [(picture, faces[0]) for picture in pictures if len(faces := all_faces(detector, picture)) == 1]
     kinds = [("upright", 0), *product(KINDS, ANGLES)]
     films = [(kind, angle, number) for kind, angle in kinds for number in range(4 * count if angle == 0 else count)]
     verdicts: dict[tuple[str, int], list[str]] = {}
@@ -122,6 +130,17 @@ def rows(detector: Detector, place: Path, count: int) -> Iterator[dict[str, Any]
         yield {"kind": key[0], "angle": key[1], "films": len(of_kind), **shares, "ms": milliseconds}
 
 
+def by_mtcnn(rows: Callable[[Detector, Path, int], Iterator[dict[str, Any]]], place: Path, count: int) -> list[Any]:
+    """Return rows that are measured with mtcnn by one thread."""
+    torch.set_num_threads(1)
+    try:
+        detector: Detector = part("detectors", "mtcnn").build()
+        detector.load()
+        return list(rows(detector, place, count))
+    except UserError as error:
+        raise click.ClickException(str(error)) from error
+
+
 def shown(row: dict[str, Any]) -> dict[str, str]:
     """Return a row of the table."""
     shares = {name: f"{row[name]:.0f} %" for name in ("right", "partly", "refused", "wrong")}
@@ -134,13 +153,7 @@ def shown(row: dict[str, Any]) -> dict[str, str]:
 @click.option("--count", default=5, show_default=True, type=click.IntRange(1), help="Films of each kind and angle.")
 @click.option("--save", metavar="NAME", help="Write the figures to benchmarks/results/turned_films_NAME.json.")
 def main(place: Path, count: int, save: str | None) -> None:
-    torch.set_num_threads(1)
-    try:
-        detector: Detector = part("detectors", "mtcnn").build()
-        detector.load()
-        table = list(rows(detector, place, count))
-    except UserError as error:
-        raise click.ClickException(str(error)) from error
+    table = by_mtcnn(rows, place, count)
     report("turned_films", table, shown, save, figures={"rows": table}, note=f"{COUNT} frames each; mtcnn, one thread.")
 
 

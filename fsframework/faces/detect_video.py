@@ -82,6 +82,7 @@ class _Place(NamedTuple):
     windows: list[_Window]  # one, or one for each of two angles; the face is missing if none shows it
     path: tuple[np.ndarray, np.ndarray]  # its boxes (4,) in the first and the last frame, where they are known
     is_doubtful: bool = False  # whether only certain faces count, and nothing is missing
+    is_new: bool = False  # whether only one of two whole frames shows the face, so that it may be missing between them
 
 
 @dataclass
@@ -223,14 +224,18 @@ def _place(faces: list[Face]) -> _Place:
     if abs(apart) <= ANGLES:
         middle = angles[0] + apart / 2
         angles = [middle if abs(middle) > MAX_ROLL else 0.0]
-    return _Place([_Window(square, angle) for angle in angles], (faces[0].box, faces[-1].box))
+    windows = [_Window(square, angle) for angle in angles]
+    return _Place(windows, (faces[0].box, faces[-1].box), is_new=len(faces) == 1)
 
 
 def _is_expected(place: _Place, face: Face, time: float) -> bool:
     """Return whether a face is about where a straight path leads at a time, from 0 in the first to 1 in the last frame.
 
-    Windows are larger than faces, and doubtful faces elsewhere in them are mostly none.
+    Windows are larger than faces, and doubtful faces elsewhere in them are mostly none. So are turned ones of low
+    scores before a face appears, or after it disappears.
     """
+    if place.is_new and abs(roll(face)) > MAX_ROLL and face.score < SCORE_NEAR:
+        return False
     one, other = place.path
     box = one + time * (other - one)
     distance = np.hypot(*(box[:2] + box[2:] - face.box[:2] - face.box[2:])) / 2

@@ -3,7 +3,8 @@
 Frames are searched upright first. A face is doubtful if its score is below the detector's `certain_score`, its eyes are
 not level, or its landmarks are no face's. Detectors of upright faces often place a small one across a face that lies or
 is upside down, so a doubtful face is searched again in turned copies of its surroundings. Where that fails, or nothing
-was found, the whole frame is turned. In a copy in which its eyes are level, a face must be where it was found.
+was found, the whole frame is turned. In a copy in which its eyes are level, a face must be where it was found. Dark and
+pale faces are doubtful, too, so the contrast of copies of their surroundings is raised.
 
 `search` is the same of a frame whose upright faces are detected already, for videos: there turned faces of an earlier
 frame are searched first, and turning the whole frame is optional.
@@ -29,10 +30,15 @@ KEPT_SHIFT = 0.25  # the same of a nearly upright detection and its level copy; 
 # The lower of the scores of a nearly upright detection in the frame and in its level copy, from which it is kept ...
 SCORE_NEAR = 0.98  # where no turned copy of its surroundings has a better score
 SCORE_FRAME = 0.95  # where no turned copy of the frame has a face there, either
+SCORE_RAISED = 0.9  # the least score in the level copy alone, where its contrast is raised
 TURNED_SCORE = 0.98  # least score of a turned face in its level copy
 LEVEL = 5.0  # degrees by which a face in its level copy may be turned
 COPIES = 4  # at most, until a face is level
 AROUND = 2.5  # side of a copy of a face's surroundings, in sides of the face's box
+# Grey levels between the darkest and the brightest 2 % of a face's middle, below which they are stretched to RAISED.
+CONTRAST = 100.0
+RAISED = 20.0, 235.0
+LEAST_CONTRAST = 16.0  # grey levels; less is noise
 FACE = 51  # side of the face's box in such a copy, in pixels; O-Net takes 48
 QUARTERS = (90, 180, 270)  # degrees
 TURNS = (QUARTERS, (45, 135, 225, 315))  # of whole frames; the second where the first find nothing
@@ -51,6 +57,7 @@ class _Copy(NamedTuple):
 
     image: np.ndarray  # (h, w, 3) uint8
     matrix: np.ndarray  # (2, 3), a similarity from frame pixels to pixels of the copy
+    is_raised: bool = False  # whether its contrast is
 
 
 def find_at_any_angle(detector: Detector, frame: np.ndarray) -> Search:
@@ -165,8 +172,10 @@ def _confirmed(detector: Detector, frame: np.ndarray, face: Face) -> tuple[Face 
     if not views:
         return None, 0.0
     best = max(views, key=lambda view: view.score)
-    score = min(face.score, best.score)
-    if best is level and abs(angle) <= MAX_ROLL and shift(face, level) <= KEPT_SHIFT and score >= SCORE_FRAME:
+    is_raised = copies[0].is_raised
+    score = best.score if is_raised else min(face.score, best.score)
+    least = SCORE_RAISED if is_raised else SCORE_FRAME
+    if best is level and abs(angle) <= MAX_ROLL and shift(face, level) <= KEPT_SHIFT and score >= least:
         return face, score
     levelled = _levelled(detector, frame, best)
     return levelled, 0.0 if levelled is None else levelled.score
@@ -205,12 +214,29 @@ def _enlarged(face: Face, scale: float) -> Face:
 
 
 def _window(frame: np.ndarray, face: Face, angle: float) -> _Copy:
-    """Return a copy of a face's surroundings, turned counter-clockwise by an angle in degrees."""
+    """Return a copy of a face's surroundings, turned counter-clockwise by an angle in degrees.
+
+    Low contrast of the face is raised.
+    """
     centre = (face.box[:2] + face.box[2:]) / 2
     linear = FACE / max(float((face.box[2:] - face.box[:2]).max()), 1.0) * rotation(angle)
     size = round(FACE * AROUND)
     matrix = np.column_stack([linear, (size - 1) / 2 - linear @ centre])
-    return _Copy(_resample(frame, matrix, (size, size), cv2.BORDER_CONSTANT, GREY), matrix)
+    low, high = _levels(frame, face)
+    if high - low >= CONTRAST:
+        return _Copy(_resample(frame, matrix, (size, size), cv2.BORDER_CONSTANT, GREY), matrix)
+    copy = _resample(frame, matrix, (size, size), cv2.BORDER_CONSTANT, round((low + high) / 2))
+    table = np.interp(np.arange(256), [low, max(high, low + LEAST_CONTRAST)], RAISED)
+    return _Copy(cv2.LUT(copy, np.rint(table).astype(np.uint8)), matrix, True)
+
+
+def _levels(frame: np.ndarray, face: Face) -> tuple[float, float]:
+    """Return the levels below and above which 2 % of a face's middle are; 0 and 255 outside of the frame."""
+    quarter = (face.box[2:] - face.box[:2]) / 4  # its edge has background, which may be much brighter
+    (left, top), (right, bottom) = np.rint([face.box[:2] + quarter, face.box[2:] - quarter]).astype(int).clip(0)
+    inside = frame[top:bottom, left:right]
+    low, high = np.percentile(inside, (2, 98)).tolist() if inside.size else (0.0, 255.0)
+    return low, high
 
 
 def _turned(frame: np.ndarray, angle: int) -> _Copy:

@@ -26,7 +26,7 @@ from fsframework.faces.select import area
 from fsframework.faces.steady_mask import MaskSmoother, lead_frames
 from fsframework.faces.track import Track, smooth, track
 from fsframework.faces.turned import find_at_any_angle
-from fsframework.faces.visible import MIN_VISIBLE, cut_note, enough_visible, without_cut
+from fsframework.faces.visible import MIN_VISIBLE, cut_note, enough_visible, without_cut, without_hidden
 from fsframework.inference.assignment import FaceAssignment
 from fsframework.inference.face_swapper import FaceSwapper, SourceIdentity
 from fsframework.inference.video_faces import FILE, found_faces
@@ -217,7 +217,8 @@ def plan(
         )
     sources = _without_cut(video, tracks, sources)
     seen = without_unseen({index: tracks[index] for index in sources}, _frames_of_gaps(video, tracks, sources))
-    return [seen.get(index, one) for index, one in enumerate(tracks)], sources
+    tracks = [seen.get(index, one) for index, one in enumerate(tracks)]
+    return _without_hidden(video, tracks, sources, face_swapper.detector.certain_score)
 
 
 def _frames_of_gaps(video: Video, tracks: Sequence[Track], sources: Iterable[int]) -> Iterator[tuple[int, np.ndarray]]:
@@ -251,6 +252,23 @@ def _without_cut(video: Video, tracks: list[Track], sources: dict[int, SourceIde
     what = f"faces are left alone where the frame shows {least} of them, from frame {min(cut) + 1} on"
     print(f"note: {video.path}: {what}", file=sys.stderr)
     return visible
+
+
+def _without_hidden(
+    video: Video, tracks: list[Track], sources: dict[int, SourceIdentity], certain_score: float
+) -> tuple[list[Track], dict[int, SourceIdentity]]:
+    """Return tracks that are not shown where others hide them, and the sources of those that remain.
+
+    A line on standard error tells of it. Where nothing would remain, all are returned as they are.
+    """
+    remaining = without_hidden(tracks, certain_score)
+    visible = {index: source for index, source in sources.items() if remaining[index].shown_frames()}
+    hidden = [set(tracks[index].shown_frames()) - set(remaining[index].shown_frames()) for index in sources]
+    if not visible or not any(hidden):
+        return tracks, sources
+    what = f"faces are left alone where others hide them, from frame {min(set.union(*hidden)) + 1} on"
+    print(f"note: {video.path}: {what}", file=sys.stderr)
+    return remaining, visible
 
 
 def _identified(

@@ -33,7 +33,7 @@ from fsframework.utils.progress import progress
 from fsframework.utils.weights import digest
 
 FILE = "faces.npz"
-FORMAT = 3  # of the file and of the search; those of another format are not used
+FORMAT = 4  # of the file and of the search; those of another format are not used
 SAVE = 10.0  # seconds from one writing of the file to the next
 BROKEN = (OSError, ValueError, KeyError, IndexError, TypeError, EOFError, zipfile.BadZipFile, zlib.error)
 
