@@ -77,7 +77,7 @@ def test_a_blink_of_the_detector_is_bridged_and_an_absent_face_is_not(
     found = FoundFaces(faces, small, [False] * COUNT)
     monkeypatch.setattr("fsframework.inference.video.found_faces", lambda *arguments: found)
     identity = SimpleNamespace(metric=False)
-    swapper = SimpleNamespace(detector=None, swapper=SimpleNamespace(identity=identity))
+    swapper = SimpleNamespace(detector=SimpleNamespace(certain_score=1.0), swapper=SimpleNamespace(identity=identity))
     source = SourceIdentity(FaceBatch.of(torch.zeros(1, 3, 8, 8)), torch.zeros(1, 3))
     video = probe(make_film(tmp_path / "film.mp4", frames, audio=None))
     tracks, sources = plan(swapper, FaceAssignment("largest", source), video, None)  # type: ignore[arg-type]

@@ -216,9 +216,9 @@ def plan(
             f"{video.path}: has no such face; up to {most} are visible at once; count them from the left from 1"
         )
     sources = _without_cut(video, tracks, sources)
+    tracks, sources = _without_hidden(video, tracks, sources, face_swapper.detector.certain_score)
     seen = without_unseen({index: tracks[index] for index in sources}, _frames_of_gaps(video, tracks, sources))
-    tracks = [seen.get(index, one) for index, one in enumerate(tracks)]
-    return _without_hidden(video, tracks, sources, face_swapper.detector.certain_score)
+    return [seen.get(index, one) for index, one in enumerate(tracks)], sources
 
 
 def _frames_of_gaps(video: Video, tracks: Sequence[Track], sources: Iterable[int]) -> Iterator[tuple[int, np.ndarray]]:
