@@ -96,7 +96,6 @@ if TYPE_CHECKING:  # for type checkers and editors; `attach` reads the names fro
     from fsframework.media.video_encoder import VideoOptions as VideoOptions
     from fsframework.models.run_status import run_status as run_status
     from fsframework.ops.conv import Conv2d as Conv2d
-    from fsframework.ops.conv import ConvTranspose2d as ConvTranspose2d
     from fsframework.ops.instance_norm import instance_norm as instance_norm
     from fsframework.ops.precision import without_autocast as without_autocast
     from fsframework.ops.upsample import upsample2x as upsample2x

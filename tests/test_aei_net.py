@@ -18,7 +18,7 @@ from fsframework.core.components import AttributeEncoder, Generator
 from fsframework.core.part import part
 from fsframework.core.types import FaceBatch
 from fsframework.faces.align import template
-from fsframework.ops import conv, winograd
+from fsframework.ops import winograd
 from fsframework.ops.instance_norm import instance_norm
 
 
@@ -35,7 +35,6 @@ def build(size: int, width: float, id_dim: int = 128) -> tuple[AttributeEncoder,
 
 def take_torchs_own_ways(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whose rounding is the plain reference's; the fast ways round differently, and a little more."""
-    monkeypatch.setattr(conv, "PATCHES", 0)
     monkeypatch.setattr(winograd.KERNELS, "suit", lambda *channels: False)
     monkeypatch.setattr(aad.KERNELS, "suit", lambda *channels: False)
 

@@ -6,25 +6,22 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fsframework.ops import conv, im2col, matmul, winograd
-from fsframework.ops.conv import Conv2d, ConvTranspose2d
+from fsframework.ops import conv, winograd
+from fsframework.ops.conv import Conv2d
 
 CASES = {
-    "large maps": ("_Winograd", Conv2d, 3, 1, 1, (3, 64, 36, 36), 64),
-    "sides that are no multiple of a tile's": ("_Winograd", Conv2d, 3, 1, 1, (2, 64, 35, 37), 40),
-    "narrow layers": ("_Winograd", Conv2d, 3, 1, 1, (2, 16, 48, 48), 24),
-    "one image": ("_Winograd", Conv2d, 3, 1, 1, (1, 64, 32, 32), 64),
-    "many weights": ("_Winograd", Conv2d, 3, 1, 1, (3, 272, 7, 9), 256),
-    "many weights, fewer inputs": ("_Winograd", Conv2d, 3, 1, 1, (11, 176, 5, 4), 392),
-    "two pixels a side": ("_Patches", Conv2d, 3, 1, 1, (4, 64, 2, 2), 32),
-    "halving": ("_Patches", Conv2d, 4, 2, 1, (4, 24, 8, 8), 16),
-    "odd channels": ("_Patches", Conv2d, 3, 1, 1, (2, 5, 6, 7), 3),
-    "1x1": ("_Patches", Conv2d, 1, 1, 0, (2, 5, 6, 7), 3),
-    "doubling": ("_Spread", ConvTranspose2d, 4, 2, 1, (4, 24, 4, 4), 16),
-    "doubling from one pixel": ("_Spread", ConvTranspose2d, 2, 2, 0, (4, 24, 1, 1), 16),
-    "1x1, transposed": ("_Spread", ConvTranspose2d, 1, 1, 0, (2, 24, 3, 4), 16),
-    "wide maps with three outputs": ("", Conv2d, 3, 1, 1, (2, 16, 48, 48), 3),
-    "wide maps, halving": ("", Conv2d, 4, 2, 1, (2, 16, 48, 48), 8),
+    "large maps": ("_Winograd", 3, 1, 1, (3, 64, 36, 36), 64),
+    "sides that are no multiple of a tile's": ("_Winograd", 3, 1, 1, (2, 64, 35, 37), 40),
+    "narrow layers": ("_Winograd", 3, 1, 1, (2, 16, 48, 48), 24),
+    "one image": ("_Winograd", 3, 1, 1, (1, 64, 32, 32), 64),
+    "many weights": ("_Winograd", 3, 1, 1, (3, 272, 7, 9), 256),
+    "many weights, fewer inputs": ("_Winograd", 3, 1, 1, (11, 176, 5, 4), 392),
+    "two pixels a side": ("", 3, 1, 1, (4, 64, 2, 2), 32),
+    "halving": ("", 4, 2, 1, (4, 24, 8, 8), 16),
+    "odd channels": ("", 3, 1, 1, (2, 5, 6, 7), 3),
+    "1x1": ("", 1, 1, 0, (2, 5, 6, 7), 3),
+    "wide maps with three outputs": ("", 3, 1, 1, (2, 16, 48, 48), 3),
+    "wide maps, halving": ("", 4, 2, 1, (2, 16, 48, 48), 8),
 }
 ORDERS = [torch.channels_last, torch.contiguous_format]
 
@@ -33,14 +30,12 @@ ORDERS = [torch.channels_last, torch.contiguous_format]
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 @pytest.mark.parametrize("bias", [True, False])
 def test_equals_torch(case: tuple, order: torch.memory_format, bias: bool) -> None:
-    way, kind, kernel, stride, padding, shape, outputs = case
+    way, kernel, stride, padding, shape, outputs = case
     if way == "_Winograd" and not winograd.KERNELS.suit():
         pytest.skip("needs a C compiler")
     torch.manual_seed(0)
-    fast = kind(shape[1], outputs, kernel, stride=stride, padding=padding, bias=bias).to(memory_format=order)
-    exact = (nn.Conv2d if kind is Conv2d else nn.ConvTranspose2d)(
-        shape[1], outputs, kernel, stride=stride, padding=padding, bias=bias
-    ).double()
+    fast = Conv2d(shape[1], outputs, kernel, stride=stride, padding=padding, bias=bias).to(memory_format=order)
+    exact = nn.Conv2d(shape[1], outputs, kernel, stride=stride, padding=padding, bias=bias).double()
     exact.load_state_dict(fast.state_dict())
     images = torch.randn(shape)
     x = images.clone(memory_format=order).requires_grad_()
@@ -56,48 +51,6 @@ def test_equals_torch(case: tuple, order: torch.memory_format, bias: bool) -> No
         assert one is not None and other is not None
         assert one.shape == other.shape
         assert (one - other).abs().max() < 2e-4 * other.std()
-
-
-BY_PRODUCT = {name: case for name, case in CASES.items() if case[0] in ("_Patches", "_Spread")}
-
-
-@pytest.mark.parametrize("kernels", [True, False])
-@pytest.mark.parametrize("onednn", [True, False])
-@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("case", BY_PRODUCT.values(), ids=BY_PRODUCT)
-def test_every_library_and_precision(
-    case: tuple, precision: torch.dtype, onednn: bool, kernels: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """In bfloat16 as near to float64 as that is, with gradients of weights in float32."""
-    if kernels and not im2col.KERNELS.suit():
-        pytest.skip("needs a C compiler")
-    if onednn and not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
-        pytest.skip("needs a torch with oneDNN")
-    if not kernels:
-        monkeypatch.setattr(im2col.KERNELS, "suit", lambda *channels: False)
-    monkeypatch.setattr(matmul, "by_onednn", lambda: onednn)
-    monkeypatch.setattr(conv, "has_bf16", lambda device: True)  # others emulate it
-    way, kind, kernel, stride, padding, shape, outputs = case
-    torch.manual_seed(0)
-    fast = kind(shape[1], outputs, kernel, stride=stride, padding=padding).to(memory_format=torch.channels_last)
-    exact = kind(shape[1], outputs, kernel, stride=stride, padding=padding).double()
-    exact.load_state_dict(fast.state_dict())
-    x = torch.randn(shape).to(memory_format=torch.channels_last).requires_grad_()
-    y = x.detach().double().requires_grad_()
-    with torch.autocast("cpu", torch.bfloat16, enabled=precision == torch.bfloat16):
-        found = fast(x)
-    right = exact(y)
-    assert type(found.grad_fn).__name__.startswith(way) and found.dtype == precision
-    direction = torch.randn(right.shape)
-    found.backward(direction.to(precision))
-    right.backward(direction.double())
-    pairs: list[tuple[Tensor | None, Tensor | None]] = [(found, right), (x.grad, y.grad)]
-    pairs += [(one.grad, other.grad) for one, other in zip(fast.parameters(), exact.parameters(), strict=True)]
-    bound = 2e-4 if precision == torch.float32 else 3e-2
-    for one, other in pairs:
-        assert one is not None and other is not None
-        assert one.dtype == (precision if one is found else torch.float32)
-        assert (one - other).abs().max() < bound * other.abs().max()
 
 
 @pytest.mark.parametrize("shape", [(2, 64, 35, 37), (1, 72, 32, 48)], ids=str)
@@ -168,16 +121,17 @@ def test_winograd_in_any_number_of_threads(
         (True, 64, 64, 32, "Convolution"),
         (False, 56, 64, 32, "Convolution"),
         (False, 64, 64, 28, "Convolution"),
-        (False, 64, 512, 32, "_Patches"),
+        (False, 64, 512, 32, "_Winograd"),
+        (False, 64, 512, 31, "Convolution"),
         (False, 136, 512, 20, "_Winograd"),
-        (False, 136, 512, 19, "_Patches"),
-        (True, 136, 512, 20, "_Patches"),
+        (False, 136, 512, 19, "Convolution"),
+        (True, 136, 512, 20, "Convolution"),
     ],
 )
 def test_where_winograd_is_faster_than_bfloat16(
     amx: bool, inputs: int, outputs: int, side: int, way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Not where AMX multiplies, nor on narrow layers or small maps, nor where patches are faster still.
+    """Not where AMX multiplies, nor on narrow layers or small maps.
 
     Of layers of many weights maps may be smaller.
     """
@@ -190,66 +144,11 @@ def test_where_winograd_is_faster_than_bfloat16(
     assert type(made.grad_fn).__name__.startswith(way)
 
 
-@pytest.mark.parametrize(
-    ("processor", "level", "wanted"),
-    [
-        ({"cpu_name": "AMD EPYC"}, "AVX512", True),
-        ({"cpu_name": "AMD EPYC"}, "AVX2", False),
-        ({"cpu_name": "Intel Xeon"}, "AVX512", False),
-        ({}, "AVX512", True),
-    ],
-)
-def test_mkl_multiplies_on_intels_own_processors(
-    processor: dict[str, str], level: str, wanted: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
-        pytest.skip("needs a torch with oneDNN")
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: processor, raising=False)
-    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: level)
-    assert matmul.by_onednn.__wrapped__() == wanted
-
-
-@pytest.mark.parametrize(
-    ("outputs", "side", "way"),
-    [(128, 16, "_Patches"), (128, 17, "Convolution"), (256, 22, "_Patches"), (8, 8, "_Patches")],
-)
-def test_wide_layers_in_bfloat16_go_by_patches_on_more_pixels(
-    outputs: int, side: int, way: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """256 pixels, or twice the outputs: 484 pixels are fewer than 512."""
-    monkeypatch.setattr(conv, "has_bf16", lambda device: True)
-    layer = Conv2d(8, outputs, 3, padding=1)
-    with torch.autocast("cpu", torch.bfloat16):
-        made = layer(torch.randn(1, 8, side, side))
-    assert way in type(made.grad_fn).__name__
-
-
 def test_bfloat16_is_left_to_torch_where_it_is_emulated(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(conv, "has_bf16", lambda device: False)
     with torch.autocast("cpu", torch.bfloat16):
         made = Conv2d(8, 8, 3, padding=1)(torch.randn(1, 8, 4, 4))
     assert type(made.grad_fn).__name__.startswith("Convolution")
-
-
-@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
-def test_patches_there_and_back(precision: torch.dtype) -> None:
-    """Rounded as torch rounds, ties and infinities too, and what is no number stays none."""
-    if not im2col.KERNELS.suit():
-        pytest.skip("needs a C compiler")
-    size, kernel, stride, padding = (4, 3), 4, 2, 1
-    shape = torch.Size([2, 16, 8, 6])
-    numbers = torch.randn(2 * 4 * 3, 16 * 16).to(precision)
-    numbers[:, ::7] = numbers[:, ::7].round()  # whole numbers tie
-    numbers[3, 16 * 5] = float("inf")
-    numbers[4, 16 * 5] = float("nan")
-    if precision == torch.bfloat16:  # of all bits, which rounding upwards would turn into a zero
-        numbers[5, 16 * 6] = torch.tensor([-1], dtype=torch.int16).view(torch.bfloat16)[0]
-    made, right = (back(numbers, shape, size, kernel, stride, padding) for back in (im2col.col2im, im2col._col2im))
-    assert torch.equal(made, right) or torch.equal(made.nan_to_num(nan=7.5), right.nan_to_num(nan=7.5))
-    assert made.isnan().sum() == right.isnan().sum() > 0
-    there, found = im2col.im2col(right, kernel, stride, padding)
-    assert found == size
-    assert torch.equal(there.nan_to_num(), im2col._im2col(right, kernel, stride, padding).nan_to_num())
 
 
 def test_gradients_only_where_they_are_asked_for() -> None:
@@ -289,8 +188,8 @@ def test_autocast_and_other_types_are_torchs_own() -> None:
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_what_follows_may_work_in_place(case: tuple) -> None:
-    _, kind, kernel, stride, padding, shape, outputs = case
-    layer = kind(shape[1], outputs, kernel, stride=stride, padding=padding)
+    _, kernel, stride, padding, shape, outputs = case
+    layer = Conv2d(shape[1], outputs, kernel, stride=stride, padding=padding)
     layer(torch.randn(shape)).relu_().sum().backward()
     assert layer.weight.grad is not None
 
@@ -318,12 +217,14 @@ def test_kept_weights(case: tuple, precision: torch.dtype, monkeypatch: pytest.M
     """What is made of them is made once, and gives the same bit for bit, until somebody says that they change."""
     monkeypatch.setattr(conv, "has_bf16", lambda device: True)
     monkeypatch.setattr(conv, "_bf16_is_fastest", lambda: False)
-    _, kind, kernel, stride, padding, shape, outputs = case
+    _, kernel, stride, padding, shape, outputs = case
     torch.manual_seed(0)
-    layer, x = kind(shape[1], outputs, kernel, stride=stride, padding=padding).requires_grad_(False), torch.randn(shape)
+    layer = Conv2d(shape[1], outputs, kernel, stride=stride, padding=padding).requires_grad_(False)
+    x = torch.randn(shape)
     with torch.autocast("cpu", torch.bfloat16, enabled=precision == torch.bfloat16), torch.inference_mode():
         plain = layer(x)
         conv.cache_weights(layer)
+        assert layer.cached is not None
         first, made = layer(x), dict(layer.cached)
         assert torch.equal(first, plain) and torch.equal(layer(x), plain)
         assert layer.cached.keys() == made.keys() and all(layer.cached[key] is made[key] for key in made)

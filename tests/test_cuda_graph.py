@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from fsframework.data.collate import SwapPixels
 from fsframework.data.train_pairs import Pair, TrainingPairs
 from fsframework.models.run import Run
-from fsframework.ops import im2col, instance_norm, winograd
+from fsframework.ops import instance_norm, winograd
 from fsframework.recipe.build import build_swapper
 from fsframework.recipe.schema import Recipe
 from fsframework.training import step as training
@@ -116,7 +116,7 @@ def assert_same(one: tuple[dict[str, Tensor], list[Any]], other: tuple[dict[str,
 @pytest.mark.slow
 def test_replayed_steps_train_as_plain_ones(recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Bit for bit: other batches, other random numbers, another learning rate in each step, and a loss that sets in."""
-    for module in (winograd, im2col, instance_norm, aad):
+    for module in (winograd, instance_norm, aad):
         monkeypatch.setattr(module.KERNELS, "suit", lambda *channels: False)  # the recorder does not see them
     plain = trained(recipe, tmp_path / "plain")
     monkeypatch.setattr(TrainingStep, "_wants_recording", lambda self: True)
@@ -131,7 +131,7 @@ def test_replayed_steps_take_ground_truths_that_set_in(
     recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Some batches bring a ground truth beside the targets, others do not: one more recording serves both."""
-    for module in (winograd, im2col, instance_norm, aad):
+    for module in (winograd, instance_norm, aad):
         monkeypatch.setattr(module.KERNELS, "suit", lambda *channels: False)
     batch = TrainingPairs.batch
     numbers = itertools.count()

@@ -72,9 +72,9 @@ class Speed(Benchmark):
         cuda_graph: bool = Field(
             False, description="On GPUs, also with a step as CUDA graph, under bfloat16 if measured."
         )
-        without: tuple[
-            Literal["winograd", "patches", "products", "aad", "instance_norm", "triton", "adam", "memory"], ...
-        ] = Field((), description="Also without one of these optimisations each, to measure its gain.")
+        without: tuple[Literal["winograd", "aad", "instance_norm", "triton", "adam", "memory"], ...] = Field(
+            (), description="Also without one of these optimisations each, to measure its gain."
+        )
         against: str | None = Field(None, description="Commit of this checkout to compare with, as git names it.")
 
         @model_validator(mode="after")

@@ -94,12 +94,6 @@ class Work:
         )  # torch's default; the plain reference computes in fp32 without TF32
         if without in ("winograd", "aad", "instance_norm", "triton"):
             os.environ["FSF_BLOCK_KERNELS"] = without
-        elif without == "patches":
-            from fsframework.ops import conv
-
-            conv.PATCHES = conv.PATCHES_BF16 = 0
-        elif without == "products":
-            torch.backends.mkldnn.is_available = lambda: False  # before the first query
         if without != "memory":
             self._keep_memory()
 
@@ -397,7 +391,7 @@ def _winograds_products() -> Iterator[list[int]]:
 
 
 def _linear_flops(left: torch.Size, right: torch.Size, *others: Any, **more: Any) -> int:
-    """Return the operations of a product by oneDNN (`fsframework.ops.matmul`), (M, K) by (N, K)."""
+    """Return the operations of a product by oneDNN, (M, K) by (N, K), which torch does not count."""
     return 2 * left[0] * left[1] * right[0]
 
 

@@ -1,4 +1,4 @@
-"""Measure the convolutions of AEI-Net on a CPU: torch, im2col (patches), and Winograd.
+"""Measure the convolutions of AEI-Net on a CPU: torch's and Winograd's.
 
     python benchmarks/scripts/convolution_speed.py --save
 
@@ -24,17 +24,14 @@ from fsframework.utils.environment import of_script
 from fsframework.utils.files import write_text
 
 RESULT = Path(__file__).parents[1] / "results" / "convolution_speed.json"
-LAYERS = [  # batch, inputs, outputs, side, kernel: 64 px at half width, then 128 px at full width
-    (24, 512, 512, 2, 3), (24, 512, 256, 4, 3), (24, 256, 128, 8, 3), (24, 128, 64, 16, 3), (24, 64, 32, 32, 3),
-    (24, 32, 32, 64, 3), (24, 256, 512, 4, 4), (24, 128, 256, 8, 4),
-    (4, 1024, 1024, 2, 3), (4, 1024, 1024, 4, 3), (4, 1024, 1024, 8, 3), (4, 512, 512, 16, 3), (4, 256, 256, 32, 3),
-    (4, 128, 128, 64, 3), (4, 64, 64, 128, 3), (4, 512, 1024, 4, 4), (4, 512, 1024, 8, 4),
+LAYERS = [  # batch, inputs, outputs, side: 64 px at half width, then 128 px at full width
+    (24, 512, 256, 4), (24, 256, 128, 8), (24, 128, 64, 16), (24, 64, 32, 32), (24, 32, 32, 64),
+    (4, 1024, 1024, 4), (4, 1024, 1024, 8), (4, 512, 512, 16), (4, 256, 256, 32), (4, 128, 128, 64), (4, 64, 64, 128),
 ]  # fmt: skip
 NEVER = 10**9
 WAYS = {  # thresholds that force an algorithm
-    "torch": {"WINOGRAD": NEVER, "PATCHES": 0},
-    "patches": {"WINOGRAD": NEVER, "PATCHES": NEVER},
-    "winograd": {"WINOGRAD": 0, "PATCHES": 0, "NARROW": 0},
+    "torch": {"WINOGRAD": NEVER, "WINOGRAD_WIDE": NEVER},
+    "winograd": {"WINOGRAD": 0, "WINOGRAD_WIDE": 0, "NARROW": 0},
 }
 
 
@@ -52,19 +49,17 @@ def main(rounds: int, save: bool) -> None:
         write_text(RESULT, json.dumps(result, indent=2) + "\n")
 
 
-def measure(layer: tuple[int, int, int, int, int], rounds: int) -> dict[str, Any]:
+def measure(layer: tuple[int, int, int, int], rounds: int) -> dict[str, Any]:
     """Return and print the row of one layer."""
-    batch, inputs, outputs, side, kernel = layer
-    network = Conv2d(inputs, outputs, kernel, stride=kernel - 2, padding=1).to(memory_format=torch.channels_last)
+    batch, inputs, outputs, side = layer
+    network = Conv2d(inputs, outputs, 3, padding=1).to(memory_format=torch.channels_last)
     image = torch.randn(batch, inputs, side, side).contiguous(memory_format=torch.channels_last).requires_grad_()
     direction = torch.randn_like(network(image))
-    row: dict[str, Any] = {"batch": batch, "inputs": inputs, "outputs": outputs, "side": side, "kernel": kernel}
-    usual = {name: getattr(conv, name) for name in ("WINOGRAD", "PATCHES", "NARROW")}
+    row: dict[str, Any] = {"batch": batch, "inputs": inputs, "outputs": outputs, "side": side}
+    usual = {name: getattr(conv, name) for name in ("WINOGRAD", "WINOGRAD_WIDE", "NARROW")}
     times: dict[tuple[str, str], list[float]] = {}
     for turn in range(rounds + 2):
         for way, thresholds in WAYS.items():
-            if way == "winograd" and kernel != 3:
-                continue
             for name, value in {**usual, **thresholds}.items():
                 setattr(conv, name, value)
             for what, work in (("forward", _forward), ("both", _both)):

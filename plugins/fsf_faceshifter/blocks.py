@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fsframework.ops.conv import Conv2d, ConvTranspose2d
+from fsframework.ops.conv import Conv2d
 
 
 def down_block(inputs: int, outputs: int) -> nn.Sequential:
@@ -14,7 +14,7 @@ def down_block(inputs: int, outputs: int) -> nn.Sequential:
 
 def up_block(inputs: int, outputs: int) -> nn.Sequential:
     """Return a block that doubles the side: transposed convolution 4x4 of stride 2, batch norm, leaky ReLU."""
-    conv = ConvTranspose2d(inputs, outputs, 4, stride=2, padding=1, bias=False)
+    conv = nn.ConvTranspose2d(inputs, outputs, 4, stride=2, padding=1, bias=False)
     return nn.Sequential(conv, nn.BatchNorm2d(outputs), nn.LeakyReLU(0.1))
 
 
