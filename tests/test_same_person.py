@@ -208,6 +208,12 @@ def test_parts_are_split_where_embeddings_part() -> None:
     assert split(parts, [one, 2 * one, other, one], 0.5) == [[0, 1], [2], [3]]
     near = np.array([[0.6, 0.8]])
     assert split(parts[:2], [one, near], 0.5) == [[0], [1]]  # 0.6 is one person, but not in consecutive frames
+    assert split(parts[:3], [one, near, one], 0.5) == [[0, 1, 2]]  # a blur between two parts of one person
+    longer = [piece(0, 10), piece(10, 23), piece(23, 30)]
+    assert split(longer, [one, near, one], 0.5) == [[0], [1], [2]]
+    assert split(parts, [other, one, near, one], 0.5) == [[0], [1, 2, 3]]
+    assert split(parts[:3], [one, other, one], 0.5) == [[0], [1], [2]]
+    assert split(parts[:3], [one, near, other], 0.5) == [[0], [1, 2]]  # which match by 0.8
     assert split([], [], 0.5) == []
 
 

@@ -7,10 +7,14 @@ import numpy as np
 from fsframework.faces.track import Track
 
 STRICTER = 1 / 3  # of the way from the match threshold to 1: parts of one track that match less are split
+SHORT = 12  # frames: longest part between two of one person that may match less, as it may be blurred
+BLURRED = 0.75  # of the match threshold, which such a part has to reach; 0.8 % of LFW's pairs of strangers do
 
 
 def split(parts: Sequence[Track], embeddings: Sequence[np.ndarray], match_threshold: float) -> list[list[int]]:
     """Return groups of consecutive parts of one track, by index, such that the parts of a group show one person.
+
+    Short parts between two of one person, which may be blurred, only need to reach a lower threshold.
 
     Parameters
     ----------
@@ -29,6 +33,19 @@ def split(parts: Sequence[Track], embeddings: Sequence[np.ndarray], match_thresh
             groups[-1].append(index)
         else:
             groups.append([index])
+
+    def cosine(one: list[int], other: list[int]) -> float:
+        return _cosine(*(np.concatenate([embeddings[each] for each in group]) for group in (one, other)))
+
+    number = 1
+    while number < len(groups) - 1:
+        before, middle, after = groups[number - 1 : number + 2]
+        is_short = sum(len(parts[each].boxes) for each in middle) <= SHORT
+        enough = BLURRED * match_threshold
+        if is_short and cosine(before, after) >= threshold and cosine(before + after, middle) >= enough:
+            groups[number - 1 : number + 2] = [before + middle + after]
+        else:
+            number += 1
     return groups
 
 
