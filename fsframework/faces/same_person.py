@@ -39,11 +39,11 @@ def split(parts: Sequence[Track], embeddings: Sequence[np.ndarray], match_thresh
 
     number = 1
     while number < len(groups) - 1:
-        before, middle, after = groups[number - 1 : number + 2]
+        left, middle, right = groups[number - 1 : number + 2]
         is_short = sum(len(parts[each].boxes) for each in middle) <= SHORT
         enough = BLURRED * match_threshold
-        if is_short and cosine(before, after) >= threshold and cosine(before + after, middle) >= enough:
-            groups[number - 1 : number + 2] = [before + middle + after]
+        if is_short and cosine(left, right) >= threshold and cosine(left + right, middle) >= enough:
+            groups[number - 1 : number + 2] = [left + middle + right]
         else:
             number += 1
     return groups
