@@ -10,6 +10,7 @@ refusals in a line, `unneeded` those where a result was expected, `wrong` all ot
 """
 
 import re
+import json
 import tempfile
 import time
 from collections.abc import Iterator
@@ -102,7 +103,7 @@ def main(only: str | None, lfw: Path | None, profiles: Path, keep: Path | None, 
                                 click.echo(
                                     f"{name} | {interface.name} | {last['name']}: {last['verdict']}: {last['problems']}"
                                 )
-                details[name] = results
+                details[name] = json.loads(json.dumps(results).replace(f"{folder}/", ""))  # messages name files
                 rows += [counted(name, interface, each) for interface, each in results.items() if each]
                 ticker.advance(note=name)
     report("real_files", [*rows, *totals(rows)], shown, "" if save else None, {"kinds": details})
