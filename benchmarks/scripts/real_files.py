@@ -9,8 +9,8 @@ results whose faces, pixels away from them, frames, times, sounds and tags are a
 refusals in a line, `unneeded` those where a result was expected, `wrong` all others.
 """
 
-import re
 import json
+import re
 import tempfile
 import time
 from collections.abc import Iterator
