@@ -40,7 +40,7 @@ sys.exit(status)
 
 
 class Used(NamedTuple):
-    """What a command took."""
+    """Time and memory that a command took."""
 
     seconds: float
     processor: float  # seconds

@@ -77,7 +77,7 @@ class _Window(NamedTuple):
 
 
 class _Place(NamedTuple):
-    """Where a face is expected."""
+    """Place in which a face is expected."""
 
     windows: list[_Window]  # one, or one for each of two angles; the face is missing if none shows it
     path: tuple[np.ndarray, np.ndarray]  # its boxes (4,) in the first and the last frame, where they are known

@@ -7,6 +7,7 @@ import csv
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from io import StringIO
 from pathlib import Path
 from typing import Literal
@@ -86,11 +87,16 @@ class SwapJob:
         """Return the kind of the output."""
         if self.options.preview is not None:
             return "preview"
-        return "video" if is_film(self.target) else "image"
+        return "video" if is_video(self.target) or self.is_moving_picture else "image"
+
+    @cached_property
+    def is_moving_picture(self) -> bool:
+        """Return whether the target is a moving picture; the file is opened once."""
+        return is_animation(self.target)
 
     def check(self) -> None:
         """Raise UserError if the output has an unsupported format, cannot be signed, or would replace an input."""
-        _check_suffix(self.out, self.kind == "video", is_moving_picture=is_animation(self.target))
+        _check_suffix(self.out, self.kind == "video", self.is_moving_picture)
         if self.kind == "video":
             self.options.provenance.check(self.out)
         check_not_input(self.out, self.target, *self.assignment.files)
@@ -307,5 +313,5 @@ def _path_inside(out: Path, name: str, target: Path) -> Path:
         if is_moving_picture:
             ending = target.suffix if target.suffix.lower() in animation_io.WRITTEN else animation_io.OTHER
         path = path.with_suffix(ending)
-    _check_suffix(path, is_film(target), is_moving_picture)
+    _check_suffix(path, is_video(target) or is_moving_picture, is_moving_picture)
     return out / path

@@ -32,7 +32,7 @@ class AnimationFrame(NamedTuple):
 
 
 class AnimationInfo(Protocol):
-    """What the writers need of an animation."""
+    """Properties of an animation that the writers need."""
 
     @property
     def width(self) -> int: ...

@@ -1,4 +1,4 @@
-"""What a kind of input consists of: cases with their files, arguments of `fsf` and checks."""
+"""Cases, of which a kind of input consists: files, arguments of `fsf` and checks."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ Expected = Literal["result", "refusal", "either"]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What `fsf`, `fsf serve` or the Python interface made of a case."""
+    """Result of a case by `fsf`, `fsf serve` or the Python interface."""
 
     status: int  # exit status; of the other interfaces 0, or 1 for a refusal
     text: str  # of both outputs
@@ -58,7 +58,7 @@ class Case:
 
 
 class Bench:
-    """Where cases are made: a folder, the people of the pictures, and files of the machine.
+    """Means by which cases are made: a folder, the people of the pictures, and files of the machine.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What pictures, films and sounds show, read by Pillow and PyAV alone, and what a result lost of them."""
+"""Read pictures, films and sounds by Pillow and PyAV alone, and find what a result lost of them."""
 
 from collections.abc import Callable, Sequence
 from fractions import Fraction
@@ -21,7 +21,7 @@ CODEC = 3.5  # grey levels by which they may differ on average, without sign
 
 
 class Film(NamedTuple):
-    """What a film shows."""
+    """Contents of a film."""
 
     frames: list[np.ndarray]  # (H, W, 3) uint8, upright
     times: list[float]  # seconds from the first frame

@@ -1,4 +1,4 @@
-"""What films say of their pixels and tracks: colours, aspect ratio, mirroring, languages, dates, chapters; encoders."""
+"""Cases of what films say of themselves: colours, aspect ratio, mirroring, languages, dates, chapters; encoders."""
 
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
