@@ -22,7 +22,6 @@ from fsframework.core.errors import UserError
 from fsframework.provenance.options import ProvenanceOptions
 
 MODEL = ["--model", "faceshifter-lfw-64", "--runtime", "torch", "--device", "cpu"]
-TOOLS = ("swap", "extract")  # commands that take these options, except the runtime
 FORMATS = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}
 
 
